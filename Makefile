@@ -1,0 +1,55 @@
+# Every target makes its own virtual environment and installs what it needs from the package registry.
+# EXTRA=gpu installs the CUDA build of onnxruntime instead of the CPU one.
+PYTHON ?= python3
+EXTRA ?= cpu
+BUNDLE ?= weights/demo
+PORT ?= 8000
+
+UV_VERSION := 0.13.9
+SERVE_ENV := .venv-serve
+DEV_ENV := .venv
+INSTALL = $(1)/bin/uv pip install --quiet --python $(1)/bin/python --constraint constraints.txt --editable
+
+.PHONY: help serve test lint types check weights bench constraints clean
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+serve: $(SERVE_ENV)/.installed-$(EXTRA) ## Install the service and serve the demo bundle on port $(PORT)
+	$(SERVE_ENV)/bin/ahse serve --bundle $(BUNDLE) --port $(PORT)
+
+test: $(DEV_ENV)/.installed ## Install everything and run the tests
+	$(DEV_ENV)/bin/python -m pytest
+
+lint: $(DEV_ENV)/.installed ## Check style and formatting
+	$(DEV_ENV)/bin/ruff check .
+	$(DEV_ENV)/bin/ruff format --check .
+
+types: $(DEV_ENV)/.installed ## Check types
+	$(DEV_ENV)/bin/mypy
+
+check: test lint types ## Everything that CI runs
+
+weights: $(DEV_ENV)/.installed ## Rebuild weights/demo and examples/ from nothing (about half an hour on 2 cores)
+	$(DEV_ENV)/bin/ahse demo build
+
+bench: $(DEV_ENV)/.installed ## Measure start-up and request times of the demo bundle
+	$(DEV_ENV)/bin/python -m benchmarks.latency
+
+constraints: $(DEV_ENV)/.installed ## Pin the newest versions of all dependencies
+	$(DEV_ENV)/bin/uv pip compile pyproject.toml --universal --all-extras --generate-hashes --upgrade \
+		--no-header --no-annotate --no-emit-index-url --python-version 3.11 --output-file constraints.txt
+
+clean: ## Remove the virtual environments and caches
+	rm -rf $(DEV_ENV) $(SERVE_ENV) build .pytest_cache .mypy_cache .ruff_cache
+
+$(SERVE_ENV)/.installed-$(EXTRA): pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(SERVE_ENV)
+	$(SERVE_ENV)/bin/python -m pip install --quiet uv==$(UV_VERSION)
+	$(call INSTALL,$(SERVE_ENV)) '.[$(EXTRA)]'
+	touch $@
+
+$(DEV_ENV)/.installed: pyproject.toml constraints.txt
+	test -x $(DEV_ENV)/bin/uv || ($(PYTHON) -m venv $(DEV_ENV) && $(DEV_ENV)/bin/python -m pip install --quiet uv==$(UV_VERSION))
+	$(call INSTALL,$(DEV_ENV)) '.[cpu,export,test]'
+	touch $@
