@@ -1,0 +1,83 @@
+"""One decoded frame to one square, upright RGB picture."""
+
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+from av.sidedata.sidedata import SideDataContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from service.errors import ClipTooLargeError
+
+# Bicubic, with the whole chroma used and the same result on every processor.
+_FILTER = (
+    Interpolation.BICUBIC
+    | Interpolation.ACCURATE_RND
+    | Interpolation.FULL_CHR_H_INT
+    | Interpolation.FULL_CHR_H_INP
+    | Interpolation.BITEXACT
+)
+# Pixel shapes outside of this are a damaged header, not an anamorphic clip.
+_LIKELY_PIXEL_ASPECT = (0.25, 4.0)
+
+
+class Framer:
+    """Turns frames of one stream into pictures: shorter side to size, centre square, upright.
+
+    Args:
+        size_px: Side of the pictures.
+        pixel_aspect: Width of a pixel divided by its height.
+        max_pixels: Most pixels of the scaled frame before it is cropped.
+    """
+
+    def __init__(self, size_px: int, pixel_aspect: float, max_pixels: int) -> None:
+        self._size_px = size_px
+        low, high = _LIKELY_PIXEL_ASPECT
+        self._pixel_aspect = pixel_aspect if low <= pixel_aspect <= high else 1.0
+        self._max_pixels = max_pixels
+        self._reformatter = VideoReformatter()
+
+    def picture(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
+        """Scale, crop and turn one frame: uint8 [size_px, size_px, 3], RGB.
+
+        Raises:
+            ClipTooLargeError: When the frame is so long and thin that scaling it would need too much memory.
+        """
+        width, height = self._scaled_size(frame)
+        if width * height > self._max_pixels:
+            raise ClipTooLargeError("The frames are far too long and thin. Crop the clip and send it again.")
+        scaled = self._reformatter.reformat(
+            frame, width, height, "rgb24", interpolation=_FILTER, dst_color_range="JPEG", threads=1
+        )
+        top, left = round((height - self._size_px) / 2), round((width - self._size_px) / 2)
+        pixels = np.asarray(scaled.to_ndarray(), dtype=np.uint8)
+        square = pixels[top : top + self._size_px, left : left + self._size_px]
+        return np.ascontiguousarray(_upright(square, _display_matrix(frame)))
+
+    def _scaled_size(self, frame: VideoFrame) -> tuple[int, int]:
+        """Width and height, in stored orientation, that give the shorter displayed side the wanted size."""
+        width, height = frame.width * self._pixel_aspect, float(frame.height)
+        shorter = min(width, height)
+        return int(self._size_px * width / shorter), int(self._size_px * height / shorter)
+
+
+def _display_matrix(frame: VideoFrame) -> npt.NDArray[np.int32]:
+    """The linear part of the display matrix: int32 [2, 2], rows are the images of the x and the y axis."""
+    try:
+        side_data = cast("SideDataContainer", frame.side_data)
+        data = np.frombuffer(bytes(side_data["DISPLAYMATRIX"]), dtype="<i4")
+    except (KeyError, ValueError):  # none there, or side data that PyAV has no name for
+        return np.eye(2, dtype=np.int32)
+    return data.reshape(3, 3)[:2, :2].astype(np.int32)
+
+
+def _upright(square: npt.NDArray[np.uint8], matrix: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
+    """Apply a display matrix, rounded to quarter turns and mirrorings, to a square picture."""
+    (xx, xy), (yx, yy) = matrix.tolist()
+    if abs(xx) + abs(yy) >= abs(xy) + abs(yx):
+        flip_x, flip_y = xx < 0, yy < 0
+    else:
+        square = square.transpose(1, 0, 2)
+        flip_x, flip_y = yx < 0, xy < 0
+    return square[:: -1 if flip_y else 1, :: -1 if flip_x else 1]

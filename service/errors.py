@@ -1,0 +1,248 @@
+"""The typed errors of the service: what went wrong and what to do, without any HTTP.
+
+    AhseError
+    ├── MediaError                a clip could not be turned into frames and sound
+    │   ├── EmptyFileError        empty_file        nothing was sent
+    │   ├── NotMediaError         not_media         no container this service reads
+    │   ├── TruncatedMediaError   truncated_media   the file ends before its index
+    │   ├── NoTracksError         no_usable_tracks  neither picture nor sound could be read
+    │   ├── ClipTooLongError      clip_too_long     more seconds than allowed
+    │   ├── ClipTooLargeError     too_many_pixels   more pixels or memory than allowed
+    │   ├── DecodeTimeoutError    decode_timeout    more time than allowed
+    │   └── DecodeCrashedError    decode_failed     the decoding process died
+    ├── LabelError                the candidate names are not acceptable
+    │   ├── NoLabelsError         no_labels         none were given
+    │   ├── InvalidLabelError     invalid_label     empty, too long, control characters
+    │   ├── AmbiguousLabelsError  ambiguous_labels  one value that looks like a comma-joined list
+    │   ├── DuplicateLabelsError  duplicate_labels  the same name twice after normalisation
+    │   ├── TooManyLabelsError    too_many_labels   more than allowed
+    │   ├── InvalidTemplateError  invalid_template  a prompt template without its placeholder
+    │   └── UnknownLabelError     unknown_label     the set has no such label
+    ├── LabelSetError             a label set can't be read or changed as asked
+    │   ├── UnknownLabelSetError  unknown_label_set no set of that name
+    │   ├── InvalidNameError      invalid_name      not a name for a label set
+    │   └── PreconditionFailedError precondition_failed  the set is not what the client believes
+    ├── RequestError              the request itself can't be understood
+    │   ├── MalformedBodyError    malformed_body    not the multipart form or JSON it claims to be
+    │   ├── MissingFileError      missing_file      no file part
+    │   ├── InvalidOptionError    invalid_option    an option's value is not acceptable
+    │   └── BodyTooLargeError     body_too_large    more bytes than allowed
+    ├── BundleError               a bundle can't be used
+    │   ├── BundleInvalidError    bundle_invalid    damaged, incomplete, or not what its manifest says
+    │   └── UnknownBundleError    unknown_bundle    no bundle of that name is loaded
+    └── UnavailableError          the service can't do it now
+        ├── DeviceUnavailableError  device_unavailable  the device asked for can't be used
+        └── StoreUnavailableError   store_unavailable   the label store does not answer
+
+A message is written for the person who sent the request; it never holds a path, a traceback or a library's
+text. One table elsewhere gives each error its status.
+"""
+
+from typing import ClassVar
+
+
+class AhseError(Exception):
+    """Base of everything that this service raises on purpose.
+
+    Attributes:
+        code: Stable snake_case name of the kind of error; clients may rely on it.
+        message: What is wrong and what to do, for the user.
+    """
+
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class MediaError(AhseError):
+    """A clip could not be turned into frames and sound."""
+
+    code = "media_error"
+
+
+class EmptyFileError(MediaError):
+    """The file has no bytes."""
+
+    code = "empty_file"
+
+
+class NotMediaError(MediaError):
+    """The content is no container that this service reads."""
+
+    code = "not_media"
+
+
+class TruncatedMediaError(MediaError):
+    """The file ends before the index that tells where its frames are."""
+
+    code = "truncated_media"
+
+
+class NoTracksError(MediaError):
+    """Neither picture nor sound could be read; the message says why for both."""
+
+    code = "no_usable_tracks"
+
+
+class ClipTooLongError(MediaError):
+    """The clip lasts longer than the limit."""
+
+    code = "clip_too_long"
+
+
+class ClipTooLargeError(MediaError):
+    """The clip's frames are larger, or more, than the limits on pixels and memory allow."""
+
+    code = "too_many_pixels"
+
+
+class DecodeTimeoutError(MediaError):
+    """Decoding took longer than the limit."""
+
+    code = "decode_timeout"
+
+
+class DecodeCrashedError(MediaError):
+    """The process that decoded the clip died."""
+
+    code = "decode_failed"
+
+
+class LabelError(AhseError):
+    """The candidate names are not acceptable."""
+
+    code = "label_error"
+
+
+class NoLabelsError(LabelError):
+    """No candidate name was given."""
+
+    code = "no_labels"
+
+
+class InvalidLabelError(LabelError):
+    """A name or prompt is empty, too long, or has control characters."""
+
+    code = "invalid_label"
+
+
+class AmbiguousLabelsError(LabelError):
+    """One value that is either a list joined by commas or a name with commas in it."""
+
+    code = "ambiguous_labels"
+
+
+class DuplicateLabelsError(LabelError):
+    """Two names are the same after normalisation."""
+
+    code = "duplicate_labels"
+
+
+class TooManyLabelsError(LabelError):
+    """More names than allowed."""
+
+    code = "too_many_labels"
+
+
+class InvalidTemplateError(LabelError):
+    """A prompt template is empty, too long, or has no placeholder."""
+
+    code = "invalid_template"
+
+
+class UnknownLabelError(LabelError):
+    """The label set has no such label."""
+
+    code = "unknown_label"
+
+
+class LabelSetError(AhseError):
+    """A label set can't be read or changed as asked."""
+
+    code = "label_set_error"
+
+
+class UnknownLabelSetError(LabelSetError):
+    """No label set has that name."""
+
+    code = "unknown_label_set"
+
+
+class InvalidNameError(LabelSetError):
+    """Not acceptable as the name of a label set."""
+
+    code = "invalid_name"
+
+
+class PreconditionFailedError(LabelSetError):
+    """The stored set is not the one that the client believes it is changing."""
+
+    code = "precondition_failed"
+
+
+class RequestError(AhseError):
+    """The request itself can't be understood."""
+
+    code = "request_error"
+
+
+class MalformedBodyError(RequestError):
+    """The body is not the multipart form or the JSON that it claims to be."""
+
+    code = "malformed_body"
+
+
+class MissingFileError(RequestError):
+    """The form has no file part."""
+
+    code = "missing_file"
+
+
+class InvalidOptionError(RequestError):
+    """The value of an option is not acceptable."""
+
+    code = "invalid_option"
+
+
+class BodyTooLargeError(RequestError):
+    """The body has more bytes than allowed."""
+
+    code = "body_too_large"
+
+
+class BundleError(AhseError):
+    """A bundle can't be used."""
+
+    code = "bundle_error"
+
+
+class BundleInvalidError(BundleError):
+    """A bundle is damaged, incomplete, or not what its manifest says."""
+
+    code = "bundle_invalid"
+
+
+class UnknownBundleError(BundleError):
+    """No bundle of that name is loaded."""
+
+    code = "unknown_bundle"
+
+
+class UnavailableError(AhseError):
+    """The service can't do it now."""
+
+    code = "unavailable"
+
+
+class DeviceUnavailableError(UnavailableError):
+    """The device that was asked for can't be used."""
+
+    code = "device_unavailable"
+
+
+class StoreUnavailableError(UnavailableError):
+    """The label store does not answer."""
+
+    code = "store_unavailable"

@@ -1,0 +1,109 @@
+"""Values of the decode step: what is asked of a clip, what is allowed, and what came out."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+Sampling = Literal["uniform", "middle"]
+Resize = Literal["shorter_side_bicubic_center_crop"]
+TrackReason = Literal["no_stream", "undecodable", "no_samples", "silent"]
+
+
+def _require(condition: bool, text: str) -> None:
+    if not condition:
+        raise ValueError(text)
+
+
+@dataclass(frozen=True)
+class DecodeSpec:
+    """What a model wants of a clip. These are facts of the model and come from its bundle.
+
+    Attributes:
+        n_frames: Frames to pick; a clip with fewer repeats some.
+        image_size_px: Side of the square pictures.
+        sample_rate_hz: Rate of the mono waveform.
+        max_audio_s: Sound after this many seconds is not read.
+        sampling: `uniform`: the midpoints of `n_frames` equal intervals over the clip; `middle`: its middle.
+        resize: Shorter side to `image_size_px` with a bicubic filter, then the centre square.
+    """
+
+    n_frames: int
+    image_size_px: int
+    sample_rate_hz: int
+    max_audio_s: float
+    sampling: Sampling = "uniform"
+    resize: Resize = "shorter_side_bicubic_center_crop"
+
+    def __post_init__(self) -> None:
+        """Refuse a specification that no clip could satisfy."""
+        _require(self.n_frames >= 1, "n_frames must be at least 1")
+        _require(self.image_size_px >= 1, "image_size_px must be at least 1")
+        _require(self.sample_rate_hz >= 1, "sample_rate_hz must be at least 1")
+        _require(self.max_audio_s > 0, "max_audio_s must be positive")
+        _require(self.sampling in get_args(Sampling), f"sampling must be one of {get_args(Sampling)}")
+        _require(self.resize in get_args(Resize), f"resize must be one of {get_args(Resize)}")
+        _require(self.sampling != "middle" or self.n_frames == 1, "sampling 'middle' picks exactly 1 frame")
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """What one clip may cost. These are settings of the deployment.
+
+    Attributes:
+        max_duration_s: Longest clip, measured on its timestamps, not on what its header claims.
+        max_frame_pixels: Largest single frame, width x height.
+        max_decoded_pixels: Most pixels decoded for one clip, frames x width x height.
+        max_streams: Most streams in one file.
+        wall_time_s: Longest time a clip may occupy a decoding process.
+        memory_bytes: Most address space a decoding process may take beyond what it needs when idle.
+    """
+
+    max_duration_s: float = 600.0
+    max_frame_pixels: int = 8192 * 4352
+    max_decoded_pixels: int = 4_000_000_000
+    max_streams: int = 32
+    wall_time_s: float = 20.0
+    memory_bytes: int = 2 * 1024**3
+
+
+@dataclass(frozen=True)
+class Track:
+    """Whether one side of a clip, picture or sound, was used.
+
+    Attributes:
+        used: True when the clip carries data of this track.
+        reason: Stable code of why it was not used; None when it was.
+        detail: The same for a reader, or what was used (codec and stream size).
+    """
+
+    used: bool
+    reason: TrackReason | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A decoded clip. At least one of `frames` and `waveform` is there.
+
+    Attributes:
+        frames: uint8 [n_frames, image_size_px, image_size_px, 3], RGB, upright, in time order; None without
+            picture.
+        frame_times_s: float64 [n_frames], seconds since the first frame; empty without picture.
+        waveform: float32 [n_samples], mono, -1..1, at the specification's rate; None without (audible) sound.
+        duration_s: The longer of both tracks, in seconds, measured on the stream.
+        visual: What happened to the picture.
+        audio: What happened to the sound.
+        warnings: Sentences for the user about anything that was left out or repaired.
+        n_frames_decoded: Frames that the video decoder put out to get at the wanted ones.
+    """
+
+    frames: npt.NDArray[np.uint8] | None
+    frame_times_s: npt.NDArray[np.float64]
+    waveform: npt.NDArray[np.float32] | None
+    duration_s: float
+    visual: Track
+    audio: Track
+    warnings: tuple[str, ...] = ()
+    n_frames_decoded: int = 0
