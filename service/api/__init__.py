@@ -1,0 +1,1 @@
+"""HTTP: routes, schemas, and the one table that gives errors their status."""

@@ -1,0 +1,70 @@
+"""Put the service together: settings in, ASGI application out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.types import Scope
+
+from service import __version__
+from service.api import problems
+from service.api.context import Context
+from service.api.metrics import Metrics
+from service.api.middleware import BodyLimit, RequestContext
+from service.api.routes import classify, health, label_sets, models
+from service.bundle.registry import Registry
+from service.classifier import Classifier
+from service.decode.pool import DecodePool
+from service.labels.embeddings import LabelEmbedder
+from service.labels.sqlite import SqliteLabelStore
+from service.settings import Settings
+
+_DESCRIPTION = "Which of these names fits this clip best? Audio-visual zero-shot classification."
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Load the bundles, open the label store and wire the routes.
+
+    Raises:
+        BundleError, UnavailableError: the service can't start; the message says why.
+    """
+    registry = Registry(settings.bundles, settings.runtime())
+    store = SqliteLabelStore(settings.data_dir / "labels.sqlite3", settings.max_labels_per_set)
+    decoder = DecodePool(settings.decode_limits(), settings.decode_workers)
+    context = Context(
+        settings=settings,
+        registry=registry,
+        store=store,
+        classifier=Classifier(decoder, LabelEmbedder(settings.label_cache_size)),
+        metrics=Metrics(),
+        workers=ThreadPoolExecutor(settings.max_concurrency, thread_name_prefix="classify"),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        context.workers.shutdown(cancel_futures=True)
+        decoder.close()
+        store.close()
+
+    app = FastAPI(title="AHSE", version=__version__, description=_DESCRIPTION, lifespan=lifespan)
+    app.state.context = context
+    for family in (classify, label_sets, models, health):
+        app.include_router(family.router)
+    problems.register(app)
+    app.add_middleware(BodyLimit, limit_of=_limit_of(settings))
+    app.add_middleware(RequestContext, metrics=context.metrics)
+    return app
+
+
+def _limit_of(settings: Settings) -> Callable[[Scope], int]:
+    """Only classify takes clips; the other addresses take JSON."""
+
+    def limit(scope: Scope) -> int:
+        is_upload = scope["path"] == "/v1/classify"
+        return settings.max_upload_bytes if is_upload else settings.max_json_bytes
+
+    return limit

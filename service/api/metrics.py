@@ -1,0 +1,51 @@
+"""Prometheus metrics, one registry for each app, so that apps in one process don't share counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """What the service counts and times."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "ahse_requests", "Answered requests.", ["method", "route", "status"], registry=self.registry
+        )
+        self._request_seconds = Histogram(
+            "ahse_request_seconds", "Time to answer.", ["route"], buckets=_SECONDS, registry=self.registry
+        )
+        self._step_seconds = Histogram(
+            "ahse_step_seconds",
+            "Time of one step of classify.",
+            ["step"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._labels = Counter(
+            "ahse_labels",
+            "Candidate names by whether their embedding was known.",
+            ["cache"],
+            registry=self.registry,
+        )
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one answered request."""
+        self._requests.labels(method, route, str(status)).inc()
+        self._request_seconds.labels(route).observe(seconds)
+
+    def classification(self, timings_ms: Mapping[str, float], n_labels: int, n_encoded: int) -> None:
+        """Record the steps of one classification and how many of its labels had to be encoded."""
+        for step, ms in timings_ms.items():
+            self._step_seconds.labels(step).observe(ms / 1000)
+        self._labels.labels("miss").inc(n_encoded)
+        self._labels.labels("hit").inc(n_labels - n_encoded)
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self.registry)

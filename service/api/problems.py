@@ -1,0 +1,140 @@
+"""Errors as problem+json (RFC 9457). One table gives each kind of error its status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from service import errors
+from service.api.request_id import request_id_of
+
+MEDIA_TYPE = "application/problem+json"
+
+STATUS: Mapping[type[errors.AhseError], HTTPStatus] = {
+    errors.EmptyFileError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.NotMediaError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.TruncatedMediaError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.NoTracksError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ClipTooLongError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ClipTooLargeError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.DecodeTimeoutError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.DecodeCrashedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.NoLabelsError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.InvalidLabelError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.AmbiguousLabelsError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.DuplicateLabelsError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.TooManyLabelsError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.InvalidTemplateError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UnknownLabelError: HTTPStatus.NOT_FOUND,
+    errors.UnknownLabelSetError: HTTPStatus.NOT_FOUND,
+    errors.InvalidNameError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.PreconditionFailedError: HTTPStatus.PRECONDITION_FAILED,
+    errors.MalformedBodyError: HTTPStatus.BAD_REQUEST,
+    errors.MissingFileError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.InvalidOptionError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.BundleInvalidError: HTTPStatus.CONFLICT,
+    errors.UnknownBundleError: HTTPStatus.NOT_FOUND,
+    errors.DeviceUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.StoreUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+_log = structlog.get_logger(__name__)
+
+
+def problem(
+    request: Request,
+    status: HTTPStatus,
+    code: str,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    **extra: Any,
+) -> JSONResponse:
+    """A problem+json response.
+
+    Args:
+        request: whose id and path the problem names.
+        status: HTTP status.
+        code: stable name that clients may branch on.
+        detail: what is wrong and what to do; never a path, traceback or library text.
+        headers: further response headers.
+        extra: further members of the problem object.
+    """
+    body = {
+        "type": f"urn:ahse:problem:{code}",
+        "title": status.phrase,
+        "status": int(status),
+        "code": code,
+        "detail": detail,
+        "instance": request.url.path,
+        "request_id": request_id_of(request.scope),
+        **extra,
+    }
+    return JSONResponse(body, status_code=int(status), media_type=MEDIA_TYPE, headers=dict(headers or {}))
+
+
+def register(app: FastAPI) -> None:
+    """Answer every error of the tree and of the framework; RequestContext answers the unforeseen."""
+    app.add_exception_handler(errors.AhseError, _typed)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _framework)
+
+
+async def _typed(request: Request, error: Exception) -> Response:
+    if not isinstance(error, errors.AhseError):  # the framework's signature is wider than the registration
+        raise error
+    status = STATUS[type(error)]
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.error("unavailable", code=error.code, exc_info=error)
+        return problem(request, status, error.code, error.message, headers={"Retry-After": "5"})
+    return problem(request, status, error.code, error.message)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    found = error.errors() if isinstance(error, RequestValidationError) else []
+    faults = [{"where": ".".join(map(str, one["loc"])), "what": one["msg"]} for one in found[:20]]
+    if any(one["type"] == "json_invalid" for one in found):
+        return problem(request, HTTPStatus.BAD_REQUEST, "malformed_body", "The body is not valid JSON.")
+    where = "; ".join(f"{fault['where']}: {fault['what']}" for fault in faults)
+    return problem(
+        request,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "invalid_request",
+        f"The request does not have the documented form: {where}",
+        errors=faults,
+    )
+
+
+async def _framework(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):  # the framework's signature is wider than the registration
+        raise error
+    status = HTTPStatus(error.status_code)
+    code = {
+        HTTPStatus.NOT_FOUND: "not_found",
+        HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+    }.get(status, "malformed_body" if status == HTTPStatus.BAD_REQUEST else "http_error")
+    detail = {
+        "not_found": "There is nothing at this address; /docs lists what there is.",
+        "method_not_allowed": "This address does not answer that method; /docs lists what it answers.",
+        "malformed_body": "The body can't be read as what its Content-Type says.",
+    }.get(code, status.phrase)
+    return problem(request, status, code, detail, headers=error.headers)
+
+
+async def unforeseen(request: Request, error: Exception) -> Response:
+    """A fixed text; what happened is in the log under the request's id."""
+    _log.error("unforeseen error", exc_info=error)
+    return problem(
+        request,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "internal_error",
+        "Something went wrong in the service. The log holds the cause under this request_id.",
+    )

@@ -1,0 +1,29 @@
+"""Health on the KServe v2 paths, and metrics."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from service.api.context import ContextDep
+from service.api.schemas import Live, Problem, Ready
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/v2/health/live")
+async def live() -> Live:
+    """The process answers. Restart it when this fails."""
+    return Live()
+
+
+@router.get("/v2/health/ready", responses={503: {"model": Problem, "description": "It can't classify now."}})
+async def ready(context: ContextDep) -> Ready:
+    """The bundles are loaded and the label store answers. Send no requests while this fails."""
+    await context.run(context.store.check)
+    return Ready()
+
+
+@router.get("/metrics", include_in_schema=False)
+async def metrics(context: ContextDep) -> Response:
+    """Prometheus metrics."""
+    return Response(context.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,81 @@
+"""/v1/models and /v1/info: what is loaded and what is allowed. A bundle is replaced by POST .../reload."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.concurrency import run_in_threadpool
+
+from service import __version__
+from service.api.context import ContextDep
+from service.api.schemas import Info, Limits, Metric, Model, ModelList, Problem
+from service.bundle.bundle import Bundle
+
+router = APIRouter(prefix="/v1", tags=["models"])
+
+_NOT_FOUND: dict[int | str, dict[str, Any]] = {
+    404: {"model": Problem, "description": "No bundle of that name is loaded."}
+}
+_DAMAGED: dict[int | str, dict[str, Any]] = {
+    409: {"model": Problem, "description": "The new bundle is damaged; the old one stays."}
+}
+
+
+@router.get("/models")
+async def list_models(context: ContextDep) -> ModelList:
+    """All loaded bundles, the default first."""
+    names = context.registry.names()
+    return ModelList(data=[_model(context.registry.get(name), name == names[0]) for name in names])
+
+
+@router.get("/models/{name}", responses=_NOT_FOUND)
+async def get_model(name: str, context: ContextDep) -> Model:
+    """One loaded bundle."""
+    return _model(context.registry.get(name), name == context.registry.names()[0])
+
+
+@router.post("/models/{name}/reload", responses=_NOT_FOUND | _DAMAGED)
+async def reload_model(name: str, context: ContextDep) -> Model:
+    """Read the bundle's directory again.
+
+    Requests under way finish on the old bundle, which stays if the new one can't be used.
+    """
+    bundle = await run_in_threadpool(context.registry.reload, name)
+    return _model(bundle, name == context.registry.names()[0])
+
+
+@router.get("/info")
+async def info(context: ContextDep) -> Info:
+    """The service's version, bundles and limits."""
+    settings, names = context.settings, context.registry.names()
+    return Info(
+        version=__version__,
+        default_bundle=names[0],
+        bundles=names,
+        limits=Limits(
+            max_upload_bytes=settings.max_upload_bytes,
+            max_labels=settings.max_labels,
+            max_labels_per_set=settings.max_labels_per_set,
+            max_duration_s=settings.max_duration_s,
+        ),
+    )
+
+
+def _model(bundle: Bundle, is_default: bool) -> Model:
+    manifest = bundle.manifest
+    return Model(
+        id=manifest.name,
+        created=int(manifest.provenance.created.timestamp()),
+        owned_by="ahse",
+        version=manifest.version,
+        description=manifest.description,
+        digest=bundle.digest,
+        default=is_default,
+        provider=bundle.visual.provider,
+        seen_classes=list(manifest.seen_classes),
+        metrics=[
+            Metric(name=metric.name, value=metric.value, unit=metric.unit, data=metric.data)
+            for metric in manifest.metrics
+        ],
+    )

@@ -1,0 +1,197 @@
+"""What goes over the wire, as documented in /openapi.json."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.labels.label import MAX_NAME_CHARACTERS, MAX_PROMPT_CHARACTERS, MAX_PROMPTS
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str = Field(examples=["urn:ahse:problem:no_labels"])
+    title: str = Field(examples=["Unprocessable Content"])
+    status: int = Field(examples=[422])
+    code: str = Field(description="stable; branch on this", examples=["no_labels"])
+    detail: str = Field(examples=["no labels were given; send at least one candidate name"])
+    instance: str = Field(examples=["/v1/classify"])
+    request_id: str = Field(examples=["7d0f3a9c2b1e4d5f6a7b8c9d"])
+
+
+class TrackScore(_Wire):
+    """What one track alone says of a candidate."""
+
+    similarity: float = Field(description="cosine of the track's feature and the name's text feature")
+    score: float = Field(description="probability among the candidates by this track alone")
+
+
+class Prediction(_Wire):
+    """One candidate."""
+
+    rank: int = Field(ge=1)
+    label: str
+    score: float = Field(description="probability among the candidates; all of them sum to 1")
+    distance: float = Field(description="in the standardised embedding space; smaller is better")
+    seen: bool = Field(description="the bundle's head was trained on this class")
+    visual: TrackScore | None = Field(description="null when no picture was used")
+    audio: TrackScore | None = Field(description="null when no sound was used")
+
+
+class TrackUse(_Wire):
+    """Whether a track was used, and why not."""
+
+    used: bool
+    reason: str | None = Field(description="stable code when it was not used", examples=["no_stream"])
+    detail: str = Field(description="what was used, or why it was not, in words")
+
+
+class Tracks(_Wire):
+    """Both tracks of the clip."""
+
+    visual: TrackUse
+    audio: TrackUse
+
+
+class Classification(_Wire):
+    """The ranked answer for one clip."""
+
+    id: str = Field(description="the request's id")
+    bundle: str
+    bundle_version: str
+    label_set: str | None = Field(description="the label set that was used")
+    n_labels: int = Field(description="candidates that were ranked")
+    predictions: list[Prediction] = Field(description="best first, top_k of them")
+    tracks: Tracks
+    duration_s: float = Field(description="of the clip")
+    calibration: float = Field(description="beta that was added to the distances of seen classes")
+    warnings: list[str]
+    timings_ms: dict[str, float] = Field(
+        description="wall time of each step", examples=[{"upload": 1.9, "decode": 31.0, "encode": 22.5}]
+    )
+
+
+class LabelBody(_Wire):
+    """A label with prompts of its own."""
+
+    name: str = Field(max_length=4 * MAX_NAME_CHARACTERS, examples=["siren"])
+    prompts: list[Annotated[str, Field(max_length=4 * MAX_PROMPT_CHARACTERS)]] = Field(
+        default=[],
+        max_length=MAX_PROMPTS,
+        description="texts that stand for the label instead of the templates",
+        examples=[["the wail of an ambulance siren"]],
+    )
+
+
+class LabelsBody(_Wire):
+    """Labels to add."""
+
+    labels: list[str | LabelBody] = Field(
+        examples=[["dog", {"name": "siren", "prompts": ["a wailing siren"]}]]
+    )
+
+
+class LabelSetBody(LabelsBody):
+    """A whole label set."""
+
+    templates: list[str] | None = Field(
+        default=None, description="prompt templates instead of the bundle's", examples=[["a video of a {}."]]
+    )
+
+
+class LabelSet(_Wire):
+    """A stored label set."""
+
+    name: str
+    labels: list[LabelBody]
+    templates: list[str] | None
+    n_labels: int
+    etag: str = Field(description="also in the ETag header; send it as If-Match to change what you have read")
+    created: datetime
+    updated: datetime
+
+
+class LabelSetSummary(_Wire):
+    """A label set in a listing."""
+
+    name: str
+    n_labels: int
+    etag: str
+    updated: datetime
+
+
+class LabelSetPage(_Wire):
+    """One page of label sets, in order of name."""
+
+    label_sets: list[LabelSetSummary]
+    next_cursor: str | None = Field(description="send as `cursor` for the next page; null on the last one")
+
+
+class Metric(_Wire):
+    """One measured number of a bundle, with its data."""
+
+    name: str
+    value: float
+    unit: str
+    data: str
+
+
+class Model(_Wire):
+    """A loaded bundle, in the shape of OpenAI's model list."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = Field(description="Unix time at which the bundle was made")
+    owned_by: str
+    version: str
+    description: str
+    digest: str = Field(description="changes with any byte of the bundle")
+    default: bool
+    provider: str = Field(description="execution provider of onnxruntime")
+    seen_classes: list[str]
+    metrics: list[Metric]
+
+
+class ModelList(_Wire):
+    """All loaded bundles."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class Limits(_Wire):
+    """What one request may ask."""
+
+    max_upload_bytes: int
+    max_labels: int
+    max_labels_per_set: int
+    max_duration_s: float
+
+
+class Info(_Wire):
+    """The service itself."""
+
+    name: Literal["ahse"] = "ahse"
+    version: str
+    default_bundle: str
+    bundles: list[str]
+    limits: Limits
+
+
+class Live(_Wire):
+    """The process answers."""
+
+    live: Literal[True] = True
+
+
+class Ready(_Wire):
+    """The service can classify."""
+
+    ready: Literal[True] = True

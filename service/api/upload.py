@@ -1,0 +1,163 @@
+"""Read a multipart form while it arrives: the clip straight to disk, the fields to memory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartCallbacks, MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
+
+from service.errors import BodyTooLargeError, MalformedBodyError, MissingFileError, TooManyLabelsError
+
+FILE_FIELD = "file"
+
+
+@dataclass(frozen=True)
+class FormLimits:
+    """What a form may hold besides the clip."""
+
+    max_fields: int
+    max_field_bytes: int
+    """of all fields together."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A received form."""
+
+    path: Path
+    """the clip, under a neutral name in a directory of its own."""
+    fields: tuple[tuple[str, str], ...]
+    """the other fields in the order sent."""
+
+
+@asynccontextmanager
+async def receive_upload(
+    request: Request, directory: Path | None, limits: FormLimits
+) -> AsyncIterator[Upload]:
+    """Receive a form; the clip is deleted when the context ends.
+
+    Args:
+        request: its body must be multipart/form-data with one part named `file`.
+        directory: where to put the clip; None takes the system's temporary directory.
+        limits: for the other fields.
+
+    Raises:
+        MalformedBodyError: not such a form, or it ends early.
+        MissingFileError: no part named `file`.
+        BodyTooLargeError, TooManyLabelsError: over the limits.
+    """
+    boundary = _boundary(request)
+    with tempfile.TemporaryDirectory(prefix="ahse-", dir=directory) as private:
+        path = Path(private) / "clip"
+        with path.open("wb") as file:
+            form = _Form(file, limits)
+            try:
+                parser = MultipartParser(boundary, form.callbacks)
+                async for chunk in request.stream():
+                    # In a thread: parsing and writing must not hold up other requests.
+                    await run_in_threadpool(parser.write, chunk)
+            except FormParserError as error:
+                raise MalformedBodyError("The body is not a well-formed multipart form.") from error
+        yield form.finish(path)
+
+
+def _boundary(request: Request) -> bytes:
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind != b"multipart/form-data" or not options.get(b"boundary"):
+        raise MalformedBodyError(
+            "Send the clip as multipart/form-data, for example: "
+            "curl -F file=@clip.mp4 -F labels=dog -F labels=cat"
+        )
+    return options[b"boundary"]
+
+
+class _Form:
+    """Collects the parts of one form."""
+
+    def __init__(self, file: BinaryIO, limits: FormLimits) -> None:
+        self._file = file
+        self._limits = limits
+        self._fields: list[tuple[str, str]] = []
+        self._n_field_bytes = 0
+        self._has_file = False
+        self._ended = False
+        self._start_part()
+
+    @property
+    def callbacks(self) -> MultipartCallbacks:
+        """What the parser calls."""
+        return {
+            "on_part_begin": self._start_part,
+            "on_header_field": self._header_name_bytes,
+            "on_header_value": self._header_value_bytes,
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._end_headers,
+            "on_part_data": self._data,
+            "on_part_end": self._end_part,
+            "on_end": self._end,
+        }
+
+    def finish(self, path: Path) -> Upload:
+        """The whole form, once the body has ended."""
+        if not self._ended:
+            raise MalformedBodyError("The multipart form ends before its last boundary; send it again.")
+        if not self._has_file:
+            raise MissingFileError("The form has no part named `file`; send the clip as: -F file=@clip.mp4")
+        return Upload(path, tuple(self._fields))
+
+    def _start_part(self) -> None:
+        self._header_name = self._header_value = b""
+        self._name = ""
+        self._value = bytearray()
+
+    def _header_name_bytes(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _header_value_bytes(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            _, options = parse_options_header(self._header_value)
+            self._name = options.get(b"name", b"").decode("utf-8", "replace")
+        self._header_name = self._header_value = b""
+
+    def _end_headers(self) -> None:
+        if not self._name:
+            raise MalformedBodyError("A part of the form has no name.")
+        if self._name == FILE_FIELD:
+            if self._has_file:
+                raise MalformedBodyError("The form has two parts named `file`; send one clip a request.")
+            self._has_file = True
+        elif len(self._fields) >= self._limits.max_fields:
+            raise TooManyLabelsError(f"The form has more than {self._limits.max_fields} fields.")
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._name == FILE_FIELD:
+            self._file.write(data[start:end])
+            return
+        self._n_field_bytes += end - start
+        if self._n_field_bytes > self._limits.max_field_bytes:
+            raise BodyTooLargeError(
+                f"The fields beside the clip are larger than {self._limits.max_field_bytes} bytes together."
+            )
+        self._value += data[start:end]
+
+    def _end_part(self) -> None:
+        if self._name == FILE_FIELD:
+            return
+        try:
+            self._fields.append((self._name, self._value.decode("utf-8")))
+        except UnicodeDecodeError:
+            raise MalformedBodyError(f"The field {self._name[:80]!r} is not UTF-8 text.") from None
+
+    def _end(self) -> None:
+        self._ended = True

@@ -1,0 +1,1 @@
+"""Bundles: the contract between training and serving, one directory each."""

@@ -1,0 +1,138 @@
+"""A bundle as a directory: read, verify and write. Nothing is loaded into a runtime here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from service import __version__
+from service.bundle.manifest import FORMAT_VERSION, MANIFEST_FILE, Manifest
+from service.errors import BundleInvalidError
+
+_MAX_MANIFEST_BYTES = 64 * 2**20
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read manifest.json and check it against its definition and this service's version.
+
+    Raises:
+        BundleInvalidError: no manifest, not this format, or made for a newer service.
+    """
+    document = _read_document(directory)
+    _check_versions(document)
+    try:
+        manifest = Manifest.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise BundleInvalidError(f"{MANIFEST_FILE}: {where}: {first['msg']}") from error
+    missing = manifest.named_files() - manifest.files.keys()
+    if missing:
+        raise BundleInvalidError(f"{MANIFEST_FILE} names {sorted(missing)} but gives no sha256 for them")
+    return manifest
+
+
+def digest(directory: Path) -> str:
+    """Identity of a bundle's content: sha256 of manifest.json, which holds the sha256 of all files."""
+    return file_sha256(directory / MANIFEST_FILE)
+
+
+def verify_files(directory: Path, manifest: Manifest) -> None:
+    """Compare every file with its sha256 in the manifest.
+
+    Raises:
+        BundleInvalidError: names every missing and every changed file at once.
+    """
+    problems = []
+    for name, expected in sorted(manifest.files.items()):
+        path = directory / name
+        if not path.is_file():
+            problems.append(f"{name} is missing")
+        elif file_sha256(path) != expected:
+            problems.append(f"{name} is not the file that was published (its sha256 differs)")
+    if problems:
+        raise BundleInvalidError("; ".join(problems))
+
+
+def write_bundle(
+    directory: Path, fill: Callable[[Path], None], manifest: Callable[[dict[str, str]], Manifest]
+) -> None:
+    """Write a bundle aside and move it into place when it is whole, so that no half bundle looks finished.
+
+    Args:
+        directory: where the bundle shall stand; an older bundle there is replaced at the very end.
+        fill: writes all files but the manifest into the directory that it is given.
+        manifest: makes the manifest from {file name: sha256}.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        fill(aside)
+        hashes = {path.name: file_sha256(path) for path in sorted(aside.iterdir())}
+        text = manifest(hashes).model_dump_json(indent=2)
+        (aside / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+        verify_files(aside, read_manifest(aside))
+        aside.chmod(0o755)
+        _replace(directory, aside)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def file_sha256(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_document(directory: Path) -> dict[str, object]:
+    path = directory / MANIFEST_FILE
+    if not path.is_file():
+        raise BundleInvalidError(
+            f"there is no {MANIFEST_FILE}; a bundle is a directory written by `ahse export`"
+        )
+    if path.stat().st_size > _MAX_MANIFEST_BYTES:
+        raise BundleInvalidError(f"{MANIFEST_FILE} is larger than {_MAX_MANIFEST_BYTES} bytes")
+    try:
+        document = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise BundleInvalidError(f"{MANIFEST_FILE} is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise BundleInvalidError(f"{MANIFEST_FILE} is not a JSON object")
+    return document
+
+
+def _check_versions(document: dict[str, object]) -> None:
+    """Say first that the bundle is too new, before its new fields are called errors."""
+    found = document.get("format_version")
+    if found != FORMAT_VERSION:
+        raise BundleInvalidError(f"its format version is {found!r}; this service reads {FORMAT_VERSION}")
+    needed = document.get("requires_service")
+    if isinstance(needed, str) and _version_key(needed) > _version_key(__version__):
+        raise BundleInvalidError(f"it needs service {needed} or newer; this is {__version__}")
+
+
+def _version_key(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def _replace(target: Path, source: Path) -> None:
+    """Rename source to target; an old target is moved away first and deleted last."""
+    if not target.exists():
+        source.rename(target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+    target.rename(old / target.name)
+    try:
+        source.rename(target)
+    except OSError:
+        (old / target.name).rename(target)
+        raise
+    finally:
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,125 @@
+"""One ONNX graph on onnxruntime. The only file that imports onnxruntime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from service.errors import BundleInvalidError, DeviceUnavailableError
+
+Device = Literal["auto", "cpu", "cuda"]
+
+_CPU = "CPUExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How graphs run on this machine: settings of the deployment, not facts of a model."""
+
+    device: Device = "auto"
+    n_threads: int = 0
+    """intra-op threads of one graph; 0 leaves the choice to onnxruntime."""
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What a graph must look like: input name -> (dtype, shape after the batch axis), and its one output."""
+
+    inputs: dict[str, tuple[str, tuple[int, ...]]]
+    output: str
+    output_dim: int
+
+
+class Graph:
+    """A verified session. Thread-safe: onnxruntime sessions may run from several threads at once."""
+
+    def __init__(self, path: Path, axes: Axes, runtime: Runtime) -> None:
+        self.path = path
+        self._axes = axes
+        try:
+            self._session = ort.InferenceSession(
+                path, sess_options=_options(runtime), providers=_providers(runtime)
+            )
+        except Exception as error:
+            raise BundleInvalidError(
+                f"{path.name} is not a graph that onnxruntime can run: {error}"
+            ) from error
+        _check_device(self.provider, runtime)
+        self._check_axes()
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that runs the graph, as onnxruntime names it."""
+        return str(self._session.get_providers()[0])
+
+    def __call__(self, **inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """Run on named inputs [batch, ...]; returns the one output, float32 [batch, output_dim]."""
+        output: NDArray[np.float32] = self._session.run([self._axes.output], inputs)[0]
+        return output
+
+    def _check_axes(self) -> None:
+        found = {node.name: (node.type, tuple(node.shape)) for node in self._session.get_inputs()}
+        if found.keys() != self._axes.inputs.keys():
+            raise BundleInvalidError(
+                f"{self.path.name} takes inputs {sorted(found)}, not {sorted(self._axes.inputs)}"
+            )
+        for name, (dtype, shape) in self._axes.inputs.items():
+            _check_input(self.path.name, name, found[name], dtype, shape)
+        outputs = {node.name: tuple(node.shape) for node in self._session.get_outputs()}
+        wanted = self._axes.output, self._axes.output_dim
+        if outputs.get(wanted[0], ())[-1:] != (wanted[1],):
+            raise BundleInvalidError(
+                f"{self.path.name} gives {outputs}, not {wanted[0]} [batch, {wanted[1]}]"
+            )
+
+
+def _check_input(
+    file: str, name: str, found: tuple[str, tuple[Any, ...]], dtype: str, shape: tuple[int, ...]
+) -> None:
+    if found[0] != f"tensor({dtype})" or found[1][1:] != shape:
+        raise BundleInvalidError(
+            f"{file}: input {name} is {found[0]} {list(found[1])}, the manifest says {dtype} [batch, "
+            f"{', '.join(map(str, shape))}]"
+        )
+    if isinstance(found[1][0], int):
+        raise BundleInvalidError(f"{file}: the batch axis of {name} is fixed to {found[1][0]}")
+
+
+def _options(runtime: Runtime) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = runtime.n_threads
+    # Spinning threads take the cores that decoding needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options
+
+
+def _providers(runtime: Runtime) -> list[str | tuple[str, dict[str, str]]]:
+    available = ort.get_available_providers()
+    if runtime.device == "cpu" or (runtime.device == "auto" and _CUDA not in available):
+        return [_CPU]
+    if _CUDA not in available:
+        raise DeviceUnavailableError(
+            "device cuda was asked for, but the installed onnxruntime has no CUDA provider; "
+            "install the `gpu` extra instead of `cpu`, or set the device to cpu"
+        )
+    # The CUDA libraries come as packages beside onnxruntime-gpu, not from the system.
+    ort.preload_dlls()
+    # EXHAUSTIVE, the default, re-tunes the convolutions at every new batch size.
+    settings = {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
+    return [(_CUDA, settings), _CPU]
+
+
+def _check_device(provider: str, runtime: Runtime) -> None:
+    """Onnxruntime falls back to the CPU without an error when CUDA can't be started."""
+    if runtime.device == "cuda" and provider != _CUDA:
+        raise DeviceUnavailableError(
+            "device cuda was asked for, but onnxruntime could not start it on this machine; "
+            "check the driver and that the container was given a GPU, or set the device to cpu"
+        )

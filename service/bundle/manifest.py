@@ -1,0 +1,152 @@
+"""What manifest.json says: every fact of a model that the service uses.
+
+The same definition writes the manifest (model_export) and reads it (service). Dims, rates, sizes and
+templates come from here only; nothing about a model is taken from the environment or from code.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+FORMAT_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Template = Annotated[str, StringConstraints(min_length=2, max_length=500, pattern=r"\{\}")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Standardisation = Literal["none", "per_dimension", "per_sample", "stored_then_sample"]
+
+
+class _Record(BaseModel):
+    """A frozen part of the manifest; an unknown field is an error, so a typing slip cannot pass."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TextTower(_Record):
+    """One text encoder. Graph: `tokens` int64 [batch, context_length] -> `features` float32 [batch, dim]."""
+
+    graph: FileName
+    tokenizer: FileName = Field(description="file of the `tokenizers` library")
+    vocabulary_size: int = Field(ge=100, description="an emptied tokenizer shows as a smaller one")
+    context_length: int = Field(ge=4, le=4096, description="tokens a text is padded or cut to")
+    pad_id: int = Field(ge=0)
+    templates: tuple[Template, ...] = Field(min_length=1, description="`{}` stands for the name")
+
+
+class VisualTower(_Record):
+    """The image encoder. Graph: `frames` uint8 [batch, size, size, 3] RGB -> `features` float32 [batch, dim].
+
+    Normalisation is inside the graph; features have unit length.
+    """
+
+    graph: FileName
+    dim: int = Field(ge=1)
+    image_size_px: int = Field(ge=8, le=4096)
+    resize: Literal["shorter_side_bicubic_center_crop"]
+    n_frames: int = Field(ge=1, le=1024)
+    sampling: Literal["uniform", "middle"] = Field(description="frames at the midpoints of equal intervals")
+    logit_scale: float = Field(gt=0, description="factor on cosine similarity to its own text, as in CLIP")
+    text: TextTower
+
+
+class AudioTower(_Record):
+    """The sound encoder. Graph: `waveform` float32 [batch, window] -> `features` float32 [batch, dim].
+
+    The waveform is mono, -1..1, at sample_rate_hz; the spectrogram is inside the graph; features have
+    unit length.
+    """
+
+    graph: FileName
+    dim: int = Field(ge=1)
+    sample_rate_hz: int = Field(ge=4000, le=192_000)
+    window_s: float = Field(gt=0, le=60)
+    hop_s: float = Field(gt=0, le=60)
+    max_s: float = Field(gt=0, description="sound after this many seconds is not used")
+    padding: Literal["repeat", "zero"] = Field(description="what fills a last window that is too short")
+    logit_scale: float = Field(gt=0, description="factor on cosine similarity to its own text, as in CLAP")
+    text: TextTower
+
+
+class AhseHead(_Record):
+    """The trained fusion head.
+
+    Graphs: `visual` float32 [batch, visual.dim], `audio` float32 [batch, audio.dim] -> `theta` float32
+    [batch, dim], before standardisation. The statistics file holds what Eq. 1 needs.
+    """
+
+    kind: Literal["ahse"]
+    dim: int = Field(ge=1)
+    av_graph: FileName
+    text_graph: FileName
+    statistics: FileName
+    standardisation: Standardisation
+    beta: float = Field(ge=0, description="calibrated stacking: added to the distance of seen classes")
+    temperature: float = Field(gt=0, description="score = softmax(-distance / temperature)")
+
+
+class Metric(_Record):
+    """One measured number with the data it was measured on."""
+
+    name: str
+    value: float
+    data: str
+    unit: Literal["percent", "ratio", "ms", "count"] = "percent"
+
+
+class Provenance(_Record):
+    """Where the weights come from and how to make them again."""
+
+    created: datetime
+    command: str
+    seed: int | None = None
+    data: str
+    versions: dict[str, str] = Field(default_factory=dict)
+    parity: dict[str, float] = Field(
+        default_factory=dict, description="largest absolute difference of each graph to its torch original"
+    )
+
+
+class Licence(_Record):
+    """The licence of one part of the bundle."""
+
+    part: str
+    licence: str
+    source: str
+
+
+class Manifest(_Record):
+    """The whole of manifest.json."""
+
+    format_version: Literal[1]
+    name: Name
+    version: str = Field(min_length=1, max_length=40)
+    description: str
+    requires_service: str = Field(pattern=r"^\d+\.\d+\.\d+$", description="oldest service that can run it")
+    visual: VisualTower
+    audio: AudioTower
+    head: AhseHead
+    seen_classes: tuple[str, ...]
+    unseen_classes: tuple[str, ...] = Field(description="classes the metrics call unseen; never trained on")
+    metrics: tuple[Metric, ...] = ()
+    provenance: Provenance
+    licences: tuple[Licence, ...]
+    files: dict[FileName, Sha256] = Field(description="sha256 of every other file of the directory")
+
+    def named_files(self) -> set[str]:
+        """All files that the manifest's parts point to."""
+        texts = (self.visual.text, self.audio.text)
+        head = self.head
+        return {
+            self.visual.graph,
+            self.audio.graph,
+            *(text.graph for text in texts),
+            *(text.tokenizer for text in texts),
+            head.av_graph,
+            head.text_graph,
+            head.statistics,
+        }

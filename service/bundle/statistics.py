@@ -1,0 +1,70 @@
+"""Stored standardisation statistics: the numbers of Eq. 1 that training leaves for inference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from service.errors import BundleInvalidError
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Frozen at the end of training; adding a class never moves another class's embedding (AHSE, Eq. 1).
+
+    The standard deviations are biased and already contain eps, so that z = (theta - mean) / std exactly.
+    """
+
+    av_mean: Array
+    """float32 [dim]: mean audio-visual embedding of the training clips."""
+    av_std: Array
+    """float32 [dim], > 0."""
+    text_mean: Array
+    """float32 [dim]: mean text embedding of the training classes, each class once."""
+    text_std: Array
+    """float32 [dim], > 0."""
+    fill_visual: Array
+    """float32 [visual dim]: stands for the visual feature of a clip without picture."""
+    fill_audio: Array
+    """float32 [audio dim]: stands for the audio feature of a clip without sound."""
+
+    def save(self, path: Path) -> None:
+        """Write as a safetensors file."""
+        save_file(
+            {field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)}, path
+        )
+
+
+def load_statistics(path: Path, *, dim: int, visual_dim: int, audio_dim: int) -> Statistics:
+    """Read and check the statistics file.
+
+    Raises:
+        BundleInvalidError: unreadable, incomplete, of other dims, not finite, or with a std of zero or less.
+    """
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BundleInvalidError(f"{path.name} can't be read: {error}") from error
+    shapes = dict.fromkeys(("av_mean", "av_std", "text_mean", "text_std"), (dim,))
+    shapes |= {"fill_visual": (visual_dim,), "fill_audio": (audio_dim,)}
+    for name, shape in shapes.items():
+        _check(path.name, name, tensors.get(name), shape)
+    return Statistics(**{name: tensors[name] for name in shapes})
+
+
+def _check(file: str, name: str, tensor: Array | None, shape: tuple[int, ...]) -> None:
+    if tensor is None:
+        raise BundleInvalidError(f"{file} has no tensor {name}")
+    if tensor.shape != shape or tensor.dtype != np.float32:
+        raise BundleInvalidError(f"{file}: {name} is {tensor.dtype} {tensor.shape}, not float32 {shape}")
+    if not np.isfinite(tensor).all():
+        raise BundleInvalidError(f"{file}: {name} is not finite")
+    if name.endswith("_std") and not (tensor > 0).all():
+        raise BundleInvalidError(f"{file}: {name} must be positive everywhere")

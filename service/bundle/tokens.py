@@ -1,0 +1,35 @@
+"""Token ids from a bundle's tokenizer file, always exactly as long as the text graph wants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from service.bundle.manifest import TextTower
+from service.errors import BundleInvalidError
+
+
+class Tokens:
+    """Turns texts into token ids; pads and cuts to the context length."""
+
+    def __init__(self, directory: Path, tower: TextTower) -> None:
+        try:
+            self._tokenizer = Tokenizer.from_file(str(directory / tower.tokenizer))
+        except Exception as error:
+            raise BundleInvalidError(f"{tower.tokenizer} is not a tokenizers file: {error}") from error
+        size = self._tokenizer.get_vocab_size()
+        if size != tower.vocabulary_size:
+            raise BundleInvalidError(
+                f"{tower.tokenizer} has {size} tokens, the manifest says {tower.vocabulary_size}"
+            )
+        self._tokenizer.enable_padding(length=tower.context_length, pad_id=tower.pad_id)
+        self._tokenizer.enable_truncation(max_length=tower.context_length)
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Token ids int64 [len(texts), context_length]."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        return np.array([encoding.ids for encoding in encodings], dtype=np.int64)

@@ -1,0 +1,127 @@
+"""The flow, whole: decode > encode > fuse > standardise > rank."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from service.bundle.bundle import Bundle
+from service.encode.clip import encode_clip
+from service.encode.features import ClipFeatures
+from service.labels.embeddings import LabelEmbedder, LabelEmbeddings, Templates
+from service.labels.label import Label
+from service.media import Clip, DecodeSpec
+from service.rank.embed import embed_clip
+from service.rank.ranking import Calibration, Ranking, TrackScores, beta_of, rank, score_track
+
+
+class Decoder(Protocol):
+    """Turns a file into a clip, somewhere safe."""
+
+    def decode(self, path: Path, spec: DecodeSpec) -> Clip:
+        """Decode what the spec asks for; raises MediaError."""
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The answer for one clip."""
+
+    bundle: Bundle
+    clip: Clip
+    labels: LabelEmbeddings
+    ranking: Ranking
+    visual: TrackScores | None
+    """None when no picture was used."""
+    audio: TrackScores | None
+    """None when no sound was used."""
+    beta: float
+    """what was added to the distances of seen classes."""
+    timings_ms: dict[str, float]
+    """wall time of each step, in the order of the flow."""
+
+
+@dataclass
+class _Stopwatch:
+    """Wall time of named steps."""
+
+    laps_ms: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.laps_ms[name] = (time.perf_counter() - start) * 1000
+
+
+class Classifier:
+    """Answers which of the candidate names fits a clip best. Thread-safe; holds no request state."""
+
+    def __init__(self, decoder: Decoder, embedder: LabelEmbedder) -> None:
+        self._decoder = decoder
+        self._embedder = embedder
+
+    def classify(
+        self,
+        path: Path,
+        bundle: Bundle,
+        labels: Sequence[Label],
+        *,
+        templates: Templates = None,
+        calibration: Calibration = "auto",
+    ) -> Classification:
+        """Rank the labels for the clip in a file.
+
+        Args:
+            path: a media file; its name and ending are not looked at.
+            bundle: the models.
+            labels: candidates, at least one, already checked.
+            templates: prompt templates for both modalities instead of the bundle's own.
+            calibration: calibrated stacking: the bundle's beta, none, or a number.
+
+        Raises:
+            MediaError: the file can't be used; says why.
+        """
+        watch = _Stopwatch()
+        with watch.step("decode"):
+            clip = self._decoder.decode(path, decode_spec(bundle))
+        with watch.step("encode"):
+            features = encode_clip(bundle, clip)
+        with watch.step("labels"):
+            candidates = self._embedder.embed(bundle, labels, templates)
+        with watch.step("rank"):
+            head, beta = bundle.manifest.head, beta_of(calibration, bundle.manifest.head.beta)
+            z = embed_clip(bundle, features)
+            ranking = rank(z, candidates.z, candidates.seen, beta=beta, temperature=head.temperature)
+            visual, audio = _score_tracks(bundle, features, candidates)
+        return Classification(bundle, clip, candidates, ranking, visual, audio, beta, watch.laps_ms)
+
+
+def decode_spec(bundle: Bundle) -> DecodeSpec:
+    """What the bundle's encoders need of a clip."""
+    visual, audio = bundle.manifest.visual, bundle.manifest.audio
+    return DecodeSpec(
+        n_frames=visual.n_frames,
+        image_size_px=visual.image_size_px,
+        sampling=visual.sampling,
+        resize=visual.resize,
+        sample_rate_hz=audio.sample_rate_hz,
+        max_audio_s=audio.max_s,
+    )
+
+
+def _score_tracks(
+    bundle: Bundle, features: ClipFeatures, candidates: LabelEmbeddings
+) -> tuple[TrackScores | None, TrackScores | None]:
+    manifest, texts = bundle.manifest, candidates.features
+    return (
+        None
+        if features.visual is None
+        else score_track(features.visual, texts.visual, manifest.visual.logit_scale),
+        None
+        if features.audio is None
+        else score_track(features.audio, texts.audio, manifest.audio.logit_scale),
+    )

@@ -1,0 +1,51 @@
+"""`ahse bundle`: look into bundles and check them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)
+Directory = Annotated[Path, typer.Argument(help="Bundle directory.", metavar="BUNDLE")]
+
+
+@app.command()
+def inspect(
+    directory: Directory,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole manifest.")] = False,
+) -> None:
+    """Print what a bundle is: its dims, rates, templates, metrics and where it comes from."""
+    from service.bundle.directory import read_manifest
+
+    manifest = read_manifest(directory)
+    if as_json:
+        typer.echo(manifest.model_dump_json(indent=2))
+        return
+    visual, audio, head = manifest.visual, manifest.audio, manifest.head
+    typer.echo(f"{manifest.name} {manifest.version}: {manifest.description}")
+    typer.echo(
+        f"visual  {visual.n_frames} frames of {visual.image_size_px} px ({visual.sampling}) -> {visual.dim}"
+    )
+    typer.echo(f"audio   {audio.window_s} s windows at {audio.sample_rate_hz} Hz -> {audio.dim}")
+    typer.echo(f"head    {head.kind}, {head.dim} dims, {head.standardisation}, beta {head.beta}")
+    typer.echo(f"classes {len(manifest.seen_classes)} seen, {len(manifest.unseen_classes)} unseen")
+    for metric in manifest.metrics:
+        typer.echo(f"metric  {metric.name} {metric.value:.2f} {metric.unit} on {metric.data}")
+    for licence in manifest.licences:
+        typer.echo(f"licence {licence.part}: {licence.licence} ({licence.source})")
+    typer.echo(f"made    {manifest.provenance.created.isoformat()} by: {manifest.provenance.command}")
+
+
+@app.command()
+def verify(directory: Directory) -> None:
+    """Check every file of a bundle and that its graphs are what the manifest says; exit code 2 if not."""
+    from service.bundle.bundle import load_bundle
+    from service.bundle.graph import Runtime
+
+    bundle = load_bundle(directory, Runtime(device="cpu"))
+    n_files = len(bundle.manifest.files)
+    typer.echo(
+        f"{bundle.name} {bundle.manifest.version}: {n_files} files and 6 graphs are as the manifest says"
+    )

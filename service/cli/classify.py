@@ -1,0 +1,129 @@
+"""`ahse classify`: rank names for clips here, without a server."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli.serve import read_settings
+from service.errors import AhseError, InvalidOptionError
+
+if TYPE_CHECKING:
+    from service.classifier import Classification, Classifier
+    from service.labels.label import Label
+
+
+def classify(
+    clips: Annotated[list[Path], typer.Argument(help="Media files.", metavar="CLIP...")],
+    label: Annotated[list[str] | None, typer.Option(help="Candidate name; repeat for each.")] = None,
+    labels_file: Annotated[
+        Path | None, typer.Option(help="File of candidate names: one a line, or a JSON array.")
+    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle directory; default the demo.")] = None,
+    template: Annotated[
+        list[str] | None, typer.Option(help="Prompt template, `{}` stands for the name; repeat for several.")
+    ] = None,
+    calibration: Annotated[str, typer.Option(help="auto, off, or a number.")] = "auto",
+    top_k: Annotated[int, typer.Option(min=1, help="How many predictions to print.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a clip.")] = False,
+) -> None:
+    """Rank candidate names for each clip. A clip that can't be used is reported and the others go on."""
+    from service.api.options import parse_calibration
+    from service.bundle.bundle import load_bundle
+    from service.classifier import Classifier
+    from service.decode.pool import DecodePool
+    from service.labels.embeddings import LabelEmbedder
+    from service.labels.label import check_labels, make_label
+    from service.labels.templates import check_templates
+
+    settings = read_settings({"bundles": (bundle,)} if bundle else {})
+    labels = [make_label(name) for name in [*(label or []), *_read_labels(labels_file)]]
+    check_labels(labels, settings.max_labels_per_set)
+    options = {
+        "templates": check_templates(template) if template else None,
+        "calibration": parse_calibration(calibration),
+    }
+    loaded = load_bundle(settings.bundles[0], settings.runtime())
+    decoder = DecodePool(settings.decode_limits(), 1)
+    try:
+        classifier = Classifier(decoder, LabelEmbedder(settings.label_cache_size))
+        n_failed = sum(not _one(classifier, clip, loaded, labels, options, top_k, as_json) for clip in clips)
+    finally:
+        decoder.close()
+    if n_failed:
+        raise typer.Exit(1)
+
+
+def _one(
+    classifier: Classifier,
+    clip: Path,
+    bundle: Any,
+    labels: list[Label],
+    options: dict[str, Any],
+    top_k: int,
+    as_json: bool,
+) -> bool:
+    try:
+        if not clip.is_file():
+            raise InvalidOptionError("there is no such file")
+        result = classifier.classify(clip, bundle, labels, **options)
+    except AhseError as error:
+        typer.echo(f"{clip}: {error.message} [{error.code}]", err=True)
+        return False
+    typer.echo(_as_json(clip, result, top_k) if as_json else _as_text(clip, result, top_k))
+    return True
+
+
+def _rows(result: Classification, top_k: int) -> list[dict[str, Any]]:
+    ranking = result.ranking
+    return [
+        {
+            "rank": rank,
+            "label": result.labels.labels[index].name,
+            "score": round(float(ranking.score[index]), 6),
+            "distance": round(float(ranking.distance[index]), 6),
+            "seen": bool(result.labels.seen[index]),
+        }
+        for rank, index in enumerate(ranking.order[:top_k].tolist(), start=1)
+    ]
+
+
+def _as_json(clip: Path, result: Classification, top_k: int) -> str:
+    tracks = {"visual": result.clip.visual, "audio": result.clip.audio}
+    document = {
+        "file": str(clip),
+        "bundle": result.bundle.name,
+        "predictions": _rows(result, top_k),
+        "tracks": {name: {"used": track.used, "reason": track.reason} for name, track in tracks.items()},
+        "warnings": list(result.clip.warnings),
+    }
+    return json.dumps(document, ensure_ascii=False)
+
+
+def _as_text(clip: Path, result: Classification, top_k: int) -> str:
+    lines = [str(clip)]
+    lines += [f"  {row['score']:7.2%}  {row['label']}" for row in _rows(result, top_k)]
+    lines += [f"  note: {warning}" for warning in result.clip.warnings]
+    return "\n".join(lines)
+
+
+def _read_labels(path: Path | None) -> list[str]:
+    if path is None:
+        return []
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidOptionError(f"--labels-file can't be read as UTF-8 text: {path}") from error
+    if not text.lstrip().startswith("["):
+        return [line for line in text.splitlines() if line.strip()]
+    try:
+        names = json.loads(text)
+    except ValueError as error:
+        raise InvalidOptionError("--labels-file starts with [ but is not a JSON array") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InvalidOptionError("--labels-file must be a JSON array of strings")
+    return names

@@ -1,0 +1,40 @@
+"""Commands of model_export, reached through `ahse` and imported only when called: they need torch."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import typer
+
+# Name: where its typer app is, and its line in `ahse --help`.
+_COMMANDS = {
+    "demo": ("model_export.demo.cli:app", "Rebuild and measure the embedded demo bundle."),
+}
+# Whatever follows the name, --help too, is for the command itself.
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+def register(app: typer.Typer) -> None:
+    """Give the command line a door to each command of model_export."""
+    for name, (where, summary) in _COMMANDS.items():
+        _door(app, name, where, summary)
+
+
+def _door(app: typer.Typer, name: str, where: str, summary: str) -> None:
+    @app.command(name, help=summary, context_settings=_PASS_ON, add_help_option=False)
+    def door(context: typer.Context) -> None:
+        _find(where, name)(args=context.args, prog_name=f"ahse {name}")
+
+
+def _find(where: str, name: str) -> Any:
+    module, _, attribute = where.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        typer.echo(
+            f"ahse {name} needs the training packages, and {error.name} is not installed. "
+            "Install them with: pip install 'ahse[cpu,export]'",
+            err=True,
+        )
+        raise typer.Exit(2) from None

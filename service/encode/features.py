@@ -1,0 +1,45 @@
+"""Values of the encoding step, and the pooling that both clips and names use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """What the encoders say of one clip."""
+
+    visual: Array | None
+    """float32 [visual dim], unit length; None when no picture was used."""
+    audio: Array | None
+    """float32 [audio dim], unit length; None when no sound was used."""
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """What the text encoders say of names, one row a name."""
+
+    visual: Array
+    """float32 [n, visual dim], rows of unit length."""
+    audio: Array
+    """float32 [n, audio dim], rows of unit length."""
+
+
+def pool(features: Array) -> Array:
+    """Mean over the first axis, scaled back to unit length: float32 [n, dim] -> [dim].
+
+    The rows are scaled first, so that each counts alike.
+    """
+    return unit(unit(features).mean(axis=0))
+
+
+def unit(vectors: Array) -> Array:
+    """Scale the last axis to unit length; a zero vector stays zero."""
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scaled: Array = vectors / np.maximum(norms, np.float32(1e-12))
+    return scaled

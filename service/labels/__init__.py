@@ -1,0 +1,1 @@
+"""Labels: candidate names, label sets and where they are kept."""

@@ -1,0 +1,90 @@
+"""Settings of a deployment: AHSE_... environment variables or the flags of `ahse serve`.
+
+Facts of a model are not here; they come from the bundle's manifest.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+import service
+from service.bundle.graph import Device, Runtime
+from service.media import DecodeLimits
+
+DEMO_BUNDLE = Path(service.__file__).resolve().parent.parent / "weights" / "demo"
+
+
+def _data_directory() -> Path:
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "ahse"
+
+
+class Settings(BaseSettings):
+    """Built once and passed on; nothing else reads the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="AHSE_", frozen=True, extra="ignore")
+
+    bundles: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(DEMO_BUNDLE,), min_length=1, description="bundle directories, the first is the default"
+    )
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    data_dir: Path = Field(default_factory=_data_directory, description="where label sets are kept")
+    upload_dir: Path | None = Field(
+        default=None, description="where uploads wait while they are decoded; default: the system's"
+    )
+    device: Device = Field(
+        default="auto", description="auto, cpu or cuda; cuda refuses to start without a GPU"
+    )
+    inference_threads: int = Field(
+        default=0, ge=0, le=1024, description="threads of one model run; 0: onnxruntime decides"
+    )
+    decode_workers: int = Field(
+        default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="decoding processes"
+    )
+    max_concurrency: int = Field(default=8, ge=1, le=1024, description="clips that are worked on at once")
+    max_upload_bytes: int = Field(default=512 * 2**20, ge=1, description="largest upload")
+    max_json_bytes: int = Field(default=32 * 2**20, ge=1, description="largest JSON body")
+    max_labels: int = Field(default=10_000, ge=1, description="most labels in one request")
+    max_labels_per_set: int = Field(default=100_000, ge=1, description="most labels in one label set")
+    max_duration_s: float = Field(default=600.0, gt=0, description="longest clip")
+    max_frame_pixels: int = Field(default=8192 * 4352, ge=1, description="largest frame, width x height")
+    max_decoded_pixels: int = Field(
+        default=4_000_000_000, ge=1, description="most pixels decoded for one clip, frames x width x height"
+    )
+    decode_timeout_s: float = Field(
+        default=20.0, gt=0, description="longest time one clip may take to decode"
+    )
+    decode_memory_bytes: int = Field(
+        default=2 * 2**30, ge=2**20, description="most memory one decoding process may take"
+    )
+    label_cache_size: int = Field(default=100_000, ge=1, description="label embeddings kept in memory")
+    log_format: Literal["json", "text"] = Field(default="text", description="one JSON object a line, or text")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level")
+
+    @field_validator("bundles", mode="before")
+    @classmethod
+    def _split_bundles(cls, value: object) -> object:
+        """AHSE_BUNDLES is a list separated by commas."""
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    def runtime(self) -> Runtime:
+        """How graphs run."""
+        return Runtime(device=self.device, n_threads=self.inference_threads)
+
+    def decode_limits(self) -> DecodeLimits:
+        """What one clip may cost."""
+        return DecodeLimits(
+            max_duration_s=self.max_duration_s,
+            max_frame_pixels=self.max_frame_pixels,
+            max_decoded_pixels=self.max_decoded_pixels,
+            wall_time_s=self.decode_timeout_s,
+            memory_bytes=self.decode_memory_bytes,
+        )
