@@ -55,7 +55,8 @@ class Sound:
             self._drain()
         if not self._windows:
             return np.empty(0, dtype=np.float32)
-        return np.clip(np.concatenate(self._windows)[: self._n_wanted], -1.0, 1.0)
+        waveform = np.nan_to_num(np.concatenate(self._windows)[: self._n_wanted], copy=False)
+        return np.clip(waveform, -1.0, 1.0, out=waveform)
 
     def _resample(self, frame: AudioFrame) -> None:
         layout = (frame.format.name, frame.layout.name, frame.sample_rate)
@@ -82,7 +83,7 @@ class Sound:
     def _keep(self, frames: list[AudioFrame]) -> None:
         for frame in frames:
             window = np.asarray(frame.to_ndarray(), dtype=np.float32).reshape(-1)
-            self._windows.append(np.nan_to_num(window))
+            self._windows.append(window)
             self._n_samples += len(window)
 
 

@@ -48,7 +48,8 @@ class _Decoding:
         self._limits = limits
         self._log = PacketLog(source.video, path) if source.video is not None else None
         self._sound = Sound(source.audio, spec) if source.audio is not None else None
-        self._starts_s: dict[int, float] = {}
+        self._first_stamps: dict[int, int] = {}
+        self._longest = {s.index: limits.max_duration_s / float(s.time_base or 1) for s in source.wanted}
         self._warnings: list[str] = []
 
     def clip(self) -> Clip:
@@ -74,6 +75,8 @@ class _Decoding:
 
     def _scan(self) -> None:
         """Read every packet once: sound is decoded as it comes, the picture's packets are collected."""
+        if not self._source.wanted:  # PyAV takes none for all
+            return
         try:
             for packet in self._source.container.demux(self._source.wanted):
                 if packet.size == 0:  # PyAV's end marks; decoding ends elsewhere
@@ -91,8 +94,8 @@ class _Decoding:
         stamp = packet.pts if packet.pts is not None else packet.dts
         if stamp is None:
             return
-        time_s = float(stamp * packet.time_base)
-        if time_s - self._starts_s.setdefault(packet.stream_index, time_s) > self._limits.max_duration_s:
+        first = self._first_stamps.setdefault(packet.stream_index, stamp)
+        if stamp - first > self._longest[packet.stream_index]:
             raise ClipTooLongError(
                 f"The clip is longer than {self._limits.max_duration_s:g} seconds. "
                 "Cut out the part that matters."

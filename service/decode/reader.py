@@ -1,7 +1,7 @@
 """Running a video decoder over chosen packets and keeping the wanted frames as pictures."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -83,7 +83,8 @@ class FrameReader:
         for number, packet in packets:
             if number >= run.start:
                 self._context.skip_frame = "DEFAULT" if number in wanted else skip
-                packet.opaque = number
+                # A fresh object each time: PyAV keeps these by identity and forgets one that is shared.
+                packet.opaque = (number,)
                 yield from self._decode(packet)
             if number + 1 >= run.stop:
                 break
@@ -101,7 +102,10 @@ class FrameReader:
         missing = set(run.wanted)
         nearest: dict[int, tuple[float, int, VideoFrame]] = {}
         for frame in frames:
-            number = self._count(frame)
+            self._count(frame)
+            if frame.opaque is None:  # made up by the decoder, for a gap
+                continue
+            (number,) = cast("tuple[int]", frame.opaque)
             if number in missing:
                 missing.remove(number)
                 self.pictures[number] = self._framer.picture(frame)
@@ -113,12 +117,10 @@ class FrameReader:
             _, number, frame = nearest[packet]
             self.pictures[number] = self._framer.picture(frame)
 
-    def _count(self, frame: VideoFrame) -> int:
-        """Charge a frame to the budget; returns the number of its packet."""
+    def _count(self, frame: VideoFrame) -> None:
         self.n_decoded += 1
         self._pixels_left -= frame.width * frame.height
         if self._pixels_left < 0:
             raise ClipTooLargeError(
                 "Decoding this clip takes too many pixels. Send a shorter or smaller one."
             )
-        return int(frame.opaque)  # type: ignore[call-overload, no-any-return]
