@@ -93,6 +93,8 @@ class FrameReader:
     def _decode(self, packet: "Packet[VideoStream] | None") -> list[VideoFrame]:
         try:
             return self._context.decode(packet)
+        except MemoryError:  # no damage: the limit of this process
+            raise
         except UNREADABLE:
             self.n_errors += 1
             return []

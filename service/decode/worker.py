@@ -1,0 +1,65 @@
+"""The decoding process that `DecodePool` starts: takes requests, decodes within hard limits, answers."""
+
+import os
+import resource
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+from service.decode import wire
+from service.decode.clip import decode_clip
+from service.errors import ClipTooLargeError, DecodeCrashedError, MediaError
+from service.media import DecodeLimits
+
+_MAX_OPEN_FILES = 32
+
+
+def main(file_descriptor: int) -> None:
+    """Answer requests until the service closes the connection."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_OPEN_FILES, _MAX_OPEN_FILES))
+    idle_bytes = _address_space_bytes()
+    with socket.socket(fileno=file_descriptor) as sock:
+        try:
+            wire.send(sock, {"ready": os.getpid()})
+            while True:
+                _answer(sock, wire.receive(sock), idle_bytes)
+        except (EOFError, OSError):  # the service is gone
+            return
+
+
+def _answer(sock: socket.socket, header: wire.Header, idle_bytes: int) -> None:
+    path, spec, limits = wire.parse_request(header)
+    _limit(limits, idle_bytes)
+    try:
+        clip = decode_clip(path, spec, limits)
+    except MediaError as error:
+        wire.send_error(sock, error)
+    except MemoryError:
+        wire.send_error(
+            sock, ClipTooLargeError("Decoding this clip takes too much memory. Send a smaller one.")
+        )
+    except Exception:  # noqa: BLE001 - whatever a hostile file makes the libraries do fails that clip only
+        traceback.print_exc()
+        wire.send_error(sock, DecodeCrashedError("The clip could not be decoded."))
+    else:
+        wire.send_clip(sock, clip)
+
+
+def _limit(limits: DecodeLimits, idle_bytes: int) -> None:
+    """Bound memory, and processor time in case nobody is left to end this process when its time is up."""
+    memory_bytes = idle_bytes + limits.memory_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, resource.RLIM_INFINITY))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = int(used.ru_utime + used.ru_stime + limits.wall_time_s) + 2
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
+
+
+def _address_space_bytes() -> int:
+    n_pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return n_pages * resource.getpagesize()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
