@@ -1,0 +1,96 @@
+"""Every choice of the method in one frozen value, and the named presets."""
+
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Standardisation = Literal["none", "per_dimension", "per_sample", "stored_then_sample", "scalar"]
+LogitScale = Literal["reference", "inverse_sqrt", "learned"]
+KlDirection = Literal["text_to_av", "av_to_text"]
+Modality = Literal["both", "visual", "audio"]
+TextEncoder = Literal["both", "clip", "clap"]
+
+EMBEDDING_DIM: Final = 64
+HIDDEN_DIM: Final = 512
+
+
+class HeadConfig(BaseModel):
+    """What is trained and how. The field defaults are the CLIP-CLAP baseline as published.
+
+    Attributes:
+        standardisation: how theta becomes z (Eq. 1); `none` is the baseline.
+        align_semantic: add the semantic-structure term (Eq. 2).
+        align_class: add the class-structure term (Eq. 3).
+        align_batch: add the batch-structure term (Eq. 4).
+        align_weight: lambda of Eq. 7.
+        kl_direction: `text_to_av` is KL(text || av), the reading of Eq. 3 that we build on.
+        logit_scale: factor on the cross-entropy logits: 1 as in the reference code, 1 / sqrt(64), or learned.
+        decode_standardised: feed the decoders z instead of theta.
+        distil_weight: weight of the raw similarities as soft targets; 0 leaves them out.
+        modality: clip features that the head sees.
+        text: text features that the head sees when `modality` is `both`; one modality uses its own text.
+        modality_dropout: chance, per training clip, that one of its two tracks (either, equally likely) is
+            replaced by the fill-in feature that stands for a missing track.
+        raw_fusion: rank by the embedding and the raw features together, weighted as validation says.
+        dropout: of every block.
+        lr: of Adam.
+        weight_decay: of Adam.
+        n_epochs: of the first stage; the second trains as many as gave the best validation.
+        n_batches_per_epoch: class-balanced batches in an epoch.
+        batch_size: clips in a batch.
+        seed: of initialisation, sampling and dropout.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    standardisation: Standardisation = "none"
+    align_semantic: bool = False
+    align_class: bool = False
+    align_batch: bool = False
+    align_weight: float = Field(default=1.0, ge=0)
+    kl_direction: KlDirection = "text_to_av"
+    logit_scale: LogitScale = "reference"
+    decode_standardised: bool = False
+    distil_weight: float = Field(default=0.0, ge=0)
+    modality: Modality = "both"
+    text: TextEncoder = "both"
+    modality_dropout: float = Field(default=0.0, ge=0, le=1)
+    raw_fusion: bool = False
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    lr: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=1e-5, ge=0)
+    n_epochs: int = Field(default=15, ge=1)
+    n_batches_per_epoch: int = Field(default=300, ge=1)
+    batch_size: int = Field(default=64, ge=2)
+    seed: int = Field(default=42, ge=0)
+
+
+PRESETS: Final = {
+    "baseline": HeadConfig(),
+    "ahse_paper": HeadConfig(
+        standardisation="per_dimension", align_semantic=True, align_class=True, align_batch=True
+    ),
+    "ahse": HeadConfig(
+        standardisation="per_sample",
+        align_semantic=True,
+        align_class=True,
+        align_batch=True,
+        logit_scale="inverse_sqrt",
+        modality_dropout=0.2,
+        raw_fusion=True,
+        lr=1e-3,
+        n_epochs=8,
+    ),
+}
+
+
+def ablation(full: HeadConfig) -> dict[str, HeadConfig]:
+    """The paper's four rows, all trained as `full` is: what differs is standardisation and alignment only."""
+    no_es = {"standardisation": "none"}
+    no_ha = {"align_semantic": False, "align_class": False, "align_batch": False}
+    return {
+        "baseline": full.model_copy(update=no_es | no_ha | {"distil_weight": 0.0}),
+        "ES only": full.model_copy(update=no_ha),
+        "HA only": full.model_copy(update=no_es),
+        "full": full,
+    }

@@ -1,0 +1,83 @@
+"""The six small networks of CLIP-CLAP, which AHSE keeps: encoders, projections and decoders.
+
+The flow in training; at inference the decoders are left out:
+
+    visual, audio ──> av_encoder ──> av_projection ──> theta_av ──> av_decoder ──┐
+                                                                                 ├─> rebuild text_hidden
+    text          ──> text_encoder ─> text_projection ─> theta_text ─> text_decoder
+                           └─ text_hidden
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model_export.head.config import EMBEDDING_DIM, HIDDEN_DIM, HeadConfig
+
+
+class Block(nn.Sequential):
+    """Linear, batch norm, ReLU, dropout: [n, n_in] -> [n, n_out], never negative."""
+
+    def __init__(self, n_in: int, n_out: int, dropout: float) -> None:
+        super().__init__(nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.ReLU(), nn.Dropout(dropout))
+
+
+class HeadNetwork(nn.Module):
+    """CLIP-CLAP's networks; 2,237,824 parameters at the published 512-d and 1024-d features.
+
+    Args:
+        config: which features are used, the dropout, the logit scale.
+        n_visual: dimensions of the visual and the visual text features.
+        n_audio: dimensions of the audio and the audio text features.
+    """
+
+    def __init__(self, config: HeadConfig, n_visual: int, n_audio: int) -> None:
+        super().__init__()
+        self.modality = config.modality
+        self.text = config.text
+        d, h, p = EMBEDDING_DIM, HIDDEN_DIM, config.dropout
+        uses_clip, uses_clap = self.uses_text()
+        n_av = n_visual * (self.modality != "audio") + n_audio * (self.modality != "visual")
+        self.av_encoder = Block(n_av, h, p)
+        self.text_encoder = Block(n_visual * uses_clip + n_audio * uses_clap, h, p)
+        self.av_projection = nn.Sequential(Block(h, h, p), Block(h, d, p))
+        self.text_projection = Block(h, d, p)
+        self.av_decoder = nn.Sequential(Block(d, h, p), Block(h, h, p))
+        self.text_decoder = Block(d, h, p)
+        learned = config.logit_scale == "learned"
+        self.log_scale = nn.Parameter(torch.tensor(-0.5 * math.log(d))) if learned else None
+        self.fixed_scale = 1.0 if config.logit_scale == "reference" else 1.0 / math.sqrt(d)
+
+    def uses_text(self) -> tuple[bool, bool]:
+        """Whether the CLIP and the CLAP text features are used."""
+        if self.modality != "both":
+            return self.modality == "visual", self.modality == "audio"
+        return self.text != "clap", self.text != "clip"
+
+    def logit_scale(self) -> Tensor | float:
+        """Factor on the cross-entropy logits."""
+        return self.fixed_scale if self.log_scale is None else self.log_scale.exp()
+
+    def embed_av(self, visual: Tensor, audio: Tensor) -> Tensor:
+        """Clip features [n, n_visual], [n, n_audio] -> theta_av [n, 64]."""
+        parts = {"both": (visual, audio), "visual": (visual,), "audio": (audio,)}[self.modality]
+        theta: Tensor = self.av_projection(self.av_encoder(unit_columns(parts)))
+        return theta
+
+    def encode_text(self, text_visual: Tensor, text_audio: Tensor) -> Tensor:
+        """Text features [c, n_visual], [c, n_audio] -> text_hidden [c, 512], which the decoders rebuild."""
+        used = zip((text_visual, text_audio), self.uses_text(), strict=True)
+        hidden: Tensor = self.text_encoder(unit_columns(tuple(part for part, use in used if use)))
+        return hidden
+
+    def embed_text(self, text_visual: Tensor, text_audio: Tensor) -> Tensor:
+        """Text features [c, n_visual], [c, n_audio] -> theta_text [c, 64]."""
+        theta: Tensor = self.text_projection(self.encode_text(text_visual, text_audio))
+        return theta
+
+
+def unit_columns(parts: tuple[Tensor, ...]) -> Tensor:
+    """L2-normalise each part's rows [n, d_i] and put the parts side by side: [n, sum of d_i]."""
+    return torch.cat([F.normalize(part, dim=1) for part in parts], dim=1)
