@@ -43,6 +43,16 @@ class Classification:
     timings_ms: dict[str, float]
     """wall time of each step, in the order of the flow."""
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences for the user: which track was missing, and what decoding left out or repaired."""
+        missing = []
+        if self.visual is None:
+            missing.append(f"Ranked by the sound alone; no picture was used: {self.clip.visual.detail}.")
+        if self.audio is None:
+            missing.append(f"Ranked by the picture alone; no sound was used: {self.clip.audio.detail}.")
+        return (*missing, *self.clip.warnings)
+
 
 @dataclass
 class _Stopwatch:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from service.bundle.directory import digest, read_manifest, verify_files
-from service.bundle.graph import Axes, Graph, Runtime
-from service.bundle.manifest import Manifest
+from service.bundle.graph import Axes, Graph, Inputs, Runtime
+from service.bundle.manifest import Manifest, TextTower
 from service.bundle.statistics import Statistics, load_statistics
 from service.bundle.tokens import Tokens
 
@@ -66,20 +66,19 @@ def window_samples(manifest: Manifest) -> int:
 def _graphs(directory: Path, manifest: Manifest, runtime: Runtime) -> dict[str, Any]:
     visual, audio, head = manifest.visual, manifest.audio, manifest.head
     size = visual.image_size_px
-    features = {"visual": ("float", (visual.dim,)), "audio": ("float", (audio.dim,))}
-    wanted: dict[str, tuple[str, dict[str, tuple[str, tuple[int, ...]]], str, int]] = {
-        "visual": (visual.graph, {"frames": ("uint8", (size, size, 3))}, "features", visual.dim),
-        "audio": (audio.graph, {"waveform": ("float", (window_samples(manifest),))}, "features", audio.dim),
-        "text_visual": (visual.text.graph, _token_input(visual.text.context_length), "features", visual.dim),
-        "text_audio": (audio.text.graph, _token_input(audio.text.context_length), "features", audio.dim),
-        "head_av": (head.av_graph, features, "theta", head.dim),
-        "head_text": (head.text_graph, features, "theta", head.dim),
+    frames: Inputs = {"frames": ("uint8", (size, size, 3))}
+    waveform: Inputs = {"waveform": ("float", (window_samples(manifest),))}
+    features: Inputs = {"visual": ("float", (visual.dim,)), "audio": ("float", (audio.dim,))}
+    wanted = {
+        "visual": (visual.graph, Axes(frames, "features", visual.dim)),
+        "audio": (audio.graph, Axes(waveform, "features", audio.dim)),
+        "text_visual": (visual.text.graph, Axes(_tokens(visual.text), "features", visual.dim)),
+        "text_audio": (audio.text.graph, Axes(_tokens(audio.text), "features", audio.dim)),
+        "head_av": (head.av_graph, Axes(features, "theta", head.dim)),
+        "head_text": (head.text_graph, Axes(features, "theta", head.dim)),
     }
-    return {
-        part: Graph(directory / file, Axes(inputs, output, dim), runtime)
-        for part, (file, inputs, output, dim) in wanted.items()
-    }
+    return {part: Graph(directory / file, axes, runtime) for part, (file, axes) in wanted.items()}
 
 
-def _token_input(context_length: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    return {"tokens": ("int64", (context_length,))}
+def _tokens(tower: TextTower) -> Inputs:
+    return {"tokens": ("int64", (tower.context_length,))}

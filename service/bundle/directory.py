@@ -100,8 +100,8 @@ def _read_document(directory: Path) -> dict[str, object]:
         raise BundleInvalidError(f"{MANIFEST_FILE} is larger than {_MAX_MANIFEST_BYTES} bytes")
     try:
         document = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise BundleInvalidError(f"{MANIFEST_FILE} is not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise BundleInvalidError(f"{MANIFEST_FILE} is not JSON") from error
     if not isinstance(document, dict):
         raise BundleInvalidError(f"{MANIFEST_FILE} is not a JSON object")
     return document

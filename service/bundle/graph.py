@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from service.errors import BundleInvalidError, DeviceUnavailableError
 
 Device = Literal["auto", "cpu", "cuda"]
+Inputs = dict[str, tuple[str, tuple[int, ...]]]
 
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
@@ -31,7 +32,7 @@ class Runtime:
 class Axes:
     """What a graph must look like: input name -> (dtype, shape after the batch axis), and its one output."""
 
-    inputs: dict[str, tuple[str, tuple[int, ...]]]
+    inputs: Inputs
     output: str
     output_dim: int
 
@@ -42,14 +43,11 @@ class Graph:
     def __init__(self, path: Path, axes: Axes, runtime: Runtime) -> None:
         self.path = path
         self._axes = axes
+        providers = _providers(runtime)
         try:
-            self._session = ort.InferenceSession(
-                path, sess_options=_options(runtime), providers=_providers(runtime)
-            )
+            self._session = ort.InferenceSession(path, sess_options=_options(runtime), providers=providers)
         except Exception as error:
-            raise BundleInvalidError(
-                f"{path.name} is not a graph that onnxruntime can run: {error}"
-            ) from error
+            raise BundleInvalidError(f"onnxruntime can't run {path.name}") from error
         _check_device(self.provider, runtime)
         self._check_axes()
 

@@ -51,7 +51,7 @@ def load_statistics(path: Path, *, dim: int, visual_dim: int, audio_dim: int) ->
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise BundleInvalidError(f"{path.name} can't be read: {error}") from error
+        raise BundleInvalidError(f"{path.name} is not a safetensors file") from error
     shapes = dict.fromkeys(("av_mean", "av_std", "text_mean", "text_std"), (dim,))
     shapes |= {"fill_visual": (visual_dim,), "fill_audio": (audio_dim,)}
     for name, shape in shapes.items():

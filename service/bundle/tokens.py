@@ -20,7 +20,7 @@ class Tokens:
         try:
             self._tokenizer = Tokenizer.from_file(str(directory / tower.tokenizer))
         except Exception as error:
-            raise BundleInvalidError(f"{tower.tokenizer} is not a tokenizers file: {error}") from error
+            raise BundleInvalidError(f"{tower.tokenizer} is not a file of the tokenizers library") from error
         size = self._tokenizer.get_vocab_size()
         if size != tower.vocabulary_size:
             raise BundleInvalidError(

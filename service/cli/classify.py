@@ -99,7 +99,7 @@ def _as_json(clip: Path, result: Classification, top_k: int) -> str:
         "bundle": result.bundle.name,
         "predictions": _rows(result, top_k),
         "tracks": {name: {"used": track.used, "reason": track.reason} for name, track in tracks.items()},
-        "warnings": list(result.clip.warnings),
+        "warnings": list(result.warnings),
     }
     return json.dumps(document, ensure_ascii=False)
 
@@ -107,7 +107,7 @@ def _as_json(clip: Path, result: Classification, top_k: int) -> str:
 def _as_text(clip: Path, result: Classification, top_k: int) -> str:
     lines = [str(clip)]
     lines += [f"  {row['score']:7.2%}  {row['label']}" for row in _rows(result, top_k)]
-    lines += [f"  note: {warning}" for warning in result.clip.warnings]
+    lines += [f"  note: {warning}" for warning in result.warnings]
     return "\n".join(lines)
 
 

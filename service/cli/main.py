@@ -34,4 +34,14 @@ def main() -> None:
         app()
     except AhseError as error:
         typer.echo(f"ahse: {error.message} [{error.code}]", err=True)
+        if cause := _root_cause(error):
+            typer.echo(f"cause: {cause}", err=True)
         sys.exit(2)
+
+
+def _root_cause(error: BaseException) -> str:
+    """What a library said: of use to who sits at this terminal, never sent to a client."""
+    root = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    return "" if isinstance(root, AhseError) else f"{type(root).__name__}: {root}"

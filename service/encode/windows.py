@@ -11,22 +11,28 @@ Array = NDArray[np.float32]
 
 
 def audio_windows(waveform: Array, *, window: int, hop: int, padding: Literal["repeat", "zero"]) -> Array:
-    """Windows at 0, hop, 2 hop ... until the waveform is covered.
+    """Windows at 0, hop, 2 hop ... and one that ends where the waveform ends.
+
+    So every window is full of sound, and a clip a little longer than a window is not half judged by padding.
 
     Args:
         waveform: float32 [n_samples], n_samples >= 1.
         window: samples in a window.
         hop: samples from one window's start to the next.
-        padding: what fills the last window when the waveform ends inside it: the waveform's own last
-            stretch repeated, or zeros.
+        padding: what fills the window of a waveform shorter than it: the waveform repeated, or zeros.
 
     Returns:
         float32 [n_windows, window], n_windows >= 1.
     """
     n_samples = len(waveform)
-    n_windows = 1 + max(0, -(-(n_samples - window) // hop))
-    windows = np.zeros((n_windows, window), dtype=np.float32)
-    for row, start in zip(windows, range(0, n_windows * hop, hop), strict=True):
-        part = waveform[start : start + window]
-        row[:] = np.resize(part, window) if padding == "repeat" else np.pad(part, (0, window - len(part)))
-    return windows
+    if n_samples < window:
+        filled = np.resize if padding == "repeat" else _pad
+        return filled(waveform, window)[None]
+    starts = list(range(0, n_samples - window + 1, hop))
+    if starts[-1] + window < n_samples:
+        starts.append(n_samples - window)
+    return np.stack([waveform[start : start + window] for start in starts])
+
+
+def _pad(waveform: Array, window: int) -> Array:
+    return np.pad(waveform, (0, window - len(waveform)))

@@ -116,7 +116,7 @@ def _answer(
         tracks=Tracks(visual=_track_use(clip.visual), audio=_track_use(clip.audio)),
         duration_s=clip.duration_s,
         calibration=result.beta,
-        warnings=list(clip.warnings),
+        warnings=list(result.warnings),
         timings_ms={step: round(ms, 2) for step, ms in timings.items()},
     )
 

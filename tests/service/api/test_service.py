@@ -1,0 +1,128 @@
+"""The addresses around classify, and laws that hold for all of them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from service import errors
+from service.api.app import create_app
+from service.api.problems import STATUS
+from service.settings import Settings
+from tests.service.api.conftest import classify
+from tests.toy import CLASSES, write_toy_bundle
+
+
+def test_health(client: TestClient) -> None:
+    """KServe's paths."""
+    assert client.get("/v2/health/live").json() == {"live": True}
+    assert client.get("/v2/health/ready").json() == {"ready": True}
+
+
+def test_models_and_info(client: TestClient) -> None:
+    """What is loaded, in the shape of OpenAI's list; the first is the default."""
+    models = client.get("/v1/models").json()
+    assert models["object"] == "list"
+    assert [(model["id"], model["default"]) for model in models["data"]] == [("toy", True), ("other", False)]
+    assert client.get("/v1/models/toy").json()["seen_classes"] == CLASSES[:4]
+    assert client.get("/v1/models/nope").json()["code"] == "unknown_bundle"
+    info = client.get("/v1/info").json()
+    assert (info["default_bundle"], info["limits"]["max_labels"]) == ("toy", 50)
+
+
+def test_metrics_count_requests_by_route(client: TestClient, clips: dict[str, Path]) -> None:
+    """By the route's pattern: what clients write into an address must not become a metric."""
+    classify(client, clips["red low"], labels=["red", "blue"])
+    client.get("/v1/label-sets/some-name")
+    text = client.get("/metrics").text
+    assert 'ahse_requests_total{method="POST",route="/v1/classify",status="200"}' in text
+    assert 'route="/v1/label-sets/{name}",status="404"' in text
+    assert 'ahse_step_seconds_count{step="decode"}' in text
+    assert "some-name" not in text
+
+
+def test_a_known_label_is_not_encoded_again(client: TestClient, clips: dict[str, Path]) -> None:
+    """The counter of cache misses stands still the second time."""
+
+    def misses() -> float:
+        lines = client.get("/metrics").text.splitlines()
+        return float(
+            next(line for line in lines if line.startswith('ahse_labels_total{cache="miss"}')).split()[1]
+        )
+
+    classify(client, clips["red low"], labels=["warm one", "warm two"])
+    before = misses()
+    classify(client, clips["blue high"], labels=["warm two", "warm one"])
+    assert misses() == before
+    classify(client, clips["red low"], labels=["warm one"], bundle="other")
+    assert misses() == before + 1
+
+
+def test_a_bundle_is_replaced_between_two_requests(tmp_path: Path, clips: dict[str, Path]) -> None:
+    """Labels are embedded anew by the new bundle; a damaged one is refused and the old one stays."""
+    directory = write_toy_bundle(tmp_path / "toy", version="1")
+    with TestClient(create_app(Settings(bundles=(directory,), data_dir=tmp_path / "data"))) as client:
+        client.put("/v1/label-sets/s", json={"labels": ["red", "blue"]})
+        one = classify(client, clips["red low"], label_set="s").json()
+        write_toy_bundle(directory, version="2", temperature=5.0)
+        assert client.post("/v1/models/toy/reload").json()["version"] == "2"
+        two = classify(client, clips["red low"], label_set="s").json()
+        (directory / "audio.onnx").unlink()
+        refused = client.post("/v1/models/toy/reload")
+        three = classify(client, clips["red low"], label_set="s").json()
+    assert (one["bundle_version"], two["bundle_version"], three["bundle_version"]) == ("1", "2", "2")
+    assert two["predictions"][0]["score"] < one["predictions"][0]["score"]
+    assert three["predictions"] == two["predictions"]
+    assert (refused.status_code, refused.json()["code"]) == (409, "bundle_invalid")
+    assert str(tmp_path) not in refused.text
+
+
+def test_every_documented_address_answers_every_method_without_5xx(client: TestClient) -> None:
+    """Empty requests to everything in the OpenAPI document, with any method."""
+    document = client.get("/openapi.json").json()
+    assert "/v1/classify" in document["paths"]
+    for path in [*document["paths"], "/", "/v1", "/v1/classify/"]:
+        for method in ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
+            response = client.request(method, path.replace("{", "").replace("}", ""))
+            assert response.status_code < 500, (method, path)
+            if response.status_code >= 400:
+                assert response.headers["content-type"] == "application/problem+json", (method, path)
+                assert response.json()["code"]
+
+
+def test_something_unforeseen_is_a_fixed_text(toy_bundle: Path, tmp_path: Path) -> None:
+    """The cause goes to the log, not to the client; the id is in both."""
+    with TestClient(create_app(Settings(bundles=(toy_bundle,), data_dir=tmp_path))) as client:
+        client.app.state.context.registry.get = lambda *_: 1 / 0  # type: ignore[attr-defined]
+        response = client.get("/v1/models/toy", headers={"X-Request-ID": "mine"})
+    assert response.status_code == 500
+    assert response.json()["code"] == "internal_error"
+    assert "division" not in response.text
+    assert response.headers["X-Request-ID"] == "mine"
+
+
+def test_a_lost_store_makes_the_service_unready(toy_bundle: Path, tmp_path: Path) -> None:
+    """Readiness must not lie; classify with plain labels could go on, but label sets could not."""
+    data = tmp_path / "data"
+    with TestClient(create_app(Settings(bundles=(toy_bundle,), data_dir=data))) as client:
+        assert client.get("/v2/health/ready").status_code == 200
+        client.app.state.context.store.close()  # type: ignore[attr-defined]
+        shutil.rmtree(data)
+        response = client.get("/v2/health/ready")
+    assert (response.status_code, response.json()["code"]) == (503, "store_unavailable")
+    assert response.headers["Retry-After"]
+
+
+def _leaves(kind: type[errors.AhseError]) -> list[type[errors.AhseError]]:
+    below = [leaf for child in kind.__subclasses__() for leaf in _leaves(child)]
+    return below or [kind]
+
+
+@pytest.mark.parametrize("kind", _leaves(errors.AhseError))
+def test_every_error_has_a_status_and_a_code_of_its_own(kind: type[errors.AhseError]) -> None:
+    """A new error that is not in the table fails here, not at a user's."""
+    assert kind in STATUS
+    assert [leaf.code for leaf in _leaves(errors.AhseError)].count(kind.code) == 1

@@ -1,0 +1,164 @@
+"""A bundle is opened only if its parts fit each other and the manifest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from service.bundle.bundle import load_bundle
+from service.bundle.directory import file_sha256
+from service.bundle.graph import Runtime
+from service.bundle.manifest import MANIFEST_FILE
+from service.bundle.registry import Registry
+from service.bundle.statistics import load_statistics
+from service.errors import BundleInvalidError, DeviceUnavailableError, UnknownBundleError
+from tests.toy import write_toy_bundle
+
+CPU = Runtime(device="cpu")
+Rewrite = Callable[[Callable[[dict[str, Any]], None]], Path]
+
+
+@pytest.fixture
+def rewrite(toy_bundle: Path, tmp_path: Path) -> Rewrite:
+    """Change a copy of the bundle's manifest, and keep all hashes right, so that only deeper checks can fail."""
+    bundle = Path(shutil.copytree(toy_bundle, tmp_path / "bundle"))
+
+    def change(edit: Callable[[dict[str, Any]], None]) -> Path:
+        path = bundle / MANIFEST_FILE
+        document = json.loads(path.read_text())
+        edit(document)
+        document["files"] = {name: file_sha256(bundle / name) for name in document["files"]}
+        path.write_text(json.dumps(document))
+        return bundle
+
+    return change
+
+
+def test_the_toy_bundle_opens(toy_bundle: Path) -> None:
+    """All graphs run and say which provider runs them."""
+    bundle = load_bundle(toy_bundle, CPU)
+    assert bundle.name == "toy"
+    assert bundle.visual.provider == "CPUExecutionProvider"
+    assert bundle.visual(frames=np.zeros((2, 16, 16, 3), np.uint8)).shape == (2, 3)
+
+
+def test_a_graph_of_another_frame_size_is_refused(rewrite: Rewrite) -> None:
+    """The manifest's size is what decode will make; a graph that wants another would fail at each request."""
+    bundle = rewrite(lambda document: document["visual"].update(image_size_px=32))
+    with pytest.raises(BundleInvalidError, match=r"visual\.onnx: input frames .* 32, 32, 3"):
+        load_bundle(bundle, CPU)
+
+
+def test_a_graph_of_another_dim_is_refused(rewrite: Rewrite) -> None:
+    """Dims are checked at the graph's output."""
+    bundle = rewrite(lambda document: document["audio"].update(dim=4))
+    with pytest.raises(BundleInvalidError, match=r"audio\.onnx gives .* \[batch, 4\]"):
+        load_bundle(bundle, CPU)
+
+
+def test_exchanged_graphs_are_refused(rewrite: Rewrite) -> None:
+    """Input names tell the towers apart."""
+
+    def exchange(document: dict[str, Any]) -> None:
+        document["visual"]["graph"], document["audio"]["graph"] = "audio.onnx", "visual.onnx"
+
+    with pytest.raises(BundleInvalidError, match=r"audio\.onnx takes inputs \['waveform'\]"):
+        load_bundle(rewrite(exchange), CPU)
+
+
+def test_a_fixed_batch_axis_is_refused(rewrite: Rewrite) -> None:
+    """A graph exported for one item only would fail at the second frame."""
+    bundle = rewrite(lambda _: None)
+    nodes = [helper.make_node("Concat", ["visual", "audio"], ["theta"], axis=1)]
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 3]) for n in ("visual", "audio")]
+    outputs = [helper.make_tensor_value_info("theta", TensorProto.FLOAT, [1, 6])]
+    graph = helper.make_graph(nodes, "fixed", inputs, outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, bundle / "head_av.onnx")
+    with pytest.raises(BundleInvalidError, match="batch axis of .* is fixed to 1"):
+        load_bundle(rewrite(lambda _: None), CPU)
+
+
+def test_a_file_that_is_no_graph_is_refused(rewrite: Rewrite) -> None:
+    """onnxruntime's many error types come out as one."""
+    (rewrite(lambda _: None) / "audio.onnx").write_bytes(b"no graph")
+    with pytest.raises(BundleInvalidError, match=r"can't run audio\.onnx"):
+        load_bundle(rewrite(lambda _: None), CPU)
+
+
+def test_an_emptied_tokenizer_is_refused(rewrite: Rewrite) -> None:
+    """An offline tokenizer of a few tokens encodes everything as unknown, without any error."""
+    bundle = rewrite(lambda document: document["visual"]["text"].update(vocabulary_size=50_265))
+    with pytest.raises(BundleInvalidError, match="has 108 tokens, the manifest says 50265"):
+        load_bundle(bundle, CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("av_std", np.zeros(6, np.float32), "av_std must be positive"),
+        ("av_mean", np.full(6, np.nan, np.float32), "av_mean is not finite"),
+        ("text_mean", np.zeros(5, np.float32), "text_mean is float32"),
+        ("fill_audio", np.zeros(3, np.float64), "fill_audio is float64"),
+        ("fill_visual", None, "no tensor fill_visual"),
+    ],
+)
+def test_bad_statistics_are_refused(
+    toy_bundle: Path, tmp_path: Path, name: str, value: np.ndarray[Any, Any] | None, says: str
+) -> None:
+    """Wrong numbers here would quietly give wrong rankings."""
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(toy_bundle / "statistics.safetensors")
+    tensors.pop(name)
+    save_file(tensors if value is None else {**tensors, name: value}, tmp_path / "statistics.safetensors")
+    with pytest.raises(BundleInvalidError, match=says):
+        load_statistics(tmp_path / "statistics.safetensors", dim=6, visual_dim=3, audio_dim=3)
+
+
+def test_asking_for_a_gpu_without_one_refuses_to_start(toy_bundle: Path) -> None:
+    """A GPU that is silently not used is the worst kind of slow."""
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has a CUDA provider")
+    with pytest.raises(DeviceUnavailableError, match="no CUDA provider"):
+        load_bundle(toy_bundle, Runtime(device="cuda"))
+
+
+def test_the_first_bundle_is_the_default(toy_bundle: Path, tmp_path: Path) -> None:
+    """Names come in the order of the settings."""
+    other = write_toy_bundle(tmp_path / "other", name="other")
+    registry = Registry([other, toy_bundle], CPU)
+    assert registry.names() == ["other", "toy"]
+    assert registry.get().name == "other"
+    with pytest.raises(UnknownBundleError, match="loaded are: other, toy"):
+        registry.get("nope")
+
+
+def test_two_bundles_of_one_name_are_refused(toy_bundle: Path, tmp_path: Path) -> None:
+    """A request could not say which it means."""
+    with pytest.raises(BundleInvalidError, match="two bundles are named toy"):
+        Registry([toy_bundle, write_toy_bundle(tmp_path / "b")], CPU)
+
+
+def test_a_bundle_is_replaced_at_run_time_and_kept_when_the_new_one_is_damaged(tmp_path: Path) -> None:
+    """Who holds the old value keeps it; a damaged successor changes nothing."""
+    directory = write_toy_bundle(tmp_path / "toy", version="1")
+    registry = Registry([directory], CPU)
+    held = registry.get()
+    write_toy_bundle(directory, version="2")
+    assert registry.reload("toy").manifest.version == "2"
+    assert held.manifest.version == "1"
+    (directory / "visual.onnx").write_bytes(b"damaged")
+    with pytest.raises(BundleInvalidError, match=r"visual\.onnx is not the file"):
+        registry.reload("toy")
+    assert registry.get("toy").manifest.version == "2"

@@ -1,0 +1,130 @@
+"""A bundle directory is read, verified and written as a whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.bundle.directory import digest, read_manifest, verify_files, write_bundle
+from service.bundle.manifest import MANIFEST_FILE
+from service.errors import BundleInvalidError
+
+
+@pytest.fixture
+def bundle(toy_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the toy bundle that a test may damage."""
+    return Path(shutil.copytree(toy_bundle, tmp_path / "bundle"))
+
+
+def _edit(bundle: Path, **changes: Any) -> None:
+    path = bundle / MANIFEST_FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_whole_bundle_passes(bundle: Path) -> None:
+    """What write_bundle wrote is read back and verified."""
+    manifest = read_manifest(bundle)
+    verify_files(bundle, manifest)
+    assert manifest.name == "toy"
+    assert set(manifest.files) == {path.name for path in bundle.iterdir()} - {MANIFEST_FILE}
+
+
+def test_a_directory_without_manifest_is_named_as_such(tmp_path: Path) -> None:
+    """The commonest slip, a wrong path, is said in words."""
+    with pytest.raises(BundleInvalidError, match=r"there is no manifest\.json"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '"x"', "[" * 100_000])
+def test_a_manifest_that_is_not_an_object_is_refused(bundle: Path, text: str) -> None:
+    """Broken JSON is an error of the bundle, not of the parser."""
+    (bundle / MANIFEST_FILE).write_text(text, encoding="utf-8")
+    with pytest.raises(BundleInvalidError, match="JSON"):
+        read_manifest(bundle)
+
+
+def test_a_newer_format_is_refused_before_its_fields(bundle: Path) -> None:
+    """An unknown field of a newer format must not be what the user reads about."""
+    _edit(bundle, format_version=2, unheard_of=True)
+    with pytest.raises(BundleInvalidError, match="format version is 2; this service reads 1"):
+        read_manifest(bundle)
+
+
+def test_a_bundle_for_a_newer_service_is_refused(bundle: Path) -> None:
+    """The reason names both versions."""
+    _edit(bundle, requires_service="99.0.0")
+    with pytest.raises(BundleInvalidError, match=r"needs service 99\.0\.0 or newer; this is \d"):
+        read_manifest(bundle)
+
+
+def test_an_unknown_field_is_refused_by_name(bundle: Path) -> None:
+    """A typing slip can't pass silently."""
+    _edit(bundle, tempreature=1.0)
+    with pytest.raises(BundleInvalidError, match="tempreature"):
+        read_manifest(bundle)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", ".hidden", "a/b", ""])
+def test_file_names_cannot_leave_the_directory(bundle: Path, name: str) -> None:
+    """A manifest names files beside itself only."""
+    files = json.loads((bundle / MANIFEST_FILE).read_text())["files"]
+    _edit(bundle, files={**files, name: "0" * 64})
+    with pytest.raises(BundleInvalidError, match="files"):
+        read_manifest(bundle)
+
+
+def test_a_file_without_hash_is_refused(bundle: Path) -> None:
+    """Every file that is used must be vouched for."""
+    files = json.loads((bundle / MANIFEST_FILE).read_text())["files"]
+    del files["visual.onnx"]
+    _edit(bundle, files=files)
+    with pytest.raises(BundleInvalidError, match=r"visual\.onnx"):
+        read_manifest(bundle)
+
+
+def test_every_damaged_file_is_named_at_once(bundle: Path) -> None:
+    """One look shows all that is wrong."""
+    (bundle / "audio.onnx").unlink()
+    with (bundle / "visual.onnx").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(BundleInvalidError, match=r"audio\.onnx is missing; visual\.onnx is not the file"):
+        verify_files(bundle, read_manifest(bundle))
+
+
+def test_the_digest_changes_with_any_manifest_byte(bundle: Path) -> None:
+    """The digest is what caches rely on."""
+    before = digest(bundle)
+    _edit(bundle, description="another")
+    assert digest(bundle) != before
+
+
+def test_a_failed_write_leaves_the_old_bundle_and_nothing_else(bundle: Path) -> None:
+    """An interrupted export must not look finished, nor destroy what was there."""
+    before = digest(bundle)
+
+    def fail(aside: Path) -> None:
+        (aside / "visual.onnx").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_bundle(bundle, fail, lambda _: read_manifest(bundle))
+    assert digest(bundle) == before
+    assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
+
+
+def test_a_write_replaces_an_older_bundle(bundle: Path, toy_bundle: Path) -> None:
+    """The new one stands where the old one stood; no left-overs."""
+    _edit(bundle, description="old")
+    manifest = read_manifest(toy_bundle)
+
+    def fill(aside: Path) -> None:
+        for name in manifest.files:
+            shutil.copyfile(toy_bundle / name, aside / name)
+
+    write_bundle(bundle, fill, lambda files: manifest.model_copy(update={"files": files}))
+    assert digest(bundle) == digest(toy_bundle)
+    assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]

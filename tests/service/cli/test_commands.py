@@ -1,0 +1,116 @@
+"""The commands that need no server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from service import __version__
+from service.cli import main, training
+from tests.toy import CLASSES
+
+Capture = pytest.CaptureFixture[str]
+Clips = dict[str, Path]
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """Exit code of `ahse ARGUMENTS`."""
+    monkeypatch.setattr("sys.argv", ["ahse", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def test_classify_prints_json(
+    toy_bundle: Path, clips: Clips, monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
+) -> None:
+    """One object a clip, labels from flags and from a file together."""
+    (tmp_path / "labels.txt").write_text("\n".join(CLASSES[1:]) + "\n\n")
+    code = _run(
+        monkeypatch,
+        *("classify", clips["red low"], clips["blue high"], "--bundle", toy_bundle, "--json"),
+        *("--label", CLASSES[0], "--labels-file", tmp_path / "labels.txt", "--top-k", "2"),
+    )
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert code == 0
+    assert [answer["predictions"][0]["label"] for answer in answers] == [
+        "red with a low tone",
+        "blue with a high tone",
+    ]
+    assert [len(answer["predictions"]) for answer in answers] == [2, 2]
+
+
+def test_classify_prints_text_and_goes_on_after_a_bad_clip(
+    toy_bundle: Path, clips: Clips, monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
+) -> None:
+    """The bad one is named on stderr; exit code 1 says that not all went well."""
+    (tmp_path / "text.mp4").write_text("no clip " * 100)
+    labels = [part for name in ("green", "red") for part in ("--label", name)]
+    code = _run(
+        monkeypatch,
+        *("classify", tmp_path / "none.mp4", tmp_path / "text.mp4", clips["green"]),
+        *("--bundle", toy_bundle, *labels),
+    )
+    out, err = capsys.readouterr()
+    assert code == 1
+    assert out.splitlines()[1].split()[1] == "green"
+    assert "no sound was used" in out
+    assert "none.mp4: there is no such file" in err
+    assert "[not_media]" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "no_labels"),
+        ('["a", 1]', "JSON array of strings"),
+        ("[a", "not a JSON array"),
+        ("a\nA\n", "duplicate"),
+    ],
+)
+def test_bad_label_files(
+    toy_bundle: Path,
+    clips: Clips,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+    tmp_path: Path,
+    content: str,
+    says: str,
+) -> None:
+    """Exit code 2 before any clip is looked at."""
+    (tmp_path / "labels").write_text(content)
+    arguments = ("classify", clips["red low"], "--bundle", toy_bundle, "--labels-file", tmp_path / "labels")
+    assert _run(monkeypatch, *arguments) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_bundle_inspect_and_verify(
+    toy_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
+) -> None:
+    """What it is, and whether it is whole."""
+    assert _run(monkeypatch, "bundle", "inspect", toy_bundle) == 0
+    assert "4 uniform frames of 16 px" in capsys.readouterr().out
+    assert _run(monkeypatch, "bundle", "inspect", toy_bundle, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "toy"
+    assert _run(monkeypatch, "bundle", "verify", toy_bundle) == 0
+    assert "are as the manifest says" in capsys.readouterr().out
+    assert _run(monkeypatch, "bundle", "verify", tmp_path) == 2
+    assert "[bundle_invalid]" in capsys.readouterr().err
+
+
+def test_version(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """For bug reports."""
+    assert _run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"ahse {__version__}\n"
+
+
+def test_training_commands_say_how_to_install_them(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """Without torch, the command is there and says what is missing."""
+    monkeypatch.setitem(training._COMMANDS, "demo", ("no_such_package.cli:app", ""))
+    monkeypatch.setattr(
+        training, "_find", lambda where, name, find=training._find: find("no_such_package.cli:app", name)
+    )
+    assert _run(monkeypatch, "demo", "--help") == 2
+    assert "pip install 'ahse[cpu,export]'" in capsys.readouterr().err

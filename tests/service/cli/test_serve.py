@@ -1,0 +1,97 @@
+"""`ahse serve` as a process of its own: ready, restarted, refused."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.toy import write_toy_bundle
+
+COMMAND = [sys.executable, "-c", "from service.cli import main; main()", "serve"]
+
+
+@contextmanager
+def _serving(bundle: Path, data: Path) -> Iterator[httpx2.Client]:
+    """A server on a free port, which it says in its log; stopped as a container engine stops it."""
+    with subprocess.Popen(  # noqa: S603  (our own interpreter and code)
+        [*COMMAND, "--bundle", str(bundle), "--port", "0", "--data-dir", str(data)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"NO_COLOR": "1"},
+    ) as process:
+        assert process.stderr is not None
+        address = next(filter(None, (re.search(r"http://[\d.]+:\d+", line) for line in process.stderr)))
+        try:
+            with httpx2.Client(base_url=address.group(), timeout=60) as client:
+                yield client
+        finally:
+            process.send_signal(signal.SIGTERM)
+            rest = process.stderr.read()
+            assert process.wait(60) in (0, -signal.SIGTERM), rest
+            assert "Traceback" not in rest
+
+
+def test_a_label_added_at_run_time_survives_a_restart(
+    toy_bundle: Path, tmp_path: Path, clips: dict[str, Path]
+) -> None:
+    """Over real HTTP: add a label, see it win, restart the server, see it win again."""
+
+    def winner(client: httpx2.Client) -> str:
+        with clips["red low"].open("rb") as clip:
+            response = client.post("/v1/classify", files={"file": clip}, data={"label_set": "s"})
+        return str(response.json()["predictions"][0]["label"])
+
+    with _serving(toy_bundle, tmp_path) as client:
+        assert client.get("/v2/health/ready").json() == {"ready": True}
+        client.put("/v1/label-sets/s", json={"labels": ["green", "blue"]})
+        assert winner(client) != "red"
+        client.post("/v1/label-sets/s/labels", json={"labels": ["red"]})
+        assert winner(client) == "red"
+    with _serving(toy_bundle, tmp_path) as client:
+        assert winner(client) == "red"
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"AHSE_PORT": "many"}, "setting port (AHSE_PORT)"),
+        ({"AHSE_MAX_LABELS": "0"}, "setting max_labels (AHSE_MAX_LABELS)"),
+        ({"AHSE_BUNDLES": ","}, "setting bundles (AHSE_BUNDLES)"),
+        ({"AHSE_BUNDLES": "/nowhere"}, "bundle nowhere: there is no manifest.json"),
+    ],
+)
+def test_a_server_that_cannot_start_says_why(environment: dict[str, str], says: str, tmp_path: Path) -> None:
+    """One line, exit code 2, no traceback."""
+    done = subprocess.run(  # noqa: S603  (our own interpreter and code)
+        COMMAND,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"AHSE_DATA_DIR": str(tmp_path)} | environment,
+    )
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_damaged_bundle_is_refused_at_start(tmp_path: Path) -> None:
+    """The file is named."""
+    bundle = write_toy_bundle(tmp_path / "toy")
+    (bundle / "audio.onnx").write_bytes(b"damaged")
+    done = subprocess.run(  # noqa: S603  (our own interpreter and code)
+        [*COMMAND, "--bundle", str(bundle), "--data-dir", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "audio.onnx is not the file that was published" in done.stderr

@@ -1,0 +1,35 @@
+"""Audio windows: the same for the same clip, covering all of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.encode.windows import audio_windows
+
+
+@given(n=st.integers(1, 400), window=st.integers(1, 100), hop=st.integers(1, 100))
+def test_windows_are_full_and_cover_the_clip(n: int, window: int, hop: int) -> None:
+    """Window i starts at i*hop, the last one ends at the end; no sample is left out when hop <= window."""
+    hop = min(hop, window)
+    wave = np.arange(1, n + 1, dtype=np.float32)
+    windows = audio_windows(wave, window=window, hop=hop, padding="zero")
+    if n < window:
+        assert windows.tolist() == [[*wave.tolist(), *[0.0] * (window - n)]]
+        return
+    assert all(np.array_equal(row, np.arange(row[0], row[0] + window)) for row in windows)
+    assert windows[:-1, 0].tolist() == [1.0 + index * hop for index in range(len(windows) - 1)]
+    assert windows[-1, -1] == n
+    assert set(wave.tolist()) <= set(windows.ravel().tolist())
+
+
+@pytest.mark.parametrize(
+    ("padding", "expected"), [("repeat", [1, 2, 3, 1, 2, 3, 1]), ("zero", [1, 2, 3, 0, 0, 0, 0])]
+)
+def test_a_short_wave_is_filled(padding: str, expected: list[int]) -> None:
+    """By repeating itself or by zeros, as the bundle says."""
+    wave = np.array([1, 2, 3], np.float32)
+    windows = audio_windows(wave, window=7, hop=7, padding=padding)  # type: ignore[arg-type]  # parametrised
+    assert windows.tolist() == [expected]

@@ -1,0 +1,70 @@
+"""Distances, calibrated stacking and scores against scipy and against laws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
+from scipy.special import softmax as scipy_softmax
+
+from service.rank.ranking import beta_of, rank, score_track, softmax
+
+RNG = np.random.default_rng(3)
+CLIP = RNG.normal(size=8).astype(np.float32)
+CANDIDATES = RNG.normal(size=(30, 8)).astype(np.float32)
+SEEN = RNG.random(30) < 0.5
+
+
+def test_distance_order_and_score_against_scipy() -> None:
+    """Euclidean distance plus beta for seen classes; softmax over negative distances."""
+    ranking = rank(CLIP, CANDIDATES, SEEN, beta=0.7, temperature=0.3)
+    expected = cdist(CLIP[None], CANDIDATES)[0] + 0.7 * SEEN
+    np.testing.assert_allclose(ranking.distance, expected, rtol=1e-5)
+    assert ranking.order.tolist() == np.argsort(expected).tolist()
+    np.testing.assert_allclose(ranking.score, scipy_softmax(-expected / 0.3), rtol=1e-4)
+
+
+@given(beta=st.floats(0, 50))
+def test_more_beta_never_helps_a_seen_class(beta: float) -> None:
+    """Calibrated stacking is monotone: the best seen class can only fall behind."""
+    free = rank(CLIP, CANDIDATES, SEEN, beta=0, temperature=1)
+    held = rank(CLIP, CANDIDATES, SEEN, beta=beta, temperature=1)
+    place = {index: position for position, index in enumerate(held.order.tolist())}
+    for position, index in enumerate(free.order.tolist()):
+        if SEEN[index]:
+            assert place[index] >= position
+
+
+def test_equal_distances_keep_the_order_of_the_request() -> None:
+    """The answer must not depend on the sort algorithm's mood."""
+    ranking = rank(CLIP, np.repeat(CANDIDATES[:1], 5, axis=0), np.zeros(5, bool), beta=0, temperature=1)
+    assert ranking.order.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_scores_of_far_candidates_stay_finite() -> None:
+    """exp must not overflow however small the temperature is."""
+    ranking = rank(CLIP, CANDIDATES * 1e4, SEEN, beta=0, temperature=1e-3)
+    assert np.isfinite(ranking.score).all()
+    assert ranking.score.sum() == pytest.approx(1)
+
+
+def test_a_track_is_scored_as_clip_scores_images() -> None:
+    """Softmax of cosine times logit scale."""
+    texts = CANDIDATES / np.linalg.norm(CANDIDATES, axis=1, keepdims=True)
+    feature = CLIP / np.linalg.norm(CLIP)
+    scores = score_track(feature, texts, 100.0)
+    np.testing.assert_allclose(scores.similarity, 1 - cdist(CLIP[None], CANDIDATES, "cosine")[0], atol=1e-6)
+    np.testing.assert_allclose(scores.score, scipy_softmax(100 * scores.similarity), rtol=1e-3, atol=1e-6)
+
+
+def test_softmax_of_one_candidate_is_certain() -> None:
+    """One label always has probability 1."""
+    assert softmax(np.array([-40.0], np.float32)).tolist() == [1.0]
+
+
+@pytest.mark.parametrize(("sent", "beta"), [("auto", 2.5), ("off", 0.0), (1.25, 1.25), (0.0, 0.0)])
+def test_calibration_chooses_beta(sent: object, beta: float) -> None:
+    """auto is the bundle's own, off is none, a number is itself."""
+    assert beta_of(sent, stored=2.5) == beta  # type: ignore[arg-type]  # parametrised union

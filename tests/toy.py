@@ -1,0 +1,269 @@
+"""A bundle and clips small enough to know every answer: three colours and three tones.
+
+The picture's feature is its mean colour, the sound's feature its power at three frequencies, and a name's
+features are the sums of its words' vectors. The head puts both features side by side. So the right ranking
+can be worked out by hand, and no training is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from service.bundle.directory import write_bundle
+from service.bundle.manifest import (
+    AhseHead,
+    AudioTower,
+    Licence,
+    Manifest,
+    Provenance,
+    Standardisation,
+    TextTower,
+    VisualTower,
+)
+from service.bundle.statistics import Statistics
+
+COLOURS = {"red": (230, 20, 20), "green": (20, 230, 20), "blue": (20, 20, 230)}
+TONES_HZ = {"low": 300.0, "middle": 1000.0, "high": 3000.0}
+CLASSES = [f"{colour} with a {tone} tone" for colour in COLOURS for tone in TONES_HZ]
+SIZE_PX, RATE_HZ, WINDOW_S, CONTEXT = 16, 16_000, 0.5, 12
+TEMPLATE = "a clip of {}"
+
+
+def write_toy_bundle(
+    directory: Path,
+    *,
+    name: str = "toy",
+    seen: Sequence[str] = (),
+    standardisation: Standardisation = "none",
+    version: str = "1",
+    **head: float,
+) -> Path:
+    """Write the toy bundle; `head` overrides beta or temperature."""
+
+    def fill(aside: Path) -> None:
+        onnx.save(_visual(), aside / "visual.onnx")
+        onnx.save(_audio(), aside / "audio.onnx")
+        onnx.save(_text(list(COLOURS)), aside / "text_visual.onnx")
+        onnx.save(_text(list(TONES_HZ)), aside / "text_audio.onnx")
+        onnx.save(_head(), aside / "head_av.onnx")
+        onnx.save(_head(), aside / "head_text.onnx")
+        _tokenizer().save(str(aside / "tokenizer.json"))
+        _statistics().save(aside / "statistics.safetensors")
+
+    def manifest(files: dict[str, str]) -> Manifest:
+        return _manifest(files, name, version, tuple(seen), standardisation, head)
+
+    write_bundle(directory, fill, manifest)
+    return directory
+
+
+def write_clip(
+    path: Path,
+    colour: str | None,
+    tone: str | None,
+    *,
+    seconds: float = 1.0,
+    container: str = "mp4",
+) -> Path:
+    """Write a clip of one colour and one tone, H.264 + AAC; None leaves the track out."""
+    with av.open(str(path), "w", format=container) as out:
+        picture = None if colour is None else out.add_stream("libx264", rate=10)
+        sound = None if tone is None else out.add_stream("aac", rate=RATE_HZ, layout="mono")
+        if picture is not None and colour is not None:
+            _write_picture(out, picture, COLOURS[colour], seconds)
+        if sound is not None and tone is not None:
+            _write_sound(out, sound, TONES_HZ[tone], seconds)
+    return path
+
+
+def _write_picture(
+    out: av.container.OutputContainer, stream: av.VideoStream, rgb: tuple[int, int, int], seconds: float
+) -> None:
+    stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+    picture = np.broadcast_to(np.array(rgb, np.uint8), (48, 64, 3)).copy()
+    for _ in range(round(10 * seconds)):
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+    out.mux(stream.encode())
+
+
+def _write_sound(
+    out: av.container.OutputContainer, stream: av.AudioStream, frequency_hz: float, seconds: float
+) -> None:
+    time_s = np.arange(round(RATE_HZ * seconds)) / RATE_HZ
+    wave = (0.5 * np.sin(2 * np.pi * frequency_hz * time_s)).astype(np.float32)
+    for start in range(0, len(wave), 1024):
+        frame = av.AudioFrame.from_ndarray(wave[None, start : start + 1024], format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = RATE_HZ, start, Fraction(1, RATE_HZ)
+        out.mux(stream.encode(frame))
+    out.mux(stream.encode())
+
+
+def _manifest(
+    files: dict[str, str],
+    name: str,
+    version: str,
+    seen: tuple[str, ...],
+    standardisation: Standardisation,
+    head: dict[str, float],
+) -> Manifest:
+    return Manifest(
+        format_version=1,
+        name=name,
+        version=version,
+        description="Three colours and three tones, for tests.",
+        requires_service="0.1.0",
+        visual=VisualTower(
+            graph="visual.onnx",
+            dim=3,
+            image_size_px=SIZE_PX,
+            resize="shorter_side_bicubic_center_crop",
+            n_frames=4,
+            sampling="uniform",
+            logit_scale=10.0,
+            text=_text_tower("text_visual.onnx"),
+        ),
+        audio=AudioTower(
+            graph="audio.onnx",
+            dim=3,
+            sample_rate_hz=RATE_HZ,
+            window_s=WINDOW_S,
+            hop_s=WINDOW_S,
+            max_s=60.0,
+            padding="repeat",
+            logit_scale=10.0,
+            text=_text_tower("text_audio.onnx"),
+        ),
+        head=AhseHead(
+            kind="ahse",
+            dim=6,
+            av_graph="head_av.onnx",
+            text_graph="head_text.onnx",
+            statistics="statistics.safetensors",
+            standardisation=standardisation,
+            **{"beta": 0.0, "temperature": 0.2, **head},
+        ),
+        seen_classes=seen,
+        unseen_classes=tuple(name for name in CLASSES if name not in seen),
+        provenance=Provenance(
+            created=datetime(2026, 1, 1, tzinfo=UTC), command="tests/toy.py", data="none: worked out by hand"
+        ),
+        licences=(Licence(part="all", licence="Apache-2.0", source="this repository"),),
+        files=files,
+    )
+
+
+def _text_tower(graph: str) -> TextTower:
+    return TextTower(
+        graph=graph,
+        tokenizer="tokenizer.json",
+        vocabulary_size=len(_vocabulary()),
+        context_length=CONTEXT,
+        pad_id=0,
+        templates=(TEMPLATE,),
+    )
+
+
+def _vocabulary() -> dict[str, int]:
+    words = ["[PAD]", "[UNK]", *COLOURS, *TONES_HZ, *(f"filler{i}" for i in range(100))]
+    return {word: index for index, word in enumerate(words)}
+
+
+def _tokenizer() -> Tokenizer:
+    tokenizer = Tokenizer(WordLevel(_vocabulary(), unk_token="[UNK]"))  # noqa: S106  (a token, no password)
+    tokenizer.pre_tokenizer = Whitespace()  # type: ignore[assignment]  # the stubs know no setter
+    return tokenizer
+
+
+def _statistics() -> Statistics:
+    ones, zeros = np.ones(6, np.float32), np.zeros(6, np.float32)
+    third = np.full(3, 1 / np.sqrt(3), np.float32)
+    return Statistics(zeros, ones, zeros, ones, third, third)
+
+
+def _visual() -> onnx.ModelProto:
+    return _model(
+        {"frames": (TensorProto.UINT8, [SIZE_PX, SIZE_PX, 3])},
+        ("features", 3),
+        {"axes": np.array([1, 2])},
+        [
+            helper.make_node("Cast", ["frames"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["float", "axes"], ["raw"], keepdims=0),
+        ],
+    )
+
+
+def _audio() -> onnx.ModelProto:
+    n_samples = round(WINDOW_S * RATE_HZ)
+    phase = 2 * np.pi * np.outer(np.arange(n_samples) / RATE_HZ, list(TONES_HZ.values()))
+    return _model(
+        {"waveform": (TensorProto.FLOAT, [n_samples])},
+        ("features", 3),
+        {"cosine": np.cos(phase).astype(np.float32), "sine": np.sin(phase).astype(np.float32)},
+        [
+            helper.make_node("MatMul", ["waveform", "cosine"], ["real"]),
+            helper.make_node("MatMul", ["waveform", "sine"], ["imaginary"]),
+            helper.make_node("Mul", ["real", "real"], ["real2"]),
+            helper.make_node("Mul", ["imaginary", "imaginary"], ["imaginary2"]),
+            helper.make_node("Add", ["real2", "imaginary2"], ["raw"]),
+        ],
+    )
+
+
+def _text(words: list[str]) -> onnx.ModelProto:
+    vocabulary = _vocabulary()
+    table = np.zeros((len(vocabulary), 3), np.float32)
+    for axis, word in enumerate(words):
+        table[vocabulary[word], axis] = 1
+    return _model(
+        {"tokens": (TensorProto.INT64, [CONTEXT])},
+        ("features", 3),
+        {"table": table, "axes": np.array([1])},
+        [
+            helper.make_node("Gather", ["table", "tokens"], ["rows"]),
+            helper.make_node("ReduceSum", ["rows", "axes"], ["raw"], keepdims=0),
+        ],
+    )
+
+
+def _head() -> onnx.ModelProto:
+    nodes = [helper.make_node("Concat", ["visual", "audio"], ["theta"], axis=1)]
+    inputs = {"visual": (TensorProto.FLOAT, [3]), "audio": (TensorProto.FLOAT, [3])}
+    return _model(inputs, ("theta", 6), {}, nodes, scale_to_unit=False)
+
+
+def _model(
+    inputs: dict[str, tuple[int, list[int]]],
+    output: tuple[str, int],
+    constants: dict[str, NDArray[np.generic]],
+    nodes: list[onnx.NodeProto],
+    *,
+    scale_to_unit: bool = True,
+) -> onnx.ModelProto:
+    if scale_to_unit:
+        constants = {**constants, "last": np.array([-1]), "tiny": np.array(1e-9, np.float32)}
+        nodes = [
+            *nodes,
+            helper.make_node("ReduceL2", ["raw", "last"], ["norm"], keepdims=1),
+            helper.make_node("Add", ["norm", "tiny"], ["safe"]),
+            helper.make_node("Div", ["raw", "safe"], [output[0]]),
+        ]
+    graph = helper.make_graph(
+        nodes,
+        "toy",
+        [helper.make_tensor_value_info(n, kind, ["batch", *shape]) for n, (kind, shape) in inputs.items()],
+        [helper.make_tensor_value_info(output[0], TensorProto.FLOAT, ["batch", output[1]])],
+        [numpy_helper.from_array(value, n) for n, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
