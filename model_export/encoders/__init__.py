@@ -1,0 +1,1 @@
+"""Encoders: the towers that turn frames, waveforms and prompts into features."""

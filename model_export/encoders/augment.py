@@ -1,0 +1,147 @@
+"""Augmentation of training clips: what must not change a feature is varied at random."""
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model_export.demo.corpus import EncoderCorpus
+from model_export.encoders.tiny import AudioTower, TinyConfig, VisualTower
+
+Rows = NDArray[np.int64]
+
+
+class Batches(Protocol):
+    """Training examples of one side, as its tower's body takes them."""
+
+    labels: Tensor
+    """int64 [n_clips], the concept of each clip."""
+
+    def draw(self, rng: Generator, rows: Rows) -> Tensor:
+        """One augmented example of each clip: float32 [len(rows), channels, h, w]."""
+
+    def plain(self, rows: slice) -> Tensor:
+        """Features of whole clips as serving makes them: float32 [n, dim], unit length."""
+
+
+class Pictures:
+    """Frames of the corpus: warped, recoloured and partly covered."""
+
+    def __init__(self, corpus: EncoderCorpus, tower: VisualTower) -> None:
+        self._frames, self._tower = corpus.frames, tower
+        self.labels = torch.from_numpy(corpus.shapes)
+
+    def draw(self, rng: Generator, rows: Rows) -> Tensor:
+        """One frame of each clip."""
+        which = rng.integers(self._frames.shape[1], size=len(rows))
+        frames = torch.from_numpy(self._frames[rows, which]).permute(0, 3, 1, 2).to(torch.float32)
+        return _cover(rng, _recolour(rng, _warp(rng, (frames - 127.5) / 64.0)))
+
+    def plain(self, rows: slice) -> Tensor:
+        """Mean feature of each clip's frames."""
+        frames = torch.from_numpy(self._frames[rows])
+        features = self._tower(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        return F.normalize(features.mean(dim=1), dim=1)
+
+
+class Sounds:
+    """Windows of the corpus: cut, repeated, mixed, stretched, tilted and partly masked."""
+
+    def __init__(self, corpus: EncoderCorpus, tower: AudioTower, config: TinyConfig) -> None:
+        self._waves, self._lengths = corpus.waves, corpus.lengths
+        self._tower, self._window = tower, config.window_samples
+        self.labels = torch.from_numpy(corpus.sounds)
+
+    def draw(self, rng: Generator, rows: Rows) -> Tensor:
+        """One window of each clip, as a spectrogram with one channel."""
+        windows = torch.from_numpy(np.stack([self._cut(rng, int(row)) for row in rows]))
+        with torch.no_grad():
+            spectra = self._tower.spectrogram(windows)
+        return _mask(rng, _tilt(rng, _stretch(rng, spectra)))[:, None]
+
+    def plain(self, rows: slice) -> Tensor:
+        """Mean feature of the windows that serving would cut, the last filled by repeating."""
+        waves = zip(self._waves[rows], self._lengths[rows], strict=True)
+        pairs = [self._windows(wave[:length]) for wave, length in waves]
+        features = self._tower(torch.from_numpy(np.concatenate(pairs)))
+        groups = torch.split(features, [len(pair) for pair in pairs])
+        return F.normalize(torch.stack([group.mean(dim=0) for group in groups]), dim=1)
+
+    def _windows(self, wave: NDArray[np.int16]) -> NDArray[np.float32]:
+        starts = range(0, max(len(wave), 1), self._window)
+        rows = [np.resize(wave[start : start + self._window], self._window) for start in starts]
+        return np.asarray(np.stack(rows) / 32767, np.float32)
+
+    def _cut(self, rng: Generator, row: int) -> NDArray[np.float32]:
+        """A stretch of a clip; now and then a short one, repeated as at the end of a clip."""
+        length = int(self._lengths[row])
+        wanted = self._window if rng.random() < 0.7 else int(self._window * rng.uniform(0.3, 1))
+        start = int(rng.integers(max(length - wanted, 0) + 1))
+        part = np.resize(self._waves[row, start : min(start + wanted, length)], self._window)
+        other = self._waves[int(rng.integers(len(self._waves))), : self._window]
+        wave = part.astype(np.float32) / (part.std() + 1.0)
+        if rng.random() < 0.4:
+            wave += other / (other.std() + 1.0) * np.float32(10 ** rng.uniform(-1.5, -0.5))
+        return np.asarray(wave, np.float32)
+
+
+def _warp(rng: Generator, frames: Tensor) -> Tensor:
+    """Scales, turns and shifts each picture a little."""
+    n = len(frames)
+    scale, turn = np.exp(rng.uniform(-0.25, 0.2, n)), rng.uniform(-0.2, 0.2, n)
+    grid = np.zeros((n, 2, 3), np.float32)
+    grid[:, 0, 0], grid[:, 0, 1] = scale * np.cos(turn), -scale * np.sin(turn)
+    grid[:, 1, 0], grid[:, 1, 1] = scale * np.sin(turn), scale * np.cos(turn)
+    grid[:, :, 2] = rng.uniform(-0.12, 0.12, (n, 2))
+    points = F.affine_grid(torch.from_numpy(grid), list(frames.shape), align_corners=False)
+    return F.grid_sample(frames, points, padding_mode="reflection", align_corners=False)
+
+
+def _recolour(rng: Generator, frames: Tensor) -> Tensor:
+    """Permutes the colour channels, changes contrast and brightness, may add noise."""
+    order = torch.from_numpy(rng.permuted(np.tile(np.arange(3), (len(frames), 1)), axis=1))
+    shuffled = torch.gather(frames, 1, order[:, :, None, None].expand_as(frames))
+    gain = torch.from_numpy(rng.uniform(0.6, 1.3, (len(frames), 1, 1, 1)).astype(np.float32))
+    shift = torch.from_numpy(rng.uniform(-0.4, 0.4, (len(frames), 1, 1, 1)).astype(np.float32))
+    return shuffled * gain + shift
+
+
+def _cover(rng: Generator, frames: Tensor) -> Tensor:
+    """Covers a rectangle of some of the pictures."""
+    size = frames.shape[-1]
+    for row in np.flatnonzero(rng.random(len(frames)) < 0.4):
+        top, left = rng.integers(0, size, 2)
+        height, width = rng.integers(size // 12, size // 4, 2)
+        frames[row, :, top : top + height, left : left + width] = float(rng.uniform(-1.5, 1.5))
+    return frames
+
+
+def _stretch(rng: Generator, spectra: Tensor) -> Tensor:
+    """Moves the batch in pitch by up to two bands and in tempo by up to a fifth."""
+    n_spectra = spectra.shape[2]
+    faster = math.exp(rng.uniform(-0.2, 0.0))
+    part = spectra[:, :, : math.ceil(n_spectra * faster)]
+    resized: Callable[..., Tensor] = F.interpolate
+    stretched = resized(part, size=n_spectra, mode="linear", align_corners=False)
+    return torch.roll(stretched, int(rng.integers(-2, 3)), dims=1)
+
+
+def _tilt(rng: Generator, spectra: Tensor) -> Tensor:
+    """Adds a random slope over the bands, as a microphone does."""
+    slope = torch.from_numpy(rng.normal(0, 0.25, (len(spectra), 1, 1)).astype(np.float32))
+    return spectra + slope * torch.linspace(-1, 1, spectra.shape[1])[None, :, None]
+
+
+def _mask(rng: Generator, spectra: Tensor) -> Tensor:
+    """Blanks a band and a moment of each spectrogram (SpecAugment)."""
+    for spectrum in spectra:
+        band, moment = int(rng.integers(0, 60)), int(rng.integers(0, spectra.shape[2]))
+        spectrum[band : band + int(rng.integers(0, 8))] = 0.0
+        spectrum[:, moment : moment + int(rng.integers(0, 20))] = 0.0
+    return spectra
