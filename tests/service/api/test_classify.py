@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -135,7 +136,7 @@ def test_an_upload_over_the_limit_is_refused(client: TestClient) -> None:
     response = classify(client, b"\0" * 2_100_000, labels=["dog"])
     assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
 
-    def stream() -> object:
+    def stream() -> Iterator[bytes]:
         yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="c"\r\n\r\n'
         for _ in range(30):
             yield b"\0" * 100_000

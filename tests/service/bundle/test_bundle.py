@@ -88,7 +88,7 @@ def test_a_fixed_batch_axis_is_refused(rewrite: Rewrite) -> None:
 
 
 def test_a_file_that_is_no_graph_is_refused(rewrite: Rewrite) -> None:
-    """onnxruntime's many error types come out as one."""
+    """Onnxruntime's many error types come out as one."""
     (rewrite(lambda _: None) / "audio.onnx").write_bytes(b"no graph")
     with pytest.raises(BundleInvalidError, match=r"can't run audio\.onnx"):
         load_bundle(rewrite(lambda _: None), CPU)

@@ -91,7 +91,7 @@ def test_bundle_inspect_and_verify(
 ) -> None:
     """What it is, and whether it is whole."""
     assert _run(monkeypatch, "bundle", "inspect", toy_bundle) == 0
-    assert "4 uniform frames of 16 px" in capsys.readouterr().out
+    assert "4 frames of 16 px (uniform)" in capsys.readouterr().out
     assert _run(monkeypatch, "bundle", "inspect", toy_bundle, "--json") == 0
     assert json.loads(capsys.readouterr().out)["name"] == "toy"
     assert _run(monkeypatch, "bundle", "verify", toy_bundle) == 0

@@ -16,7 +16,7 @@ import pytest
 
 from tests.toy import write_toy_bundle
 
-COMMAND = [sys.executable, "-c", "from service.cli import main; main()", "serve"]
+COMMAND = [sys.executable, "-m", "service.cli", "serve"]
 
 
 @contextmanager

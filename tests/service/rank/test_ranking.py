@@ -44,7 +44,7 @@ def test_equal_distances_keep_the_order_of_the_request() -> None:
 
 
 def test_scores_of_far_candidates_stay_finite() -> None:
-    """exp must not overflow however small the temperature is."""
+    """Exp must not overflow however small the temperature is."""
     ranking = rank(CLIP, CANDIDATES * 1e4, SEEN, beta=0, temperature=1e-3)
     assert np.isfinite(ranking.score).all()
     assert ranking.score.sum() == pytest.approx(1)
@@ -66,5 +66,5 @@ def test_softmax_of_one_candidate_is_certain() -> None:
 
 @pytest.mark.parametrize(("sent", "beta"), [("auto", 2.5), ("off", 0.0), (1.25, 1.25), (0.0, 0.0)])
 def test_calibration_chooses_beta(sent: object, beta: float) -> None:
-    """auto is the bundle's own, off is none, a number is itself."""
+    """Auto is the bundle's own, off is none, a number is itself."""
     assert beta_of(sent, stored=2.5) == beta  # type: ignore[arg-type]  # parametrised union

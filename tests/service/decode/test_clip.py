@@ -1,0 +1,191 @@
+"""The frames and the sound that come out are the right ones, found with little decoding."""
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from service.decode import decode_clip, packets
+from service.decode.picture import Framer
+from service.media import DecodeLimits, DecodeSpec
+from tests.service.decode.conftest import Make
+
+EVERY_CODEC: list[dict[str, Any]] = [
+    {"gop": 30},
+    {"gop": 250, "ticks": range(150)},
+    {"gop": 250, "video_options": {"bf": "0"}},
+    {"gop": 12, "video_options": {"x264-params": "open-gop=1:bframes=3:b-pyramid=normal"}},
+    {"gop": 1},
+    {"ticks": [0, 1, 2, 9, 10, 30, 31, 33, 58, 59, 90]},
+    {"ticks": [0, 1, 2]},
+    {"name": "c.mkv", "codec": "libx265", "video_options": {"x265-params": "log-level=none"}},
+    {"name": "c.webm", "codec": "libvpx"},
+    {"name": "c.webm", "codec": "libvpx-vp9"},
+    {"name": "c.mkv", "codec": "libsvtav1", "ticks": range(20), "video_options": {"preset": "12"}},
+    {"name": "c.avi", "codec": "mpeg4", "video_options": {"bf": "2"}},
+    {"name": "c.ts", "codec": "mpeg2video", "video_options": {"bf": "2"}},
+    {"name": "c.flv", "codec": "libx264"},
+    {"name": "c.gif", "codec": "gif", "pix_fmt": "rgb8", "ticks": range(0, 60, 3)},
+    {"pix_fmt": "yuv444p", "width": 97, "height": 63},
+    {"pix_fmt": "yuv420p10le"},
+    {"pix_fmt": "yuvj420p"},
+    {"name": "c.mov", "codec": "qtrle", "pix_fmt": "argb"},
+    {"container_options": {"movflags": "frag_keyframe+empty_moov"}},
+]
+
+
+def full_scan(path: Path, spec: DecodeSpec) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64], int]:
+    """The oracle: decode every frame in the plainest way, then take the one on screen at each time."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+        unit = float(container.streams.video[0].time_base or 1)
+    times = np.array([float(frame.time) for frame in frames])
+    order = np.argsort(times, kind="stable")
+    times = times[order] - times.min()
+    gap = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    length = times[-1] + (float(frames[order[-1]].duration) * unit or gap)
+    targets = (np.arange(spec.n_frames) + 0.5) * length / spec.n_frames
+    shown = [int(np.flatnonzero(times <= target + 1e-6)[-1]) for target in targets]
+    framer = Framer(spec.image_size_px, 1.0, 10**9)
+    return np.stack([framer.picture(frames[order[i]]) for i in shown]), times[shown], len(frames)
+
+
+@pytest.mark.parametrize("recipe", EVERY_CODEC, ids=lambda recipe: "-".join(map(str, recipe.values()))[:60])
+def test_frames_are_those_of_a_full_scan(
+    recipe: dict[str, Any], make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
+) -> None:
+    """Same times and the very same pixels as decoding everything, for every codec, container and GOP."""
+    path = make_clip(**recipe)
+    pictures, times_s, n_frames = full_scan(path, spec)
+    clip = decode_clip(path, spec, limits)
+    assert clip.frames is not None
+    assert clip.visual.used
+    np.testing.assert_allclose(clip.frame_times_s, times_s, atol=1e-6)
+    np.testing.assert_array_equal(clip.frames, pictures)
+    assert clip.n_frames_decoded <= n_frames
+    assert clip.warnings == ()
+
+
+def test_middle_takes_the_one_frame_in_the_middle(
+    make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
+) -> None:
+    """`middle` with one frame looks at half of the duration."""
+    clip = decode_clip(make_clip(), replace(spec, n_frames=1, sampling="middle"), limits)
+    np.testing.assert_allclose(clip.frame_times_s, [1.0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("gop", "options", "n_at_most"),
+    [(1, {}, 8), (30, {"bf": "0"}, 54), (30, {}, 45), (250, {"bf": "0"}, 57), (250, {}, 45)],
+    ids=["intra", "30", "30 with B frames", "250", "250 with B frames"],
+)
+def test_no_more_is_decoded_than_needed(
+    gop: int, options: dict[str, str], n_at_most: int, make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
+) -> None:
+    """Of 60 frames: the wanted ones, those they refer to, nothing after a group's last wanted one."""
+    clip = decode_clip(make_clip(gop=gop, video_options=options), spec, limits)
+    assert clip.n_frames_decoded <= n_at_most
+
+
+def test_groups_without_a_wanted_frame_are_skipped(
+    make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
+) -> None:
+    """Two frames of 300 in groups of 30: at most two groups are touched."""
+    path = make_clip(ticks=range(300), gop=30)
+    assert decode_clip(path, replace(spec, n_frames=2), limits).n_frames_decoded <= 30
+
+
+def test_a_second_demux_gives_the_same_as_kept_packets(
+    make_clip: Make, spec: DecodeSpec, limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream too large to keep in memory is read twice, with the same result."""
+    path = make_clip(audio="aac")
+    kept = decode_clip(path, spec, limits)
+    monkeypatch.setattr(packets, "_KEEP_BYTES", 100)
+    again = decode_clip(path, spec, limits)
+    assert again.n_frames_decoded == kept.n_frames_decoded
+    np.testing.assert_array_equal(again.frames, kept.frames)
+
+
+def test_the_same_file_gives_the_same_bytes(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    """Nothing in decoding depends on chance."""
+    path = make_clip(audio="aac", gop=250)
+    first, second = decode_clip(path, spec, limits), decode_clip(path, spec, limits)
+    np.testing.assert_array_equal(first.frames, second.frames)
+    np.testing.assert_array_equal(first.waveform, second.waveform)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_pictures_come_out_upright(
+    degrees: int, mirrored: bool, make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
+) -> None:
+    """The display matrix is applied: turned counter-clockwise, then mirrored left to right."""
+    plain = decode_clip(make_clip(), spec, limits).frames
+    turned = decode_clip(make_clip(rotation=(degrees, mirrored)), spec, limits).frames
+    assert plain is not None
+    assert turned is not None
+    expected = np.rot90(plain, degrees // 90, axes=(1, 2))
+    expected = expected[:, :, ::-1] if mirrored else expected
+    np.testing.assert_array_equal(turned, expected)
+
+
+def test_wide_pixels_are_shown_wide(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    """64 x 64 pixels twice as wide as high are a 2:1 picture: its centre square lacks both sides."""
+    path = make_clip(width=64, height=64, pixel_aspect=Fraction(2), name="wide.mkv")
+    square = decode_clip(make_clip(width=64, height=64), spec, limits).frames
+    wide = decode_clip(path, spec, limits).frames
+    assert square is not None
+    assert wide is not None
+    # The bright corner covers the first quarter of each row: exactly what is cut off.
+    assert square[:, 4, 4].mean() > 200
+    assert wide[:, 4, 4].mean() < 200
+
+
+def test_a_clip_shorter_than_the_sample_repeats_frames(
+    make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
+) -> None:
+    """Three frames answer eight targets, each near to its time."""
+    clip = decode_clip(make_clip(ticks=range(3)), spec, limits)
+    assert clip.frames is not None
+    assert clip.frames.shape == (8, 32, 32, 3)
+    assert len(np.unique(clip.frame_times_s)) == 3
+    assert clip.duration_s == pytest.approx(0.1, abs=0.01)
+
+
+def test_large_clips_fall_back_to_key_frames(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    """A pixel budget too small for exact times, but enough for key frames, is met and said."""
+    path = make_clip(ticks=range(120), gop=10, video_options={"bf": "0"})
+    budget = replace(limits, max_decoded_pixels=12 * 96 * 64)
+    clip = decode_clip(path, spec, budget)
+    assert clip.n_frames_decoded <= 12
+    assert any("key frames" in warning for warning in clip.warnings)
+    assert np.all(np.abs(clip.frame_times_s * 3 - np.round(clip.frame_times_s * 3)) < 1e-3)
+
+
+@pytest.mark.slow
+def test_frames_agree_with_the_original_preprocessing(
+    make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
+) -> None:
+    """Scaling in FFmpeg differs from open_clip's own (PIL, bicubic, centre crop) by 1.5 levels at most.
+
+    On average: PIL works on RGB at full size, FFmpeg on the stored planes, and their cubic kernels differ.
+    """
+    transform = pytest.importorskip("open_clip.transform").image_transform(
+        224, is_train=False, mean=(0, 0, 0), std=(1, 1, 1)
+    )
+    path = make_clip(width=640, height=360, ticks=range(3))
+    clip = decode_clip(path, replace(spec, n_frames=3, image_size_px=224), limits)
+    with av.open(str(path)) as container:
+        images = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    expected = np.stack(
+        [transform(Image.fromarray(image)).permute(1, 2, 0).numpy() * 255 for image in images]
+    )
+    assert clip.frames is not None
+    assert np.abs(clip.frames - expected).mean() < 1.5

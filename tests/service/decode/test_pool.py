@@ -1,0 +1,190 @@
+"""Decoding in child processes: the same result, and whatever happens to a child costs one clip only."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.decode import DecodePool, decode_clip, wire
+from service.errors import (
+    ClipTooLargeError,
+    DecodeCrashedError,
+    DecodeTimeoutError,
+    EmptyFileError,
+    NotMediaError,
+)
+from service.media import DecodeLimits, DecodeSpec
+from tests.service.decode.conftest import Make
+from tests.service.decode.test_hostile import gif_of
+
+LIMITS = DecodeLimits(max_duration_s=60.0)
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[DecodePool]:
+    """One pool for all tests: each must leave it working."""
+    with DecodePool(LIMITS, n_workers=2) as pool:
+        pool.start()
+        yield pool
+
+
+def test_a_child_gives_the_same_clip(pool: DecodePool, make_clip: Make, spec: DecodeSpec) -> None:
+    """Every field crosses the process boundary unchanged."""
+    path = make_clip(audio="aac")
+    here, there = decode_clip(path, spec, LIMITS), pool.decode(path, spec)
+    for name in ("frames", "frame_times_s", "waveform"):
+        ours, theirs = getattr(here, name), getattr(there, name)
+        np.testing.assert_array_equal(theirs, ours)
+        assert theirs.dtype == ours.dtype
+    for name in ("duration_s", "visual", "audio", "warnings", "n_frames_decoded"):
+        assert getattr(there, name) == getattr(here, name)
+
+
+def test_a_missing_track_stays_missing(pool: DecodePool, make_clip: Make, spec: DecodeSpec) -> None:
+    """None is None on the other side too."""
+    assert pool.decode(make_clip(), spec).waveform is None
+    sound = pool.decode(make_clip(name="s.wav", codec=None, audio="pcm_s16le"), spec)
+    assert sound.frames is None
+    assert len(sound.frame_times_s) == 0
+
+
+@pytest.mark.parametrize(("content", "error"), [(b"", EmptyFileError), (b"text", NotMediaError)])
+def test_errors_keep_their_type_and_words(
+    content: bytes, error: type[Exception], pool: DecodePool, tmp_path: Path, spec: DecodeSpec
+) -> None:
+    """A typed error in the child is the same error here."""
+    path = tmp_path / "x"
+    path.write_bytes(content)
+    with pytest.raises(error) as there:
+        pool.decode(path, spec)
+    with pytest.raises(error) as here:
+        decode_clip(path, spec, LIMITS)
+    assert str(there.value) == str(here.value)
+
+
+def test_many_threads_share_the_children(pool: DecodePool, make_clip: Make, spec: DecodeSpec) -> None:
+    """More callers than processes wait their turn; each gets its own clip."""
+    paths = [make_clip(name=f"{n}.mp4", ticks=range(n)) for n in (3, 6, 9, 12)]
+    with ThreadPoolExecutor(8) as threads:
+        clips = list(threads.map(lambda path: pool.decode(path, spec), paths * 4))
+    assert [round(clip.duration_s * 30) for clip in clips] == [3, 6, 9, 12] * 4
+
+
+def test_a_child_that_hangs_is_killed_in_time(make_clip: Make, spec: DecodeSpec) -> None:
+    """A stopped process answers nothing; the clip fails at its limit and the next one works."""
+    path = make_clip(ticks=range(3))
+    with DecodePool(replace(LIMITS, wall_time_s=0.5), n_workers=1) as pool:
+        pool.decode(path, spec)
+        os.kill(_process(pool).pid, signal.SIGSTOP)
+        with pytest.raises(DecodeTimeoutError, match=r"0\.5 seconds"):
+            pool.decode(path, spec)
+        assert pool.decode(path, spec).frames is not None
+
+
+def test_a_child_that_dies_while_decoding_fails_that_clip(
+    make_clip: Make, spec: DecodeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The death is one typed error; the next clip has a new process."""
+    path = make_clip(ticks=range(3))
+    send = wire.send
+    with DecodePool(LIMITS, n_workers=1) as pool:
+        pool.decode(path, spec)
+
+        def kill_and_send(sock: socket.socket, header: wire.Header) -> None:
+            _process(pool).kill()
+            send(sock, header)
+
+        monkeypatch.setattr(wire, "send", kill_and_send)
+        with pytest.raises(DecodeCrashedError):
+            pool.decode(path, spec)
+        monkeypatch.undo()
+        assert pool.decode(path, spec).frames is not None
+
+
+def test_a_child_that_died_while_idle_is_replaced(make_clip: Make, spec: DecodeSpec) -> None:
+    """Nobody notices."""
+    path = make_clip(ticks=range(3))
+    with DecodePool(LIMITS, n_workers=1) as pool:
+        pool.decode(path, spec)
+        _process(pool).kill()
+        _process(pool).wait()
+        assert pool.decode(path, spec).frames is not None
+
+
+def test_memory_is_bounded(tmp_path: Path, spec: DecodeSpec) -> None:
+    """With the pixel cap lifted, the address space of the child is what stops a canvas of a gigabyte."""
+    path = tmp_path / "bomb.gif"
+    path.write_bytes(gif_of(16_000, 16_000))
+    limits = replace(LIMITS, max_frame_pixels=2**31 - 1, memory_bytes=256 * 1024**2)
+    with DecodePool(limits, n_workers=1) as pool, pytest.raises(ClipTooLargeError, match="memory"):
+        pool.decode(path, spec)
+
+
+def test_a_closed_pool_refuses_work(make_clip: Make, spec: DecodeSpec) -> None:
+    """It would start processes that nobody ends."""
+    pool = DecodePool(LIMITS, n_workers=1)
+    pool.start()
+    process = _process(pool)
+    pool.close()
+    assert process.poll() is not None
+    with pytest.raises(RuntimeError, match="closed"):
+        pool.decode(make_clip(ticks=range(3)), spec)
+
+
+@pytest.mark.parametrize(
+    ("header", "n_bytes"),
+    [
+        ({"has_frames": False, "n_samples": 10**9}, 0),
+        ({"has_frames": True, "n_samples": None}, 100),
+    ],
+    ids=["more sound than asked for", "gone half way"],
+)
+def test_a_lying_child_is_not_believed(header: dict[str, Any], n_bytes: int, spec: DecodeSpec) -> None:
+    """An answer that does not fit the request is no answer, and makes the service allocate nothing."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            wire.send(theirs, header)
+            theirs.sendall(bytes(n_bytes))
+        with pytest.raises(EOFError):
+            wire.receive_clip(ours, spec, deadline=time.monotonic() + 60)
+
+
+def test_an_endless_header_is_not_read() -> None:
+    """The length of a header is bounded."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"\xff\xff\xff\xff")
+        with pytest.raises(EOFError):
+            wire.receive(ours)
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("service.decode.worker", ["torch", "onnxruntime", "fastapi", "pydantic", "model_export"]),
+        ("service.decode.pool", ["torch", "onnxruntime", "fastapi", "pydantic", "model_export", "av"]),
+    ],
+)
+def test_little_is_imported(module: str, absent: list[str]) -> None:
+    """A child has FFmpeg and numpy; the service's own process does not even have FFmpeg."""
+    script = f"import sys, {module}; print([name for name in {absent} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)  # noqa: S603
+    assert done.stdout.strip() == "[]"
+
+
+def _process(pool: DecodePool) -> subprocess.Popen[bytes]:
+    """The child of a pool of one."""
+    process = pool._workers[0]._process
+    assert process is not None
+    return process

@@ -1,0 +1,141 @@
+"""Every real and hostile file of the shared collection, through one pool that has to survive them all."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from service.decode import DecodePool
+from service.errors import MediaError
+from service.media import Clip, DecodeLimits, DecodeSpec
+
+MEDIA = Path(__file__).parents[4] / "shared" / "media"
+FILES = sorted(path for path in MEDIA.rglob("*") if path.is_file()) if MEDIA.is_dir() else []
+SPEC = DecodeSpec(n_frames=4, image_size_px=64, sample_rate_hz=16_000, max_audio_s=30.0)
+LIMITS = DecodeLimits(max_duration_s=400.0, max_decoded_pixels=1_000_000_000, wall_time_s=15.0)
+
+pytestmark = pytest.mark.skipif(not FILES, reason="the shared media collection is not here")
+
+NOT_CLIPS = (
+    "hostile/images/",
+    "hostile/playlists/",
+    "hostile/hls_localread/",
+    "hostile/hls_dir/playlist.m3u8",
+)
+# No decoder, no bytes, or too few samples to be heard.
+NOTHING_IN_THEM = (
+    "Twinkle.mid",
+    "sample_ac4.mp4",
+    "mpegh_mhm1.mp4",
+    "moviepy_empty.webm",
+    "amr_nb_1f.3gp",
+    "20_repeating_1_samples.wav",
+)
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[DecodePool]:
+    """One pool for all files."""
+    with DecodePool(LIMITS, n_workers=2) as pool:
+        pool.start()
+        yield pool
+
+
+def name_of(path: Path) -> str:
+    """The file's name in the collection."""
+    return path.relative_to(MEDIA).as_posix()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_every_file_gives_a_clip_or_a_typed_error(path: Path, pool: DecodePool) -> None:
+    """Never another exception, never a dead child; real clips work and what is no clip does not."""
+    name = name_of(path)
+    result = clip_or_error(path, pool)
+    if isinstance(result, Clip):
+        check(result)
+        assert not name.startswith(NOT_CLIPS)
+        assert not name.endswith(NOTHING_IN_THEM)
+    else:
+        assert result.code not in {"decode_failed", "decode_timeout", "media_error"}
+        assert path.name not in result.message
+        assert not name.startswith("clips/") or name.endswith(NOTHING_IN_THEM)
+
+
+def clip_or_error(path: Path, pool: DecodePool) -> Clip | MediaError:
+    """What came of a file; anything but these two fails the test."""
+    try:
+        return pool.decode(path, SPEC)
+    except MediaError as error:
+        return error
+
+
+def check(clip: Clip) -> None:
+    """What holds for every clip."""
+    assert clip.visual.used == (clip.frames is not None)
+    assert clip.audio.used == (clip.waveform is not None)
+    assert clip.visual.used or clip.audio.used
+    assert 0 < clip.duration_s <= LIMITS.max_duration_s + 1
+    json.dumps([clip.visual.detail, clip.audio.detail, clip.warnings])
+    if clip.frames is not None:
+        assert clip.frames.shape == (4, 64, 64, 3)
+        assert len(clip.frame_times_s) == 4
+        assert np.all(np.diff(clip.frame_times_s) >= 0)
+    if clip.waveform is not None:
+        assert 0 < len(clip.waveform) <= 30 * 16_000
+        assert np.abs(clip.waveform).max() <= 1.0
+
+
+def shared(name: str) -> Path:
+    """A file of the collection."""
+    return MEDIA / "clips" / name
+
+
+def test_a_turned_phone_clip_comes_out_upright(pool: DecodePool) -> None:
+    """A keyboard filmed with the camera on its side: its letters stand up once turned clockwise."""
+    path = shared("decord_rotation_90.mov")
+    with av.open(str(path)) as container:
+        stored = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    square = stored[:, (568 - 320) // 2 : (568 + 320) // 2]
+    small = square.reshape(64, 5, 64, 5, 3).mean(axis=(1, 3))
+    frames = pool.decode(path, SPEC).frames
+    assert frames is not None
+    likeness = [np.corrcoef(frames[0].ravel(), np.rot90(small, k).ravel())[0, 1] for k in range(4)]
+    assert int(np.argmax(likeness)) == 3
+    assert likeness[3] > 0.98
+
+
+@pytest.mark.parametrize(
+    ("name", "visual", "audio"),
+    [
+        ("androidx_bear_with_picture.flac", "no_stream", None),
+        ("androidx_sample_audio_only.mp4", "no_stream", None),
+        ("androidx_sample_video_only.mp4", None, "no_stream"),
+        ("intel_car-detection.mp4", None, "silent"),
+        ("imageio_cockatoo.mp4", None, "silent"),
+        ("moviepy_chaplin.mp4", None, None),
+        ("androidx_sample_empty_track.mp4", None, None),
+        ("imageio_newtonscradle.gif", None, "no_stream"),
+        ("torchcodec_nasa_13013.mp4", None, None),
+    ],
+)
+def test_the_tracks_are_reported_as_they_are(
+    name: str, visual: str | None, audio: str | None, pool: DecodePool
+) -> None:
+    """Why a track was not used, for files whose tracks are known."""
+    clip = pool.decode(shared(name), SPEC)
+    assert (clip.visual.reason, clip.audio.reason) == (visual, audio)
+
+
+def test_a_long_4k_clip_is_answered_from_its_key_frames(pool: DecodePool) -> None:
+    """1.1 MB that hold 22,000 frames of 4K: eight of them are enough."""
+    clip = pool.decode(shared("androidx_long_4k_av1.mp4"), SPEC)
+    assert clip.n_frames_decoded <= 8
+    assert any("key frames" in warning for warning in clip.warnings)
+
+
+def test_a_clip_without_a_duration_is_measured(pool: DecodePool) -> None:
+    """WebM of a browser recorder has none in its header."""
+    assert pool.decode(shared("moviepy_no_duration.webm"), SPEC).duration_s == pytest.approx(4.94, abs=0.1)

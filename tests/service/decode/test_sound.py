@@ -1,0 +1,89 @@
+"""Sound comes out mono, at the wanted rate, as long as it is; and what is no sound is not used."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from service.decode import decode_clip
+from service.errors import NoTracksError
+from service.media import DecodeLimits, DecodeSpec
+from tests.service.decode.conftest import Make
+
+CONTAINERS = [
+    ("s.wav", "pcm_s16le"),
+    ("s.flac", "flac"),
+    ("s.mp3", "libmp3lame"),
+    ("s.m4a", "aac"),
+]
+
+
+@pytest.mark.parametrize(("name", "codec"), CONTAINERS)
+def test_a_tone_keeps_its_pitch_level_and_length(
+    name: str, codec: str, make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
+) -> None:
+    """440 Hz at half scale in, the same at the model's rate out, within the codec's padding."""
+    clip = decode_clip(make_clip(name=name, codec=None, audio=codec), spec, limits)
+    wave = clip.waveform
+    assert wave is not None
+    assert wave.dtype == np.float32
+    assert len(wave) == pytest.approx(2 * 16_000, abs=2_000)
+    middle = wave[8_000:24_000]
+    assert int(np.abs(np.fft.rfft(middle)).argmax()) == 440
+    assert float(np.sqrt(np.mean(middle**2))) == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
+    assert clip.frames is None
+    assert clip.visual.reason == "no_stream"
+    assert clip.duration_s == pytest.approx(2.0, abs=0.15)
+
+
+def test_picture_and_sound_come_together(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    """An ordinary clip uses both tracks and warns of nothing."""
+    clip = decode_clip(make_clip(audio="aac"), spec, limits)
+    assert clip.frames is not None
+    assert clip.waveform is not None
+    assert (clip.visual.used, clip.audio.used, clip.warnings) == (True, True, ())
+
+
+def test_a_clip_without_sound_says_so(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    """No audio stream is no error."""
+    clip = decode_clip(make_clip(), spec, limits)
+    assert clip.waveform is None
+    assert (clip.audio.used, clip.audio.reason) == (False, "no_stream")
+
+
+@pytest.mark.parametrize("codec", ["aac", "libmp3lame"])
+def test_digital_silence_is_not_used(
+    codec: str, make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
+) -> None:
+    """A silent track is reported, not handed to the encoder."""
+    clip = decode_clip(make_clip(audio=codec, tone_hz=0), spec, limits)
+    assert clip.waveform is None
+    assert (clip.audio.used, clip.audio.reason) == (False, "silent")
+    assert any("silence" in warning for warning in clip.warnings)
+
+
+def test_silence_alone_is_an_error(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    """The message says why neither track could be used."""
+    path = make_clip(name="s.wav", codec=None, audio="pcm_s16le", tone_hz=0)
+    with pytest.raises(NoTracksError, match=r"no video stream.*digital silence"):
+        decode_clip(path, spec, limits)
+
+
+def test_sound_is_cut_at_the_wanted_length(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    """More sound than the model takes is left out, and said."""
+    path = make_clip(name="s.flac", codec=None, audio="flac", audio_s=5.0)
+    clip = decode_clip(path, replace(spec, max_audio_s=1.5), limits)
+    assert clip.waveform is not None
+    assert len(clip.waveform) == 24_000
+    assert any("1.5 seconds" in warning for warning in clip.warnings)
+
+
+def test_the_rate_of_the_file_is_left_alone_when_it_is_the_wanted_one(
+    make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
+) -> None:
+    """Without resampling the samples are those of the file."""
+    path = make_clip(name="s.wav", codec=None, audio="pcm_f32le", audio_s=0.5)
+    clip = decode_clip(path, replace(spec, sample_rate_hz=44_100), limits)
+    expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(22_050) / 44_100)
+    assert clip.waveform is not None
+    np.testing.assert_allclose(clip.waveform, expected, atol=1e-6)

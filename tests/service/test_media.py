@@ -1,0 +1,29 @@
+"""The values of the decode step refuse what makes no sense."""
+
+from typing import Any
+
+import pytest
+
+from service.media import DecodeSpec
+
+GOOD: dict[str, Any] = {"n_frames": 8, "image_size_px": 224, "sample_rate_hz": 48_000, "max_audio_s": 60.0}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n_frames": 0},
+        {"image_size_px": 0},
+        {"sample_rate_hz": 0},
+        {"max_audio_s": 0.0},
+        {"sampling": "random"},
+        {"resize": "stretch"},
+        {"sampling": "middle"},
+    ],
+    ids=str,
+)
+def test_a_specification_that_no_clip_can_satisfy_is_refused(change: dict[str, Any]) -> None:
+    """Each field is checked by name; `middle` goes with one frame only."""
+    assert DecodeSpec(**GOOD)
+    with pytest.raises(ValueError, match=next(iter(change))):
+        DecodeSpec(**(GOOD | change))
