@@ -11,7 +11,20 @@ video     the four above in order
 audio     sound to a mono waveform
 """
 
-from service.decode.clip import decode_clip
+from typing import TYPE_CHECKING
+
 from service.decode.pool import DecodePool
 
+if TYPE_CHECKING:
+    from service.decode.clip import decode_clip
+
 __all__ = ["DecodePool", "decode_clip"]
+
+
+def __getattr__(name: str) -> object:
+    """Load FFmpeg only where it decodes: a service that uses the pool never has it in its own process."""
+    if name != "decode_clip":
+        raise AttributeError(name)
+    from service.decode import clip
+
+    return clip.decode_clip

@@ -38,7 +38,7 @@ class PacketLog:
         return len(self._pts)
 
     def add(self, packet: "Packet[VideoStream]") -> None:
-        """Note one packet."""
+        """Note one packet; it must not be an empty one."""
         self._pts.append(packet.pts)
         self._dts.append(packet.dts)
         self._durations.append(packet.duration or 0)
@@ -57,7 +57,7 @@ class PacketLog:
             is_shown[:] = True
         ticks = self._ticks()
         shown = np.sort(ticks[is_shown])
-        last = max(self._durations[-1], _typical_gap(shown))
+        last = self._durations[int(np.argmax(np.where(is_shown, ticks, -np.inf)))] or _typical_gap(shown)
         unit = float(self._stream.time_base or 1)
         return Timeline(
             times_s=(ticks - shown[0]) * unit,
@@ -73,7 +73,7 @@ class PacketLog:
             return
         with open_again(self._path, self._stream.index) as container:
             try:
-                packets = container.demux(container.streams[self._stream.index])
+                packets = (p for p in container.demux(container.streams[self._stream.index]) if p.size)
                 yield from zip(range(len(self)), packets, strict=False)
             except UNREADABLE:
                 return

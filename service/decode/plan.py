@@ -8,6 +8,9 @@ import numpy.typing as npt
 
 from service.media import DecodeSpec
 
+# A frame that starts this shortly after a target time is on screen at it: the two are computed differently.
+_SAME_TIME_S = 1e-6
+
 Times = npt.NDArray[np.float64]
 
 
@@ -56,21 +59,37 @@ def target_times(spec: DecodeSpec, duration_s: float) -> Times:
     return (np.arange(spec.n_frames, dtype=np.float64) + 0.5) * (duration_s / spec.n_frames)
 
 
+def packets_on_screen(timeline: Timeline, targets: Times) -> list[int]:
+    """For each target time the packet whose frame is on screen then, the first one before there is any.
+
+    Args:
+        timeline: The packet table.
+        targets: float64 [n_targets], seconds.
+    """
+    candidates, times = _in_time_order(timeline, timeline.is_shown)
+    at = np.searchsorted(times, targets + _SAME_TIME_S, side="right") - 1
+    return [int(i) for i in candidates[at.clip(0)]]
+
+
 def nearest_packets(timeline: Timeline, targets: Times, among: npt.NDArray[np.bool_]) -> list[int]:
-    """For each target time the packet shown nearest to it, the earlier one of two equally near.
+    """For each target time the packet that starts nearest to it, the earlier one of two equally near.
 
     Args:
         timeline: The packet table.
         targets: float64 [n_targets], seconds.
         among: bool [n_packets], the packets to choose from, at least one.
     """
-    candidates = np.flatnonzero(among)
-    candidates = candidates[np.argsort(timeline.times_s[candidates], kind="stable")]
-    times = timeline.times_s[candidates]
+    candidates, times = _in_time_order(timeline, among)
     after = np.searchsorted(times, targets, side="left").clip(0, len(times) - 1)
     before = (after - 1).clip(0)
     earlier = targets - times[before] <= times[after] - targets
     return [int(i) for i in candidates[np.where(earlier, before, after)]]
+
+
+def _in_time_order(timeline: Timeline, among: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], Times]:
+    packets = np.flatnonzero(among)
+    packets = packets[np.argsort(timeline.times_s[packets], kind="stable")]
+    return packets, timeline.times_s[packets]
 
 
 def plan_runs(timeline: Timeline, wanted: Sequence[int]) -> list[Run]:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -48,8 +49,9 @@ class DecodePool:
 
     def start(self) -> None:
         """Start all processes, without waiting until they are ready."""
-        for worker in self._workers:
+        for worker in self._take_idle():
             worker.start()
+            self._idle.put(worker)
 
     def decode(self, path: Path, spec: DecodeSpec) -> Clip:
         """Decode one clip; waits for an idle process first.
@@ -70,10 +72,20 @@ class DecodePool:
             self._idle.put(worker)
 
     def close(self) -> None:
-        """End all processes. Clips that are being decoded fail."""
+        """End all processes. Clips that are being decoded fail, and later ones are refused."""
         self._is_closed = True
         for worker in self._workers:
+            worker.kill()
+        for worker in [self._idle.get() for _ in self._workers]:
             worker.stop()
+            self._idle.put(worker)
+
+    def _take_idle(self) -> list["_Worker"]:
+        workers = []
+        with suppress(queue.Empty):
+            while True:
+                workers.append(self._idle.get_nowait())
+        return workers
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +97,7 @@ class DecodePool:
 
 
 class _Worker:
-    """One decoding process and the connection to it."""
+    """One decoding process and the connection to it; used by one thread at a time, but for `kill`."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -125,8 +137,14 @@ class _Worker:
             self.stop()
             raise DecodeCrashedError("The clip could not be decoded: it brought its decoder down.") from error
 
+    def kill(self) -> None:
+        """Kill the process, if there is one; whoever waits for its answer then stops waiting."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
     def stop(self) -> None:
-        """Kill the process, if there is one."""
+        """Kill the process and forget it."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -137,7 +155,7 @@ class _Worker:
     def _ask(self, path: Path, spec: DecodeSpec, limits: DecodeLimits) -> Clip:
         self.start()
         sock = self._socket
-        if sock is None:  # closed meanwhile
+        if sock is None:
             raise EOFError
         if not self._is_ready:
             wire.receive(sock, time.monotonic() + _START_TIMEOUT_S)

@@ -9,7 +9,7 @@ from av.video.stream import VideoStream
 
 from service.decode.packets import PacketLog
 from service.decode.picture import Framer
-from service.decode.plan import Run, Timeline, nearest_packets, plan_runs, target_times
+from service.decode.plan import Run, Timeline, nearest_packets, packets_on_screen, plan_runs, target_times
 from service.decode.reader import FrameReader
 from service.errors import ClipTooLargeError
 from service.media import DecodeLimits, DecodeSpec
@@ -67,7 +67,7 @@ def _affordable(
     timeline: Timeline, targets: npt.NDArray[np.float64], budget: int
 ) -> tuple[list[int], list[str]]:
     """The wanted packets: key frames only, if decoding up to the exact ones costs more than the budget."""
-    wanted = nearest_packets(timeline, targets, timeline.is_shown)
+    wanted = packets_on_screen(timeline, targets)
     if _cost(timeline, wanted) <= budget:
         return wanted, []
     keys = timeline.is_key & timeline.is_shown

@@ -55,7 +55,7 @@ def receive(sock: socket.socket, deadline: float | None = None) -> Header:
 
 def request(path: Path, spec: DecodeSpec, limits: DecodeLimits) -> Header:
     """The header that asks for a clip."""
-    return {"path": str(path), "spec": asdict(spec), "limits": asdict(limits)}
+    return {"path": str(path.absolute()), "spec": asdict(spec), "limits": asdict(limits)}
 
 
 def parse_request(header: Header) -> tuple[Path, DecodeSpec, DecodeLimits]:
@@ -93,6 +93,16 @@ def receive_clip(sock: socket.socket, spec: DecodeSpec, deadline: float) -> Clip
         EOFError: When the other side is gone.
     """
     header = receive(sock, deadline)
+    try:
+        return _clip(sock, header, spec, deadline)
+    except (LookupError, TypeError, OverflowError) as error:  # an answer that makes no sense
+        raise EOFError from error
+
+
+_ERRORS: dict[str, type[MediaError]] = {error.code: error for error in MediaError.__subclasses__()}
+
+
+def _clip(sock: socket.socket, header: Header, spec: DecodeSpec, deadline: float) -> Clip:
     if "error" in header:
         raise _ERRORS.get(header["error"], DecodeCrashedError)(header["message"])
     size, n_samples = spec.image_size_px, header["n_samples"]
@@ -113,9 +123,6 @@ def receive_clip(sock: socket.socket, spec: DecodeSpec, deadline: float) -> Clip
         warnings=tuple(header["warnings"]),
         n_frames_decoded=header["n_frames_decoded"],
     )
-
-
-_ERRORS: dict[str, type[MediaError]] = {error.code: error for error in MediaError.__subclasses__()}
 
 
 def _fill(sock: socket.socket, buffer: memoryview, deadline: float | None) -> None:

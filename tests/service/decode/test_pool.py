@@ -141,13 +141,27 @@ def test_a_closed_pool_refuses_work(make_clip: Make, spec: DecodeSpec) -> None:
         pool.decode(make_clip(ticks=range(3)), spec)
 
 
+def test_closing_fails_the_clip_that_is_being_decoded(make_clip: Make, spec: DecodeSpec) -> None:
+    """Nobody is left waiting: not the caller whose child is gone, not those behind it."""
+    path = make_clip(ticks=range(3))
+    pool = DecodePool(LIMITS, n_workers=1)
+    pool.decode(path, spec)
+    os.kill(_process(pool).pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(2) as threads:
+        waiting = [threads.submit(pool.decode, path, spec) for _ in range(2)]
+        pool.close()
+    for future in waiting:
+        assert isinstance(future.exception(), DecodeCrashedError | RuntimeError)
+
+
 @pytest.mark.parametrize(
     ("header", "n_bytes"),
     [
         ({"has_frames": False, "n_samples": 10**9}, 0),
         ({"has_frames": True, "n_samples": None}, 100),
+        ({"has_frames": "yes"}, 0),
     ],
-    ids=["more sound than asked for", "gone half way"],
+    ids=["more sound than asked for", "gone half way", "not a clip"],
 )
 def test_a_lying_child_is_not_believed(header: dict[str, Any], n_bytes: int, spec: DecodeSpec) -> None:
     """An answer that does not fit the request is no answer, and makes the service allocate nothing."""
