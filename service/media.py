@@ -92,7 +92,7 @@ class Clip:
             picture.
         frame_times_s: float64 [n_frames], seconds since the first frame; empty without picture.
         waveform: float32 [n_samples], mono, -1..1, at the specification's rate; None without (audible) sound.
-        duration_s: The longer of both tracks, in seconds, measured on the stream.
+        duration_s: The longer of both readable tracks, in seconds, measured on the streams.
         visual: What happened to the picture.
         audio: What happened to the sound.
         warnings: Sentences for the user about anything that was left out or repaired.

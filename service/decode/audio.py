@@ -26,6 +26,7 @@ class Sound:
         self.n_errors = 0
         self.is_cut = False
         self._context = stream.codec_context
+        self._context.thread_count = 1
         self._rate_hz = spec.sample_rate_hz
         self._n_wanted = round(spec.max_audio_s * spec.sample_rate_hz)
         self._n_samples = 0

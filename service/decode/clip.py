@@ -61,12 +61,13 @@ class _Decoding:
                 f"Neither picture nor sound could be used (picture: {visual.detail}; sound: {audio.detail}). "
                 "Send a clip with a playable video or audio track."
             )
+        seen_s = frames.duration_s if visual.used else 0.0
         heard_s = 0.0 if waveform is None else len(waveform) / self._spec.sample_rate_hz
         return Clip(
             frames=frames.pictures,
             frame_times_s=frames.times_s,
             waveform=waveform if audio.used else None,
-            duration_s=max(frames.duration_s, heard_s),
+            duration_s=max(seen_s, heard_s),
             visual=visual,
             audio=audio,
             warnings=tuple(self._warnings),
@@ -95,7 +96,8 @@ class _Decoding:
         if stamp is None:
             return
         first = self._first_stamps.setdefault(packet.stream_index, stamp)
-        if stamp - first > self._longest[packet.stream_index]:
+        # Stamps may also jump backwards, and the last packet may claim to last for years.
+        if abs(stamp - first) + (packet.duration or 0) > self._longest[packet.stream_index]:
             raise ClipTooLongError(
                 f"The clip is longer than {self._limits.max_duration_s:g} seconds. "
                 "Cut out the part that matters."

@@ -195,3 +195,12 @@ def test_a_codec_that_is_not_allowed_is_not_run(
     path = make_clip(name="c.mov", codec="png", pix_fmt="rgb24", ticks=range(3))
     with pytest.raises(NoTracksError, match="video codec not supported"):
         decode_clip(path, spec, limits)
+
+
+def test_a_last_frame_that_claims_to_stay_for_ever_makes_the_clip_too_long(
+    make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
+) -> None:
+    """Durations of packets lie too: else one frame would be all that the sample sees."""
+    path = make_clip(ticks=[0, 1, 2, 3, 30 * 61])
+    with pytest.raises(ClipTooLongError):
+        decode_clip(path, spec, limits)
