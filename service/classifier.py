@@ -15,8 +15,8 @@ from service.encode.features import ClipFeatures
 from service.labels.embeddings import LabelEmbedder, LabelEmbeddings, Templates
 from service.labels.label import Label
 from service.media import Clip, DecodeSpec
-from service.rank.embed import embed_clip
-from service.rank.ranking import Calibration, Ranking, TrackScores, beta_of, rank, score_track
+from service.rank.distance import clip_distances
+from service.rank.ranking import Ranking, Stacking, TrackScores, beta_of, rank, score_track
 
 
 class Decoder(Protocol):
@@ -81,7 +81,7 @@ class Classifier:
         labels: Sequence[Label],
         *,
         templates: Templates = None,
-        calibration: Calibration = "auto",
+        stacking: Stacking = "auto",
     ) -> Classification:
         """Rank the labels for the clip in a file.
 
@@ -90,7 +90,7 @@ class Classifier:
             bundle: the models.
             labels: candidates, at least one, already checked.
             templates: prompt templates for both modalities instead of the bundle's own.
-            calibration: calibrated stacking: the bundle's beta, none, or a number.
+            stacking: calibrated stacking: the bundle's beta, none, or a number.
 
         Raises:
             MediaError: the file can't be used; says why.
@@ -103,9 +103,10 @@ class Classifier:
         with watch.step("labels"):
             candidates = self._embedder.embed(bundle, labels, templates)
         with watch.step("rank"):
-            head, beta = bundle.manifest.head, beta_of(calibration, bundle.manifest.head.beta)
-            z = embed_clip(bundle, features)
-            ranking = rank(z, candidates.z, candidates.seen, beta=beta, temperature=head.temperature)
+            stored = bundle.manifest.head.calibration
+            beta = beta_of(stacking, stored.beta)
+            distance = clip_distances(bundle, features, candidates.features, candidates.z)
+            ranking = rank(distance, candidates.seen, stored, beta)
             visual, audio = _score_tracks(bundle, features, candidates)
         return Classification(bundle, clip, candidates, ranking, visual, audio, beta, watch.laps_ms)
 

@@ -7,7 +7,7 @@ can be worked out by hand, and no training is needed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
@@ -25,6 +25,7 @@ from service.bundle.directory import write_bundle
 from service.bundle.manifest import (
     AhseHead,
     AudioTower,
+    Calibration,
     Licence,
     Manifest,
     Provenance,
@@ -39,6 +40,14 @@ TONES_HZ = {"low": 300.0, "middle": 1000.0, "high": 3000.0}
 CLASSES = [f"{colour} with a {tone} tone" for colour in COLOURS for tone in TONES_HZ]
 SIZE_PX, RATE_HZ, WINDOW_S, CONTEXT = 16, 16_000, 0.5, 12
 TEMPLATE = "a clip of {}"
+CALIBRATION = {
+    "raw_weight": 0.0,
+    "visual_share": 0.5,
+    "beta": 0.0,
+    "temperature": 0.2,
+    "unknown_threshold": 0.7,
+    "unknown_scale": 0.1,
+}
 
 
 def write_toy_bundle(
@@ -48,9 +57,9 @@ def write_toy_bundle(
     seen: Sequence[str] = (),
     standardisation: Standardisation = "none",
     version: str = "1",
-    **head: float,
+    **calibration: float,
 ) -> Path:
-    """Write the toy bundle; `head` overrides beta or temperature."""
+    """Write the toy bundle; `calibration` overrides some of CALIBRATION."""
 
     def fill(aside: Path) -> None:
         onnx.save(_visual(), aside / "visual.onnx")
@@ -63,7 +72,7 @@ def write_toy_bundle(
         _statistics().save(aside / "statistics.safetensors")
 
     def manifest(files: dict[str, str]) -> Manifest:
-        return _manifest(files, name, version, tuple(seen), standardisation, head)
+        return _manifest(files, name, version, tuple(seen), standardisation, calibration)
 
     write_bundle(directory, fill, manifest)
     return directory
@@ -116,7 +125,7 @@ def _manifest(
     version: str,
     seen: tuple[str, ...],
     standardisation: Standardisation,
-    head: dict[str, float],
+    calibration: dict[str, float],
 ) -> Manifest:
     return Manifest(
         format_version=1,
@@ -152,7 +161,7 @@ def _manifest(
             text_graph="head_text.onnx",
             statistics="statistics.safetensors",
             standardisation=standardisation,
-            **{"beta": 0.0, "temperature": 0.2, **head},
+            calibration=Calibration(**(CALIBRATION | calibration)),
         ),
         seen_classes=seen,
         unseen_classes=tuple(name for name in CLASSES if name not in seen),
@@ -182,14 +191,14 @@ def _vocabulary() -> dict[str, int]:
 
 def _tokenizer() -> Tokenizer:
     tokenizer = Tokenizer(WordLevel(_vocabulary(), unk_token="[UNK]"))  # noqa: S106  (a token, no password)
-    tokenizer.pre_tokenizer = Whitespace()  # type: ignore[assignment]  # the stubs know no setter
+    tokenizer.pre_tokenizer = Whitespace()
     return tokenizer
 
 
 def _statistics() -> Statistics:
     ones, zeros = np.ones(6, np.float32), np.zeros(6, np.float32)
     third = np.full(3, 1 / np.sqrt(3), np.float32)
-    return Statistics(zeros, ones, zeros, ones, third, third)
+    return Statistics(zeros, ones, zeros, ones, third, third, third, third, third, third)
 
 
 def _visual() -> onnx.ModelProto:
@@ -244,7 +253,7 @@ def _head() -> onnx.ModelProto:
 
 
 def _model(
-    inputs: dict[str, tuple[int, list[int]]],
+    inputs: Mapping[str, tuple[int, list[int]]],
     output: tuple[str, int],
     constants: dict[str, NDArray[np.generic]],
     nodes: list[onnx.NodeProto],

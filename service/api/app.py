@@ -34,6 +34,7 @@ def create_app(settings: Settings) -> FastAPI:
     registry = Registry(settings.bundles, settings.runtime())
     store = SqliteLabelStore(settings.data_dir / "labels.sqlite3", settings.max_labels_per_set)
     decoder = DecodePool(settings.decode_limits(), settings.decode_workers)
+    decoder.start()
     context = Context(
         settings=settings,
         registry=registry,

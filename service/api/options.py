@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from service.errors import AmbiguousLabelsError, InvalidLabelError, InvalidOptionError
 from service.labels.label import Label, make_label
 from service.labels.templates import check_templates
-from service.rank.ranking import Calibration
+from service.rank.ranking import Stacking
 
 _LIST_FIELDS = ("labels", "templates")
 _SINGLE_FIELDS = ("label_set", "top_k", "calibration", "bundle")
@@ -26,7 +26,7 @@ class ClassifyOptions:
     templates: tuple[str, ...] | None
     top_k: int | None
     """None: all candidates."""
-    calibration: Calibration
+    stacking: Stacking
     bundle: str | None
     """None: the default bundle."""
 
@@ -49,7 +49,7 @@ def parse_options(fields: Iterable[tuple[str, str]]) -> ClassifyOptions:
         label_set=single.get("label_set"),
         templates=check_templates(templates) if templates else None,
         top_k=_top_k(single.get("top_k")),
-        calibration=parse_calibration(single.get("calibration", "auto")),
+        stacking=parse_stacking(single.get("calibration", "auto")),
         bundle=single.get("bundle"),
     )
 
@@ -105,7 +105,7 @@ def _top_k(value: str | None) -> int | None:
     return int(value)
 
 
-def parse_calibration(value: str) -> Calibration:
+def parse_stacking(value: str) -> Stacking:
     """auto, off, or a beta from 0 on; raises InvalidOptionError."""
     if value == "auto":
         return "auto"

@@ -70,6 +70,7 @@ class Classification(_Wire):
     n_labels: int = Field(description="candidates that were ranked")
     predictions: list[Prediction] = Field(description="best first, top_k of them")
     tracks: Tracks
+    unknown: float = Field(description="0..1: how likely it is that none of the labels fits")
     duration_s: float = Field(description="of the clip")
     calibration: float = Field(description="beta that was added to the distances of seen classes")
     warnings: list[str]

@@ -72,6 +72,23 @@ class AudioTower(_Record):
     text: TextTower
 
 
+class Calibration(_Record):
+    """How distances become a ranking and probabilities; every value was chosen on validation clips."""
+
+    raw_weight: float = Field(
+        ge=0, le=1, description="share of the raw features' distance; 0 ranks by the embedding alone"
+    )
+    visual_share: float = Field(ge=0, le=1, description="share of the picture in the raw distance")
+    beta: float = Field(ge=0, description="calibrated stacking: added to the distance of seen classes")
+    temperature: float = Field(gt=0, description="score = softmax(-distance / temperature)")
+    unknown_threshold: float = Field(
+        description="distance of the nearest name, without beta, at which none fitting is as likely"
+    )
+    unknown_scale: float = Field(
+        gt=0, description="unknown = sigmoid((nearest - unknown_threshold) / unknown_scale)"
+    )
+
+
 class AhseHead(_Record):
     """The trained fusion head.
 
@@ -85,8 +102,7 @@ class AhseHead(_Record):
     text_graph: FileName
     statistics: FileName
     standardisation: Standardisation
-    beta: float = Field(ge=0, description="calibrated stacking: added to the distance of seen classes")
-    temperature: float = Field(gt=0, description="score = softmax(-distance / temperature)")
+    calibration: Calibration
 
 
 class Metric(_Record):

@@ -34,6 +34,14 @@ class Statistics:
     """float32 [visual dim]: stands for the visual feature of a clip without picture."""
     fill_audio: Array
     """float32 [audio dim]: stands for the audio feature of a clip without sound."""
+    visual_mean: Array
+    """float32 [visual dim]: mean of the training clips' unit visual features."""
+    audio_mean: Array
+    """float32 [audio dim]: mean of the training clips' unit audio features."""
+    text_visual_mean: Array
+    """float32 [visual dim]: mean of the training classes' unit text features beside the picture."""
+    text_audio_mean: Array
+    """float32 [audio dim]: mean of the training classes' unit text features beside the sound."""
 
     def save(self, path: Path) -> None:
         """Write as a safetensors file."""
@@ -53,7 +61,8 @@ def load_statistics(path: Path, *, dim: int, visual_dim: int, audio_dim: int) ->
     except (SafetensorError, OSError, ValueError) as error:
         raise BundleInvalidError(f"{path.name} is not a safetensors file") from error
     shapes = dict.fromkeys(("av_mean", "av_std", "text_mean", "text_std"), (dim,))
-    shapes |= {"fill_visual": (visual_dim,), "fill_audio": (audio_dim,)}
+    shapes |= dict.fromkeys(("fill_visual", "visual_mean", "text_visual_mean"), (visual_dim,))
+    shapes |= dict.fromkeys(("fill_audio", "audio_mean", "text_audio_mean"), (audio_dim,))
     for name, shape in shapes.items():
         _check(path.name, name, tensors.get(name), shape)
     return Statistics(**{name: tensors[name] for name in shapes})

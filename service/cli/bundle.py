@@ -29,7 +29,9 @@ def inspect(
         f"visual  {visual.n_frames} frames of {visual.image_size_px} px ({visual.sampling}) -> {visual.dim}"
     )
     typer.echo(f"audio   {audio.window_s} s windows at {audio.sample_rate_hz} Hz -> {audio.dim}")
-    typer.echo(f"head    {head.kind}, {head.dim} dims, {head.standardisation}, beta {head.beta}")
+    typer.echo(
+        f"head    {head.kind}, {head.dim} dims, {head.standardisation}, beta {head.calibration.beta:g}"
+    )
     typer.echo(f"classes {len(manifest.seen_classes)} seen, {len(manifest.unseen_classes)} unseen")
     for metric in manifest.metrics:
         typer.echo(f"metric  {metric.name} {metric.value:.2f} {metric.unit} on {metric.data}")

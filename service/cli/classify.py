@@ -32,7 +32,7 @@ def classify(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a clip.")] = False,
 ) -> None:
     """Rank candidate names for each clip. A clip that can't be used is reported and the others go on."""
-    from service.api.options import parse_calibration
+    from service.api.options import parse_stacking
     from service.bundle.bundle import load_bundle
     from service.classifier import Classifier
     from service.decode.pool import DecodePool
@@ -45,7 +45,7 @@ def classify(
     check_labels(labels, settings.max_labels_per_set)
     options = {
         "templates": check_templates(template) if template else None,
-        "calibration": parse_calibration(calibration),
+        "stacking": parse_stacking(calibration),
     }
     loaded = load_bundle(settings.bundles[0], settings.runtime())
     decoder = DecodePool(settings.decode_limits(), 1)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.bundle.manifest import Calibration
+
 Array = NDArray[np.float32]
-Calibration = Literal["auto", "off"] | float
+# What a request may say of calibrated stacking: the bundle's beta, none, or a number.
+Stacking = Literal["auto", "off"] | float
 
 
 @dataclass(frozen=True)
@@ -29,28 +33,31 @@ class Ranking:
     order: NDArray[np.intp]
     """int [n]: candidate indices, best first; equal distances keep the order of the request."""
     distance: Array
-    """float32 [n], Euclidean between standardised embeddings, beta added for seen classes."""
+    """float32 [n], beta added for seen classes."""
     score: Array
     """float32 [n], softmax(-distance / temperature); sums to 1."""
+    unknown: float
+    """0..1: how likely it is that none of the candidates fits."""
 
 
 def rank(
-    clip: Array, candidates: Array, seen: NDArray[np.bool_], *, beta: float, temperature: float
+    distance: Array, seen: NDArray[np.bool_], calibration: Calibration, beta: float | None = None
 ) -> Ranking:
-    """argmin_c || z_av - z_text(c) ||_2 + beta [c seen] (AHSE, inference).
+    """Order by distance + beta [c seen] (AHSE, inference; Chao et al., ECCV 2016), and score.
 
     Args:
-        clip: float32 [dim], standardised embedding of the clip.
-        candidates: float32 [n, dim], standardised embeddings of the names.
+        distance: float32 [n], of the clip to each candidate.
         seen: bool [n], which of them the head was trained on.
-        beta: added to the distance of seen classes (calibrated stacking, Chao et al., ECCV 2016).
-        temperature: of the softmax over negative distances.
+        calibration: the bundle's stored numbers.
+        beta: for seen classes, in place of the stored one.
     """
-    distance = np.linalg.norm(candidates - clip, axis=1) + np.float32(beta) * seen
+    stacked = distance + np.float32(calibration.beta if beta is None else beta) * seen
+    beyond = (float(distance.min()) - calibration.unknown_threshold) / calibration.unknown_scale
     return Ranking(
-        order=np.argsort(distance, kind="stable"),
-        distance=distance,
-        score=softmax(-distance / np.float32(temperature)),
+        order=np.argsort(stacked, kind="stable"),
+        distance=stacked,
+        score=softmax(-stacked / np.float32(calibration.temperature)),
+        unknown=1 / (1 + math.exp(-max(-700.0, min(700.0, beyond)))),
     )
 
 
@@ -73,8 +80,8 @@ def softmax(logits: Array) -> Array:
     return probabilities
 
 
-def beta_of(calibration: Calibration, stored: float) -> float:
+def beta_of(stacking: Stacking, stored: float) -> float:
     """The beta of a request: the bundle's stored one, none, or the number that was sent."""
-    if calibration == "auto":
+    if stacking == "auto":
         return stored
-    return 0.0 if calibration == "off" else calibration
+    return 0.0 if stacking == "off" else stacking

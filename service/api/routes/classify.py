@@ -87,7 +87,7 @@ def _classify(context: Context, upload: Upload, options: ClassifyOptions) -> Res
     labels, templates = _candidates(context, options)
     check_labels(labels, max(context.settings.max_labels, len(labels) if options.label_set else 0))
     return context.classifier.classify(
-        upload.path, bundle, labels, templates=options.templates or templates, calibration=options.calibration
+        upload.path, bundle, labels, templates=options.templates or templates, stacking=options.stacking
     )
 
 
@@ -116,6 +116,7 @@ def _answer(
         tracks=Tracks(visual=_track_use(clip.visual), audio=_track_use(clip.audio)),
         duration_s=clip.duration_s,
         calibration=result.beta,
+        unknown=result.ranking.unknown,
         warnings=list(result.warnings),
         timings_ms={step: round(ms, 2) for step, ms in timings.items()},
     )

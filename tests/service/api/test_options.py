@@ -31,7 +31,7 @@ def test_labels_in_every_form(fields: Fields, names: list[str]) -> None:
 @pytest.mark.parametrize("value", ["dog,cat", "dog, cat"])
 def test_one_value_with_a_comma_is_refused_with_the_remedy(value: str) -> None:
     """One label from a comma-joined list would be a wrong answer with status 200."""
-    with pytest.raises(AmbiguousLabelsError, match="repeated fields .* or as a JSON array"):
+    with pytest.raises(AmbiguousLabelsError, match=r"repeated fields .* or as a JSON array"):
         parse_options([("labels", value)])
 
 
@@ -90,10 +90,10 @@ def test_all_options() -> None:
     )
     assert (options.label_set, options.top_k, options.bundle) == ("animals", 3, "demo")
     assert options.templates == ("a {}.", "the {}.")
-    assert options.calibration == 1.5
+    assert options.stacking == 1.5
 
 
 def test_a_template_without_placeholder_is_refused() -> None:
     """It would give every label the same text."""
-    with pytest.raises(LabelError, match="has no {}"):
+    with pytest.raises(LabelError, match=r"has no \{\}"):
         parse_options([("templates", "a dog")])

@@ -28,7 +28,7 @@ Rewrite = Callable[[Callable[[dict[str, Any]], None]], Path]
 
 @pytest.fixture
 def rewrite(toy_bundle: Path, tmp_path: Path) -> Rewrite:
-    """Change a copy of the bundle's manifest, and keep all hashes right, so that only deeper checks can fail."""
+    """Change a copy of the bundle's manifest with all hashes kept right: only deeper checks can fail."""
     bundle = Path(shutil.copytree(toy_bundle, tmp_path / "bundle"))
 
     def change(edit: Callable[[dict[str, Any]], None]) -> Path:
@@ -83,7 +83,7 @@ def test_a_fixed_batch_axis_is_refused(rewrite: Rewrite) -> None:
     graph = helper.make_graph(nodes, "fixed", inputs, outputs)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.save(model, bundle / "head_av.onnx")
-    with pytest.raises(BundleInvalidError, match="batch axis of .* is fixed to 1"):
+    with pytest.raises(BundleInvalidError, match=r"batch axis of .* is fixed to 1"):
         load_bundle(rewrite(lambda _: None), CPU)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from service import __version__
-from service.cli import main, training
+from service.cli import main
 from tests.toy import CLASSES
 
 Capture = pytest.CaptureFixture[str]
@@ -108,9 +109,6 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
 
 def test_training_commands_say_how_to_install_them(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     """Without torch, the command is there and says what is missing."""
-    monkeypatch.setitem(training._COMMANDS, "demo", ("no_such_package.cli:app", ""))
-    monkeypatch.setattr(
-        training, "_find", lambda where, name, find=training._find: find("no_such_package.cli:app", name)
-    )
+    monkeypatch.setitem(sys.modules, "model_export.demo.cli", None)
     assert _run(monkeypatch, "demo", "--help") == 2
     assert "pip install 'ahse[cpu,export]'" in capsys.readouterr().err

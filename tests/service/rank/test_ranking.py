@@ -9,18 +9,22 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from scipy.special import softmax as scipy_softmax
 
+from service.bundle.manifest import Calibration
 from service.rank.ranking import beta_of, rank, score_track, softmax
+from tests.toy import CALIBRATION
 
 RNG = np.random.default_rng(3)
+STORED = Calibration(**(CALIBRATION | {"temperature": 0.3, "beta": 0.7}))
 CLIP = RNG.normal(size=8).astype(np.float32)
 CANDIDATES = RNG.normal(size=(30, 8)).astype(np.float32)
 SEEN = RNG.random(30) < 0.5
+DISTANCE = cdist(CLIP[None], CANDIDATES)[0].astype(np.float32)
 
 
 def test_distance_order_and_score_against_scipy() -> None:
-    """Euclidean distance plus beta for seen classes; softmax over negative distances."""
-    ranking = rank(CLIP, CANDIDATES, SEEN, beta=0.7, temperature=0.3)
-    expected = cdist(CLIP[None], CANDIDATES)[0] + 0.7 * SEEN
+    """Distance plus beta for seen classes; softmax over negative distances."""
+    ranking = rank(DISTANCE, SEEN, STORED)
+    expected = DISTANCE + 0.7 * SEEN
     np.testing.assert_allclose(ranking.distance, expected, rtol=1e-5)
     assert ranking.order.tolist() == np.argsort(expected).tolist()
     np.testing.assert_allclose(ranking.score, scipy_softmax(-expected / 0.3), rtol=1e-4)
@@ -29,8 +33,8 @@ def test_distance_order_and_score_against_scipy() -> None:
 @given(beta=st.floats(0, 50))
 def test_more_beta_never_helps_a_seen_class(beta: float) -> None:
     """Calibrated stacking is monotone: the best seen class can only fall behind."""
-    free = rank(CLIP, CANDIDATES, SEEN, beta=0, temperature=1)
-    held = rank(CLIP, CANDIDATES, SEEN, beta=beta, temperature=1)
+    free = rank(DISTANCE, SEEN, STORED, beta=0)
+    held = rank(DISTANCE, SEEN, STORED, beta=beta)
     place = {index: position for position, index in enumerate(held.order.tolist())}
     for position, index in enumerate(free.order.tolist()):
         if SEEN[index]:
@@ -39,15 +43,24 @@ def test_more_beta_never_helps_a_seen_class(beta: float) -> None:
 
 def test_equal_distances_keep_the_order_of_the_request() -> None:
     """The answer must not depend on the sort algorithm's mood."""
-    ranking = rank(CLIP, np.repeat(CANDIDATES[:1], 5, axis=0), np.zeros(5, bool), beta=0, temperature=1)
+    ranking = rank(np.full(5, 1.5, np.float32), np.zeros(5, bool), STORED)
     assert ranking.order.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_scores_of_far_candidates_stay_finite() -> None:
     """Exp must not overflow however small the temperature is."""
-    ranking = rank(CLIP, CANDIDATES * 1e4, SEEN, beta=0, temperature=1e-3)
+    ranking = rank(DISTANCE * np.float32(1e6), SEEN, STORED)
     assert np.isfinite(ranking.score).all()
+    assert ranking.unknown == pytest.approx(1)
     assert ranking.score.sum() == pytest.approx(1)
+
+
+def test_unknown_looks_at_the_nearest_without_beta() -> None:
+    """One half at the stored threshold, whatever beta is."""
+    distance = np.array([0.7, 3.0], np.float32)
+    for beta in (0.0, 9.0):
+        assert rank(distance, np.array([True, True]), STORED, beta).unknown == pytest.approx(0.5, abs=1e-6)
+    assert rank(distance - 0.5, np.array([True, True]), STORED).unknown < 0.01
 
 
 def test_a_track_is_scored_as_clip_scores_images() -> None:

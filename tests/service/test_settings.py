@@ -1,0 +1,45 @@
+"""Settings: read from the environment, checked, and documented in full."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import DEMO_BUNDLE, Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AHSE_ and the name in capitals; bundles are separated by commas; flags go before."""
+    monkeypatch.setenv("AHSE_BUNDLES", "weights/a, weights/b")
+    monkeypatch.setenv("AHSE_MAX_LABELS", "5")
+    monkeypatch.setenv("AHSE_PORT", "9000")
+    settings = Settings(port=9001)
+    assert settings.bundles == (Path("weights/a"), Path("weights/b"))
+    assert (settings.max_labels, settings.port) == (5, 9001)
+
+
+def test_the_default_is_the_demo_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found wherever the package is installed, not relative to the working directory."""
+    monkeypatch.delenv("AHSE_BUNDLES", raising=False)
+    assert Settings().bundles == (DEMO_BUNDLE,)
+    assert (DEMO_BUNDLE / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize("flags", [{"max_labels": 0}, {"device": "tpu"}, {"bundles": ()}, {"port": 70_000}])
+def test_unacceptable_values_are_refused(flags: dict[str, object]) -> None:
+    """Before anything starts."""
+    with pytest.raises(ValidationError):
+        Settings(**flags)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_every_setting_is_in_the_documented_table() -> None:
+    """docs/settings.md has a row with the description of each, and no row too many."""
+    text = (ROOT / "docs" / "settings.md").read_text()
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| `AHSE_")]
+    documented = {row[1].strip().strip("`"): row[3].strip() for row in rows}
+    expected = {f"AHSE_{name.upper()}": field.description for name, field in Settings.model_fields.items()}
+    assert documented == expected
