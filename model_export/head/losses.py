@@ -51,6 +51,20 @@ def batch_alignment(av: Tensor, text: Tensor) -> Tensor:
     return F.mse_loss(av @ av.T / d, text @ text.T / d)
 
 
+def text_geometry(prototypes: Tensor, raw_cosines: Tensor) -> Tensor:
+    """Mean squared difference of the prototypes' cosines and the raw class texts' cosines.
+
+    Not in the paper: it keeps classes that the raw text encoders find alike near each other, which is all
+    that places a class never trained on.
+
+    Args:
+        prototypes: [c, d] class embeddings.
+        raw_cosines: [c, c] of the raw text features about their centre.
+    """
+    unit = F.normalize(prototypes, dim=1)
+    return F.mse_loss(unit @ unit.T, raw_cosines)
+
+
 def distillation(logits: Tensor, raw_targets: Tensor) -> Tensor:
     """KL(raw || head) of the distributions over the training classes, mean over rows (after HSP-MoE).
 

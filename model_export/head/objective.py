@@ -20,6 +20,7 @@ class Batch:
         audio: float32 [n, n_audio].
         target: int64 [n], row of each clip's class in `texts`.
         texts: text features of all training classes.
+        text_cosines: float32 [c, c], raw similarity of the training classes' texts.
         raw_targets: float32 [n, c], distribution over the training classes by raw similarity, if distilled.
     """
 
@@ -27,7 +28,8 @@ class Batch:
     audio: Tensor
     target: Tensor
     texts: Texts
-    raw_targets: Tensor | None = None
+    text_cosines: Tensor
+    raw_targets: Tensor | None
 
 
 def loss_terms(network: HeadNetwork, config: HeadConfig, batch: Batch) -> dict[str, Tensor]:
@@ -60,6 +62,8 @@ def loss_terms(network: HeadNetwork, config: HeadConfig, batch: Batch) -> dict[s
         terms["class"] = weight * losses.class_alignment(av, text, config.kl_direction)
     if config.align_batch:
         terms["batch"] = weight * losses.batch_alignment(av, text)
+    if config.geometry_weight:
+        terms["geometry"] = config.geometry_weight * losses.text_geometry(prototypes, batch.text_cosines)
     if batch.raw_targets is not None:
         logits = scale * (av @ prototypes.T)
         terms["distillation"] = config.distil_weight * losses.distillation(logits, batch.raw_targets)

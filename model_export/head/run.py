@@ -85,12 +85,14 @@ class Calibrations(BaseModel):
     Attributes:
         embedding: for ranking by the embedding alone.
         fused: for ranking by the embedding and the raw features.
+        raw: for ranking by the raw features alone, which needs no training.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     embedding: Calibration
     fused: Calibration
+    raw: Calibration
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,9 @@ class Run:
             calibrations = Calibrations.model_validate_json(
                 (path / "calibration.json").read_text(encoding="utf-8")
             )
-            network = HeadNetwork(config.head, config.data.n_visual, config.data.n_audio)
-            network.load_state_dict(load_file(path / "head.safetensors"))
+            with torch.device("meta"):  # neither allocates nor draws random weights
+                network = HeadNetwork(config.head, config.data.n_visual, config.data.n_audio)
+            network.load_state_dict(load_file(path / "head.safetensors"), assign=True)
             statistics = Statistics.load(path / "statistics.safetensors")
         except (OSError, ValidationError, SafetensorError, RuntimeError, TypeError) as error:
             raise RunError(f"{path} is damaged: {error}") from error
