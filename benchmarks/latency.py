@@ -2,7 +2,7 @@
 
     python -m benchmarks.latency [--bundle weights/demo] [--starts 5] [--requests 50]
 
-Starts the real server in a process of its own, waits for /v2/health/ready, then posts a generated 5 s clip with
+Starts the real server as a process of its own, waits until it is ready, then posts a generated 5 s clip with
 100 label names, first cold and then warm, one request at a time. Times are medians of one run on one machine;
 the ratio relates them to the decoding and encoding inside, which any service would have to do.
 """

@@ -69,13 +69,13 @@ class PictureClutter:
 class SoundClutter:
     """Ranges of the sound's nuisances."""
 
-    snr_db: tuple[float, float] = (-4.0, 16.0)
+    snr_db: tuple[float, float] = (-11.0, 10.0)
     level_db: tuple[float, float] = (-32.0, -16.0)
-    pitch_semitones: float = 5.0
+    pitch_semitones: float = 6.0
     tempo_octaves: float = 0.5
     reverb_probability: float = 0.5
     intruder_probability: float = 0.5
-    intruder_db: tuple[float, float] = (-22.0, -10.0)
+    intruder_db: tuple[float, float] = (-16.0, -5.0)
 
 
 @dataclass(frozen=True)

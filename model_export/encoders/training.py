@@ -63,8 +63,10 @@ def train_clip_tower(
     optimiser, schedule = _optimiser([*body.parameters(), anchors], recipe.clip_lr, recipe.clip_steps, recipe)
     body.train()
     for step, rows in enumerate(_batches(rng, n_train, recipe.clip_batch, recipe.clip_steps)):
-        features = body(batches.draw(rng, rows))
-        logits = recipe.scale * features @ F.normalize(anchors, dim=1).T
+        examples = batches.draw(rng, rows).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
+            features = body(examples)
+        logits = recipe.scale * features.float() @ F.normalize(anchors, dim=1).T
         labels = batches.labels[rows]
         loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
         optimiser.zero_grad(set_to_none=True)
@@ -117,6 +119,12 @@ def train_text_tower(
             progress(f"text step {step}: loss {loss.item():.3f}, scale {log_scale.exp().item():.1f}")
     tower.eval()
     return float(log_scale.exp().clamp(max=100).item())
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 itself, which halves the time of a step."""
+    supported: bool = torch.cpu._is_avx512_bf16_supported()
+    return supported
 
 
 def clip_loss(logits: Tensor) -> Tensor:

@@ -51,7 +51,8 @@ def rank(
         calibration: the bundle's stored numbers.
         beta: for seen classes, in place of the stored one.
     """
-    stacked = distance + np.float32(calibration.beta if beta is None else beta) * seen
+    added = np.float32(calibration.beta if beta is None else beta)
+    stacked = distance + added * seen.astype(np.float32)
     beyond = (float(distance.min()) - calibration.unknown_threshold) / calibration.unknown_scale
     return Ranking(
         order=np.argsort(stacked, kind="stable"),

@@ -82,7 +82,7 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 import service
 for module in pkgutil.walk_packages(service.__path__, "service."):
-    if module.name != "service.decode.worker":
+    if module.name not in ("service.decode.worker", "service.cli.__main__"):
         importlib.import_module(module.name)
 from pathlib import Path
 from service.api.app import create_app
