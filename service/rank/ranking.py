@@ -54,10 +54,11 @@ def rank(
     added = np.float32(calibration.beta if beta is None else beta)
     stacked = distance + added * seen.astype(np.float32)
     beyond = (float(distance.min()) - calibration.unknown_threshold) / calibration.unknown_scale
+    logits: Array = -stacked / np.float32(calibration.temperature)
     return Ranking(
         order=np.argsort(stacked, kind="stable"),
         distance=stacked,
-        score=softmax(-stacked / np.float32(calibration.temperature)),
+        score=softmax(logits),
         unknown=1 / (1 + math.exp(-max(-700.0, min(700.0, beyond)))),
     )
 
