@@ -54,7 +54,7 @@ def rank(
     added = np.float32(calibration.beta if beta is None else beta)
     stacked = distance + added * seen.astype(np.float32)
     beyond = (float(distance.min()) - calibration.unknown_threshold) / calibration.unknown_scale
-    logits: Array = -stacked / np.float32(calibration.temperature)
+    logits = (-stacked / calibration.temperature).astype(np.float32)
     return Ranking(
         order=np.argsort(stacked, kind="stable"),
         distance=stacked,
