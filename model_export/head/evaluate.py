@@ -49,14 +49,12 @@ def evaluate(
     Raises:
         RunError: the data is not what the run was trained on.
     """
-    if data.fingerprint() != run.config.data.fingerprint:
-        raise RunError(f"{run.path} was trained on other data than this {data.name}")
+    _check_data(run, data)
     chosen: Ranking = ranking or ("fused" if run.config.head.raw_fusion else "embedding")
     stage = StageTensors.of(data, with_track(data.stage(2), track), torch.device("cpu"))
     calibration: Calibration = getattr(run.calibrations, chosen)
     z = rank_embedding(run.network, run.config.head, run.statistics, stage)
-    raw = rank_raw(run.statistics, stage, calibration.visual_share)
-    ranked = fuse_ranked(z, raw, calibration.raw_weight) if calibration.raw_weight else z
+    ranked = _rank(run, stage, z, calibration)
 
     curve = ranked.curve(np.linspace(0, max(BETA_STOP, calibration.beta), BETA_STEPS))
     rows = zip(curve.beta, curve.seen, curve.unseen, curve.harmonic, strict=True)
@@ -78,6 +76,31 @@ def evaluate(
         mean_confidence=float(probabilities.mean()),
         **_unknown(ranked, calibration),
     )
+
+
+def predict(run: Run, data: GzslData) -> Indices:
+    """Class id that a run gives each test clip, seen classes' clips first: int64 [n].
+
+    Raises:
+        RunError: the data is not what the run was trained on.
+    """
+    _check_data(run, data)
+    stage = StageTensors.of(data, data.stage(2), torch.device("cpu"))
+    z = rank_embedding(run.network, run.config.head, run.statistics, stage)
+    return _predicted(_rank(run, stage, z, run.calibration), run.calibration.beta)[0]
+
+
+def _check_data(run: Run, data: GzslData) -> None:
+    if data.fingerprint() != run.config.data.fingerprint:
+        raise RunError(f"{run.path} was trained on other data than this {data.name}")
+
+
+def _rank(run: Run, stage: StageTensors, z: StageRanked, calibration: Calibration) -> StageRanked:
+    """Distances by which clips are ranked: of the embedding alone, or with the raw features."""
+    if not calibration.raw_weight:
+        return z
+    raw = rank_raw(run.statistics, stage, calibration.visual_share)
+    return fuse_ranked(z, raw, calibration.raw_weight)
 
 
 def with_track(stage: Stage, track: Track) -> Stage:
