@@ -19,6 +19,7 @@ from service.decode import decode_clip
 from service.media import DecodeLimits, DecodeSpec
 
 Progress = Callable[[str], None]
+S = TypeVar("S")
 T = TypeVar("T")
 
 _ENCODER_STREAM, _HEAD_STREAM = 1, 2
@@ -161,17 +162,15 @@ class _HeadTask:
     clips: tuple[HeadClip, ...]
 
 
-def record_head_clips(
-    world: World, seed: int, folder: Path, *, n_workers: int, progress: Progress
-) -> list[HeadClip]:
-    """Records the clips of the head's data as files under `folder`."""
-    clips = list_head_clips(world, folder)
+def record_clips(
+    world: World, seed: int, clips: Sequence[HeadClip], *, n_workers: int, progress: Progress
+) -> None:
+    """Records clips of the head's data, each as its file."""
     tasks = [_HeadTask(world, seed, tuple(clips[i : i + _CHUNK])) for i in range(0, len(clips), _CHUNK)]
     n_done = 0
     for n in run_in_processes(_record_clips, tasks, n_workers):
         n_done += n
-        progress(f"head clips: {n_done} of {len(clips)}")
-    return clips
+        progress(f"recorded clips: {n_done} of {len(clips)}")
 
 
 def _record_clips(task: _HeadTask) -> int:
@@ -188,9 +187,6 @@ def plan_head_clip(studio: Studio, seed: int, clip: HeadClip) -> ClipPlan:
     split = SPLIT_NAMES.index(clip.split)
     rng = clip_rng(seed, _HEAD_STREAM, split, clip.class_index, clip.number)
     return studio.plan(rng, spec.shape, spec.sound)
-
-
-S = TypeVar("S")
 
 
 def run_in_processes(work: Callable[[S], T], tasks: Sequence[S], n_workers: int) -> Iterator[T]:

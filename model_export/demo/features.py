@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from model_export.data.features import SPLIT_NAMES, GzslData, SplitFeatures, SplitName
-from model_export.demo.corpus import HeadClip, record_head_clips, run_in_processes
+from model_export.demo.corpus import HeadClip, list_head_clips, record_clips, run_in_processes
 from model_export.demo.world import Kind, World
 from model_export.encoders.tiny_encoders import load_encoders
 from service.decode import decode_clip
@@ -46,7 +46,8 @@ def build_features(
     Writes `work / "features.npz"`, which `load_features` reads.
     """
     world = world or World()
-    clips = record_head_clips(world, seed, work / "clips", n_workers=n_workers, progress=progress)
+    clips = list_head_clips(world, work / "clips")
+    record_clips(world, seed, clips, n_workers=n_workers, progress=progress)
     return encode_features(work, world, clips, progress, n_workers)
 
 
