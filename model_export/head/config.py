@@ -95,7 +95,8 @@ def ablation(full: HeadConfig) -> dict[str, HeadConfig]:
     """
     no_es = {"standardisation": "none"}
     no_ha = {"align_semantic": False, "align_class": False, "align_batch": False}
-    paper = full.model_copy(update={"geometry_weight": 0.0, "distil_weight": 0.0, "raw_fusion": False})
+    additions = {"geometry_weight": 0.0, "distil_weight": 0.0, "modality_dropout": 0.0, "raw_fusion": False}
+    paper = full.model_copy(update=additions)
     return {
         "baseline": paper.model_copy(update=no_es | no_ha),
         "ES only": paper.model_copy(update=no_ha),
