@@ -67,6 +67,7 @@ class GzslData:
         text_audio: float32 [n_classes, n_audio], from the text tower beside the audio encoder.
         splits: the five splits. Classes of `val_seen` are those of `train`; classes of `test_seen` are
             those of `train` and `val_unseen`.
+        encoders: which encoders made the features, e.g. the digest of a bundle; empty where nobody said.
     """
 
     name: str
@@ -75,6 +76,7 @@ class GzslData:
     text_visual: Floats
     text_audio: Floats
     splits: Mapping[SplitName, SplitFeatures]
+    encoders: str = ""
 
     @property
     def n_visual(self) -> int:

@@ -83,7 +83,8 @@ def read_published(root: Path, *, legacy_text_order: bool = False) -> GzslData:
         raise DatasetError(root, problems)
     splits = {split: clips for split, (clips, _) in read.items()}
     simulated = all(made_up for _, made_up in read.values())
-    return GzslData(published.name, simulated, classes, *text, splits)
+    encoders = "simulated" if simulated else f"as published with {published.name}"
+    return GzslData(published.name, simulated, classes, *text, splits, encoders)
 
 
 def identify(root: Path) -> Published:

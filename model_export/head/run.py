@@ -44,6 +44,7 @@ class DataIdentity(BaseModel):
         n_audio: dimensions of the audio features.
         seen_classes: names of the classes that the final head was trained on.
         fingerprint: SHA-256 of everything in it.
+        encoders: which encoders made the features; empty where nobody said.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +55,7 @@ class DataIdentity(BaseModel):
     n_audio: int
     seen_classes: tuple[str, ...]
     fingerprint: str
+    encoders: str = ""
 
     @classmethod
     def of(cls, data: GzslData) -> Self:
@@ -66,6 +68,7 @@ class DataIdentity(BaseModel):
             n_audio=data.n_audio,
             seen_classes=seen,
             fingerprint=data.fingerprint(),
+            encoders=data.encoders,
         )
 
 
