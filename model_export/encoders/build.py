@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -65,7 +65,10 @@ class EncoderPlan:
     n_frames: int = 4
     max_s: float = 3.4
     recipes: dict[Side, Recipe] = field(
-        default_factory=lambda: {"visual": Recipe(), "audio": replace(Recipe(), clip_batch=64)}
+        default_factory=lambda: {
+            "visual": Recipe(clip_steps=2600),
+            "audio": Recipe(clip_steps=1200, clip_batch=64),
+        }
     )
     n_workers: int = 2
 

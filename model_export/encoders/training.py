@@ -41,7 +41,7 @@ class Recipe:
     clip_steps: int = 1500
     clip_batch: int = 128
     clip_lr: float = 3e-3
-    text_steps: int = 700
+    text_steps: int = 600
     text_batch: int = 256
     text_lr: float = 1.5e-3
     weight_decay: float = 0.02
