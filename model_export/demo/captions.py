@@ -89,6 +89,7 @@ def _lexicon(
     world: World, concepts: Sequence[Concept], prefixes: Sequence[str], suffixes: Sequence[str]
 ) -> Lexicon:
     held_out = world.held_out_words()
+
     def compounds(concept: Concept) -> tuple[str, ...]:
         prefixed = [prefix + stem for stem in concept.words for prefix in prefixes]
         suffixed = [stem + suffix for stem in concept.words for suffix in suffixes]

@@ -57,7 +57,7 @@ def write_examples(world: World, seed: int, folder: Path) -> list[Example]:
         _record(studio, folder, seen[_N_SEEN + 1], seed, 91, suffix="-sound-only", picture=False),
     ]
     record = {
-        "labels": [spec.name for spec in world.candidates(("seen", "test_unseen"))],
+        "labels": [spec.name for spec in world.classes],
         "clips": [vars(example) for example in clips],
         "odd": [vars(example) for example in odd],
     }

@@ -53,15 +53,15 @@ class ClassSpec:
 class PictureClutter:
     """Ranges of the picture's nuisances; lengths are fractions of the shorter side."""
 
-    size: tuple[float, float] = (0.22, 0.54)
+    size: tuple[float, float] = (0.19, 0.50)
     tilt_deg: float = 28.0
     squash: float = 0.22
     n_distractors: tuple[int, int] = (2, 7)
     distractor_size: tuple[float, float] = (0.06, 0.16)
     occluder_probability: float = 0.7
-    occluder_width: tuple[float, float] = (0.06, 0.16)
-    contrast: float = 0.28
-    noise: tuple[float, float] = (0.0, 0.09)
+    occluder_width: tuple[float, float] = (0.07, 0.19)
+    contrast: float = 0.20
+    noise: tuple[float, float] = (0.0, 0.15)
     crf: tuple[int, int] = (22, 34)
 
 
@@ -69,13 +69,13 @@ class PictureClutter:
 class SoundClutter:
     """Ranges of the sound's nuisances."""
 
-    snr_db: tuple[float, float] = (-11.0, 10.0)
+    snr_db: tuple[float, float] = (-14.0, 6.0)
     level_db: tuple[float, float] = (-32.0, -16.0)
     pitch_semitones: float = 6.0
     tempo_octaves: float = 0.5
     reverb_probability: float = 0.5
     intruder_probability: float = 0.5
-    intruder_db: tuple[float, float] = (-16.0, -5.0)
+    intruder_db: tuple[float, float] = (-14.0, -4.0)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from service.api.app import create_app
+from service.settings import Settings
 from tests.service.api.conftest import classify
 from tests.toy import CLASSES
 
@@ -156,11 +158,17 @@ def test_problems_carry_the_request_id(client: TestClient) -> None:
     assert response.json()["code"] == "not_found"
 
 
+def test_limits_of_the_deployment_are_kept(toy_bundle: Path, clips: Clips, tmp_path: Path) -> None:
+    """A clip that is longer than allowed is refused with its own code, and the limit is in /v1/info."""
+    settings = Settings(bundles=(toy_bundle,), data_dir=tmp_path, decode_workers=1, max_duration_s=0.5)
+    with TestClient(create_app(settings)) as client:
+        response = classify(client, clips["red low"], labels=["red"])
+        assert client.get("/v1/info").json()["limits"]["max_duration_s"] == 0.5
+    assert (response.status_code, response.json()["code"]) == (422, "clip_too_long")
+
+
 def test_nothing_is_left_on_disk(toy_bundle: Path, clips: Clips, tmp_path: Path) -> None:
     """The upload's directory is empty after success and after failure."""
-    from service.api.app import create_app
-    from service.settings import Settings
-
     uploads = tmp_path / "uploads"
     uploads.mkdir()
     settings = Settings(bundles=(toy_bundle,), data_dir=tmp_path, upload_dir=uploads, decode_workers=1)

@@ -1,0 +1,63 @@
+"""`ahse demo`: rebuild and measure the embedded demo bundle."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.settings import DEMO_BUNDLE
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+Work = Annotated[Path, typer.Option(help="Folder for clips and features; may grow to a gigabyte.")]
+Seed = Annotated[int, typer.Option(min=0, help="Decides everything random.")]
+_ROOT = DEMO_BUNDLE.parent.parent
+
+
+@app.command()
+def build(
+    work: Work = Path("build/demo"),
+    out: Annotated[Path, typer.Option(help="Where the bundle shall stand.")] = DEMO_BUNDLE,
+    examples: Annotated[Path, typer.Option(help="Where the example clips shall stand.")] = _ROOT / "examples",
+    seed: Seed = 0,
+) -> None:
+    """Train the demo world's encoders and head from nothing and write the bundle and the examples."""
+    from model_export.demo.build import build_demo
+    from model_export.demo.card import kind_table, table
+
+    started = time.monotonic()
+
+    def progress(line: str) -> None:
+        typer.echo(f"[{time.monotonic() - started:6.0f} s] {line}")
+
+    scores = build_demo(work, out, examples, seed, progress)
+    typer.echo(
+        f"{table(scores)}\n\n{kind_table(scores)}\n\nbuilt in {(time.monotonic() - started) / 60:.1f} minutes"
+    )
+
+
+@app.command()
+def evaluate(
+    bundle: Annotated[Path, typer.Option(help="Directory of a demo bundle.")] = DEMO_BUNDLE,
+    work: Work = Path("build/demo"),
+    seed: Seed = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Make the fixed test clips where they are missing, classify all of them, and print the figures."""
+    from model_export.demo.card import kind_table, table
+    from model_export.demo.evaluate import evaluate_demo
+
+    scores = evaluate_demo(bundle, work, seed, lambda line: typer.echo(line, err=True))
+    if as_json:
+        document = {
+            "tracks": {track: accuracy.model_dump() for track, accuracy in scores.tracks.items()},
+            "kinds": [asdict(kind) for kind in scores.kinds],
+            "n_clips": scores.n_clips,
+        }
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        typer.echo(f"{table(scores)}\n\n{kind_table(scores)}")

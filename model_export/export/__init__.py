@@ -1,0 +1,1 @@
+"""Export: torch modules to ONNX graphs, checked against torch, and whole bundles."""

@@ -1,0 +1,79 @@
+"""One torch module to one ONNX graph with a dynamic batch axis, checked against torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from torch import Tensor, nn
+
+OPSET = 18
+
+
+class ParityError(Exception):
+    """A graph does not compute what its torch original computes."""
+
+
+def export_graph(
+    module: nn.Module, examples: Mapping[str, Tensor], output: str, path: Path, *, tolerance: float
+) -> float:
+    """Write a graph and compare it with torch on the examples, all rows together and the first row alone.
+
+    Args:
+        module: takes the examples in order, gives one tensor [batch, dim].
+        examples: input name -> tensor [batch, ...], at least two rows.
+        output: name of the output.
+        path: where to write.
+        tolerance: largest absolute difference that passes.
+
+    Returns:
+        The largest absolute difference.
+
+    Raises:
+        ParityError: the difference is above the tolerance.
+    """
+    module = module.eval()
+    batch = torch.export.Dim("batch")
+    program = torch.onnx.export(
+        module,
+        tuple(examples.values()),
+        input_names=list(examples),
+        output_names=[output],
+        dynamic_shapes=tuple({0: batch} for _ in examples),
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    if program is None:
+        raise ParityError(f"{path.name}: the exporter gave no program")
+    _save(program.model_proto, path)
+    first = {name: rows[:1] for name, rows in examples.items()}
+    difference = max(_difference(module, path, rows, output) for rows in (examples, first))
+    if not difference <= tolerance:
+        raise ParityError(f"{path.name} differs from torch by {difference:.1e}; allowed is {tolerance:.1e}")
+    return difference
+
+
+@torch.no_grad()
+def _difference(module: nn.Module, path: Path, inputs: Mapping[str, Tensor], output: str) -> float:
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (found,) = session.run([output], {name: rows.numpy() for name, rows in inputs.items()})
+    return float(np.abs(found - module(*inputs.values()).numpy()).max())
+
+
+def _save(model: onnx.ModelProto, path: Path) -> None:
+    """Write the graph, weights inside, without the names of the exporting machine's files and lines."""
+    del model.metadata_props[:]
+    for graph in (model.graph, *model.functions):
+        del graph.metadata_props[:]
+        for node in graph.node:
+            del node.metadata_props[:]
+            node.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    onnx.checker.check_model(model)
+    onnx.save_model(model, str(path))
