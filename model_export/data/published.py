@@ -111,9 +111,11 @@ def read_split_classes(
     """Sorted names of the classes of a split, all of them known ones."""
     shown = f"class-split/cls_split/{FOLDERS[split]}.txt"
     names = _read_names(root, shown, problems)
-    known = set(classes)
-    problems += [Problem(shown, f"unknown class {n!r}", i) for i, n in enumerate(names) if n not in known]
-    return tuple(sorted(name for name in names if name in known))
+    known = {c.lower(): c for c in classes} | {c: c for c in classes}
+    found = [known.get(name, known.get(name.lower())) for name in names]  # UCF's lists differ in case
+    unknown = ((i, n) for i, (n, own) in enumerate(zip(names, found, strict=True)) if own is None)
+    problems += [Problem(shown, f"unknown class {n!r}", i) for i, n in unknown]
+    return tuple(sorted(name for name in found if name is not None))
 
 
 def split_problems(members: dict[SplitName, tuple[str, ...]]) -> list[Problem]:

@@ -18,16 +18,17 @@ from model_export.head.evaluation import (
     Evaluation,
     Hubness,
     Ranking,
+    ReliabilityBin,
     Track,
 )
 from model_export.head.metrics import (
     Reals,
     auroc,
     confusions,
-    expected_calibration_error,
     hubness,
     occurrences,
     per_class_accuracy,
+    reliability,
 )
 from model_export.head.ranking import StageRanked, fuse_ranked, rank_embedding, rank_raw
 from model_export.head.run import Run
@@ -59,6 +60,8 @@ def evaluate(
     curve = ranked.curve(np.linspace(0, max(BETA_STOP, calibration.beta), BETA_STEPS))
     rows = zip(curve.beta, curve.seen, curve.unseen, curve.harmonic, strict=True)
     probabilities, right = _top(ranked, calibration)
+    binned = reliability(probabilities, right)
+    bins = zip(binned.n_clips, binned.confidence, binned.accuracy, strict=True)
     return Evaluation(
         data=data.name,
         simulated=data.simulated,
@@ -72,7 +75,8 @@ def evaluate(
         confusions=_confusions(ranked, calibration.beta, data.class_names),
         beta_curve=tuple(BetaCurveRow(beta=b, seen=s, unseen=u, harmonic_mean=h) for b, s, u, h in rows),
         hubness=_hubness(_rank_theta(run, stage), z, ranked),
-        calibration_error=expected_calibration_error(probabilities, right),
+        calibration_error=binned.calibration_error(),
+        reliability=tuple(ReliabilityBin(n_clips=int(n), confidence=c, accuracy=a) for n, c, a in bins),
         mean_confidence=float(probabilities.mean()),
         **_unknown(ranked, calibration),
     )

@@ -79,6 +79,20 @@ class Hubness(_Report):
     occurrences: tuple[int, ...]
 
 
+class ReliabilityBin(_Report):
+    """Top predictions of about the same confidence.
+
+    Attributes:
+        n_clips: how many.
+        confidence: their mean, 0..1.
+        accuracy: share that is right, 0..1.
+    """
+
+    n_clips: int
+    confidence: float
+    accuracy: float
+
+
 class Evaluation(_Report):
     """Everything that is measured of one run.
 
@@ -96,6 +110,7 @@ class Evaluation(_Report):
         beta_curve: for drawing; the beta that was used comes from validation, not from here.
         hubness: before and after standardisation.
         calibration_error: expected calibration error of the top prediction over all test clips, 0..1.
+        reliability: what that error is made of.
         mean_confidence: of the top prediction, 0..1.
         unknown_auroc: unknown score of unseen-class clips against seen-class clips, the labels being the
             seen classes, 0..1.
@@ -115,6 +130,7 @@ class Evaluation(_Report):
     beta_curve: tuple[BetaCurveRow, ...]
     hubness: Hubness
     calibration_error: float
+    reliability: tuple[ReliabilityBin, ...]
     mean_confidence: float
     unknown_auroc: float
     unknown_auroc_own: float

@@ -110,11 +110,34 @@ def hubness(distances: Distances, k: int = 10) -> float:
     return float(np.mean(deviation**3) / spread**1.5) if spread else 0.0
 
 
-def expected_calibration_error(confidence: Reals, right: NDArray[np.bool_], n_bins: int = 15) -> float:
-    """Mean gap between confidence and accuracy over equal-width bins, weighted by clips; 0..1."""
+@dataclass(frozen=True)
+class Reliability:
+    """Top predictions in bins of equal width by confidence; empty bins are left out.
+
+    Attributes:
+        n_clips: int64 [k].
+        confidence: float64 [k], mean within the bin, 0..1.
+        accuracy: float64 [k], share that is right, 0..1.
+    """
+
+    n_clips: Indices
+    confidence: Reals
+    accuracy: Reals
+
+    def calibration_error(self) -> float:
+        """Expected calibration error: mean gap of confidence and accuracy, weighted by clips; 0..1."""
+        gaps = np.abs(self.confidence - self.accuracy)
+        return float(np.average(gaps, weights=self.n_clips))
+
+
+def reliability(confidence: Reals, right: NDArray[np.bool_], n_bins: int = 15) -> Reliability:
+    """Compare the confidence [n] of top predictions with how often they are right [n]."""
     bins = np.minimum((confidence * n_bins).astype(np.int64), n_bins - 1)
-    gap = np.bincount(bins, weights=confidence - right, minlength=n_bins)
-    return float(np.abs(gap).sum() / len(confidence))
+    n = np.bincount(bins, minlength=n_bins)
+    used = n > 0
+    sums = (np.bincount(bins, weights=w, minlength=n_bins)[used] for w in (confidence, right))
+    mean_confidence, accuracy = (total / n[used] for total in sums)
+    return Reliability(n[used].astype(np.int64), mean_confidence, accuracy)
 
 
 def auroc(negative: Floats | Reals, positive: Floats | Reals) -> float:

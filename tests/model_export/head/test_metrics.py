@@ -11,11 +11,11 @@ from model_export.head.metrics import (
     auroc,
     beta_curve,
     confusions,
-    expected_calibration_error,
     harmonic_mean,
     hubness,
     mean_class_accuracy,
     occurrences,
+    reliability,
 )
 
 
@@ -78,7 +78,9 @@ def test_calibration_error_is_the_weighted_gap_of_each_bin() -> None:
     """By hand: a bin of two at 0.9 with one right, a bin of two at 0.3 with none right."""
     confidence = np.array([0.9, 0.9, 0.3, 0.3])
     right = np.array([True, False, False, False])
-    assert expected_calibration_error(confidence, right, n_bins=10) == pytest.approx((0.4 * 2 + 0.3 * 2) / 4)
+    assert reliability(confidence, right, n_bins=10).calibration_error() == pytest.approx(
+        (0.4 * 2 + 0.3 * 2) / 4
+    )
 
 
 @given(st.integers(0, 10_000))

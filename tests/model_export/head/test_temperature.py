@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from model_export.head.metrics import Ranked, expected_calibration_error
+from model_export.head.metrics import Ranked, reliability
 from model_export.head.temperature import (
     UnknownScore,
     fit_temperature,
@@ -30,7 +30,7 @@ def test_the_temperature_that_made_the_answers_is_found(temperature: float) -> N
     p = np.exp(log_probabilities(distances, found))
     assert found == pytest.approx(temperature, rel=0.1)
     np.testing.assert_allclose(p.sum(axis=1), 1)
-    assert expected_calibration_error(p.max(1), p.argmax(1) == target) < 0.02
+    assert reliability(p.max(1), p.argmax(1) == target).calibration_error() < 0.02
 
 
 def test_the_unknown_score_that_made_the_answers_is_found() -> None:

@@ -1,0 +1,109 @@
+"""`ahse dataset`: look over, simulate and pack data sets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from model_export.cli.app import TrainingApp
+from model_export.cli.source import open_dataset
+from model_export.data.check import DatasetCheck, check_features, check_published
+from model_export.data.feature_file import FeatureSet, write_feature_file
+from model_export.data.simulate import Knobs
+from model_export.data.simulate import simulate as write_simulated
+from model_export.report.tables import Table
+
+app = TrainingApp(no_args_is_help=True)
+_DEFAULT = Knobs()
+
+
+@app.command()
+def check(
+    root: Annotated[
+        Path, typer.Argument(help="Folder in the published layout, or a feature file.", metavar="ROOT")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what is there, compare it with the published counts, and list every problem; exit code 2 if any."""
+    found = check_published(root) if root.is_dir() else check_features(open_dataset(root))
+    typer.echo(found.model_dump_json(indent=2) if as_json else _described(root, found))
+    if found.problems:
+        raise typer.Exit(2)
+
+
+@app.command()
+def simulate(
+    source: Annotated[
+        Path,
+        typer.Argument(help="Folder with class-split and, if it has any, text vectors.", metavar="SOURCE"),
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder to write; must not exist.", metavar="OUT")],
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same features.")] = 0,
+    text_signal: Annotated[
+        float, typer.Option(help="What a class's text tells of it.")
+    ] = _DEFAULT.text_signal,
+    class_offset: Annotated[float, typer.Option(help="What no text tells.")] = _DEFAULT.class_offset,
+    spread: Annotated[float, typer.Option(help="Of clips within a class.")] = _DEFAULT.spread,
+    low_rank_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Of the spread, along shared directions.")
+    ] = _DEFAULT.low_rank_share,
+    n_shared_directions: Annotated[int, typer.Option(min=1, help="How many.")] = _DEFAULT.n_shared_directions,
+    modality_gap: Annotated[float, typer.Option(help="Between clips and texts.")] = _DEFAULT.modality_gap,
+) -> None:
+    """Write a SIMULATED data set of full size: real lists, splits and text vectors, made-up clip features."""
+    knobs = Knobs(text_signal, class_offset, spread, low_rank_share, n_shared_directions, modality_gap)
+    made = write_simulated(source, out, seed, knobs)
+    typer.echo(
+        f"{made.root}: SIMULATED {made.name}, {sum(made.n_clips.values())} clips, {made.text} text vectors"
+    )
+    if made.text == "random":
+        typer.echo(f"{source} has no text vectors; random ones with some topics took their place")
+
+
+@app.command()
+def pack(
+    source: Annotated[
+        Path, typer.Argument(help="Folder in the published layout, or features.npz.", metavar="SOURCE")
+    ],
+    out: Annotated[
+        Path, typer.Argument(help="Feature file to write, ending in .safetensors.", metavar="OUT")
+    ],
+    encoders: Annotated[
+        str | None, typer.Option(help="Which encoders made the features: the digest of their bundle.")
+    ] = None,
+) -> None:
+    """Write a data set as one feature file, which loads fast and says which encoders made it."""
+    data = open_dataset(source)
+    data = replace(data, encoders=encoders or data.encoders)
+    names = {split: tuple(f"{split}_{i:06d}" for i in range(len(c))) for split, c in data.named_splits()}
+    write_feature_file(out, FeatureSet(data, names))
+    typer.echo(f"{out}: {data.name}, made by the encoders {data.encoders!r}")
+
+
+def _described(root: Path, found: DatasetCheck) -> str:
+    kind = {True: "SIMULATED ", False: "", None: "without clip features: "}[found.simulated]
+    rows = tuple(
+        (
+            s.split,
+            str(s.n_classes),
+            str(s.n_clips),
+            "no published counts"
+            if s.published_clips is None
+            else f"{s.published_classes} / {s.published_clips}",
+            "as published" if s.as_published else "",
+        )
+        for s in found.splits
+    )
+    lines = [
+        Table(f"{root}: {kind}{found.name}", ("split", "classes", "clips", "published", ""), rows).text()
+    ]
+    if found.mixed_up:
+        listed = ", ".join(found.mixed_up)
+        lines.append(
+            f"the reference loader takes another class's text for {len(found.mixed_up)} classes: {listed}"
+        )
+    lines.append(f"{len(found.problems)} problems" + "".join(f"\n  {problem}" for problem in found.problems))
+    return "\n\n".join(lines)

@@ -1,0 +1,225 @@
+"""Write a SIMULATED data set of full size in the published layout.
+
+Class lists, splits, clip counts and, where the source has them, text vectors are real; no feature comes from
+a clip. For each track, with t the class's text vector about the mean of all texts, at unit length:
+
+    centre  = text_signal * 0.7 * (t + t Q) + class_offset * e_class + modality_gap * e_track
+    feature = centre + spread * (sqrt(2 low_rank_share) * shared + sqrt(2 (1 - low_rank_share)) * e_clip)
+
+at unit length. Q is a random rotation and every e a random vector of about unit length, so that a shared part
+of the class lies in the geometry of the text, a part that no text tells lies in the offset, clips scatter
+within the class, partly along few directions that all classes share, and clips and texts lie in two separate
+cones. Unseen classes can then be recognised by their text, but not well.
+"""
+
+import json
+import pickle
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_export.data.check import PUBLISHED_COUNTS
+from model_export.data.errors import DatasetError, Problem
+from model_export.data.features import SPLIT_NAMES, SplitName
+from model_export.data.published import (
+    FOLDERS,
+    SIMULATED_PREFIX,
+    Published,
+    identify,
+    read_classes,
+    read_split_classes,
+    split_problems,
+)
+from model_export.data.published_text import FEATURES, read_class_text, read_text_names
+
+Reals = NDArray[np.float64]
+TRACKS: Final = ("video", "audio")
+PREFIXES: Final = ("", "wavcaps_")
+RANDOM_TEXT_SIZES: Final = (512, 1024)  # CLIP ViT-B/32 and WavCaps CLAP
+N_TEXT_TOPICS: Final = 16
+NOTICE: Final = "SIMULATED.json"
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """How clip features are made up; the defaults are those of the project's own experiments.
+
+    Attributes:
+        text_signal: strength of what the class's text tells.
+        class_offset: strength of what is the class's own and no text tells.
+        spread: of clips within a class, against a centre of about unit length.
+        low_rank_share: share of the spread's variance along directions that all classes share, 0..1.
+        n_shared_directions: how many those are.
+        modality_gap: distance between the cone of the clips and that of the texts.
+    """
+
+    text_signal: float = 0.6
+    class_offset: float = 0.8
+    spread: float = 2.5
+    low_rank_share: float = 0.5
+    n_shared_directions: int = 64
+    modality_gap: float = 1.5
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What was written.
+
+    Attributes:
+        root: of the data set.
+        name: of the data set it stands for.
+        n_clips: of each split.
+        text: `real` or `random`.
+    """
+
+    root: Path
+    name: str
+    n_clips: dict[SplitName, int]
+    text: str
+
+
+def simulate(source: Path, out: Path, seed: int, knobs: Knobs | None = None) -> Simulated:
+    """Write a simulated data set; class by class, so that memory stays small.
+
+    Args:
+        source: folder in the published layout with at least its `class-split`; text vectors that it has
+            are used, otherwise both towers' texts are random with some topics, and the notice says so.
+        out: must not exist.
+        seed: the same arguments give the same features.
+        knobs: how features are made up.
+
+    Raises:
+        DatasetError: the source's lists are not usable, or `out` exists.
+    """
+    if out.exists():
+        raise DatasetError(out, [Problem(str(out), "exists already; choose another folder")])
+    knobs = knobs or Knobs()
+    published, classes, members = _read_lists(source)
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        _copy_lists(source, partial, published)
+        kind, text = _write_text(source, partial, published, classes, seed)
+        counts = dict(zip(SPLIT_NAMES, PUBLISHED_COUNTS[published.name], strict=True))
+        worlds = [_World.of(t, np.random.default_rng([seed, i]), knobs) for i, t in enumerate(text)]
+        n_clips = {
+            split: _write_split(partial, split, members[split], classes, counts[split][1], worlds, seed)
+            for split in SPLIT_NAMES
+        }
+        notice = {"SIMULATED": published.name, "seed": seed, "text_vectors": kind, "knobs": asdict(knobs)}
+        (partial / NOTICE).write_text(json.dumps(notice, indent=2) + "\n", encoding="utf-8")
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Simulated(out, published.name, n_clips, kind)
+
+
+@dataclass(frozen=True)
+class _World:
+    """One track: where its classes lie and how its clips scatter."""
+
+    centres: Reals  # [n_classes, d]
+    shared: Reals  # [n_shared_directions, d]
+    knobs: Knobs
+
+    @classmethod
+    def of(cls, text: Reals, random: np.random.Generator, knobs: Knobs) -> "_World":
+        d = text.shape[1]
+        t = text - text.mean(0)
+        t /= np.linalg.norm(t, axis=1, keepdims=True)
+        gap = random.normal(size=d) / np.sqrt(d) * knobs.modality_gap
+        rotation, _ = np.linalg.qr(random.normal(size=(d, d)))
+        offset = knobs.class_offset * random.normal(size=t.shape) / np.sqrt(d)
+        shared = random.normal(size=(knobs.n_shared_directions, d)) / np.sqrt(d)
+        return cls(knobs.text_signal * 0.7 * (t + t @ rotation) + offset + gap, shared, knobs)
+
+    def clips(self, c: int, n: int, random: np.random.Generator) -> NDArray[np.float32]:
+        """Unit-length features [n, d] of class c, rounded to half precision."""
+        k, d = self.shared.shape
+        share = self.knobs.low_rank_share
+        along = random.normal(size=(n, k)) @ self.shared / np.sqrt(k)
+        noise = np.sqrt(2 * share) * along + np.sqrt(2 * (1 - share)) * random.normal(size=(n, d)) / np.sqrt(
+            d
+        )
+        rows = self.centres[c] + self.knobs.spread * noise
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        unit: NDArray[np.float32] = rows.astype(np.float16).astype(np.float32)
+        return unit
+
+
+def _read_lists(source: Path) -> tuple[Published, tuple[str, ...], dict[SplitName, tuple[str, ...]]]:
+    published, problems = identify(source), list[Problem]()
+    classes = read_classes(source, problems)
+    members = {split: read_split_classes(source, split, classes, problems) for split in SPLIT_NAMES}
+    problems += split_problems(members)
+    if problems:
+        raise DatasetError(source, problems)
+    return published, classes, members
+
+
+def _copy_lists(source: Path, out: Path, published: Published) -> None:
+    names = ["all_class.txt", published.names_csv, *(f"cls_split/{f}.txt" for f in FOLDERS.values())]
+    (out / "class-split" / "cls_split").mkdir(parents=True)
+    for name in names:
+        shutil.copyfile(source / "class-split" / name, out / "class-split" / name)
+
+
+def _write_text(
+    source: Path, out: Path, published: Published, classes: tuple[str, ...], seed: int
+) -> tuple[str, list[Reals]]:
+    """Copy the text vectors, or make some up; which of the two, and both towers' vectors by class."""
+    files = [f"{FEATURES}/text/{prefix}word_embeddings_{published.key}_normed.npy" for prefix in PREFIXES]
+    (out / FEATURES / "text").mkdir(parents=True)
+    real = [(source / file).is_file() for file in files]
+    if any(real):
+        for file, there in zip(files, real, strict=True):
+            if there:
+                shutil.copyfile(source / file, out / file)
+    else:
+        for file, table in zip(files, _random_text(source, published, classes, seed), strict=True):
+            np.save(out / file, table)
+    problems: list[Problem] = []
+    text = read_class_text(out, published.key, published.names_csv, classes, problems, legacy_order=False)
+    if text is None or problems:
+        raise DatasetError(source, problems)
+    return "real" if any(real) else "random", [t.astype(np.float64) for t in text]
+
+
+def _random_text(source: Path, published: Published, classes: tuple[str, ...], seed: int) -> Iterator[Any]:
+    """Unit-length vectors by text, in which some classes are more alike than others."""
+    names = read_text_names(source, published.names_csv, [])
+    random = np.random.default_rng([seed, len(TRACKS)])
+    weights = random.normal(size=(len(classes), N_TEXT_TOPICS)) / np.sqrt(N_TEXT_TOPICS)
+    for d in RANDOM_TEXT_SIZES:
+        rows = weights @ random.normal(size=(N_TEXT_TOPICS, d)) + random.normal(size=(len(classes), d)) + 1
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        texts = [names[name].get("clip_class_name") or names[name]["manual"] for name in classes]
+        yield {text: row.astype(np.float32) for text, row in zip(texts, rows, strict=True)}
+
+
+def _write_split(
+    out: Path,
+    split: SplitName,
+    names: tuple[str, ...],
+    classes: tuple[str, ...],
+    n_clips: int,
+    worlds: list[_World],
+    seed: int,
+) -> int:
+    """Write a split's clips, as evenly over its classes as their number allows."""
+    for i, name in enumerate(names):
+        n = n_clips // len(names) + (i < n_clips % len(names))
+        c = classes.index(name)
+        random = np.random.default_rng([seed, len(TRACKS) + 1, SPLIT_NAMES.index(split), c])
+        clip_names = [SIMULATED_PREFIX + f"{split}_{c}_{k:04d}".encode() for k in range(n)]
+        for track, world in zip(TRACKS, worlds, strict=True):
+            path = out / FEATURES / track / FOLDERS[split] / f"{name}.pkl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            item = {"features": list(world.clips(c, n, random)), "video_names": clip_names, "fps": [25] * n}
+            path.write_bytes(pickle.dumps(item, protocol=4))
+    return n_clips

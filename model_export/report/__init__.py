@@ -1,0 +1,1 @@
+"""Measure runs and show them beside each other and beside the published numbers."""

@@ -1,0 +1,145 @@
+"""Everything that is measured of a run, kept in its folder: what reports are made from.
+
+What `save` adds to a run folder:
+
+    evaluation.json            by the embedding, fused and raw; with both tracks and with each alone
+    test_sample.safetensors    embeddings of some unseen test clips and their class names, for drawing
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from model_export.data.features import Floats, GzslData, Indices
+from model_export.head.batches import StageTensors
+from model_export.head.checkpoint import save_tensors, write_atomically
+from model_export.head.errors import RunError
+from model_export.head.evaluate import evaluate
+from model_export.head.evaluation import Evaluation, Ranking, Track
+from model_export.head.run import Run, RunConfig
+from model_export.head.standardise import standardise
+
+EVALUATION: Final = "evaluation.json"
+SAMPLE: Final = "test_sample.safetensors"
+N_SAMPLE_CLASSES: Final = 10
+N_SAMPLE_CLIPS: Final = 30  # of each class
+RANKINGS: Final[tuple[Ranking, ...]] = ("embedding", "fused", "raw")
+SINGLE_TRACKS: Final[tuple[Track, ...]] = ("visual", "audio")
+
+
+class Measurements(BaseModel):
+    """Contents of evaluation.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    evaluations: tuple[Evaluation, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Standardised embeddings of some unseen classes' test clips, to look at.
+
+    Attributes:
+        z: float32 [n, 64].
+        class_index: int64 [n], row in `prototypes`.
+        prototypes: float32 [n_classes, 64].
+        names: of the classes.
+    """
+
+    z: Floats
+    class_index: Indices
+    prototypes: Floats
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """A run with its measurements.
+
+    Attributes:
+        path: of the run folder.
+        config: what was trained, on what.
+        evaluations: all that were made.
+        sample: for drawing.
+    """
+
+    path: Path
+    config: RunConfig
+    evaluations: tuple[Evaluation, ...]
+    sample: Sample
+
+    def of(self, ranking: Ranking, track: Track = "both") -> Evaluation:
+        """The evaluation by a ranking; single tracks were measured for the run's own ranking only."""
+        return next(e for e in self.evaluations if (e.ranking, e.track) == (ranking, track))
+
+    @property
+    def own_ranking(self) -> Ranking:
+        """How the configuration ranks."""
+        return "fused" if self.config.head.raw_fusion else "embedding"
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `measure` wrote.
+
+        Raises:
+            RunError: the run was not evaluated yet, or a file is damaged.
+        """
+        try:
+            config = RunConfig.model_validate_json((path / "config.json").read_text(encoding="utf-8"))
+            text = (path / EVALUATION).read_text(encoding="utf-8")
+            evaluations = Measurements.model_validate_json(text).evaluations
+            return cls(path, config, evaluations, _load_sample(path))
+        except FileNotFoundError as error:
+            raise RunError(
+                f"{path} was not evaluated: no {Path(error.filename).name}; run ahse evaluate"
+            ) from None
+        except (ValidationError, SafetensorError, KeyError, OSError, ValueError) as error:
+            raise RunError(f"{path} holds a damaged evaluation: {error}") from None
+
+
+def measure(run: Run, data: GzslData) -> MeasuredRun:
+    """Evaluate a run in every way and keep the results in its folder.
+
+    Raises:
+        RunError: the data is not what the run was trained on.
+    """
+    own: Ranking = "fused" if run.config.head.raw_fusion else "embedding"
+    evaluations = [evaluate(run, data, ranking=ranking) for ranking in RANKINGS]
+    evaluations += [evaluate(run, data, ranking=own, track=track) for track in SINGLE_TRACKS]
+    _save_sample(run, data)
+    measurements = Measurements(evaluations=tuple(evaluations))
+    write_atomically(run.path / EVALUATION, measurements.model_dump_json(indent=1) + "\n")
+    return MeasuredRun.load(run.path)
+
+
+@torch.no_grad()
+def _save_sample(run: Run, data: GzslData) -> None:
+    stage, mode = StageTensors.of(data, data.stage(2), torch.device("cpu")), run.config.head.standardisation
+    classes = stage.unseen[:: max(1, len(stage.unseen) // N_SAMPLE_CLASSES)][:N_SAMPLE_CLASSES]
+    clips, texts = stage.eval_unseen, stage.texts.of_classes(classes)
+    rows = torch.cat([torch.nonzero(clips.class_index == c)[:N_SAMPLE_CLIPS, 0] for c in classes])
+    filled = run.statistics.fill(clips.visual[rows], clips.audio[rows])
+    tensors = {
+        "z": standardise(mode, run.network.embed_av(*filled), run.statistics.av),
+        "class_index": torch.searchsorted(classes, clips.class_index[rows]),
+        "prototypes": standardise(
+            mode, run.network.embed_text(texts.visual, texts.audio), run.statistics.text
+        ),
+    }
+    names = json.dumps([data.class_names[c] for c in classes.tolist()])
+    save_tensors(
+        run.path / SAMPLE, tensors | {"names": torch.tensor(list(names.encode()), dtype=torch.uint8)}
+    )
+
+
+def _load_sample(path: Path) -> Sample:
+    tensors = {name: tensor.numpy() for name, tensor in load_file(path / SAMPLE).items()}
+    names = TypeAdapter(tuple[str, ...]).validate_json(tensors["names"].astype(np.uint8).tobytes())
+    return Sample(tensors["z"], tensors["class_index"], tensors["prototypes"], names)
