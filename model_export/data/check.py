@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from model_export.data.errors import DatasetError, Problem
 from model_export.data.features import SPLIT_NAMES, GzslData, SplitName
-from model_export.data.pickles import read_npy_dict
+from model_export.data.pickles import read_npy_dict, read_pickle
 from model_export.data.published import (
     FOLDERS,
     Published,
@@ -26,7 +26,6 @@ PUBLISHED_COUNTS: Final[dict[str, tuple[tuple[int, int], ...]]] = {
     "ActivityNet-GZSL": ((99, 9204), (99, 1023), (51, 4307), (150, 1615), (48, 4052)),
     "VGGSound-GZSL": ((138, 70351), (138, 7817), (69, 3102), (207, 9032), (64, 3200)),
 }
-_SIZES: Final = (512, 1024)  # of the published vectors, for clips of a set whose text is missing
 
 
 class SplitCount(BaseModel):
@@ -90,7 +89,7 @@ def check_published(root: Path) -> DatasetCheck:
     members = {split: read_split_classes(root, split, classes, problems) for split in SPLIT_NAMES}
     problems += split_problems(members)
     text = read_class_text(root, published.key, published.names_csv, classes, problems, legacy_order=False)
-    sizes = (text[0].shape[1], text[1].shape[1]) if text else _SIZES
+    sizes = (text[0].shape[1], text[1].shape[1]) if text else (_size(root, "video"), _size(root, "audio"))
     ids = {name: i for i, name in enumerate(classes)}
     counts, made_up = {}, []
     for split, names in members.items():
@@ -104,6 +103,16 @@ def check_published(root: Path) -> DatasetCheck:
         mixed_up=_mixed_up(root, published, classes),
         problems=tuple(str(problem) for problem in problems),
     )
+
+
+def _size(root: Path, track: str) -> int:
+    """Dimensions of the first clip, to tell odd ones by where there is no text; 0 without clips."""
+    for path in sorted((root / FEATURES / track / FOLDERS["train"]).glob("*.pkl")):
+        try:
+            return len(read_pickle(path, path.name)["features"][0])
+        except (DatasetError, LookupError, TypeError):
+            continue  # it will be named as a problem
+    return 0
 
 
 def _clips(

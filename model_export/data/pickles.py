@@ -30,6 +30,13 @@ def _array_from_buffer(raw: bytes, dtype: np.dtype[Any], shape: tuple[int, ...],
     return np.frombuffer(raw, dtype=dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
+def _dtype(code: str, _align: object = False, _copy: object = False) -> np.dtype[Any]:
+    """What `numpy.dtype` does with the code of a plain type."""
+    if not isinstance(code, str):
+        raise pickle.UnpicklingError("a type of numbers that is no text")
+    return np.dtype(code)
+
+
 def _scalar(dtype: np.dtype[Any], raw: bytes) -> Any:
     """What numpy's `scalar` does, for plain numbers only."""
     return np.frombuffer(raw, dtype=dtype)[0]
@@ -44,7 +51,7 @@ def _encode(text: str, codec: str) -> bytes:
 
 _ALLOWED: Final[dict[tuple[str, str], Any]] = {
     ("numpy", "ndarray"): _ArrayName,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy", "dtype"): _dtype,
     ("numpy.core.multiarray", "_reconstruct"): _empty_array,
     ("numpy._core.multiarray", "_reconstruct"): _empty_array,
     ("numpy.core.multiarray", "scalar"): _scalar,

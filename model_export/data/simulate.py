@@ -131,7 +131,7 @@ class _World:
     def of(cls, text: Reals, random: np.random.Generator, knobs: Knobs) -> "_World":
         d = text.shape[1]
         t = text - text.mean(0)
-        t /= np.linalg.norm(t, axis=1, keepdims=True)
+        t /= np.maximum(np.linalg.norm(t, axis=1, keepdims=True), 1e-12)
         gap = random.normal(size=d) / np.sqrt(d) * knobs.modality_gap
         rotation, _ = np.linalg.qr(random.normal(size=(d, d)))
         offset = knobs.class_offset * random.normal(size=t.shape) / np.sqrt(d)

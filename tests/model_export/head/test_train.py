@@ -16,7 +16,7 @@ from model_export.head import train as training
 from model_export.head.errors import RunError
 from model_export.head.run import Run
 from model_export.head.train import train
-from tests.model_export.head.conftest import SMALL
+from tests.model_export.conftest import SMALL
 from tests.model_export.head.small_world import small_world
 
 
