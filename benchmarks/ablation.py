@@ -1,10 +1,11 @@
 """Compare the baseline, the parts of AHSE and the product's default, with equal tuning and paired seeds.
 
-    python -m benchmarks.ablation RUNS DATASET... [--tune-on DATASET] [--seeds 0 1 2 3 4] [--rows full ...]
+    python -m benchmarks.ablation RUNS DATASET... [--tune-on DATASET] [--seeds 0 1 2 3 4] [--rows full ...] [--tries N]
 
 Every row may choose from the same grid: two learning rates with the epochs that each needs, two logit scales,
 and, where there is an alignment loss, two values of lambda. It chooses by the validation HM of one first
-stage on the tuning data set (by default the first), before any test clip is looked at. Then every row trains
+stage on the tuning data set (by default the first), before any test clip is looked at; --tries ends the
+search early, after the first points of the grid. Then every row trains
 once for each seed; seed s takes data set s, counted round. Nothing is trained twice: what is in RUNS already
 is used, so that a stopped comparison goes on, and rows can be shared out over processes.
 
@@ -33,8 +34,8 @@ from model_export.head.stage import train_stage
 from model_export.head.train import train
 
 ROWS: Final = ablation(PRESETS["ahse"]) | {"product": PRESETS["ahse"]}
-SCHEDULES: Final = ({"lr": 1e-4, "n_epochs": 15}, {"lr": 1e-3, "n_epochs": 6})
-LOGIT_SCALES: Final = ({"logit_scale": "reference"}, {"logit_scale": "inverse_sqrt"})
+SCHEDULES: Final = ({"lr": 1e-3, "n_epochs": 6}, {"lr": 1e-4, "n_epochs": 15})
+LOGIT_SCALES: Final = ({"logit_scale": "inverse_sqrt"}, {"logit_scale": "reference"})
 LAMBDAS: Final = ({"align_weight": 1.0}, {"align_weight": 0.1})
 TUNING_SEED: Final = 100
 
@@ -44,7 +45,7 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
     tune_on = open_dataset(options.tune_on or options.datasets[0])
-    chosen = {row: tune(row, tune_on, options.runs) for row in options.rows}
+    chosen = {row: tune(row, tune_on, options.runs, options.tries) for row in options.rows}
     for seed in options.seeds:
         data = open_dataset(options.datasets[seed % len(options.datasets)])
         for row, config in chosen.items():
@@ -63,12 +64,13 @@ def grid(config: HeadConfig) -> Iterator[dict[str, Any]]:
         yield {key: value for part in parts for key, value in part.items()}
 
 
-def tune(row: str, data: GzslData, runs: Path) -> HeadConfig:
+def tune(row: str, data: GzslData, runs: Path, n_tries: int | None) -> HeadConfig:
     """The row's configuration with the highest validation HM; all tries are kept in RUNS/tuning."""
     path = runs / "tuning" / f"{row}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     tried: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    for choice in list(grid(ROWS[row]))[len(tried) :]:
+    known = [one["choice"] for one in tried]
+    for choice in [c for c in list(grid(ROWS[row]))[:n_tries] if c not in known]:
         tried.append({"choice": choice, "validation": validate(_with(row, choice), data)})
         write_atomically(path, json.dumps(tried, indent=2) + "\n")
         _print(f"{row}: {tried[-1]}")
@@ -98,6 +100,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tune-on", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--rows", choices=list(ROWS), nargs="+", default=list(ROWS))
+    parser.add_argument("--tries", type=int)
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
