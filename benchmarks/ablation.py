@@ -1,13 +1,13 @@
 """Compare the baseline, the parts of AHSE and the product's default, with equal tuning and paired seeds.
 
-    python -m benchmarks.ablation RUNS DATASET... [--tune-on DATASET] [--seeds 0 1 2 3 4] [--rows full ...] [--tries N]
+    python -m benchmarks.ablation RUNS DATASET... [--tune-on DATASET] [--seeds 0 1 2 3 4] [--rows full ...]
 
 Every row may choose from the same grid: two learning rates with the epochs that each needs, two logit scales,
 and, where there is an alignment loss, two values of lambda. It chooses by the validation HM of one first
 stage on the tuning data set (by default the first), before any test clip is looked at; --tries ends the
-search early, after the first points of the grid. Then every row trains
-once for each seed; seed s takes data set s, counted round. Nothing is trained twice: what is in RUNS already
-is used, so that a stopped comparison goes on, and rows can be shared out over processes.
+search early, after the first points of the grid. Then every row trains once for each seed; seed s takes data
+set s, counted round. Nothing is trained twice: what is in RUNS already is used, so that a stopped comparison
+goes on, and rows can be shared out over processes.
 
 Afterwards `ahse evaluate` and `ahse report` make the tables from RUNS/<row>/seed_<s>.
 """

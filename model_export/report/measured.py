@@ -17,12 +17,12 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from model_export.data.features import Floats, GzslData, Indices
+from model_export.data.features import Floats, GzslData, Indices, Track
 from model_export.head.batches import StageTensors
 from model_export.head.checkpoint import save_tensors, write_atomically
 from model_export.head.errors import RunError
 from model_export.head.evaluate import evaluate
-from model_export.head.evaluation import Evaluation, Ranking, Track
+from model_export.head.evaluation import Evaluation, Ranking
 from model_export.head.run import Run, RunConfig
 from model_export.head.standardise import standardise
 
@@ -110,9 +110,8 @@ def measure(run: Run, data: GzslData) -> MeasuredRun:
     Raises:
         RunError: the data is not what the run was trained on.
     """
-    own: Ranking = "fused" if run.config.head.raw_fusion else "embedding"
     evaluations = [evaluate(run, data, ranking=ranking) for ranking in RANKINGS]
-    evaluations += [evaluate(run, data, ranking=own, track=track) for track in SINGLE_TRACKS]
+    evaluations += [evaluate(run, data, track=track) for track in SINGLE_TRACKS]
     _save_sample(run, data)
     measurements = Measurements(evaluations=tuple(evaluations))
     write_atomically(run.path / EVALUATION, measurements.model_dump_json(indent=1) + "\n")

@@ -6,8 +6,9 @@ from typing import Final
 
 import numpy as np
 
+from model_export.data.features import Track
 from model_export.head.config import HeadConfig
-from model_export.head.evaluation import Evaluation, Ranking, Track
+from model_export.head.evaluation import Evaluation, Ranking
 from model_export.report.measured import MeasuredRun
 
 FIGURES: Final[dict[str, Callable[[Evaluation], float]]] = {

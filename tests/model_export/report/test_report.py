@@ -1,0 +1,174 @@
+"""Reports: the right numbers at the right place, and nothing filled in."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model_export.data.features import GzslData
+from model_export.head.config import PRESETS, HeadConfig, ablation
+from model_export.head.errors import RunError
+from model_export.head.evaluate import evaluate
+from model_export.head.run import Run, RunConfig
+from model_export.report.comparison import ablation_table, comparison_table, gain
+from model_export.report.measured import MeasuredRun, measure
+from model_export.report.published import COMPARISON
+from model_export.report.summary import Figure, method_name, methods
+from model_export.report.tables import NOT_MEASURED, data_title
+from model_export.report.write import write_report
+
+
+@pytest.fixture(scope="module")
+def measured(small_run: Run, small_data: GzslData) -> MeasuredRun:
+    """The small run with its measurements."""
+    return measure(small_run, small_data)
+
+
+def variant(run: MeasuredRun, hm_shift: float = 0.0, **head: Any) -> MeasuredRun:
+    """The same measurements under another configuration, every HM moved."""
+    config = run.config.model_copy(update={"head": run.config.head.model_copy(update=head)})
+    shifted = tuple(
+        e.model_copy(
+            update={
+                "accuracy": e.accuracy.model_copy(
+                    update={"harmonic_mean": e.accuracy.harmonic_mean + hm_shift}
+                )
+            }
+        )
+        for e in run.evaluations
+    )
+    return replace(run, config=config, evaluations=shifted)
+
+
+def row_config(name: str) -> dict[str, Any]:
+    """Settings of one of the paper's four rows, but for how clips are ranked."""
+    return ablation(PRESETS["ahse"])[name].model_dump(exclude={"seed", "raw_fusion"})
+
+
+def test_what_is_kept_is_what_was_measured(
+    measured: MeasuredRun, small_run: Run, small_data: GzslData
+) -> None:
+    """By each ranking, and for single tracks by the run's own."""
+    assert measured.of("raw") == evaluate(small_run, small_data, ranking="raw")
+    assert measured.of("fused", "audio") == evaluate(small_run, small_data, track="audio")
+    assert MeasuredRun.load(small_run.path).evaluations == measured.evaluations
+
+
+def test_the_sample_holds_unseen_clips_near_what_the_run_embeds(measured: MeasuredRun) -> None:
+    """Three unseen classes of eight clips; rows standardised per sample have length 8."""
+    sample = measured.sample
+    assert sample.names == ("class 9", "class 10", "class 11")
+    np.testing.assert_array_equal(np.bincount(sample.class_index), [8, 8, 8])
+    np.testing.assert_allclose(np.linalg.norm(sample.z, axis=1), 8, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        (PRESETS["baseline"], "baseline"),
+        (PRESETS["ahse_paper"], "AHSE"),
+        (PRESETS["ahse"], "AHSE + text geometry + distillation + track dropout"),
+        (HeadConfig(align_batch=True), "baseline + batch alignment only"),
+        (HeadConfig(modality="audio"), "baseline + audio only"),
+        *((config, row) for row, config in ablation(PRESETS["ahse"]).items() if row != "full"),
+    ],
+)
+def test_a_configuration_is_called_what_it_is(config: HeadConfig, name: str) -> None:
+    """The paper's name, then whatever the paper does not have."""
+    assert method_name(config) == name
+
+
+def test_figures_are_mean_and_sample_deviation() -> None:
+    """Against numpy; one value has no deviation."""
+    figure = Figure((1.0, 2.0, 6.0))
+    assert figure.mean == 3.0
+    assert figure.std == pytest.approx(np.std([1, 2, 6], ddof=1))
+    assert (Figure((5.0,)).std, Figure((5.0,)).shown()) == (None, "5.00")
+
+
+def test_runs_that_differ_in_their_seed_only_are_one_method(measured: MeasuredRun) -> None:
+    """Two learning rates are two methods with different names."""
+    runs = [variant(measured, seed=s, lr=lr) for s in (1, 0) for lr in (1e-3, 1e-4)]
+    found = methods(runs)
+    assert [method.seeds for method in found] == [(0, 1), (0, 1)]
+    assert len({method.name for method in found}) == 2
+
+
+def test_gains_are_paired_by_seed(measured: MeasuredRun) -> None:
+    """Seeds that only one of the two has do not count."""
+    base = [variant(measured, shift, **row_config("baseline"), seed=s) for s, shift in ((0, 0.0), (1, 5.0))]
+    full = [variant(measured, shift, **row_config("full"), seed=s) for s, shift in ((1, 9.0), (2, 50.0))]
+    baseline, ahse = methods([*base, *full])
+    found = gain(ahse, baseline, "HM")
+    assert found is not None
+    assert list(found.values) == pytest.approx([4.0])
+
+
+def test_what_was_not_measured_is_said_and_never_filled_in(measured: MeasuredRun) -> None:
+    """Rows without a run, and the data sets of the paper."""
+    (method,) = methods([variant(measured, **row_config("full"))])
+    rows = {cells[0]: cells for cells in ablation_table([method]).rows}
+    assert list(rows) == ["baseline", "ES only", "HA only", "AHSE"]
+    assert set(rows["ES only"][2:9]) == {NOT_MEASURED}
+    assert rows["AHSE"][7] == NOT_MEASURED  # no baseline to compare with
+    table = comparison_table([method])
+    ours = [cells for cells in table.rows if cells[-1] == "this project"]
+    assert len(ours) >= 5
+    assert all(set(cells[1:4]) == {NOT_MEASURED} for cells in ours)  # SIMULATED runs do not count
+
+
+def test_real_runs_stand_beside_the_published_numbers(measured: MeasuredRun) -> None:
+    """Under the data set of their name."""
+    data = measured.config.data.model_copy(update={"name": "UCF-GZSL", "simulated": False})
+    real = replace(measured, config=RunConfig(head=measured.config.head, data=data))
+    real = variant(real, **row_config("full"))
+    rows = {
+        cells[0]: cells for cells in comparison_table(methods([real])).rows if cells[-1] == "this project"
+    }
+    a = real.of("embedding").accuracy
+    assert rows["AHSE"][2] == f"{a.seen:.2f} / {a.unseen:.2f} / {a.harmonic_mean:.2f} / {a.zsl:.2f}"
+    assert rows["AHSE"][1] == rows["AHSE"][3] == NOT_MEASURED
+    assert rows["raw late fusion, no training"][2] != NOT_MEASURED
+
+
+def test_published_harmonic_means_follow_from_seen_and_unseen() -> None:
+    """But for the three that the note names; so no number was mistyped."""
+    odd = []
+    for result in COMPARISON:
+        for data_set, (s, u, hm, _) in result.figures.items():
+            if abs(2 * s * u / (s + u) - hm) > 0.011:
+                odd.append((result.method, data_set))
+    assert set(odd) == {("CJME", "VGGSound-GZSL"), ("CJME", "UCF-GZSL"), ("AVCA", "VGGSound-GZSL")}
+
+
+def test_the_page_stands_alone_and_says_simulated(measured: MeasuredRun, tmp_path: Path) -> None:
+    """No address but data; every table of made-up clips says so; pictures lie beside it."""
+    runs = [variant(measured, **row_config(row), seed=s) for row in ("baseline", "full") for s in (0, 1)]
+    write_report(runs, tmp_path / "report")
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    assert "<h1>AHSE: SIMULATED small world</h1>" in page
+    assert len(re.findall(r"data:image/png;base64,iVBOR", page)) == 4
+    assert {p.suffix for p in (tmp_path / "report").iterdir()} == {".html", ".md", ".json", ".png"}
+    document = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert document[0]["gains"]["AHSE"]["embedding HM"] == [0.0, 0.0]
+    assert data_title(methods(runs)) == "SIMULATED small world"
+
+
+def test_the_same_seed_twice_is_refused(measured: MeasuredRun, tmp_path: Path) -> None:
+    """It would pass for another seed."""
+    with pytest.raises(RunError, match="two runs of the same seed"):
+        write_report([measured, measured], tmp_path / "report")
+
+
+def test_a_damaged_evaluation_is_said(measured: MeasuredRun, tmp_path: Path) -> None:
+    """With the folder."""
+    for name in ("config.json", "evaluation.json", "test_sample.safetensors"):
+        (tmp_path / name).write_bytes((measured.path / name).read_bytes())
+    (tmp_path / "evaluation.json").write_text("{")
+    with pytest.raises(RunError, match="damaged evaluation"):
+        MeasuredRun.load(tmp_path)
