@@ -15,7 +15,7 @@ from service.encode.features import ClipFeatures
 from service.labels.embeddings import LabelEmbedder, LabelEmbeddings, Templates
 from service.labels.label import Label
 from service.media import Clip, DecodeSpec
-from service.rank.distance import clip_distances
+from service.rank.distance import calibration_of, clip_distances
 from service.rank.ranking import Ranking, Stacking, TrackScores, beta_of, rank, score_track
 
 
@@ -103,7 +103,7 @@ class Classifier:
         with watch.step("labels"):
             candidates = self._embedder.embed(bundle, labels, templates)
         with watch.step("rank"):
-            stored = bundle.manifest.head.calibration
+            stored = calibration_of(bundle, features)
             beta = beta_of(stacking, stored.beta)
             distance = clip_distances(bundle, features, candidates.features, candidates.z)
             ranking = rank(distance, candidates.seen, stored, beta)

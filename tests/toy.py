@@ -26,6 +26,7 @@ from service.bundle.manifest import (
     AhseHead,
     AudioTower,
     Calibration,
+    Calibrations,
     Licence,
     Manifest,
     Provenance,
@@ -127,6 +128,7 @@ def _manifest(
     standardisation: Standardisation,
     calibration: dict[str, float],
 ) -> Manifest:
+    stored = Calibration(**(CALIBRATION | calibration))
     return Manifest(
         format_version=1,
         name=name,
@@ -161,7 +163,7 @@ def _manifest(
             text_graph="head_text.onnx",
             statistics="statistics.safetensors",
             standardisation=standardisation,
-            calibration=Calibration(**(CALIBRATION | calibration)),
+            calibrations=Calibrations(both=stored, visual=stored, audio=stored),
         ),
         seen_classes=seen,
         unseen_classes=tuple(name for name in CLASSES if name not in seen),

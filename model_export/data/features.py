@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
+Track = Literal["both", "visual", "audio"]
 SplitName = Literal["train", "val_seen", "val_unseen", "test_seen", "test_unseen"]
 SPLIT_NAMES: Final[tuple[SplitName, ...]] = ("train", "val_seen", "val_unseen", "test_seen", "test_unseen")
 

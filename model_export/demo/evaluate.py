@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model_export.data.features import Track
 from model_export.demo.corpus import HeadClip, list_head_clips, record_clips, run_in_processes
 from model_export.demo.world import KINDS, Kind, World
-from model_export.head.evaluation import Accuracy, Track
+from model_export.head.evaluation import Accuracy
 from model_export.head.metrics import Ranked, mean_class_accuracy, nearest
 from model_export.head.ranking import StageRanked
 from service.bundle.bundle import Bundle, load_bundle
@@ -121,11 +122,11 @@ def _score(
 ) -> DemoScores:
     labels = LabelEmbedder(len(world.classes)).embed(bundle, [make_label(c.name) for c in world.classes])
     ranked = {track: _ranked(bundle, labels, clips, features, track) for track in TRACKS}
-    beta = bundle.manifest.head.calibration.beta
-    both = ranked["both"]
+    betas = {track: getattr(bundle.manifest.head.calibrations, track).beta for track in TRACKS}
+    both, beta = ranked["both"], betas["both"]
     distances, _ = both.stacked(beta)
     return DemoScores(
-        tracks={track: _accuracy(one, beta) for track, one in ranked.items()},
+        tracks={track: _accuracy(one, betas[track]) for track, one in ranked.items()},
         kinds=tuple(_kind(both, world, kind, beta) for kind in KINDS),
         predicted=both.candidates()[distances.argmin(axis=1)],
         n_clips=(len(both.seen_clips.class_index), len(both.unseen_clips.class_index)),

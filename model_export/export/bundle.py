@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from model_export.data.features import Track
 from model_export.export.graph import export_graph
 from model_export.head.modules import head_av_module, head_text_module
 from model_export.head.run import Run
@@ -134,8 +135,13 @@ def _manifest(
     )
 
 
+def _calibration(run: Run, track: Track) -> Calibration:
+    chosen = run.calibration_of(track)
+    return Calibration(**{name: getattr(chosen, name) for name in Calibration.model_fields})
+
+
 def _head(run: Run) -> AhseHead:
-    chosen = run.calibration
+    tracks: tuple[Track, ...] = ("both", "visual", "audio")
     return AhseHead.model_validate(
         {
             "kind": "ahse",
@@ -144,6 +150,6 @@ def _head(run: Run) -> AhseHead:
             "text_graph": "head_text.onnx",
             "statistics": "statistics.safetensors",
             "standardisation": run.config.head.standardisation,
-            "calibration": {name: getattr(chosen, name) for name in Calibration.model_fields},
+            "calibrations": {track: _calibration(run, track) for track in tracks},
         }
     )

@@ -1,7 +1,7 @@
 """Hold a stage's features as tensors and draw class-balanced batches from them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model_export.data.features import GzslData, Indices, SplitFeatures, Stage
+from model_export.data.features import GzslData, Indices, SplitFeatures, Stage, Track
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,12 @@ class Clips:
         """The same clips on a device; on the CPU the memory is shared."""
         arrays = (split.visual, split.audio, split.class_index)
         return cls(*(torch.from_numpy(array).to(device) for array in arrays))
+
+    def only(self, track: Track) -> "Clips":
+        """The same clips with one track taken away, or as they are for `both`."""
+        visual = torch.zeros_like(self.visual) if track == "audio" else self.visual
+        audio = torch.zeros_like(self.audio) if track == "visual" else self.audio
+        return Clips(visual, audio, self.class_index)
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,10 @@ class StageTensors:
             seen=torch.from_numpy(stage.seen).to(device),
             unseen=torch.from_numpy(stage.unseen).to(device),
         )
+
+    def only(self, track: Track) -> "StageTensors":
+        """The same stage, the clips that it is measured on having only one track."""
+        return replace(self, eval_seen=self.eval_seen.only(track), eval_unseen=self.eval_unseen.only(track))
 
 
 def mean_direction(features: Tensor) -> Tensor:

@@ -70,6 +70,7 @@ def calibrate_fused(
     statistics: Statistics,
     stage: StageTensors,
     raw_weights: tuple[float, ...] = RAW_WEIGHTS,
+    visual_shares: tuple[float, ...] = VISUAL_SHARES,
 ) -> Calibration:
     """Choose the weights of the raw distance by validation HM, then calibrate the sum.
 
@@ -78,10 +79,11 @@ def calibrate_fused(
         statistics: centres of the raw features.
         stage: the validation clips.
         raw_weights: to choose from; (1,) ranks by the raw features alone.
+        visual_shares: to choose from.
     """
     options = (
         (fuse_ranked(embedding, raw, weight), weight, share)
-        for share, raw in ((share, rank_raw(statistics, stage, share)) for share in VISUAL_SHARES)
+        for share, raw in ((share, rank_raw(statistics, stage, share)) for share in visual_shares)
         for weight in raw_weights
     )
     fused, weight, share = max(options, key=lambda option: best_beta(option[0]).harmonic.max())

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model_export.data.features import GzslData, Indices, SplitFeatures, Stage
+from model_export.data.features import GzslData, Indices, Track
 from model_export.head.batches import StageTensors
 from model_export.head.calibration import BETA_STEPS, BETA_STOP, Calibration
 from model_export.head.errors import RunError
@@ -19,7 +19,6 @@ from model_export.head.evaluation import (
     Hubness,
     Ranking,
     ReliabilityBin,
-    Track,
 )
 from model_export.head.metrics import (
     Reals,
@@ -52,8 +51,8 @@ def evaluate(
     """
     _check_data(run, data)
     chosen: Ranking = ranking or ("fused" if run.config.head.raw_fusion else "embedding")
-    stage = StageTensors.of(data, with_track(data.stage(2), track), torch.device("cpu"))
-    calibration: Calibration = getattr(run.calibrations, chosen)
+    stage = StageTensors.of(data, data.stage(2), torch.device("cpu")).only(track)
+    calibration: Calibration = getattr(run.calibrations, ranking) if ranking else run.calibration_of(track)
     z = rank_embedding(run.network, run.config.head, run.statistics, stage)
     ranked = _rank(run, stage, z, calibration)
 
@@ -105,17 +104,6 @@ def _rank(run: Run, stage: StageTensors, z: StageRanked, calibration: Calibratio
         return z
     raw = rank_raw(run.statistics, stage, calibration.visual_share)
     return fuse_ranked(z, raw, calibration.raw_weight)
-
-
-def with_track(stage: Stage, track: Track) -> Stage:
-    """The same stage, its evaluation clips having only one track."""
-
-    def only(clips: SplitFeatures) -> SplitFeatures:
-        visual = np.zeros_like(clips.visual) if track == "audio" else clips.visual
-        audio = np.zeros_like(clips.audio) if track == "visual" else clips.audio
-        return SplitFeatures(visual, audio, clips.class_index)
-
-    return Stage(stage.train, only(stage.eval_seen), only(stage.eval_unseen), stage.seen, stage.unseen)
 
 
 def _rank_theta(run: Run, stage: StageTensors) -> StageRanked:

@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from model_export.data.features import Track
 from model_export.head.calibration import Calibration
 
-Track = Literal["both", "visual", "audio"]
 Ranking = Literal["embedding", "fused", "raw"]
 
 

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from model_export.data.features import GzslData
+from model_export.data.features import GzslData, Track
 from model_export.head.calibration import Calibration
 from model_export.head.config import HeadConfig
 from model_export.head.errors import RunError
@@ -89,6 +89,8 @@ class Calibrations(BaseModel):
         embedding: for ranking by the embedding alone.
         fused: for ranking by the embedding and the raw features.
         raw: for ranking by the raw features alone, which needs no training.
+        visual: for clips that have only a picture, ranked as the configuration says; None: as with both.
+        audio: for clips that have only sound, likewise.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,6 +98,8 @@ class Calibrations(BaseModel):
     embedding: Calibration
     fused: Calibration
     raw: Calibration
+    visual: Calibration | None = None
+    audio: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,13 @@ class Run:
 
     @property
     def calibration(self) -> Calibration:
-        """The calibration that the configuration asks for."""
+        """The calibration that the configuration asks for, of clips with both tracks."""
         return self.calibrations.fused if self.config.head.raw_fusion else self.calibrations.embedding
+
+    def calibration_of(self, track: Track) -> Calibration:
+        """The calibration that the configuration asks for, of clips with these tracks."""
+        alone = None if track == "both" else getattr(self.calibrations, track)
+        return alone or self.calibration
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -14,16 +14,17 @@ from pathlib import Path
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from model_export.data.features import GzslData
+from model_export.data.features import GzslData, Track
 from model_export.head.batches import StageTensors
-from model_export.head.calibration import calibrate_embedding, calibrate_fused
+from model_export.head.calibration import Calibration, calibrate_embedding, calibrate_fused
 from model_export.head.checkpoint import save_tensors, write_atomically
 from model_export.head.config import HeadConfig
 from model_export.head.errors import RunError
+from model_export.head.network import HeadNetwork
 from model_export.head.ranking import rank_embedding
 from model_export.head.run import Calibrations, DataIdentity, Run, RunConfig, environment, is_finished
 from model_export.head.stage import Reporter, StageNumber, StageResult, checkpoint_path, train_stage
-from model_export.head.statistics import exact_statistics
+from model_export.head.statistics import Statistics, exact_statistics
 
 
 def train(
@@ -97,12 +98,25 @@ def finish(
         embedding=calibrate_embedding(ranked),
         fused=calibrate_fused(ranked, statistics, stage),
         raw=calibrate_fused(ranked, statistics, stage, raw_weights=(1.0,)),
+        visual=calibrate_track(network, config, statistics, stage, "visual"),
+        audio=calibrate_track(network, config, statistics, stage, "audio"),
     )
     save_tensors(out / "stage_1.safetensors", network.state_dict())
     final = second[0].network
     save_tensors(out / "head.safetensors", final.state_dict())
     exact_statistics(final, config.standardisation, second[1]).save(out / "statistics.safetensors")
     write_atomically(out / "calibration.json", calibrations.model_dump_json(indent=2))
+
+
+def calibrate_track(
+    network: HeadNetwork, config: HeadConfig, statistics: Statistics, stage: StageTensors, track: Track
+) -> Calibration:
+    """Calibrate for clips that have one track only, on the validation clips without the other."""
+    stage = stage.only(track)
+    ranked = rank_embedding(network, config, statistics, stage)
+    if not config.raw_fusion:
+        return calibrate_embedding(ranked)
+    return calibrate_fused(ranked, statistics, stage, visual_shares=(float(track == "visual"),))
 
 
 def remove_checkpoints(out: Path) -> None:

@@ -89,6 +89,14 @@ class Calibration(_Record):
     )
 
 
+class Calibrations(_Record):
+    """One calibration for clips with both tracks, one for each track alone."""
+
+    both: Calibration
+    visual: Calibration
+    audio: Calibration
+
+
 class AhseHead(_Record):
     """The trained fusion head.
 
@@ -102,7 +110,7 @@ class AhseHead(_Record):
     text_graph: FileName
     statistics: FileName
     standardisation: Standardisation
-    calibration: Calibration
+    calibrations: Calibrations
 
 
 class Metric(_Record):

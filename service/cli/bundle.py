@@ -30,7 +30,7 @@ def inspect(
     )
     typer.echo(f"audio   {audio.window_s} s windows at {audio.sample_rate_hz} Hz -> {audio.dim}")
     typer.echo(
-        f"head    {head.kind}, {head.dim} dims, {head.standardisation}, beta {head.calibration.beta:g}"
+        f"head    {head.kind}, {head.dim} dims, {head.standardisation}, beta {head.calibrations.both.beta:g}"
     )
     typer.echo(f"classes {len(manifest.seen_classes)} seen, {len(manifest.unseen_classes)} unseen")
     for metric in manifest.metrics:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from model_export.data.features import GzslData
+from model_export.data.features import GzslData, Track
 from model_export.head.batches import Clips, StageTensors, Texts
 from model_export.head.distances import embedding_distances, raw_distances
 from model_export.head.errors import RunError
@@ -177,3 +177,15 @@ def test_other_data_is_refused(small_run: Run, small_data: GzslData) -> None:
     other = replace(small_data, text_visual=small_data.text_visual + 1)
     with pytest.raises(RunError, match="other data"):
         evaluate(small_run, other)
+
+
+@pytest.mark.parametrize("track", ["visual", "audio"])
+def test_clips_with_one_track_have_a_calibration_of_their_own(
+    small_run: Run, small_data: GzslData, track: Track
+) -> None:
+    """Chosen on validation clips with that track only, and used for such test clips."""
+    alone = small_run.calibration_of(track)
+    assert alone == getattr(small_run.calibrations, track)
+    assert alone != small_run.calibration
+    assert alone.visual_share == float(track == "visual")
+    assert evaluate(small_run, small_data, track=track).calibration == alone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from service.bundle.bundle import Bundle, load_bundle
 from service.bundle.graph import Runtime
 from service.encode.features import ClipFeatures, TextFeatures
-from service.rank.distance import clip_distances
+from service.rank.distance import calibration_of, clip_distances
 from service.rank.embed import embed_labels
 from tests.toy import write_toy_bundle
 
@@ -59,3 +60,22 @@ def test_a_missing_track_has_no_say_in_the_raw_distance(tmp_path: Path, visual_s
     assert heard[1] == heard[2] < heard[0]
     seen = _distances(bundle, ClipFeatures(EYE[0], None))
     assert seen[0] == seen[1] < seen[2]
+
+
+def test_each_set_of_tracks_has_its_own_calibration(toy_bundle: Path) -> None:
+    """Distances of clips with one track spread differently, so their numbers were chosen apart."""
+    bundle = load_bundle(toy_bundle, Runtime(device="cpu"))
+    stored = bundle.manifest.head.calibrations
+    apart = stored.model_copy(
+        update={
+            name: stored.both.model_copy(update={"beta": beta})
+            for name, beta in (("visual", 1.0), ("audio", 2.0))
+        }
+    )
+    head = bundle.manifest.head.model_copy(update={"calibrations": apart})
+    bundle = replace(bundle, manifest=bundle.manifest.model_copy(update={"head": head}))
+    betas = [
+        calibration_of(bundle, ClipFeatures(visual, audio)).beta
+        for visual, audio in ((EYE[0], EYE[0]), (EYE[0], None), (None, EYE[0]))
+    ]
+    assert betas == [0.0, 1.0, 2.0]
