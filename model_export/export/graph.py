@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,25 +38,32 @@ def export_graph(
         ParityError: the difference is above the tolerance.
     """
     module = module.eval()
-    batch = torch.export.Dim("batch")
-    program = torch.onnx.export(
-        module,
-        tuple(examples.values()),
-        input_names=list(examples),
-        output_names=[output],
-        dynamic_shapes=tuple({0: batch} for _ in examples),
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-    )
-    if program is None:
-        raise ParityError(f"{path.name}: the exporter gave no program")
-    _save(program.model_proto, path)
+    _save(_export(module, examples, output), path)
     first = {name: rows[:1] for name, rows in examples.items()}
     difference = max(_difference(module, path, rows, output) for rows in (examples, first))
     if not difference <= tolerance:
         raise ParityError(f"{path.name} differs from torch by {difference:.1e}; allowed is {tolerance:.1e}")
     return difference
+
+
+def _export(module: nn.Module, examples: Mapping[str, Tensor], output: str) -> onnx.ModelProto:
+    batch = torch.export.Dim("batch")
+    with warnings.catch_warnings():
+        # All inputs share one batch axis, on purpose; torch warns once for each further input.
+        warnings.filterwarnings("ignore", message="# The axis name: batch will not be used")
+        program = torch.onnx.export(
+            module,
+            tuple(examples.values()),
+            input_names=list(examples),
+            output_names=[output],
+            dynamic_shapes=tuple({0: batch} for _ in examples),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    if program is None:
+        raise ParityError("torch's exporter gave no program")
+    return program.model_proto
 
 
 @torch.no_grad()
