@@ -15,7 +15,7 @@ GENTLE_PICTURE = PictureClutter(
 )
 GENTLE_SOUND = SoundClutter(
     snr_db=(9.0, 18.0),
-    level_db=(-24.0, -20.0),
+    level_db=(-27.0, -23.0),
     pitch_semitones=4.0,
     tempo_octaves=0.3,
     intruder_probability=0.2,
@@ -44,22 +44,26 @@ class Example:
 def write_examples(world: World, seed: int, folder: Path) -> list[Example]:
     """Records the example clips and examples.json into a folder.
 
-    Besides the clips with both tracks there is one without sound and one without picture, listed as "odd".
+    Besides the clips with both tracks there is one without sound and one without picture, listed apart.
+    Older clips in the folder are removed. No clip is chosen or left out by what a model says of it.
     """
     studio = Studio(replace(world, picture=GENTLE_PICTURE, sound=GENTLE_SOUND))
     folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.mp4"):
+        old.unlink()
     seen, unseen = _spread(world, "seen", _N_SEEN + 2), _spread(world, "test_unseen", _N_UNSEEN)
     clips = [
         _record(studio, folder, spec, seed, number) for number, spec in enumerate((*seen[:_N_SEEN], *unseen))
     ]
-    odd = [
-        _record(studio, folder, seen[_N_SEEN], seed, 90, suffix="-silent", sound=False),
-        _record(studio, folder, seen[_N_SEEN + 1], seed, 91, suffix="-sound-only", picture=False),
-    ]
+    silent = _record(studio, folder, seen[_N_SEEN], seed, 90, suffix="-silent", sound=False)
+    sound_only = _record(studio, folder, seen[_N_SEEN + 1], seed, 91, suffix="-sound-only", picture=False)
     record = {
         "labels": [spec.name for spec in world.classes],
         "clips": [vars(example) for example in clips],
-        "odd": [vars(example) for example in odd],
+        "one_track": [
+            {**vars(silent), "missing": "sound"},
+            {**vars(sound_only), "missing": "picture"},
+        ],
     }
     (folder / "examples.json").write_text(json.dumps(record, indent=2) + "\n")
     return clips

@@ -85,21 +85,24 @@ async def classify(request: Request, response: Response, context: ContextDep) ->
 def _classify(context: Context, upload: Upload, options: ClassifyOptions) -> Result:
     bundle = context.registry.get(options.bundle)
     labels, templates = _candidates(context, options)
-    check_labels(labels, max(context.settings.max_labels, len(labels) if options.label_set else 0))
     return context.classifier.classify(
         upload.path, bundle, labels, templates=options.templates or templates, stacking=options.stacking
     )
 
 
 def _candidates(context: Context, options: ClassifyOptions) -> tuple[Sequence[Label], tuple[str, ...] | None]:
-    if options.label_set is None:
-        if not options.labels:
-            raise NoLabelsError(
-                "No labels were given; send candidate names (-F labels=dog -F labels=cat) or a label_set."
-            )
-        return options.labels, None
-    label_set = context.store.get(options.label_set)
-    return label_set.labels, label_set.templates
+    """The labels and templates of the request or of its label set; a stored set was checked when it was put."""
+    if options.label_set is not None:
+        label_set = context.store.get(options.label_set)
+        if not label_set.labels:
+            raise NoLabelsError(f"label set {label_set.name!r} is empty; add labels to it")
+        return label_set.labels, label_set.templates
+    if not options.labels:
+        raise NoLabelsError(
+            "No labels were given; send candidate names (-F labels=dog -F labels=cat) or a label_set."
+        )
+    check_labels(options.labels, context.settings.max_labels)
+    return options.labels, None
 
 
 def _answer(

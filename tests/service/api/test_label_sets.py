@@ -90,6 +90,15 @@ def test_a_label_with_a_slash_can_be_removed(client: TestClient) -> None:
     assert client.delete("/v1/label-sets/slashes/labels/caf%C3%A9,%20open").json()["n_labels"] == 0
 
 
+def test_an_emptied_set_is_kept_but_ranks_nothing(client: TestClient, clips: Clips) -> None:
+    """Its last label can go; classify then says what to do."""
+    _put(client, "emptied", ["only"])
+    client.delete("/v1/label-sets/emptied/labels/only")
+    response = classify(client, clips["red low"], label_set="emptied")
+    assert (response.status_code, response.json()["code"]) == (422, "no_labels")
+    assert "is empty" in response.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("name", "body", "status", "code"),
     [
