@@ -91,7 +91,7 @@ def _classify(context: Context, upload: Upload, options: ClassifyOptions) -> Res
 
 
 def _candidates(context: Context, options: ClassifyOptions) -> tuple[Sequence[Label], tuple[str, ...] | None]:
-    """The labels and templates of the request or of its label set; a stored set was checked when it was put."""
+    """Labels and templates of the request, or of its label set, which was checked when it was put."""
     if options.label_set is not None:
         label_set = context.store.get(options.label_set)
         if not label_set.labels:
