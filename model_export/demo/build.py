@@ -13,12 +13,12 @@ import numpy as np
 from model_export.data.features import GzslData
 from model_export.demo.bundle import encoder_parts
 from model_export.demo.card import metrics, model_card
+from model_export.demo.encoders.build import build_encoders
+from model_export.demo.encoders.trained import CONFIG_FILE, TinyEncoders, load_encoders
 from model_export.demo.evaluate import DemoScores, evaluate_demo
 from model_export.demo.examples import write_examples
 from model_export.demo.features import FEATURES_FILE, build_features, load_features
 from model_export.demo.world import World
-from model_export.encoders.build import build_encoders
-from model_export.encoders.tiny_encoders import CONFIG_FILE, TinyEncoders, load_encoders
 from model_export.export.bundle import BundleFacts, export_bundle
 from model_export.head.config import PRESETS
 from model_export.head.evaluate import evaluate, predict

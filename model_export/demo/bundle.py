@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from model_export.demo.encoders.towers import example_inputs
+from model_export.demo.encoders.trained import MAX_AUDIO_S, N_FRAMES, TOKENIZER_FILE, TinyEncoders
 from model_export.demo.world import AUDIO_TEMPLATES, VISUAL_TEMPLATES
-from model_export.encoders.export import example_inputs
-from model_export.encoders.tiny_encoders import MAX_AUDIO_S, N_FRAMES, TOKENIZER_FILE, TinyEncoders
 from model_export.export.bundle import EncoderParts
 from model_export.export.graph import export_graph
 from service.bundle.manifest import AudioTower, Licence, TextTower, VisualTower

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from model_export.data.features import SPLIT_NAMES, GzslData, SplitFeatures, SplitName
 from model_export.demo.corpus import HeadClip, list_head_clips, record_clips, run_in_processes
+from model_export.demo.encoders.trained import load_encoders
 from model_export.demo.world import Kind, World
-from model_export.encoders.tiny_encoders import load_encoders
 from service.decode import decode_clip
 from service.media import DecodeLimits
 

@@ -79,6 +79,8 @@ def write_bundle(
         (aside / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
         verify_files(aside, read_manifest(aside))
         aside.chmod(0o755)
+        for path in aside.iterdir():
+            path.chmod(0o644)  # whoever serves it may be another user; safetensors writes 0600
         _replace(directory, aside)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -31,6 +31,7 @@ def test_a_whole_bundle_passes(bundle: Path) -> None:
     verify_files(bundle, manifest)
     assert manifest.name == "toy"
     assert set(manifest.files) == {path.name for path in bundle.iterdir()} - {MANIFEST_FILE}
+    assert {oct(path.stat().st_mode & 0o777) for path in bundle.iterdir()} == {"0o644"}
 
 
 def test_a_directory_without_manifest_is_named_as_such(tmp_path: Path) -> None:

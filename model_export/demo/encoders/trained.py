@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import nn
 
+from model_export.demo.encoders.subwords import encode
+from model_export.demo.encoders.towers import AudioTower, TextTower, TinyConfig, VisualTower
 from model_export.demo.world import AUDIO_TEMPLATES, VISUAL_TEMPLATES
-from model_export.encoders.subwords import encode
-from model_export.encoders.tiny import AudioTower, TextTower, TinyConfig, VisualTower
 from service.encode.features import pool
 from service.encode.windows import audio_windows
 from service.media import Clip, DecodeSpec

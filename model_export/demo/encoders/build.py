@@ -22,11 +22,10 @@ from model_export.demo.corpus import (
     run_in_processes,
     save_corpus,
 )
-from model_export.demo.world import AUDIO_TEMPLATES, VISUAL_TEMPLATES, World
-from model_export.encoders.augment import Batches, Pictures, Sounds
-from model_export.encoders.subwords import DroppedMerges, train_tokenizer
-from model_export.encoders.tiny import AudioTower, TextTower, TinyConfig, VisualTower
-from model_export.encoders.tiny_encoders import (
+from model_export.demo.encoders.augment import Batches, Pictures, Sounds
+from model_export.demo.encoders.subwords import DroppedMerges, train_tokenizer
+from model_export.demo.encoders.towers import AudioTower, TextTower, TinyConfig, VisualTower
+from model_export.demo.encoders.trained import (
     TOKENIZER_FILE,
     TinyEncoders,
     encode_prompts,
@@ -34,7 +33,8 @@ from model_export.encoders.tiny_encoders import (
     save_config,
     save_tower,
 )
-from model_export.encoders.training import CaptionWriter, Recipe, train_clip_tower, train_text_tower
+from model_export.demo.encoders.training import CaptionWriter, Recipe, train_clip_tower, train_text_tower
+from model_export.demo.world import AUDIO_TEMPLATES, VISUAL_TEMPLATES, World
 from service.media import DecodeSpec
 
 Side = Literal["visual", "audio"]

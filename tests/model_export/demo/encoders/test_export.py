@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from model_export.encoders.export import example_inputs
-from model_export.encoders.tiny import AudioTower, TextTower, TinyConfig, VisualTower
+from model_export.demo.encoders.towers import AudioTower, TextTower, TinyConfig, VisualTower, example_inputs
 from model_export.export.graph import export_graph
 
 CONFIG = TinyConfig(image_widths=(8, 16, 24), audio_widths=(8, 16, 24), text_width=32, text_layers=1)

@@ -7,9 +7,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from model_export.demo.captions import sample_captions
+from model_export.demo.encoders.build import dropped_merges
+from model_export.demo.encoders.subwords import PAD, encode, train_tokenizer
 from model_export.demo.world import World
-from model_export.encoders.build import dropped_merges
-from model_export.encoders.subwords import PAD, encode, train_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from model_export.encoders.augment import Batches, Rows
-from model_export.encoders.subwords import DroppedMerges, pad
-from model_export.encoders.tiny import ConvBody, TextTower
+from model_export.demo.encoders.augment import Batches, Rows
+from model_export.demo.encoders.subwords import DroppedMerges, pad
+from model_export.demo.encoders.towers import ConvBody, TextTower
 
 Progress = Callable[[str], None]
 CaptionWriter = Callable[[Generator, int], str]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model_export.demo.corpus import EncoderCorpus
-from model_export.encoders.tiny import AudioTower, TinyConfig, VisualTower
+from model_export.demo.encoders.towers import AudioTower, TinyConfig, VisualTower
 
 Rows = NDArray[np.int64]
 

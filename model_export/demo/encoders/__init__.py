@@ -1,0 +1,1 @@
+"""The demo world's own tiny CLIP and CLAP: towers, tokenizer, training."""

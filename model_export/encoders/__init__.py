@@ -1,1 +1,0 @@
-"""Encoders: the towers that turn frames, waveforms and prompts into features."""
