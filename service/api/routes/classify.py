@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from service.api.context import Context, ContextDep
@@ -117,9 +118,9 @@ def _answer(
         n_labels=len(result.labels.labels),
         predictions=_predictions(result, options.top_k),
         tracks=Tracks(visual=_track_use(clip.visual), audio=_track_use(clip.audio)),
-        duration_s=clip.duration_s,
+        duration_s=_rounded(clip.duration_s),
         calibration=result.beta,
-        unknown=result.ranking.unknown,
+        unknown=_rounded(result.ranking.unknown),
         warnings=list(result.warnings),
         timings_ms={step: round(ms, 2) for step, ms in timings.items()},
     )
@@ -131,8 +132,8 @@ def _predictions(result: Result, top_k: int | None) -> list[Prediction]:
         Prediction(
             rank=rank,
             label=labels.labels[index].name,
-            score=float(ranking.score[index]),
-            distance=float(ranking.distance[index]),
+            score=_rounded(ranking.score[index]),
+            distance=_rounded(ranking.distance[index]),
             seen=bool(labels.seen[index]),
             visual=_track_score(result.visual, index),
             audio=_track_score(result.audio, index),
@@ -144,7 +145,12 @@ def _predictions(result: Result, top_k: int | None) -> list[Prediction]:
 def _track_score(scores: TrackScores | None, index: int) -> TrackScore | None:
     if scores is None:
         return None
-    return TrackScore(similarity=float(scores.similarity[index]), score=float(scores.score[index]))
+    return TrackScore(similarity=_rounded(scores.similarity[index]), score=_rounded(scores.score[index]))
+
+
+def _rounded(value: float | np.float32) -> float:
+    """Six decimals: the rest of a float32 says nothing."""
+    return round(float(value), 6)
 
 
 def _track_use(track: Track) -> TrackUse:
