@@ -121,7 +121,8 @@ def measure(run: Run, data: GzslData) -> MeasuredRun:
 @torch.no_grad()
 def _save_sample(run: Run, data: GzslData) -> None:
     stage, mode = StageTensors.of(data, data.stage(2), torch.device("cpu")), run.config.head.standardisation
-    classes = stage.unseen[:: max(1, len(stage.unseen) // N_SAMPLE_CLASSES)][:N_SAMPLE_CLASSES]
+    step = max(1, len(stage.unseen) // N_SAMPLE_CLASSES)
+    classes = stage.unseen[::step][:N_SAMPLE_CLASSES].contiguous()
     clips, texts = stage.eval_unseen, stage.texts.of_classes(classes)
     rows = torch.cat([torch.nonzero(clips.class_index == c)[:N_SAMPLE_CLIPS, 0] for c in classes])
     filled = run.statistics.fill(clips.visual[rows], clips.audio[rows])
