@@ -42,6 +42,9 @@ def simulate(
     ],
     out: Annotated[Path, typer.Argument(help="Folder to write; must not exist.", metavar="OUT")],
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same features.")] = 0,
+    clips: Annotated[
+        int | None, typer.Option(min=1, help="For each class, instead of the published counts.")
+    ] = None,
     text_signal: Annotated[
         float, typer.Option(help="What a class's text tells of it.")
     ] = _DEFAULT.text_signal,
@@ -55,7 +58,7 @@ def simulate(
 ) -> None:
     """Write a SIMULATED data set of full size: real lists, splits and text vectors, made-up clip features."""
     knobs = Knobs(text_signal, class_offset, spread, low_rank_share, n_shared_directions, modality_gap)
-    made = write_simulated(source, out, seed, knobs)
+    made = write_simulated(source, out, seed, knobs, clips)
     typer.echo(
         f"{made.root}: SIMULATED {made.name}, {sum(made.n_clips.values())} clips, {made.text} text vectors"
     )

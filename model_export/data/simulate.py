@@ -83,7 +83,9 @@ class Simulated:
     text: str
 
 
-def simulate(source: Path, out: Path, seed: int, knobs: Knobs | None = None) -> Simulated:
+def simulate(
+    source: Path, out: Path, seed: int, knobs: Knobs | None = None, n_clips_per_class: int | None = None
+) -> Simulated:
     """Write a simulated data set; class by class, so that memory stays small.
 
     Args:
@@ -92,6 +94,8 @@ def simulate(source: Path, out: Path, seed: int, knobs: Knobs | None = None) -> 
         out: must not exist.
         seed: the same arguments give the same features.
         knobs: how features are made up.
+        n_clips_per_class: in `train`, `val_unseen` and `test_unseen`, and a third of it in the others; None
+            writes as many clips as were published.
 
     Raises:
         DatasetError: the source's lists are not usable, or `out` exists.
@@ -105,10 +109,10 @@ def simulate(source: Path, out: Path, seed: int, knobs: Knobs | None = None) -> 
     try:
         _copy_lists(source, partial, published)
         kind, text = _write_text(source, partial, published, classes, seed)
-        counts = dict(zip(SPLIT_NAMES, PUBLISHED_COUNTS[published.name], strict=True))
+        counts = _clip_counts(published, members, n_clips_per_class)
         worlds = [_World.of(t, np.random.default_rng([seed, i]), knobs) for i, t in enumerate(text)]
         n_clips = {
-            split: _write_split(partial, split, members[split], classes, counts[split][1], worlds, seed)
+            split: _write_split(partial, split, members[split], classes, counts[split], worlds, seed)
             for split in SPLIT_NAMES
         }
         notice = {"SIMULATED": published.name, "seed": seed, "text_vectors": kind, "knobs": asdict(knobs)}
@@ -200,6 +204,17 @@ def _random_text(source: Path, published: Published, classes: tuple[str, ...], s
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         texts = [names[name].get("clip_class_name") or names[name]["manual"] for name in classes]
         yield {text: row.astype(np.float32) for text, row in zip(texts, rows, strict=True)}
+
+
+def _clip_counts(
+    published: Published, members: dict[SplitName, tuple[str, ...]], n_per_class: int | None
+) -> dict[SplitName, int]:
+    """Clips of each split."""
+    if n_per_class is None:
+        counts = zip(SPLIT_NAMES, PUBLISHED_COUNTS[published.name], strict=True)
+        return {split: n_clips for split, (_, n_clips) in counts}
+    few = max(1, n_per_class // 3)
+    return {s: len(names) * (few if s.endswith("_seen") else n_per_class) for s, names in members.items()}
 
 
 def _write_split(

@@ -77,6 +77,12 @@ def test_less_spread_brings_clips_of_a_class_together(source: Path, tmp_path: Pa
     assert spread_of(tight) < spread_of(wide) / 2
 
 
+def test_fewer_clips_can_be_asked_for(source: Path, tmp_path: Path) -> None:
+    """So many for each class, a third of it where classes are seen and clips only measured."""
+    made = simulate(source, tmp_path / "out", seed=0, n_clips_per_class=6)
+    assert list(made.n_clips.values()) == [18, 6, 6, 8, 6]
+
+
 def test_an_existing_folder_is_left_alone(source: Path) -> None:
     """Nothing is overwritten."""
     with pytest.raises(DatasetError, match="exists already"):
