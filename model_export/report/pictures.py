@@ -15,7 +15,7 @@ from model_export.report.summary import Method
 from model_export.report.tables import data_title
 
 DPI: Final = 90
-_RANKED_BY: Final = {"embedding": "embedding", "fused": "embedding and raw", "raw": "raw similarities"}
+RANKED_BY: Final = {"embedding": "embedding", "fused": "embedding and raw", "raw": "raw similarities"}
 
 
 def embedding_map(found: Sequence[Method]) -> bytes:
@@ -28,7 +28,9 @@ def embedding_map(found: Sequence[Method]) -> bytes:
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="lower center", ncols=5, fontsize=7, frameon=False
     )
-    figure.subplots_adjust(bottom=0.06 + 0.045 * (1 + len(names) // 5), left=0.02, right=0.98, wspace=0.04)
+    figure.subplots_adjust(
+        bottom=0.06 + 0.045 * (1 + len(names) // 5), left=0.02, right=0.98, top=0.83, wspace=0.04
+    )
     return _png(figure)
 
 
@@ -55,7 +57,7 @@ def beta_curves(found: Sequence[Method]) -> bytes:
         for label, name in (("S", "seen"), ("U", "unseen"), ("HM", "harmonic_mean")):
             ax.plot(beta, [getattr(row, name) for row in own.beta_curve], label=label)
         ax.axvline(own.calibration.beta, color="black", linestyle=":", linewidth=1, label="chosen")
-        _title(ax, method.name, f"seed {own.seed}, ranked by {_RANKED_BY[own.ranking]}")
+        _title(ax, method.name, f"seed {own.seed}, ranked by {RANKED_BY[own.ranking]}")
         ax.set(xlabel="beta", ylim=(0, 100))
     axes[0].set_ylabel("per cent")
     axes[0].legend(fontsize=8)
@@ -90,7 +92,7 @@ def reliability_diagram(found: Sequence[Method]) -> bytes:
         sizes = [10 + 200 * b.n_clips / sum(x.n_clips for x in own.reliability) for b in own.reliability]
         ax.plot([0, 1], [0, 1], color="grey", linewidth=1)
         ax.scatter(confidence, [b.accuracy for b in own.reliability], s=sizes)
-        _title(ax, method.name, f"{_RANKED_BY[ranking]}: ECE {method.figure('ECE', ranking).shown(3)}")
+        _title(ax, method.name, f"{RANKED_BY[ranking]}: ECE {method.figure('ECE', ranking).shown(3)}")
         ax.set(xlabel="confidence", xlim=(0, 1), ylim=(0, 1))
     axes[0].set_ylabel("share that is right")
     return _png(figure)

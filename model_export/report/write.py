@@ -10,11 +10,19 @@ from typing import Final
 
 from model_export.head.checkpoint import write_atomically
 from model_export.head.errors import RunError
+from model_export.head.evaluation import Ranking
 from model_export.report.comparison import GAINED, ablation_table, comparison_table, gain
 from model_export.report.measured import RANKINGS, MeasuredRun
-from model_export.report.pictures import beta_curves, embedding_map, hubness_histogram, reliability_diagram
+from model_export.report.pictures import (
+    RANKED_BY,
+    beta_curves,
+    embedding_map,
+    hubness_histogram,
+    reliability_diagram,
+)
 from model_export.report.summary import Method, methods
 from model_export.report.tables import (
+    NOT_MEASURED,
     Table,
     data_title,
     evaluation_document,
@@ -28,6 +36,7 @@ PICTURES: Final = {
     "hubness": hubness_histogram,
     "reliability": reliability_diagram,
 }
+SEED_RANKINGS: Final[tuple[Ranking, ...]] = ("embedding", "fused")
 _STYLE: Final = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; color: #222 }
 table { border-collapse: collapse; margin: .6rem 0; font-size: 13px }
@@ -72,20 +81,33 @@ def _tables(found: Sequence[Method]) -> list[Table]:
 
 
 def _seed_table(found: Sequence[Method]) -> Table:
-    """HM and ZSL of every seed, by each method's own ranking."""
+    """HM / ZSL of every seed, and the mean gain on the baseline ranked likewise."""
     seeds = sorted({seed for method in found for seed in method.seeds})
-    rows = []
-    for method in found:
-        ranking = method.runs[0].own_ranking
-        values = [
-            dict(zip(method.seeds, method.figure(f, ranking).values, strict=True)) for f in ("HM", "ZSL")
-        ]
-        cells = (
-            f"{values[0][s]:.1f} / {values[1][s]:.1f}" if s in values[0] else "not measured" for s in seeds
-        )
-        rows.append((method.name, ranking, *cells))
-    columns = ("method", "ranking", *(f"seed {seed}" for seed in seeds))
-    return Table(f"HM / ZSL by seed, {data_title(found)}", columns, tuple(rows))
+    baseline = next((method for method in found if method.name == "baseline"), None)
+    rows = [(m, ranking) for ranking in SEED_RANKINGS for m in found]
+    return Table(
+        f"HM / ZSL by seed, {data_title(found)}",
+        ("method", "ranked by", *(f"seed {seed}" for seed in seeds), "gain on the baseline"),
+        tuple(
+            (m.name, RANKED_BY[r], *(_seed_cell(m, s, r) for s in seeds), _gain_cell(m, baseline, r))
+            for m, r in rows
+        ),
+        "Gains are means of paired differences, each to the baseline ranked in the same way.",
+    )
+
+
+def _seed_cell(method: Method, seed: int, ranking: Ranking) -> str:
+    if seed not in method.seeds:
+        return NOT_MEASURED
+    i = method.seeds.index(seed)
+    return " / ".join(f"{method.figure(f, ranking).values[i]:.1f}" for f in GAINED)
+
+
+def _gain_cell(method: Method, baseline: Method | None, ranking: Ranking) -> str:
+    gains = [gain(method, baseline, f, ranking) if baseline else None for f in GAINED]
+    if method is baseline:
+        return ""
+    return " / ".join(NOT_MEASURED if g is None else g.shown() for g in gains)
 
 
 def _settings(found: Sequence[Method]) -> Table:
