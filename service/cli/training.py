@@ -28,17 +28,14 @@ def register(app: typer.Typer) -> None:
 def _door(app: typer.Typer, name: str, where: str, summary: str) -> None:
     @app.command(name, help=summary, context_settings=_PASS_ON, add_help_option=False)
     def door(context: typer.Context) -> None:
-        _find(where, name)(args=context.args, prog_name=f"ahse {name}")
-
-
-def _find(where: str, name: str) -> Any:
-    module, _, attribute = where.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        typer.echo(
-            f"ahse {name} needs the training packages, and {error.name} is not installed. "
-            "Install them with: pip install 'ahse[cpu,export]'",
-            err=True,
-        )
-        raise typer.Exit(2) from None
+        module, _, attribute = where.partition(":")
+        try:
+            command: Any = getattr(importlib.import_module(module), attribute)
+            command(args=context.args, prog_name=f"ahse {name}")
+        except ModuleNotFoundError as error:
+            typer.echo(
+                f"ahse {name} needs the training packages, and {error.name} is not installed. "
+                "Install them with: pip install 'ahse[cpu,export]'",
+                err=True,
+            )
+            raise typer.Exit(2) from None

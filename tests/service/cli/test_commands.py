@@ -107,8 +107,14 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     assert capsys.readouterr().out == f"ahse {__version__}\n"
 
 
-def test_training_commands_say_how_to_install_them(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    """Without torch, the command is there and says what is missing."""
-    monkeypatch.setitem(sys.modules, "model_export.demo.cli", None)
-    assert _run(monkeypatch, "demo", "--help") == 2
+@pytest.mark.parametrize(
+    ("missing", "arguments"),
+    [("model_export.demo.cli", ["demo", "--help"]), ("model_export.demo.build", ["demo", "build"])],
+)
+def test_training_commands_say_how_to_install_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, missing: str, arguments: list[str]
+) -> None:
+    """Without torch the command is there and says what is missing, wherever the import fails."""
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert _run(monkeypatch, *arguments) == 2
     assert "pip install 'ahse[cpu,export]'" in capsys.readouterr().err
