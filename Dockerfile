@@ -14,11 +14,13 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY service service
 COPY model_export model_export
 COPY weights/demo weights/demo
-RUN /uv/bin/uv pip install --no-cache --python /app/bin/python --constraint constraints.txt '.[cpu]'
+RUN /uv/bin/uv pip install --no-cache --compile-bytecode --python /app/bin/python \
+    --constraint constraints.txt '.[cpu]'
 
 FROM build AS build-gpu
 RUN /uv/bin/uv pip uninstall --python /app/bin/python onnxruntime \
-    && /uv/bin/uv pip install --no-cache --python /app/bin/python --constraint constraints.txt '.[gpu]'
+    && /uv/bin/uv pip install --no-cache --compile-bytecode --python /app/bin/python \
+        --constraint constraints.txt '.[gpu]'
 
 FROM base AS runtime
 ENV PATH=/app/bin:$PATH AHSE_HOST=0.0.0.0 AHSE_DATA_DIR=/data AHSE_LOG_FORMAT=json

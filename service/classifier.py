@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from service.bundle.bundle import Bundle
+from service.candidates import LabelEmbedder, LabelEmbeddings, Templates
 from service.encode.clip import encode_clip
 from service.encode.features import ClipFeatures
-from service.labels.embeddings import LabelEmbedder, LabelEmbeddings, Templates
 from service.labels.label import Label
 from service.media import Clip, DecodeSpec
 from service.rank.distance import calibration_of, clip_distances

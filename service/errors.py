@@ -24,6 +24,7 @@
     │   └── PreconditionFailedError precondition_failed  the set is not what the client believes
     ├── RequestError              the request itself can't be understood
     │   ├── MalformedBodyError    malformed_body    not the multipart form or JSON it claims to be
+    │   ├── InvalidRequestError   invalid_request   readable, but not of the documented form
     │   ├── MissingFileError      missing_file      no file part
     │   ├── InvalidOptionError    invalid_option    an option's value is not acceptable
     │   └── BodyTooLargeError     body_too_large    more bytes than allowed
@@ -32,6 +33,8 @@
     │   └── UnknownBundleError    unknown_bundle    no bundle of that name is loaded
     └── UnavailableError          the service can't do it now
         ├── DeviceUnavailableError  device_unavailable  the device asked for can't be used
+        ├── DecoderUnavailableError decoder_unavailable decoding processes can't be started
+        ├── UploadUnavailableError  upload_unavailable  uploads can't be put on disk
         └── StoreUnavailableError   store_unavailable   the label store does not answer
 
 A message is written for the person who sent the request; it never holds a path, a traceback or a library's
@@ -206,6 +209,12 @@ class InvalidOptionError(RequestError):
     code = "invalid_option"
 
 
+class InvalidRequestError(RequestError):
+    """The request is readable but does not have the documented form."""
+
+    code = "invalid_request"
+
+
 class BodyTooLargeError(RequestError):
     """The body has more bytes than allowed."""
 
@@ -240,6 +249,18 @@ class DeviceUnavailableError(UnavailableError):
     """The device that was asked for can't be used."""
 
     code = "device_unavailable"
+
+
+class DecoderUnavailableError(UnavailableError):
+    """A decoding process can't be started; no fault of the clip."""
+
+    code = "decoder_unavailable"
+
+
+class UploadUnavailableError(UnavailableError):
+    """Uploads can't be put on disk: no space, or no directory that can be written."""
+
+    code = "upload_unavailable"
 
 
 class StoreUnavailableError(UnavailableError):

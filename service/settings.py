@@ -45,11 +45,11 @@ class Settings(BaseSettings):
         default=0, ge=0, le=1024, description="threads of one model run; 0: onnxruntime decides"
     )
     decode_workers: int = Field(
-        default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="decoding processes"
+        default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, le=256, description="decoding processes"
     )
     max_concurrency: int = Field(default=8, ge=1, le=1024, description="clips that are worked on at once")
     max_upload_bytes: int = Field(default=512 * 2**20, ge=1, description="largest upload")
-    max_json_bytes: int = Field(default=32 * 2**20, ge=1, description="largest JSON body")
+    max_json_bytes: int = Field(default=8 * 2**20, ge=1, description="largest JSON body")
     max_labels: int = Field(default=10_000, ge=1, description="most labels in one request")
     max_labels_per_set: int = Field(default=100_000, ge=1, description="most labels in one label set")
     max_duration_s: float = Field(default=600.0, gt=0, description="longest clip")

@@ -14,14 +14,17 @@ from service.api import problems
 from service.api.context import Context
 from service.api.metrics import Metrics
 from service.api.middleware import BodyLimit, RequestContext
+from service.api.openapi import openapi_of
 from service.api.routes import classify, health, label_sets, models
+from service.api.upload import private_directory
 from service.bundle.registry import Registry
+from service.candidates import LabelEmbedder
 from service.classifier import Classifier
 from service.decode.pool import DecodePool
-from service.labels.embeddings import LabelEmbedder
 from service.labels.sqlite import SqliteLabelStore
 from service.settings import Settings
 
+_STORE_THREADS = 4
 _DESCRIPTION = "Which of these names fits this clip best? Audio-visual zero-shot classification."
 
 
@@ -31,6 +34,8 @@ def create_app(settings: Settings) -> FastAPI:
     Raises:
         BundleError, UnavailableError: the service can't start; the message says why.
     """
+    with private_directory(settings.upload_dir):
+        pass  # better found out now than at the first upload
     registry = Registry(settings.bundles, settings.runtime())
     store = SqliteLabelStore(settings.data_dir / "labels.sqlite3", settings.max_labels_per_set)
     decoder = DecodePool(settings.decode_limits(), settings.decode_workers)
@@ -41,13 +46,15 @@ def create_app(settings: Settings) -> FastAPI:
         store=store,
         classifier=Classifier(decoder, LabelEmbedder(settings.label_cache_size)),
         metrics=Metrics(),
-        workers=ThreadPoolExecutor(settings.max_concurrency, thread_name_prefix="classify"),
+        clip_workers=ThreadPoolExecutor(settings.max_concurrency, thread_name_prefix="clip"),
+        store_workers=ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="store"),
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        context.workers.shutdown(cancel_futures=True)
+        context.clip_workers.shutdown(cancel_futures=True)
+        context.store_workers.shutdown(cancel_futures=True)
         decoder.close()
         store.close()
 
@@ -55,6 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.context = context
     for family in (classify, label_sets, models, health):
         app.include_router(family.router)
+    app.openapi = openapi_of(app)  # type: ignore[method-assign]  # FastAPI's documented way
     problems.register(app)
     app.add_middleware(BodyLimit, limit_of=_limit_of(settings))
     app.add_middleware(RequestContext, metrics=context.metrics)

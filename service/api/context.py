@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,13 +31,24 @@ class Context:
     store: LabelStore
     classifier: Classifier
     metrics: Metrics
-    workers: ThreadPoolExecutor
-    """where blocking work runs; its size bounds how many clips are worked on at once."""
+    clip_workers: ThreadPoolExecutor
+    """where clips are worked on; its size bounds how many at once."""
+    store_workers: ThreadPoolExecutor
+    """where the label store is asked: apart, so that health and label sets never wait behind clips."""
 
-    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run blocking work beside the event loop, with the request's log context."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.workers, partial(function, *args, **kwargs))
+    async def classify(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Work on a clip beside the event loop."""
+        return await _run(self.clip_workers, partial(function, *args, **kwargs))
+
+    async def ask_store(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do short blocking work beside the event loop."""
+        return await _run(self.store_workers, partial(function, *args, **kwargs))
+
+
+async def _run(workers: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    """In the request's context, so that log lines carry its id."""
+    context = contextvars.copy_context()
+    return await asyncio.get_running_loop().run_in_executor(workers, lambda: context.run(work))
 
 
 def _context(request: Request) -> Context:

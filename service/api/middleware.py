@@ -64,7 +64,10 @@ class RequestContext:
         # The route's pattern, not the address: a metric must not grow with what clients send.
         route = getattr(scope.get("route"), "path", "unknown")
         self._metrics.request(scope["method"], route, status, seconds)
-        _log.info("request", method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 1))
+        told = {"code": scope["state"]["code"]} if "code" in scope["state"] else {}
+        _log.info(
+            "request", method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 1), **told
+        )
 
 
 class BodyTooLarge(Exception):  # noqa: N818  (a signal between the two halves of BodyLimit, not an error)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from service.errors import AmbiguousLabelsError, InvalidLabelError, InvalidOptionError
-from service.labels.label import Label, make_label
+from service.labels.label import Label, check_count, make_label
 from service.labels.templates import check_templates
-from service.rank.ranking import Stacking
+from service.rank.ranking import Stacking, parse_stacking
 
 _LIST_FIELDS = ("labels", "templates")
 _SINGLE_FIELDS = ("label_set", "top_k", "calibration", "bundle")
@@ -31,8 +31,12 @@ class ClassifyOptions:
     """None: the default bundle."""
 
 
-def parse_options(fields: Iterable[tuple[str, str]]) -> ClassifyOptions:
+def parse_options(fields: Iterable[tuple[str, str]], max_labels: int) -> ClassifyOptions:
     """Read the form's fields.
+
+    Args:
+        fields: names and values in the order sent.
+        max_labels: most labels; counted before any work is done on them.
 
     Raises:
         InvalidOptionError: an unknown field, a field given twice, or a value that is not acceptable.
@@ -43,11 +47,12 @@ def parse_options(fields: Iterable[tuple[str, str]]) -> ClassifyOptions:
     labels = _strings("labels", grouped.get("labels", []))
     if labels and "label_set" in single:
         raise InvalidOptionError("Send either labels or label_set, not both.")
-    templates = _strings("templates", grouped.get("templates", []))
+    check_count(len(labels), max_labels)
+    templates = _strings("templates", grouped["templates"]) if "templates" in grouped else None
     return ClassifyOptions(
         labels=tuple(make_label(name) for name in labels),
         label_set=single.get("label_set"),
-        templates=check_templates(templates) if templates else None,
+        templates=None if templates is None else check_templates(templates),
         top_k=_top_k(single.get("top_k")),
         stacking=parse_stacking(single.get("calibration", "auto")),
         bundle=single.get("bundle"),
@@ -71,6 +76,11 @@ def _group(fields: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 def _strings(name: str, values: Sequence[str]) -> list[str]:
     """Repeated plain values, or one JSON array. Nothing is ever split at commas: names may contain them."""
     if len(values) != 1:
+        if any(value.lstrip().startswith("[") and value.rstrip().endswith("]") for value in values):
+            raise AmbiguousLabelsError(
+                f"{name} was sent several times and one value looks like a JSON array; send repeated plain "
+                "values, or all of them in one JSON array"
+            )
         return list(values)
     value = values[0].strip()
     if value.startswith("["):
@@ -100,21 +110,6 @@ def _json_strings(name: str, value: str) -> list[str]:
 def _top_k(value: str | None) -> int | None:
     if value is None:
         return None
-    if not (value.isascii() and value.isdecimal() and 1 <= int(value[:9]) <= 10**6 and len(value) <= 7):
+    if not (re.fullmatch(r"[0-9]{1,7}", value) and 1 <= int(value) <= 10**6):
         raise InvalidOptionError("top_k must be a whole number from 1 to 1000000.")
     return int(value)
-
-
-def parse_stacking(value: str) -> Stacking:
-    """auto, off, or a beta from 0 on; raises InvalidOptionError."""
-    if value == "auto":
-        return "auto"
-    if value == "off":
-        return "off"
-    try:
-        beta = float(value)
-    except ValueError:
-        beta = math.nan
-    if not 0 <= beta <= 1e6:
-        raise InvalidOptionError("calibration must be auto, off, or a number from 0 to 1000000.")
-    return beta

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from service import errors
+from service.api.json_body import describe_faults
 from service.api.request_id import request_id_of
 
 MEDIA_TYPE = "application/problem+json"
@@ -37,12 +38,15 @@ STATUS: Mapping[type[errors.AhseError], HTTPStatus] = {
     errors.InvalidNameError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.PreconditionFailedError: HTTPStatus.PRECONDITION_FAILED,
     errors.MalformedBodyError: HTTPStatus.BAD_REQUEST,
+    errors.InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.MissingFileError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InvalidOptionError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.BundleInvalidError: HTTPStatus.CONFLICT,
     errors.UnknownBundleError: HTTPStatus.NOT_FOUND,
     errors.DeviceUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.DecoderUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.UploadUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
@@ -68,6 +72,7 @@ def problem(
         headers: further response headers.
         extra: further members of the problem object.
     """
+    request.scope["state"]["code"] = code  # for the log line of the request
     body = {
         "type": f"urn:ahse:problem:{code}",
         "title": status.phrase,
@@ -79,6 +84,22 @@ def problem(
         **extra,
     }
     return JSONResponse(body, status_code=int(status), media_type=MEDIA_TYPE, headers=dict(headers or {}))
+
+
+def documented(*kinds: type[errors.AhseError]) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's `responses` for errors that an address may answer with, each kind with all below it."""
+    codes: dict[HTTPStatus, list[str]] = {}
+    for kind, status in STATUS.items():
+        if issubclass(kind, kinds):
+            codes.setdefault(status, []).append(kind.code)
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {
+        int(status): {
+            "description": f"{status.phrase}: {', '.join(sorted(found))}",
+            "content": {MEDIA_TYPE: schema},
+        }
+        for status, found in sorted(codes.items())
+    }
 
 
 def register(app: FastAPI) -> None:
@@ -95,22 +116,15 @@ async def _typed(request: Request, error: Exception) -> Response:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.error("unavailable", code=error.code, exc_info=error)
         return problem(request, status, error.code, error.message, headers={"Retry-After": "5"})
+    if error.__cause__ is not None:
+        _log.info("refused", code=error.code, cause=repr(error.__cause__)[:500])
     return problem(request, status, error.code, error.message)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
-    found = error.errors() if isinstance(error, RequestValidationError) else []
-    faults = [{"where": ".".join(map(str, one["loc"])), "what": one["msg"]} for one in found[:20]]
-    if any(one["type"] == "json_invalid" for one in found):
-        return problem(request, HTTPStatus.BAD_REQUEST, "malformed_body", "The body is not valid JSON.")
-    where = "; ".join(f"{fault['where']}: {fault['what']}" for fault in faults)
-    return problem(
-        request,
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        "invalid_request",
-        f"The request does not have the documented form: {where}",
-        errors=faults,
-    )
+    faults = error.errors() if isinstance(error, RequestValidationError) else []
+    kind = errors.InvalidRequestError
+    return problem(request, STATUS[kind], kind.code, describe_faults(faults))
 
 
 async def _framework(request: Request, error: Exception) -> Response:

@@ -60,7 +60,7 @@ class Tracks(_Wire):
     audio: TrackUse
 
 
-class Classification(_Wire):
+class ClassifyResponse(_Wire):
     """The ranked answer for one clip."""
 
     id: str = Field(description="the request's id")

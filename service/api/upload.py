@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -14,7 +14,13 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
-from service.errors import BodyTooLargeError, MalformedBodyError, MissingFileError, TooManyLabelsError
+from service.errors import (
+    BodyTooLargeError,
+    MalformedBodyError,
+    MissingFileError,
+    TooManyLabelsError,
+    UploadUnavailableError,
+)
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -56,20 +62,40 @@ async def receive_upload(
         MalformedBodyError: not such a form, or it ends early.
         MissingFileError: no part named `file`.
         BodyTooLargeError, TooManyLabelsError: over the limits.
+        UploadUnavailableError: no room on the disk.
     """
     boundary = _boundary(request)
-    with tempfile.TemporaryDirectory(prefix="ahse-", dir=directory) as private:
-        path = Path(private) / "clip"
-        with path.open("wb") as file:
-            form = _Form(file, limits)
-            try:
+    with private_directory(directory) as private:
+        path = private / "clip"
+        try:
+            with path.open("wb") as file:
+                form = _Form(file, limits)
                 parser = MultipartParser(boundary, form.callbacks)
                 async for chunk in request.stream():
                     # In a thread: parsing and writing must not hold up other requests.
                     await run_in_threadpool(parser.write, chunk)
-            except FormParserError as error:
-                raise MalformedBodyError("The body is not a well-formed multipart form.") from error
+        except FormParserError as error:
+            raise MalformedBodyError("The body is not a well-formed multipart form.") from error
+        except OSError as error:
+            raise UploadUnavailableError("The upload could not be put on disk; try again later.") from error
         yield form.finish(path)
+
+
+@contextmanager
+def private_directory(parent: Path | None) -> Iterator[Path]:
+    """A new directory for one upload, deleted with all in it at the end.
+
+    Raises:
+        UploadUnavailableError: it can't be made.
+    """
+    try:
+        directory = tempfile.TemporaryDirectory(prefix="ahse-", dir=parent)
+    except OSError as error:
+        raise UploadUnavailableError(
+            "uploads can't be put on disk; check that AHSE_UPLOAD_DIR exists and is writable"
+        ) from error
+    with directory as name:
+        yield Path(name)
 
 
 def _boundary(request: Request) -> bytes:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.bundle.directory import digest, read_manifest, verify_files
+from service.bundle.directory import open_manifest, verify_files
 from service.bundle.graph import Axes, Graph, Inputs, Runtime
 from service.bundle.manifest import Manifest, TextTower
 from service.bundle.statistics import Statistics, load_statistics
@@ -43,12 +43,12 @@ def load_bundle(directory: Path, runtime: Runtime) -> Bundle:
         BundleInvalidError: a file is missing, changed, or is not what the manifest says.
         DeviceUnavailableError: the device asked for can't be used.
     """
-    manifest = read_manifest(directory)
+    manifest, digest = open_manifest(directory)
     verify_files(directory, manifest)
     visual, audio, head = manifest.visual, manifest.audio, manifest.head
     return Bundle(
         manifest=manifest,
-        digest=digest(directory),
+        digest=digest,
         **_graphs(directory, manifest, runtime),
         tokens_visual=Tokens(directory, visual.text),
         tokens_audio=Tokens(directory, audio.text),
@@ -58,16 +58,11 @@ def load_bundle(directory: Path, runtime: Runtime) -> Bundle:
     )
 
 
-def window_samples(manifest: Manifest) -> int:
-    """Samples in one audio window, the audio graph's input length."""
-    return round(manifest.audio.window_s * manifest.audio.sample_rate_hz)
-
-
 def _graphs(directory: Path, manifest: Manifest, runtime: Runtime) -> dict[str, Any]:
     visual, audio, head = manifest.visual, manifest.audio, manifest.head
     size = visual.image_size_px
     frames: Inputs = {"frames": ("uint8", (size, size, 3))}
-    waveform: Inputs = {"waveform": ("float", (window_samples(manifest),))}
+    waveform: Inputs = {"waveform": ("float", (audio.window_samples,))}
     features: Inputs = {"visual": ("float", (visual.dim,)), "audio": ("float", (audio.dim,))}
     wanted = {
         "visual": (visual.graph, Axes(frames, "features", visual.dim)),

@@ -24,7 +24,17 @@ def read_manifest(directory: Path) -> Manifest:
     Raises:
         BundleInvalidError: no manifest, not this format, or made for a newer service.
     """
-    document = _read_document(directory)
+    return open_manifest(directory)[0]
+
+
+def open_manifest(directory: Path) -> tuple[Manifest, str]:
+    """The manifest and the bundle's digest: sha256 of manifest.json, which holds that of every file."""
+    raw = _read_bytes(directory)
+    return _parse(raw), hashlib.sha256(raw).hexdigest()
+
+
+def _parse(raw: bytes) -> Manifest:
+    document = _parse_document(raw)
     _check_versions(document)
     try:
         manifest = Manifest.model_validate(document)
@@ -36,11 +46,6 @@ def read_manifest(directory: Path) -> Manifest:
     if missing:
         raise BundleInvalidError(f"{MANIFEST_FILE} names {sorted(missing)} but gives no sha256 for them")
     return manifest
-
-
-def digest(directory: Path) -> str:
-    """Identity of a bundle's content: sha256 of manifest.json, which holds the sha256 of all files."""
-    return file_sha256(directory / MANIFEST_FILE)
 
 
 def verify_files(directory: Path, manifest: Manifest) -> None:
@@ -92,7 +97,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_document(directory: Path) -> dict[str, object]:
+def _read_bytes(directory: Path) -> bytes:
     path = directory / MANIFEST_FILE
     if not path.is_file():
         raise BundleInvalidError(
@@ -100,8 +105,12 @@ def _read_document(directory: Path) -> dict[str, object]:
         )
     if path.stat().st_size > _MAX_MANIFEST_BYTES:
         raise BundleInvalidError(f"{MANIFEST_FILE} is larger than {_MAX_MANIFEST_BYTES} bytes")
+    return path.read_bytes()
+
+
+def _parse_document(raw: bytes) -> dict[str, object]:
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise BundleInvalidError(f"{MANIFEST_FILE} is not JSON") from error
     if not isinstance(document, dict):

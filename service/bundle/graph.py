@@ -15,6 +15,7 @@ from service.errors import BundleInvalidError, DeviceUnavailableError
 Device = Literal["auto", "cpu", "cuda"]
 Inputs = dict[str, tuple[str, tuple[int, ...]]]
 
+_DTYPES = {"uint8": np.uint8, "float": np.float32, "int64": np.int64}
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 
@@ -50,6 +51,7 @@ class Graph:
             raise BundleInvalidError(f"onnxruntime can't run {path.name}") from error
         _check_device(self.provider, runtime)
         self._check_axes()
+        self._try()
 
     @property
     def provider(self) -> str:
@@ -60,6 +62,20 @@ class Graph:
         """Run on named inputs [batch, ...]; returns the one output, float32 [batch, output_dim]."""
         output: NDArray[np.float32] = self._session.run([self._axes.output], inputs)[0]
         return output
+
+    def _try(self) -> None:
+        """Run once on zeros: what can't run is found out here, and the first request finds it warm."""
+        zeros = {
+            name: np.zeros((2, *shape), _DTYPES[kind]) for name, (kind, shape) in self._axes.inputs.items()
+        }
+        try:
+            output = self(**zeros)
+        except Exception as error:
+            raise BundleInvalidError(f"{self.path.name} can't be run") from error
+        if output.shape != (2, self._axes.output_dim) or not np.isfinite(output).all():
+            raise BundleInvalidError(
+                f"{self.path.name} gives numbers that are not finite, or too many of them"
+            )
 
     def _check_axes(self) -> None:
         found = {node.name: (node.type, tuple(node.shape)) for node in self._session.get_inputs()}

@@ -7,9 +7,9 @@ templates come from here only; nothing about a model is taken from the environme
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -36,6 +36,12 @@ class TextTower(_Record):
     context_length: int = Field(ge=4, le=4096, description="tokens a text is padded or cut to")
     pad_id: int = Field(ge=0)
     templates: tuple[Template, ...] = Field(min_length=1, description="`{}` stands for the name")
+
+    @model_validator(mode="after")
+    def _pad_is_a_token(self) -> Self:
+        if self.pad_id >= self.vocabulary_size:
+            raise ValueError("pad_id is not in the vocabulary")
+        return self
 
 
 class VisualTower(_Record):
@@ -70,6 +76,22 @@ class AudioTower(_Record):
     padding: Literal["repeat", "zero"] = Field(description="what fills a last window that is too short")
     logit_scale: float = Field(gt=0, description="factor on cosine similarity to its own text, as in CLAP")
     text: TextTower
+
+    @property
+    def window_samples(self) -> int:
+        """Samples in one window, the graph's input length."""
+        return round(self.window_s * self.sample_rate_hz)
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples from one window's start to the next."""
+        return round(self.hop_s * self.sample_rate_hz)
+
+    @model_validator(mode="after")
+    def _windows_cover_the_clip(self) -> Self:
+        if not 1 <= self.hop_samples <= self.window_samples:
+            raise ValueError("hop_s must be at least one sample and at most window_s")
+        return self
 
 
 class Calibration(_Record):

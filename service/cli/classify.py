@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service.api.answer import make_answer
 from service.cli.serve import read_settings
 from service.errors import AhseError, InvalidOptionError
 
@@ -32,17 +33,17 @@ def classify(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a clip.")] = False,
 ) -> None:
     """Rank candidate names for each clip. A clip that can't be used is reported and the others go on."""
-    from service.api.options import parse_stacking
     from service.bundle.bundle import load_bundle
+    from service.candidates import LabelEmbedder
     from service.classifier import Classifier
     from service.decode.pool import DecodePool
-    from service.labels.embeddings import LabelEmbedder
     from service.labels.label import check_labels, make_label
     from service.labels.templates import check_templates
+    from service.rank.ranking import parse_stacking
 
     settings = read_settings({"bundles": (bundle,)} if bundle else {})
     labels = [make_label(name) for name in [*(label or []), *_read_labels(labels_file)]]
-    check_labels(labels, settings.max_labels_per_set)
+    check_labels(labels, settings.max_labels)
     options = {
         "templates": check_templates(template) if template else None,
         "stacking": parse_stacking(calibration),
@@ -78,35 +79,19 @@ def _one(
     return True
 
 
-def _rows(result: Classification, top_k: int) -> list[dict[str, Any]]:
-    ranking = result.ranking
-    return [
-        {
-            "rank": rank,
-            "label": result.labels.labels[index].name,
-            "score": round(float(ranking.score[index]), 6),
-            "distance": round(float(ranking.distance[index]), 6),
-            "seen": bool(result.labels.seen[index]),
-        }
-        for rank, index in enumerate(ranking.order[:top_k].tolist(), start=1)
-    ]
-
-
 def _as_json(clip: Path, result: Classification, top_k: int) -> str:
-    tracks = {"visual": result.clip.visual, "audio": result.clip.audio}
-    document = {
-        "file": str(clip),
-        "bundle": result.bundle.name,
-        "predictions": _rows(result, top_k),
-        "tracks": {name: {"used": track.used, "reason": track.reason} for name, track in tracks.items()},
-        "warnings": list(result.warnings),
-    }
+    """The answer of POST /v1/classify, with the file in place of the request's id."""
+    answer = make_answer(
+        result, request_id=str(clip), label_set=None, top_k=top_k, timings_ms=result.timings_ms
+    )
+    document = {"file": str(clip), **answer.model_dump(exclude={"id", "label_set"})}
     return json.dumps(document, ensure_ascii=False)
 
 
 def _as_text(clip: Path, result: Classification, top_k: int) -> str:
     lines = [str(clip)]
-    lines += [f"  {row['score']:7.2%}  {row['label']}" for row in _rows(result, top_k)]
+    ranking, labels = result.ranking, result.labels.labels
+    lines += [f"  {ranking.score[i]:7.2%}  {labels[i].name}" for i in ranking.order[:top_k].tolist()]
     lines += [f"  note: {warning}" for warning in result.warnings]
     return "\n".join(lines)
 

@@ -116,7 +116,6 @@ class _Decoding:
                 f"Only the first {self._spec.max_audio_s:g} seconds of the sound were used."
             )
         if is_silent(waveform):
-            self._warnings.append("The sound is digital silence and was not used.")
             return waveform, Track(used=False, reason="silent", detail="digital silence")
         return waveform, self._source.sound
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from service.decode import wire
-from service.errors import DecodeCrashedError, DecodeTimeoutError
+from service.errors import DecodeCrashedError, DecoderUnavailableError, DecodeTimeoutError
 from service.media import Clip, DecodeLimits, DecodeSpec
 
 _START_TIMEOUT_S = 60.0
@@ -30,12 +30,12 @@ class DecodePool:
 
     Args:
         limits: What each clip may cost.
-        n_workers: How many clips are decoded at once; by default one for each usable processor.
+        n_workers: How many clips are decoded at once.
     """
 
-    def __init__(self, limits: DecodeLimits, n_workers: int | None = None) -> None:
+    def __init__(self, limits: DecodeLimits, n_workers: int) -> None:
         self._limits = limits
-        self._workers = [_Worker() for _ in range(n_workers or len(os.sched_getaffinity(0)))]
+        self._workers = [_Worker() for _ in range(n_workers)]
         # The last one used comes first: it is warm, and processes that are never needed never start.
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         for worker in self._workers:
@@ -62,6 +62,7 @@ class DecodePool:
 
         Raises:
             MediaError: When the clip cannot be used, takes too long or takes its process down.
+            DecoderUnavailableError: When no process can be started.
         """
         worker = self._idle.get()
         try:
@@ -126,8 +127,10 @@ class _Worker:
 
     def decode(self, path: Path, spec: DecodeSpec, limits: DecodeLimits) -> Clip:
         """Have the process decode one clip; end it when it takes too long or stops answering."""
+        sock = self._connect()
         try:
-            return self._ask(path, spec, limits)
+            wire.send(sock, wire.request(path, spec, limits))
+            return wire.receive_clip(sock, spec, time.monotonic() + limits.wall_time_s)
         except TimeoutError:
             self.stop()
             raise DecodeTimeoutError(
@@ -152,13 +155,17 @@ class _Worker:
             self._socket.close()
         self._process = self._socket = None
 
-    def _ask(self, path: Path, spec: DecodeSpec, limits: DecodeLimits) -> Clip:
-        self.start()
-        sock = self._socket
-        if sock is None:
-            raise EOFError
-        if not self._is_ready:
-            wire.receive(sock, time.monotonic() + _START_TIMEOUT_S)
-            self._is_ready = True
-        wire.send(sock, wire.request(path, spec, limits))
-        return wire.receive_clip(sock, spec, time.monotonic() + limits.wall_time_s)
+    def _connect(self) -> socket.socket:
+        """The connection to a running process; that there is none is no fault of the clip."""
+        try:
+            self.start()
+            sock = self._socket
+            if sock is None:
+                raise EOFError
+            if not self._is_ready:
+                wire.receive(sock, time.monotonic() + _START_TIMEOUT_S)
+                self._is_ready = True
+        except (EOFError, OSError, ValueError) as error:
+            self.stop()
+            raise DecoderUnavailableError("No clip can be decoded now; try again later.") from error
+        return sock

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle.bundle import Bundle, window_samples
+from service.bundle.bundle import Bundle
 from service.encode.features import ClipFeatures, pool
 from service.encode.windows import audio_windows
 from service.media import Clip
@@ -26,8 +26,8 @@ def _encode_sound(bundle: Bundle, waveform: NDArray[np.float32]) -> NDArray[np.f
     tower = bundle.manifest.audio
     windows = audio_windows(
         waveform,
-        window=window_samples(bundle.manifest),
-        hop=round(tower.hop_s * tower.sample_rate_hz),
+        window=tower.window_samples,
+        hop=tower.hop_samples,
         padding=tower.padding,
     )
     batches = range(0, len(windows), _WINDOWS_PER_BATCH)

@@ -12,6 +12,7 @@ from service.errors import (
     NoLabelsError,
     TooManyLabelsError,
 )
+from service.labels.text import clean_text
 
 MAX_NAME_CHARACTERS = 256
 MAX_PROMPT_CHARACTERS = 512
@@ -34,15 +35,25 @@ def make_label(name: str, prompts: Iterable[str] = ()) -> Label:
     Raises:
         InvalidLabelError: empty, too long, or with control characters.
     """
-    checked = tuple(_clean(prompt, "prompt", MAX_PROMPT_CHARACTERS) for prompt in prompts)
+    checked = tuple(clean_text(prompt, "prompt", MAX_PROMPT_CHARACTERS) for prompt in prompts)
     if len(checked) > MAX_PROMPTS:
         raise InvalidLabelError(f"label {name[:80]!r} has {len(checked)} prompts; at most {MAX_PROMPTS}")
-    return Label(_clean(name, "label", MAX_NAME_CHARACTERS), checked)
+    return Label(clean_text(name, "label", MAX_NAME_CHARACTERS), checked)
 
 
 def label_key(name: str) -> str:
     """What makes two names the same: compatibility form, case and spacing are ignored."""
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def check_count(n_labels: int, max_labels: int) -> None:
+    """Check the number alone, before any work is done on the names.
+
+    Raises:
+        TooManyLabelsError: more than max_labels.
+    """
+    if n_labels > max_labels:
+        raise TooManyLabelsError(f"{n_labels} labels were given; at most {max_labels} are allowed here")
 
 
 def check_labels(labels: Sequence[Label], max_labels: int) -> None:
@@ -55,8 +66,7 @@ def check_labels(labels: Sequence[Label], max_labels: int) -> None:
     """
     if not labels:
         raise NoLabelsError("no labels were given; send at least one candidate name")
-    if len(labels) > max_labels:
-        raise TooManyLabelsError(f"{len(labels)} labels were given; at most {max_labels} are allowed here")
+    check_count(len(labels), max_labels)
     first: dict[str, str] = {}
     for label in labels:
         key = label_key(label.name)
@@ -66,16 +76,3 @@ def check_labels(labels: Sequence[Label], max_labels: int) -> None:
                 "are ignored); send each name once"
             )
         first[key] = label.name
-
-
-def _clean(text: str, what: str, limit: int) -> str:
-    cleaned = " ".join(unicodedata.normalize("NFC", text).split())
-    if not cleaned:
-        raise InvalidLabelError(f"a {what} is empty; every {what} needs at least one visible character")
-    if len(cleaned) > limit:
-        raise InvalidLabelError(f"{what} {cleaned[:40]!r}... has {len(cleaned)} characters; at most {limit}")
-    if any(unicodedata.category(character) in {"Cc", "Cs", "Cn"} for character in cleaned):
-        raise InvalidLabelError(f"{what} {cleaned[:80]!r} contains control or unassigned characters")
-    if not any(character.isprintable() and not character.isspace() for character in cleaned):
-        raise InvalidLabelError(f"a {what} has no visible character")
-    return cleaned

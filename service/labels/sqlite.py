@@ -201,7 +201,8 @@ def _write(
         INSERT INTO label_sets (name, etag, templates, n_labels, created, updated)
         VALUES (?, ?, ?, ?, ?, ?)
         ON CONFLICT (name) DO UPDATE SET etag = excluded.etag, templates = excluded.templates,
-            n_labels = excluded.n_labels, updated = excluded.updated
+            n_labels = excluded.n_labels,
+            updated = CASE WHEN etag = excluded.etag THEN updated ELSE excluded.updated END
         """,
         (
             name,
@@ -223,7 +224,11 @@ def _check(precondition: Precondition, name: str, etag: str | None) -> None:
     if precondition.absent and etag is not None:
         raise PreconditionFailedError(f"label set {name!r} exists already (If-None-Match: *)")
     wanted = precondition.etags
-    if wanted is not None and (etag is None or not {"*", etag} & set(wanted)):
+    if wanted is not None and etag is None:
+        raise PreconditionFailedError(
+            f"there is no label set {name!r} to match; leave If-Match out to make it"
+        )
+    if wanted is not None and not {"*", etag} & set(wanted):
         raise PreconditionFailedError(
             f"label set {name!r} has changed since you read it; read it again and repeat the change"
         )

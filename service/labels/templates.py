@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.errors import InvalidTemplateError
+from service.labels.text import clean_text
 
 PLACEHOLDER = "{}"
 MAX_TEMPLATES = 64
@@ -12,23 +13,24 @@ MAX_TEMPLATE_CHARACTERS = 500
 
 
 def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
-    """Check templates that a client sent.
+    """Normalise and check templates that a client sent.
 
     Raises:
-        InvalidTemplateError: too many, too long, or one without the placeholder.
+        InvalidTemplateError: none, too many, or one that is too long or has no placeholder.
     """
-    if len(templates) > MAX_TEMPLATES:
-        raise InvalidTemplateError(f"{len(templates)} templates were given; at most {MAX_TEMPLATES}")
-    for template in templates:
+    if not 1 <= len(templates) <= MAX_TEMPLATES:
+        raise InvalidTemplateError(
+            f"{len(templates)} templates were given; send 1 to {MAX_TEMPLATES}, or leave them out"
+        )
+    cleaned = [
+        clean_text(one, "template", MAX_TEMPLATE_CHARACTERS, InvalidTemplateError) for one in templates
+    ]
+    for template in cleaned:
         if PLACEHOLDER not in template:
             raise InvalidTemplateError(
                 f"template {template[:80]!r} has no {PLACEHOLDER}, which stands for the name"
             )
-        if len(template) > MAX_TEMPLATE_CHARACTERS:
-            raise InvalidTemplateError(
-                f"template {template[:40]!r}... is longer than {MAX_TEMPLATE_CHARACTERS} characters"
-            )
-    return tuple(templates)
+    return tuple(cleaned)
 
 
 def fill(template: str, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.bundle.manifest import Calibration
+from service.errors import InvalidOptionError
 
 Array = NDArray[np.float32]
 # What a request may say of calibrated stacking: the bundle's beta, none, or a number.
@@ -80,6 +82,21 @@ def softmax(logits: Array) -> Array:
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities: Array = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return probabilities
+
+
+def parse_stacking(text: str) -> Stacking:
+    """Read `auto`, `off` or a beta from 0 on.
+
+    Raises:
+        InvalidOptionError: anything else.
+    """
+    if text == "auto":
+        return "auto"
+    if text == "off":
+        return "off"
+    if not re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,9})?", text):
+        raise InvalidOptionError("calibration must be auto, off, or a number such as 1.5")
+    return float(text)
 
 
 def beta_of(stacking: Stacking, stored: float) -> float:

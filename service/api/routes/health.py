@@ -5,7 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from service.api.context import ContextDep
-from service.api.schemas import Live, Problem, Ready
+from service.api.problems import documented
+from service.api.schemas import Live, Ready
+from service.errors import UnavailableError
 
 router = APIRouter(tags=["health"])
 
@@ -16,10 +18,10 @@ async def live() -> Live:
     return Live()
 
 
-@router.get("/v2/health/ready", responses={503: {"model": Problem, "description": "It can't classify now."}})
+@router.get("/v2/health/ready", responses=documented(UnavailableError))
 async def ready(context: ContextDep) -> Ready:
     """The bundles are loaded and the label store answers. Send no requests while this fails."""
-    await context.run(context.store.check)
+    await context.ask_store(context.store.check)
     return Ready()
 
 

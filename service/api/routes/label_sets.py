@@ -5,28 +5,33 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response, status
+from fastapi import APIRouter, Header, Query, Request, Response, status
 
 from service.api import schemas
-from service.api.context import ContextDep
-from service.errors import InvalidNameError, InvalidOptionError
-from service.labels.label import Label, make_label
+from service.api.context import Context, ContextDep
+from service.api.json_body import parse_body, read_body
+from service.api.openapi import json_body
+from service.api.problems import documented
+from service.errors import (
+    InvalidNameError,
+    InvalidOptionError,
+    LabelError,
+    LabelSetError,
+    RequestError,
+    StoreUnavailableError,
+)
+from service.labels.label import Label, check_count, make_label
 from service.labels.store import LabelSet, Precondition
 from service.labels.templates import check_templates
 
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    code: {"model": schemas.Problem, "description": text, "content": {"application/problem+json": {}}}
-    for code, text in {
-        404: "No label set, or no label, of that name.",
-        412: "The set has changed since it was read (If-Match), or exists (If-None-Match: *).",
-        422: "A name, label or template is not acceptable; `code` says which.",
-    }.items()
-}
-
-router = APIRouter(prefix="/v1/label-sets", tags=["label sets"], responses=_PROBLEMS)
+router = APIRouter(
+    prefix="/v1/label-sets",
+    tags=["label sets"],
+    responses=documented(LabelSetError, LabelError, RequestError, StoreUnavailableError),
+)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ETAG = re.compile(r'\s*(\*|(?:W/)?"[^"]*")\s*(?:,|$)')
@@ -42,7 +47,7 @@ async def list_label_sets(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> schemas.LabelSetPage:
     """All label sets in order of name, a page at a time."""
-    found = await context.run(context.store.page, _read_cursor(cursor), limit + 1)
+    found = await context.ask_store(context.store.page, _read_cursor(cursor), limit + 1)
     page = found[:limit]
     return schemas.LabelSetPage(
         label_sets=[
@@ -53,81 +58,101 @@ async def list_label_sets(
     )
 
 
-@router.put("/{name}", responses={201: {"model": schemas.LabelSet, "description": "The set is new."}})
+@router.put(
+    "/{name}",
+    response_model=schemas.LabelSet,
+    responses={201: {"model": schemas.LabelSet, "description": "The set is new."}},
+    openapi_extra=json_body(schemas.LabelSetBody),
+)
 async def put_label_set(
     name: str,
-    body: schemas.LabelSetBody,
-    response: Response,
+    request: Request,
     context: ContextDep,
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
-) -> schemas.LabelSet:
+) -> Response:
     """Create a label set, or replace all of one."""
-    templates = check_templates(body.templates) if body.templates else None
     condition = Precondition(etags=_etags(if_match), absent=_must_be_new(if_none_match))
-    label_set, is_new = await context.run(
-        context.store.put, _checked_name(name), _labels(body.labels), templates, condition
-    )
-    if is_new:
-        response.status_code = status.HTTP_201_CREATED
-        response.headers["Location"] = f"/v1/label-sets/{name}"
-    return _answer(label_set, response)
+    raw = await read_body(request)
+    return await context.ask_store(_put, context, _checked_name(name), raw, condition)
 
 
 @router.get("/{name}", response_model=schemas.LabelSet)
-async def get_label_set(
-    name: str, response: Response, context: ContextDep, if_none_match: IfNoneMatch = None
-) -> schemas.LabelSet | Response:
+async def get_label_set(name: str, context: ContextDep, if_none_match: IfNoneMatch = None) -> Response:
     """One label set with all its labels."""
-    label_set = await context.run(context.store.get, _checked_name(name))
     known = _etags(if_none_match) or ()
-    if {"*", label_set.etag} & {etag.removeprefix("W/") for etag in known}:
-        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers={"ETag": _quoted(label_set.etag)})
-    return _answer(label_set, response)
+    return await context.ask_store(_get, context, _checked_name(name), known)
 
 
 @router.delete("/{name}", status_code=status.HTTP_204_NO_CONTENT)
 async def delete_label_set(name: str, context: ContextDep, if_match: IfMatch = None) -> None:
     """Delete a label set."""
     condition = Precondition(etags=_etags(if_match))
-    await context.run(context.store.delete, _checked_name(name), condition)
+    await context.ask_store(context.store.delete, _checked_name(name), condition)
 
 
-@router.post("/{name}/labels")
-async def add_labels(
-    name: str, body: schemas.LabelsBody, response: Response, context: ContextDep, if_match: IfMatch = None
-) -> schemas.LabelSet:
+@router.post("/{name}/labels", response_model=schemas.LabelSet, openapi_extra=json_body(schemas.LabelsBody))
+async def add_labels(name: str, request: Request, context: ContextDep, if_match: IfMatch = None) -> Response:
     """Add labels to a set; the next request already ranks them."""
     condition = Precondition(etags=_etags(if_match))
-    label_set = await context.run(context.store.add, _checked_name(name), _labels(body.labels), condition)
-    return _answer(label_set, response)
+    raw = await read_body(request)
+    return await context.ask_store(_add, context, _checked_name(name), raw, condition)
 
 
-@router.delete("/{name}/labels/{label:path}")
-async def remove_label(
-    name: str, label: str, response: Response, context: ContextDep, if_match: IfMatch = None
-) -> schemas.LabelSet:
+@router.delete("/{name}/labels/{label:path}", response_model=schemas.LabelSet)
+async def remove_label(name: str, label: str, context: ContextDep, if_match: IfMatch = None) -> Response:
     """Take one label out of a set."""
     condition = Precondition(etags=_etags(if_match))
-    return _answer(await context.run(context.store.remove, _checked_name(name), label, condition), response)
+    return await context.ask_store(_remove, context, _checked_name(name), label, condition)
 
 
-def _labels(sent: Iterable[str | schemas.LabelBody]) -> list[Label]:
+def _put(context: Context, name: str, raw: bytes, condition: Precondition) -> Response:
+    body = parse_body(raw, schemas.LabelSetBody)
+    templates = None if body.templates is None else check_templates(body.templates)
+    label_set, is_new = context.store.put(name, _labels(context, body.labels), templates, condition)
+    if not is_new:
+        return _answer(label_set)
+    return _answer(label_set, status.HTTP_201_CREATED, {"Location": f"/v1/label-sets/{name}"})
+
+
+def _get(context: Context, name: str, known: Sequence[str]) -> Response:
+    label_set = context.store.get(name)
+    if {"*", label_set.etag} & {etag.removeprefix("W/") for etag in known}:
+        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers={"ETag": _quoted(label_set.etag)})
+    return _answer(label_set)
+
+
+def _add(context: Context, name: str, raw: bytes, condition: Precondition) -> Response:
+    body = parse_body(raw, schemas.LabelsBody)
+    return _answer(context.store.add(name, _labels(context, body.labels), condition))
+
+
+def _remove(context: Context, name: str, label: str, condition: Precondition) -> Response:
+    return _answer(context.store.remove(name, label, condition))
+
+
+def _labels(context: Context, sent: Sequence[str | schemas.LabelBody]) -> list[Label]:
+    check_count(len(sent), context.settings.max_labels_per_set)
     return [make_label(one) if isinstance(one, str) else make_label(one.name, one.prompts) for one in sent]
 
 
-def _answer(label_set: LabelSet, response: Response) -> schemas.LabelSet:
-    response.headers["ETag"] = _quoted(label_set.etag)
-    return schemas.LabelSet(
+def _answer(
+    label_set: LabelSet, status_code: int = status.HTTP_200_OK, headers: dict[str, str] | None = None
+) -> Response:
+    body = schemas.LabelSet(
         name=label_set.name,
-        labels=[
-            schemas.LabelBody(name=label.name, prompts=list(label.prompts)) for label in label_set.labels
-        ],
+        labels=[schemas.LabelBody(name=one.name, prompts=list(one.prompts)) for one in label_set.labels],
         templates=None if label_set.templates is None else list(label_set.templates),
         n_labels=len(label_set.labels),
         etag=label_set.etag,
         created=label_set.created,
         updated=label_set.updated,
+    )
+    return Response(
+        body.model_dump_json(),
+        status_code=status_code,
+        media_type="application/json",
+        headers={"ETag": _quoted(label_set.etag), **(headers or {})},
     )
 
 

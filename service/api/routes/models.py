@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 
 from service import __version__
 from service.api.context import ContextDep
-from service.api.schemas import Info, Limits, Metric, Model, ModelList, Problem
+from service.api.problems import documented
+from service.api.schemas import Info, Limits, Metric, Model, ModelList
 from service.bundle.bundle import Bundle
+from service.errors import BundleError, UnknownBundleError
 
 router = APIRouter(prefix="/v1", tags=["models"])
-
-_NOT_FOUND: dict[int | str, dict[str, Any]] = {
-    404: {"model": Problem, "description": "No bundle of that name is loaded."}
-}
-_DAMAGED: dict[int | str, dict[str, Any]] = {
-    409: {"model": Problem, "description": "The new bundle is damaged; the old one stays."}
-}
 
 
 @router.get("/models")
@@ -29,13 +22,13 @@ async def list_models(context: ContextDep) -> ModelList:
     return ModelList(data=[_model(context.registry.get(name), name == names[0]) for name in names])
 
 
-@router.get("/models/{name}", responses=_NOT_FOUND)
+@router.get("/models/{name}", responses=documented(UnknownBundleError))
 async def get_model(name: str, context: ContextDep) -> Model:
     """One loaded bundle."""
     return _model(context.registry.get(name), name == context.registry.names()[0])
 
 
-@router.post("/models/{name}/reload", responses=_NOT_FOUND | _DAMAGED)
+@router.post("/models/{name}/reload", responses=documented(BundleError))
 async def reload_model(name: str, context: ContextDep) -> Model:
     """Read the bundle's directory again.
 

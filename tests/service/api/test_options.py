@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from service.api.options import parse_options
-from service.errors import AmbiguousLabelsError, InvalidLabelError, InvalidOptionError, LabelError
+from service.errors import (
+    AmbiguousLabelsError,
+    InvalidLabelError,
+    InvalidOptionError,
+    InvalidTemplateError,
+    LabelError,
+    TooManyLabelsError,
+)
 
 Fields = list[tuple[str, str]]
 
@@ -25,21 +32,21 @@ Fields = list[tuple[str, str]]
 )
 def test_labels_in_every_form(fields: Fields, names: list[str]) -> None:
     """Repeated, with brackets, or one JSON array; nothing is split at commas."""
-    assert [label.name for label in parse_options(fields).labels] == names
+    assert [label.name for label in parse_options(fields, 50).labels] == names
 
 
 @pytest.mark.parametrize("value", ["dog,cat", "dog, cat"])
 def test_one_value_with_a_comma_is_refused_with_the_remedy(value: str) -> None:
     """One label from a comma-joined list would be a wrong answer with status 200."""
     with pytest.raises(AmbiguousLabelsError, match=r"repeated fields .* or as a JSON array"):
-        parse_options([("labels", value)])
+        parse_options([("labels", value)], 50)
 
 
 @pytest.mark.parametrize("value", ["[dog", "[1, 2]", '[["a"]]', '["a", null]', "[" * 100_000])
 def test_a_bracket_that_is_no_array_of_strings_is_refused(value: str) -> None:
     """A JSON slip must not become a strange label."""
     with pytest.raises(InvalidLabelError, match="JSON array of strings"):
-        parse_options([("labels", value)])
+        parse_options([("labels", value)], 50)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +59,8 @@ def test_a_bracket_that_is_no_array_of_strings_is_refused(value: str) -> None:
         ("top_k", "9" * 5000),
         ("top_k", "\u0663"),
         ("calibration", "maybe"),
+        ("calibration", "1_0"),
+        ("calibration", "\u0661"),
         ("calibration", "-1"),
         ("calibration", "nan"),
         ("calibration", "inf"),
@@ -61,19 +70,19 @@ def test_a_bracket_that_is_no_array_of_strings_is_refused(value: str) -> None:
 def test_unacceptable_options_are_refused_by_name(name: str, value: str) -> None:
     """Each slip is an error that names the field."""
     with pytest.raises(InvalidOptionError, match=name):
-        parse_options([(name, value)])
+        parse_options([(name, value)], 50)
 
 
 def test_a_single_field_sent_twice_is_refused() -> None:
     """It would be unclear which one counts."""
     with pytest.raises(InvalidOptionError, match="top_k was sent more than once"):
-        parse_options([("top_k", "1"), ("top_k", "2")])
+        parse_options([("top_k", "1"), ("top_k", "2")], 50)
 
 
 def test_labels_and_label_set_together_are_refused() -> None:
     """It would be unclear what is ranked."""
     with pytest.raises(InvalidOptionError, match="not both"):
-        parse_options([("labels", "dog"), ("label_set", "animals")])
+        parse_options([("labels", "dog"), ("label_set", "animals")], 50)
 
 
 def test_all_options() -> None:
@@ -86,7 +95,8 @@ def test_all_options() -> None:
             ("templates", "the {}."),
             ("calibration", "1.5"),
             ("bundle", "demo"),
-        ]
+        ],
+        max_labels=50,
     )
     assert (options.label_set, options.top_k, options.bundle) == ("animals", 3, "demo")
     assert options.templates == ("a {}.", "the {}.")
@@ -96,4 +106,24 @@ def test_all_options() -> None:
 def test_a_template_without_placeholder_is_refused() -> None:
     """It would give every label the same text."""
     with pytest.raises(LabelError, match=r"has no \{\}"):
-        parse_options([("templates", "a dog")])
+        parse_options([("templates", "a dog")], 50)
+
+
+@pytest.mark.parametrize("name", ["labels", "templates"])
+def test_several_json_arrays_are_refused(name: str) -> None:
+    """Each would become one strange name."""
+    with pytest.raises(AmbiguousLabelsError, match="looks like a JSON array"):
+        parse_options([(name, '["a {}"]'), (name, '["b {}", "c {}"]')], 50)
+
+
+def test_an_empty_list_of_templates_is_refused() -> None:
+    """It would silently be the bundle's own."""
+    with pytest.raises(InvalidTemplateError, match="leave them out"):
+        parse_options([("labels", "a"), ("templates", "[]")], 50)
+
+
+def test_too_many_names_are_refused_before_any_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million names must not cost the time of normalising a million names."""
+    monkeypatch.setattr("service.api.options.make_label", lambda _: pytest.fail("a name was normalised"))
+    with pytest.raises(TooManyLabelsError):
+        parse_options([("labels", '["a"' + ', "a"' * 50 + "]")], 50)

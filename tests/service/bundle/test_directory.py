@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.bundle.directory import digest, read_manifest, verify_files, write_bundle
+from service.bundle.directory import open_manifest, read_manifest, verify_files, write_bundle
 from service.bundle.manifest import MANIFEST_FILE
 from service.errors import BundleInvalidError
 
@@ -18,6 +18,10 @@ from service.errors import BundleInvalidError
 def bundle(toy_bundle: Path, tmp_path: Path) -> Path:
     """A copy of the toy bundle that a test may damage."""
     return Path(shutil.copytree(toy_bundle, tmp_path / "bundle"))
+
+
+def _digest(bundle: Path) -> str:
+    return open_manifest(bundle)[1]
 
 
 def _edit(bundle: Path, **changes: Any) -> None:
@@ -98,14 +102,14 @@ def test_every_damaged_file_is_named_at_once(bundle: Path) -> None:
 
 def test_the_digest_changes_with_any_manifest_byte(bundle: Path) -> None:
     """The digest is what caches rely on."""
-    before = digest(bundle)
+    before = _digest(bundle)
     _edit(bundle, description="another")
-    assert digest(bundle) != before
+    assert _digest(bundle) != before
 
 
 def test_a_failed_write_leaves_the_old_bundle_and_nothing_else(bundle: Path) -> None:
     """An interrupted export must not look finished, nor destroy what was there."""
-    before = digest(bundle)
+    before = _digest(bundle)
 
     def fail(aside: Path) -> None:
         (aside / "visual.onnx").write_bytes(b"half")
@@ -113,7 +117,7 @@ def test_a_failed_write_leaves_the_old_bundle_and_nothing_else(bundle: Path) -> 
 
     with pytest.raises(KeyboardInterrupt):
         write_bundle(bundle, fail, lambda _: read_manifest(bundle))
-    assert digest(bundle) == before
+    assert _digest(bundle) == before
     assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
 
 
@@ -127,5 +131,5 @@ def test_a_write_replaces_an_older_bundle(bundle: Path, toy_bundle: Path) -> Non
             shutil.copyfile(toy_bundle / name, aside / name)
 
     write_bundle(bundle, fill, lambda files: manifest.model_copy(update={"files": files}))
-    assert digest(bundle) == digest(toy_bundle)
+    assert _digest(bundle) == _digest(toy_bundle)
     assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]

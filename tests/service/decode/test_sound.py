@@ -59,7 +59,7 @@ def test_digital_silence_is_not_used(
     clip = decode_clip(make_clip(audio=codec, tone_hz=0), spec, limits)
     assert clip.waveform is None
     assert (clip.audio.used, clip.audio.reason) == (False, "silent")
-    assert any("silence" in warning for warning in clip.warnings)
+    assert clip.audio.detail == "digital silence"
 
 
 def test_silence_alone_is_an_error(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:

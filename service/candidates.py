@@ -56,6 +56,7 @@ class LabelEmbedder:
         self._capacity = capacity
         self._rows: OrderedDict[_Key, _Row] = OrderedDict()
         self._lock = threading.Lock()
+        self._encoding = threading.Lock()
 
     def embed(self, bundle: Bundle, labels: Sequence[Label], templates: Templates = None) -> LabelEmbeddings:
         """Embeddings of the labels, encoding only those not yet known.
@@ -67,9 +68,14 @@ class LabelEmbedder:
         """
         keys = [(bundle.digest, templates, label) for label in labels]
         rows = self._known(keys)
-        missing = [key for key in keys if key not in rows]
-        if missing:
-            rows |= self._encode(bundle, missing)
+        n_encoded = 0
+        if len(rows) < len(keys):
+            # One at a time: requests with the same new names must not encode them once each.
+            with self._encoding:
+                rows |= self._known(keys)
+                missing = [key for key in keys if key not in rows]
+                rows |= self._encode(bundle, missing) if missing else {}
+                n_encoded = len(missing)
         found = [rows[key] for key in keys]
         trained = {label_key(name) for name in bundle.manifest.seen_classes}
         return LabelEmbeddings(
@@ -79,7 +85,7 @@ class LabelEmbedder:
             ),
             z=np.stack([row.z for row in found]),
             seen=np.array([label_key(label.name) in trained for label in labels]),
-            n_encoded=len(missing),
+            n_encoded=n_encoded,
         )
 
     def _known(self, keys: Sequence[_Key]) -> dict[_Key, _Row]:
@@ -93,7 +99,8 @@ class LabelEmbedder:
         features = encode_labels(bundle, [label for _, _, label in keys], keys[0][1])
         z = embed_labels(bundle, features)
         rows = {
-            key: _Row(visual, audio, embedding)
+            # Copies: a view would keep the arrays of its whole batch in memory.
+            key: _Row(visual.copy(), audio.copy(), embedding.copy())
             for key, visual, audio, embedding in zip(keys, features.visual, features.audio, z, strict=True)
         }
         with self._lock:

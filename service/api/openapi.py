@@ -1,0 +1,46 @@
+"""The OpenAPI document: what FastAPI writes, with the bodies and errors that it does not see itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
+
+from service.api.schemas import LabelsBody, LabelSetBody, Problem
+
+_SCHEMA_REF = "#/components/schemas/{model}"
+
+
+def json_body(form: type[LabelsBody]) -> dict[str, Any]:
+    """`openapi_extra` of a route that reads its JSON body itself."""
+    schema = {"$ref": _SCHEMA_REF.format(model=form.__name__)}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def openapi_of(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    """A replacement for app.openapi; the document is made once, when it is first asked for."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _completed(generate())
+        return app.openapi_schema
+
+    return openapi
+
+
+def _completed(document: dict[str, Any]) -> dict[str, Any]:
+    forms = [(form, "validation") for form in (Problem, LabelsBody, LabelSetBody)]
+    _, definitions = models_json_schema(forms, ref_template=_SCHEMA_REF)  # type: ignore[arg-type]
+    schemas = document["components"]["schemas"]
+    schemas |= definitions["$defs"]
+    # FastAPI's own error bodies are never sent.
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+    return document
