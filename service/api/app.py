@@ -38,7 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
         pass  # better found out now than at the first upload
     registry = Registry(settings.bundles, settings.runtime())
     store = SqliteLabelStore(settings.data_dir / "labels.sqlite3", settings.max_labels_per_set)
-    decoder = DecodePool(settings.decode_limits(), settings.decode_workers)
+    decoder = DecodePool(settings.decode_limits(), min(settings.decode_workers, settings.max_concurrency))
     decoder.start()
     context = Context(
         settings=settings,

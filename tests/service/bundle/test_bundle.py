@@ -94,6 +94,42 @@ def test_a_file_that_is_no_graph_is_refused(rewrite: Rewrite) -> None:
         load_bundle(rewrite(lambda _: None), CPU)
 
 
+@pytest.mark.parametrize(
+    ("tower", "changes", "says"),
+    [("audio", {"hop_s": 1e-6}, "hop_s must be"), ("audio", {"hop_s": 0.6}, "hop_s must be")],
+)
+def test_windows_that_cannot_be_cut_are_refused(
+    rewrite: Rewrite, tower: str, changes: dict[str, Any], says: str
+) -> None:
+    """No samples from one window to the next, or gaps between them."""
+    bundle = rewrite(lambda document: document[tower].update(changes))
+    with pytest.raises(BundleInvalidError, match=says):
+        load_bundle(bundle, CPU)
+
+
+def test_a_pad_token_outside_the_vocabulary_is_refused(rewrite: Rewrite) -> None:
+    """The text graph would look up a row that it does not have."""
+    bundle = rewrite(lambda document: document["visual"]["text"].update(pad_id=99_999))
+    with pytest.raises(BundleInvalidError, match="pad_id is not in the vocabulary"):
+        load_bundle(bundle, CPU)
+
+
+def test_a_graph_that_fails_when_it_runs_is_refused(rewrite: Rewrite) -> None:
+    """Its axes are right, its numbers are not: found out at start, not at the first request."""
+    bundle = rewrite(lambda _: None)
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 3]) for n in ("visual", "audio")]
+    outputs = [helper.make_tensor_value_info("theta", TensorProto.FLOAT, ["batch", 6])]
+    nodes = [
+        helper.make_node("Concat", ["visual", "audio"], ["both"], axis=1),
+        helper.make_node("Log", ["both"], ["theta"]),
+    ]
+    graph = helper.make_graph(nodes, "infinite", inputs, outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, bundle / "head_av.onnx")
+    with pytest.raises(BundleInvalidError, match=r"head_av\.onnx gives numbers that are not finite"):
+        load_bundle(rewrite(lambda _: None), CPU)
+
+
 def test_an_emptied_tokenizer_is_refused(rewrite: Rewrite) -> None:
     """An offline tokenizer of a few tokens encodes everything as unknown, without any error."""
     bundle = rewrite(lambda document: document["visual"]["text"].update(vocabulary_size=50_265))

@@ -1,0 +1,58 @@
+"""The OpenAPI document is complete and true."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from starlette.testclient import TestClient
+
+
+def _operations(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (f"{method} {path}", operation)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    ]
+
+
+def test_every_error_is_documented_as_a_problem(client: TestClient) -> None:
+    """Never as FastAPI's own error bodies, which are never sent."""
+    document = client.get("/openapi.json").json()
+    for name, operation in _operations(document):
+        for status, response in operation["responses"].items():
+            if int(status) >= 400:
+                assert list(response["content"]) == ["application/problem+json"], (name, status)
+    assert "HTTPValidationError" not in str(document)
+
+
+def test_every_reference_resolves(client: TestClient) -> None:
+    """Generators of clients stop at the first that does not."""
+    document = client.get("/openapi.json").json()
+    references = set(re.findall(r"#/components/schemas/(\w+)", str(document)))
+    assert references <= set(document["components"]["schemas"])
+    assert {"Problem", "LabelSetBody", "LabelsBody", "ClassifyResponse"} <= references
+
+
+def test_bodies_and_codes_of_the_main_addresses(client: TestClient) -> None:
+    """What a reader looks for."""
+    paths = client.get("/openapi.json").json()["paths"]
+    form = paths["/v1/classify"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert {"file", "labels", "label_set", "top_k", "templates", "calibration", "bundle"} == set(
+        form["properties"]
+    )
+    assert "no_labels" in paths["/v1/classify"]["post"]["responses"]["422"]["description"]
+    assert "application/json" in paths["/v1/label-sets/{name}"]["put"]["requestBody"]["content"]
+    assert "200" in paths["/v1/label-sets/{name}"]["get"]["responses"]
+
+
+def test_a_wrong_body_is_described_in_our_own_words(client: TestClient) -> None:
+    """Where and what, without the validator's type names; and a missing header is said to be missing."""
+    response = client.put("/v1/label-sets/x", json={"labels": [1], "templates": "a {}", "more": 1})
+    assert response.json()["detail"] == (
+        "The request does not have the documented form: labels.0 must be a string or must be an object; "
+        "templates must be a list; more is not a known field"
+    )
+    plain = client.put("/v1/label-sets/x", content='{"labels": ["a"]}')
+    assert (plain.status_code, plain.json()["code"]) == (400, "malformed_body")
+    assert "Content-Type: application/json" in plain.json()["detail"]

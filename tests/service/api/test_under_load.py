@@ -1,0 +1,135 @@
+"""What must go on while clips are worked on, and what must never end in a 5xx."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+from service.api.app import create_app
+from service.classifier import Classifier
+from service.errors import DecoderUnavailableError, UploadUnavailableError
+from service.settings import Settings
+from tests.service.api.conftest import classify
+from tests.toy import CLASSES
+
+Clips = dict[str, Path]
+
+
+@contextmanager
+def _held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Classifications wait until the context ends; the event says that one has begun."""
+    begun, go_on, original = threading.Event(), threading.Event(), Classifier.classify
+
+    def waiting(*args: Any, **kwargs: Any) -> Any:
+        begun.set()
+        go_on.wait(60)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(Classifier, "classify", waiting)
+    try:
+        yield begun
+    finally:
+        go_on.set()
+
+
+def test_health_and_label_sets_do_not_wait_behind_clips(
+    toy_bundle: Path, clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With every clip worker busy, the service is still ready and label sets can be changed."""
+    deployment = Settings(bundles=(toy_bundle,), data_dir=tmp_path, max_concurrency=1, decode_workers=1)
+    with TestClient(create_app(deployment)) as client, ThreadPoolExecutor(1) as clicker:
+        with _held(monkeypatch) as begun:
+            running = clicker.submit(classify, client, clips["red low"], labels=["red"])
+            assert begun.wait(60)
+            assert client.get("/v2/health/ready").status_code == 200
+            assert client.put("/v1/label-sets/s", json={"labels": ["a"]}).status_code == 201
+        assert running.result().status_code == 200
+
+
+def test_parallel_requests_get_the_answers_of_single_ones(client: TestClient, clips: Clips) -> None:
+    """Twelve at once, two clips mixed."""
+    names = ["red low", "blue high"]
+    alone = {name: classify(client, clips[name], labels=CLASSES).json()["predictions"] for name in names}
+    with ThreadPoolExecutor(12) as many:
+        answers = list(many.map(lambda name: classify(client, clips[name], labels=CLASSES).json(), names * 6))
+    for name, answer in zip(names * 6, answers, strict=True):
+        assert answer["predictions"] == alone[name]
+
+
+def test_the_same_new_names_are_encoded_once(client: TestClient, clips: Clips) -> None:
+    """However many requests bring them at the same time."""
+
+    def misses() -> float:
+        lines = client.get("/metrics").text.splitlines()
+        return float(
+            next(line.split()[1] for line in lines if line.startswith('ahse_labels_total{cache="miss"}'))
+        )
+
+    classify(client, clips["red low"], labels=["red"])
+    before, fresh = misses(), [f"fresh name {index}" for index in range(10)]
+    with ThreadPoolExecutor(8) as many:
+        list(many.map(lambda _: classify(client, clips["red low"], labels=fresh), range(8)))
+    assert misses() == before + 10
+
+
+any_text = st.text(st.characters(codec=None), max_size=20)  # surrogates and control characters too
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=any_text, prompt=any_text, template=any_text)
+def test_no_text_ends_in_a_5xx(
+    client: TestClient, clips: Clips, name: str, prompt: str, template: str
+) -> None:
+    """As label, prompt or template; a set that was accepted can be read and used."""
+    body = {"labels": [{"name": name, "prompts": [prompt]}], "templates": [template + "{}"]}
+    headers = {"Content-Type": "application/json"}
+    put = client.put("/v1/label-sets/any", content=json.dumps(body), headers=headers)
+    assert put.status_code < 500
+    if put.status_code < 400:
+        assert client.get("/v1/label-sets/any").json()["labels"] == put.json()["labels"]
+        assert classify(client, clips["red low"], label_set="any").status_code == 200
+    fields = {"labels": json.dumps([name]), "templates": json.dumps([template + "{}"])}
+    assert classify(client, clips["red low"], **fields).status_code < 500
+
+
+def test_a_decoder_that_cannot_start_is_not_the_clips_fault(
+    toy_bundle: Path, clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503 with Retry-After, so that the client tries again; the clip is not called damaged."""
+
+    def refuse(*_: object) -> None:
+        raise DecoderUnavailableError("No clip can be decoded now; try again later.")
+
+    with TestClient(create_app(Settings(bundles=(toy_bundle,), data_dir=tmp_path))) as client:
+        monkeypatch.setattr("service.decode.pool.DecodePool.decode", refuse)
+        response = classify(client, clips["red low"], labels=["red"])
+    assert (response.status_code, response.json()["code"]) == (503, "decoder_unavailable")
+    assert response.headers["Retry-After"]
+
+
+def test_a_missing_upload_directory_is_found_out_at_start(toy_bundle: Path, tmp_path: Path) -> None:
+    """Not by the first client."""
+    with pytest.raises(UploadUnavailableError, match="AHSE_UPLOAD_DIR"):
+        create_app(Settings(bundles=(toy_bundle,), data_dir=tmp_path, upload_dir=tmp_path / "none"))
+
+
+def test_a_full_disk_is_503(client: TestClient, clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says nothing of the disk's paths."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("service.api.upload._Form._data", full)
+    response = classify(client, clips["red low"], labels=["red"])
+    assert (response.status_code, response.json()["code"]) == (503, "upload_unavailable")
+    assert "device" not in response.text
