@@ -17,11 +17,11 @@ from model_export.head.metrics import Ranked, mean_class_accuracy, nearest
 from model_export.head.ranking import StageRanked
 from service.bundle.bundle import Bundle, load_bundle
 from service.bundle.graph import Runtime
+from service.candidates import LabelEmbedder, LabelEmbeddings
 from service.classifier import decode_spec
 from service.decode import decode_clip
 from service.encode.clip import encode_clip
 from service.encode.features import ClipFeatures
-from service.labels.embeddings import LabelEmbedder, LabelEmbeddings
 from service.labels.label import make_label
 from service.media import DecodeLimits
 from service.rank.distance import clip_distances
