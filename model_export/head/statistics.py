@@ -6,13 +6,14 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from model_export.head.batches import StageTensors, fill_missing, mean_direction
 from model_export.head.config import Standardisation
 from model_export.head.network import HeadNetwork
 from model_export.head.standardise import Moments, moments_for
+from service.bundle.statistics import Statistics as StoredStatistics
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ class Statistics:
         return fill_missing(visual, self.fill_visual), fill_missing(audio, self.fill_audio)
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file with one tensor per attribute."""
-        save_file({f.name: getattr(self, f.name).contiguous().cpu() for f in fields(self)}, path)
+        """Write the file that the service reads, by the service's own definition of it."""
+        StoredStatistics(**{f.name: getattr(self, f.name).cpu().numpy() for f in fields(self)}).save(path)
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -61,6 +61,17 @@ def test_imports_go_downwards_only(module: str, path: Path) -> None:
             assert _level(imported) <= _level(module), f"{module} imports {imported}"
 
 
+@pytest.mark.parametrize("package", ["service", "model_export"])
+def test_every_file_has_its_line_in_the_architecture(package: str) -> None:
+    """docs/architecture.md says of each file what the file says of itself."""
+    document = (ROOT / "docs" / "architecture.md").read_text()
+    for module, path in _modules(package):
+        if path.name == "__init__.py":
+            continue
+        first = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()[0]
+        assert f"| `{path.name}` | {first} |" in document, module
+
+
 def test_only_one_file_imports_onnxruntime() -> None:
     """The runtime can be exchanged in one place."""
     users = [module for module, path in _modules("service") if "onnxruntime" in _imports(path)]
