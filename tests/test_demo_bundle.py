@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 from model_export.demo.world import World
 from service.api.app import create_app
+from service.bundle.bundle import load_bundle
 from service.bundle.directory import read_manifest
+from service.bundle.graph import Runtime
 from service.settings import DEMO_BUNDLE, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -110,3 +113,12 @@ def test_readmes_curl_gives_the_answer_that_readme_shows(client: TestClient) -> 
     best = _classify(client, file, labels=labels)["predictions"][0]["label"]
     (true,) = [one["label"] for one in INDEX["clips"] if one["file"] == file]
     assert best == shown[1] == true
+
+
+def test_a_silent_stretch_does_not_spoil_a_clip() -> None:
+    """A window of digital silence gives a finite feature of unit length, not NaN."""
+    bundle = load_bundle(DEMO_BUNDLE, Runtime(device="cpu"))
+    sound = np.zeros((2, bundle.manifest.audio.window_samples), np.float32)
+    sound[1] = np.random.default_rng(0).normal(0, 0.1, sound.shape[1])
+    features = bundle.audio(waveform=sound)
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)

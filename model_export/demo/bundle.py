@@ -11,8 +11,8 @@ from model_export.export.bundle import EncoderParts
 from model_export.export.graph import export_graph
 from service.bundle.manifest import AudioTower, Licence, TextTower, VisualTower
 
-# Unit vectors of 128 numbers: a difference this small moves no cosine by more than 1e-4.
-TOWER_TOLERANCE = 1e-5
+# Of features of unit length. Silence is the worst: its spectrogram is nothing but the rounding of a mean.
+TOWER_TOLERANCE = 5e-5
 
 _LICENCE = Licence(
     part="all weights and example clips",

@@ -122,7 +122,8 @@ class AudioTower(nn.Module):
 
     def spectrogram(self, waveform: Tensor) -> Tensor:
         """Log-mel spectrogram [n, n_mels, n_spectra] of the waveform at unit power, less its own mean."""
-        loudness = torch.sqrt((waveform * waveform).mean(dim=1, keepdim=True) + 1e-8)
+        # A floor, not a summand: the exporter takes an added 1e-8 for nothing, and silence became NaN.
+        loudness = torch.sqrt((waveform * waveform).mean(dim=1, keepdim=True)).clamp_min(1e-4)
         waves = F.conv1d((waveform / loudness)[:, None], self.get_buffer("fourier"), stride=self.hop)
         real, imaginary = waves[:, : self.n_bands], waves[:, self.n_bands :]
         power = F.conv1d(real * real + imaginary * imaginary, self.get_buffer("mel"))

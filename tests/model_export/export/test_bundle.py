@@ -120,6 +120,19 @@ def test_a_graph_that_differs_is_refused_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+class _LosesItsEpsilon(torch.nn.Module):
+    """Divides by a root whose summand the exporter takes for zero."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x / torch.sqrt((x * x).mean(dim=1, keepdim=True) + 1e-8)
+
+
+def test_a_graph_that_fails_on_silence_only_is_refused(tmp_path: Path) -> None:
+    """Random inputs alone would let it pass."""
+    with pytest.raises(ParityError, match="differs from torch by nan"):
+        export_graph(_LosesItsEpsilon(), {"x": torch.randn(3, 4)}, "y", tmp_path / "g.onnx", tolerance=1e-5)
+
+
 def test_a_graph_tells_nothing_of_the_machine(tmp_path: Path) -> None:
     """No source file, line or stack of the exporting process is inside."""
     module = torch.nn.Linear(4, 2)
