@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from model_export.data.features import Track
 from model_export.demo.corpus import HeadClip, list_head_clips, record_clips, run_in_processes
 from model_export.demo.world import KINDS, Kind, World
+from model_export.head.evaluate import accuracy_of, predicted_and_actual
 from model_export.head.evaluation import Accuracy
 from model_export.head.metrics import Ranked, mean_class_accuracy, nearest
 from model_export.head.ranking import StageRanked
@@ -124,11 +125,10 @@ def _score(
     ranked = {track: _ranked(bundle, labels, clips, features, track) for track in TRACKS}
     betas = {track: getattr(bundle.manifest.head.calibrations, track).beta for track in TRACKS}
     both, beta = ranked["both"], betas["both"]
-    distances, _ = both.stacked(beta)
     return DemoScores(
-        tracks={track: _accuracy(one, betas[track]) for track, one in ranked.items()},
+        tracks={track: accuracy_of(one, betas[track]) for track, one in ranked.items()},
         kinds=tuple(_kind(both, world, kind, beta) for kind in KINDS),
-        predicted=both.candidates()[distances.argmin(axis=1)],
+        predicted=predicted_and_actual(both, beta)[0],
         n_clips=(len(both.seen_clips.class_index), len(both.unseen_clips.class_index)),
     )
 
@@ -157,13 +157,6 @@ def _only(features: ClipFeatures, track: Track) -> ClipFeatures:
     return ClipFeatures(
         visual=None if track == "audio" else features.visual,
         audio=None if track == "visual" else features.audio,
-    )
-
-
-def _accuracy(ranked: StageRanked, beta: float) -> Accuracy:
-    curve = ranked.curve(np.array([beta]))
-    return Accuracy(
-        seen=curve.seen[0], unseen=curve.unseen[0], harmonic_mean=curve.harmonic[0], zsl=ranked.zsl()
     )
 
 

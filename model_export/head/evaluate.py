@@ -67,8 +67,8 @@ def evaluate(
         ranking=chosen,
         track=track,
         seed=run.config.head.seed,
-        accuracy=_accuracy(ranked, calibration.beta),
-        uncalibrated=_accuracy(ranked, 0.0),
+        accuracy=accuracy_of(ranked, calibration.beta),
+        uncalibrated=accuracy_of(ranked, 0.0),
         calibration=calibration,
         classes=_class_rows(ranked, calibration.beta, data.class_names),
         confusions=_confusions(ranked, calibration.beta, data.class_names),
@@ -90,7 +90,7 @@ def predict(run: Run, data: GzslData) -> Indices:
     _check_data(run, data)
     stage = StageTensors.of(data, data.stage(2), torch.device("cpu"))
     z = rank_embedding(run.network, run.config.head, run.statistics, stage)
-    return _predicted(_rank(run, stage, z, run.calibration), run.calibration.beta)[0]
+    return predicted_and_actual(_rank(run, stage, z, run.calibration), run.calibration.beta)[0]
 
 
 def _check_data(run: Run, data: GzslData) -> None:
@@ -114,21 +114,22 @@ def _rank_theta(run: Run, stage: StageTensors) -> StageRanked:
     return rank_embedding(run.network, config, plain, stage)
 
 
-def _accuracy(ranked: StageRanked, beta: float) -> Accuracy:
+def accuracy_of(ranked: StageRanked, beta: float) -> Accuracy:
+    """The benchmark's four figures at one beta."""
     curve = ranked.curve(np.array([beta]))
     return Accuracy(
         seen=curve.seen[0], unseen=curve.unseen[0], harmonic_mean=curve.harmonic[0], zsl=ranked.zsl()
     )
 
 
-def _predicted(ranked: StageRanked, beta: float) -> tuple[Indices, Indices]:
+def predicted_and_actual(ranked: StageRanked, beta: float) -> tuple[Indices, Indices]:
     """Predicted and actual class id of all clips."""
     distances, _ = ranked.stacked(beta)
     return ranked.candidates()[distances.argmin(axis=1)], ranked.pooled().class_index
 
 
 def _class_rows(ranked: StageRanked, beta: float, names: tuple[str, ...]) -> tuple[ClassRow, ...]:
-    predicted, actual = _predicted(ranked, beta)
+    predicted, actual = predicted_and_actual(ranked, beta)
     accuracy, n_clips = per_class_accuracy(predicted, actual), np.bincount(actual, minlength=len(names))
     seen = set(ranked.seen.tolist())
     return tuple(
@@ -138,7 +139,7 @@ def _class_rows(ranked: StageRanked, beta: float, names: tuple[str, ...]) -> tup
 
 
 def _confusions(ranked: StageRanked, beta: float, names: tuple[str, ...]) -> tuple[Confusion, ...]:
-    found = confusions(*_predicted(ranked, beta))
+    found = confusions(*predicted_and_actual(ranked, beta))
     return tuple(Confusion(actual=names[a], predicted=names[p], n_clips=n) for a, p, n in found)
 
 

@@ -42,6 +42,15 @@ def rewrite(toy_bundle: Path, tmp_path: Path) -> Rewrite:
     return change
 
 
+def _save_head(bundle: Path, nodes: list[onnx.NodeProto], batch: int | str) -> None:
+    """Put another head_av.onnx into the bundle."""
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [batch, 3]) for n in ("visual", "audio")]
+    outputs = [helper.make_tensor_value_info("theta", TensorProto.FLOAT, [batch, 6])]
+    graph = helper.make_graph(nodes, "head", inputs, outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, bundle / "head_av.onnx")
+
+
 def test_the_toy_bundle_opens(toy_bundle: Path) -> None:
     """All graphs run and say which provider runs them."""
     bundle = load_bundle(toy_bundle, CPU)
@@ -78,11 +87,7 @@ def test_a_fixed_batch_axis_is_refused(rewrite: Rewrite) -> None:
     """A graph exported for one item only would fail at the second frame."""
     bundle = rewrite(lambda _: None)
     nodes = [helper.make_node("Concat", ["visual", "audio"], ["theta"], axis=1)]
-    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 3]) for n in ("visual", "audio")]
-    outputs = [helper.make_tensor_value_info("theta", TensorProto.FLOAT, [1, 6])]
-    graph = helper.make_graph(nodes, "fixed", inputs, outputs)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.save(model, bundle / "head_av.onnx")
+    _save_head(bundle, nodes, batch=1)
     with pytest.raises(BundleInvalidError, match=r"batch axis of .* is fixed to 1"):
         load_bundle(rewrite(lambda _: None), CPU)
 
@@ -117,15 +122,11 @@ def test_a_pad_token_outside_the_vocabulary_is_refused(rewrite: Rewrite) -> None
 def test_a_graph_that_fails_when_it_runs_is_refused(rewrite: Rewrite) -> None:
     """Its axes are right, its numbers are not: found out at start, not at the first request."""
     bundle = rewrite(lambda _: None)
-    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 3]) for n in ("visual", "audio")]
-    outputs = [helper.make_tensor_value_info("theta", TensorProto.FLOAT, ["batch", 6])]
     nodes = [
         helper.make_node("Concat", ["visual", "audio"], ["both"], axis=1),
         helper.make_node("Log", ["both"], ["theta"]),
     ]
-    graph = helper.make_graph(nodes, "infinite", inputs, outputs)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.save(model, bundle / "head_av.onnx")
+    _save_head(bundle, nodes, batch="batch")
     with pytest.raises(BundleInvalidError, match=r"head_av\.onnx gives numbers that are not finite"):
         load_bundle(rewrite(lambda _: None), CPU)
 
