@@ -14,7 +14,7 @@ from service.bundle.bundle import Bundle
 from service.encode.features import TextFeatures
 from service.encode.text import encode_labels
 from service.labels.label import Label, label_key
-from service.rank.embed import embed_labels
+from service.rank.ranker import ranker_of
 
 Array = NDArray[np.float32]
 Templates = tuple[str, ...] | None
@@ -27,8 +27,8 @@ class LabelEmbeddings:
     labels: tuple[Label, ...]
     features: TextFeatures
     """of the two text encoders, for the scores of each track alone."""
-    z: Array
-    """float32 [n, dim]: standardised embeddings."""
+    embedded: Array
+    """float32 [n, width]: what the bundle's head keeps of them (AHSE: standardised embeddings z)."""
     seen: NDArray[np.bool_]
     """bool [n]: the head was trained on this class."""
     n_encoded: int
@@ -39,7 +39,7 @@ class LabelEmbeddings:
 class _Row:
     visual: Array
     audio: Array
-    z: Array
+    embedded: Array
 
 
 _Key = tuple[str, Templates, Label]
@@ -83,7 +83,7 @@ class LabelEmbedder:
             features=TextFeatures(
                 visual=np.stack([row.visual for row in found]), audio=np.stack([row.audio for row in found])
             ),
-            z=np.stack([row.z for row in found]),
+            embedded=np.stack([row.embedded for row in found]),
             seen=np.array([label_key(label.name) in trained for label in labels]),
             n_encoded=n_encoded,
         )
@@ -97,11 +97,11 @@ class LabelEmbedder:
 
     def _encode(self, bundle: Bundle, keys: Sequence[_Key]) -> dict[_Key, _Row]:
         features = encode_labels(bundle, [label for _, _, label in keys], keys[0][1])
-        z = embed_labels(bundle, features)
+        embedded = ranker_of(bundle).embed_labels(features)
         rows = {
             # Copies: a view would keep the arrays of its whole batch in memory.
-            key: _Row(visual.copy(), audio.copy(), embedding.copy())
-            for key, visual, audio, embedding in zip(keys, features.visual, features.audio, z, strict=True)
+            key: _Row(visual.copy(), audio.copy(), row.copy())
+            for key, visual, audio, row in zip(keys, features.visual, features.audio, embedded, strict=True)
         }
         with self._lock:
             self._rows |= rows

@@ -15,7 +15,7 @@ from service.encode.clip import encode_clip
 from service.encode.features import ClipFeatures
 from service.labels.label import Label
 from service.media import Clip, DecodeSpec
-from service.rank.distance import calibration_of, clip_distances
+from service.rank.ranker import ranker_of
 from service.rank.ranking import Ranking, Stacking, TrackScores, beta_of, rank, score_track
 
 
@@ -103,10 +103,11 @@ class Classifier:
         with watch.step("labels"):
             candidates = self._embedder.embed(bundle, labels, templates)
         with watch.step("rank"):
-            stored = calibration_of(bundle, features)
-            beta = beta_of(stacking, stored.beta)
-            distance = clip_distances(bundle, features, candidates.features, candidates.z)
-            ranking = rank(distance, candidates.seen, stored, beta)
+            ranker = ranker_of(bundle)
+            scoring = ranker.scoring(features)
+            beta = beta_of(stacking, scoring.beta)
+            distance = ranker.distances(features, candidates.features, candidates.embedded)
+            ranking = rank(distance, candidates.seen, scoring, beta)
             visual, audio = _score_tracks(bundle, features, candidates)
         return Classification(bundle, clip, candidates, ranking, visual, audio, beta, watch.laps_ms)
 

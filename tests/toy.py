@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
@@ -30,16 +31,20 @@ from service.bundle.manifest import (
     Licence,
     Manifest,
     Provenance,
+    SimilarityHead,
     Standardisation,
+    Temperatures,
     TextTower,
     VisualTower,
 )
+from service.bundle.similarity import not_fitted
 from service.bundle.statistics import Statistics
 
 COLOURS = {"red": (230, 20, 20), "green": (20, 230, 20), "blue": (20, 20, 230)}
 TONES_HZ = {"low": 300.0, "middle": 1000.0, "high": 3000.0}
 CLASSES = [f"{colour} with a {tone} tone" for colour in COLOURS for tone in TONES_HZ]
 SIZE_PX, RATE_HZ, WINDOW_S, CONTEXT = 16, 16_000, 0.5, 12
+LOGIT_SCALE = 10.0
 TEMPLATE = "a clip of {}"
 CALIBRATION = {
     "raw_weight": 0.0,
@@ -58,6 +63,7 @@ def write_toy_bundle(
     seen: Sequence[str] = (),
     standardisation: Standardisation = "none",
     version: str = "1",
+    head: Literal["ahse", "similarity"] = "ahse",
     **calibration: float,
 ) -> Path:
     """Write the toy bundle; `calibration` overrides some of CALIBRATION."""
@@ -67,13 +73,18 @@ def write_toy_bundle(
         onnx.save(_audio(), aside / "audio.onnx")
         onnx.save(_text(list(COLOURS)), aside / "text_visual.onnx")
         onnx.save(_text(list(TONES_HZ)), aside / "text_audio.onnx")
+        _tokenizer().save(str(aside / "tokenizer.json"))
+        if head == "similarity":
+            not_fitted(3, LOGIT_SCALE, 3, LOGIT_SCALE).save(aside / "statistics.safetensors")
+            return
         onnx.save(_head(), aside / "head_av.onnx")
         onnx.save(_head(), aside / "head_text.onnx")
-        _tokenizer().save(str(aside / "tokenizer.json"))
         _statistics().save(aside / "statistics.safetensors")
 
     def manifest(files: dict[str, str]) -> Manifest:
-        return _manifest(files, name, version, tuple(seen), standardisation, calibration)
+        similarity = _similarity_head() if head == "similarity" else None
+        trained = _ahse_head(standardisation, calibration)
+        return _manifest(files, name, version, tuple(seen), similarity or trained)
 
     write_bundle(directory, fill, manifest)
     return directory
@@ -125,10 +136,8 @@ def _manifest(
     name: str,
     version: str,
     seen: tuple[str, ...],
-    standardisation: Standardisation,
-    calibration: dict[str, float],
+    head: AhseHead | SimilarityHead,
 ) -> Manifest:
-    stored = Calibration(**(CALIBRATION | calibration))
     return Manifest(
         format_version=1,
         name=name,
@@ -142,7 +151,7 @@ def _manifest(
             resize="shorter_side_bicubic_center_crop",
             n_frames=4,
             sampling="uniform",
-            logit_scale=10.0,
+            logit_scale=LOGIT_SCALE,
             text=_text_tower("text_visual.onnx"),
         ),
         audio=AudioTower(
@@ -153,18 +162,10 @@ def _manifest(
             hop_s=WINDOW_S,
             max_s=60.0,
             padding="repeat",
-            logit_scale=10.0,
+            logit_scale=LOGIT_SCALE,
             text=_text_tower("text_audio.onnx"),
         ),
-        head=AhseHead(
-            kind="ahse",
-            dim=6,
-            av_graph="head_av.onnx",
-            text_graph="head_text.onnx",
-            statistics="statistics.safetensors",
-            standardisation=standardisation,
-            calibrations=Calibrations(both=stored, visual=stored, audio=stored),
-        ),
+        head=head,
         seen_classes=seen,
         unseen_classes=tuple(name for name in CLASSES if name not in seen),
         provenance=Provenance(
@@ -172,6 +173,29 @@ def _manifest(
         ),
         licences=(Licence(part="all", licence="Apache-2.0", source="this repository"),),
         files=files,
+    )
+
+
+def _ahse_head(standardisation: Standardisation, calibration: dict[str, float]) -> AhseHead:
+    stored = Calibration(**(CALIBRATION | calibration))
+    return AhseHead(
+        kind="ahse",
+        dim=6,
+        av_graph="head_av.onnx",
+        text_graph="head_text.onnx",
+        statistics="statistics.safetensors",
+        standardisation=standardisation,
+        calibrations=Calibrations(both=stored, visual=stored, audio=stored),
+    )
+
+
+def _similarity_head() -> SimilarityHead:
+    return SimilarityHead(
+        kind="similarity",
+        statistics="statistics.safetensors",
+        visual_share=0.5,
+        temperature=Temperatures(both=1, visual=1, audio=1),
+        n_clips=0,
     )
 
 

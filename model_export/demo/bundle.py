@@ -9,7 +9,7 @@ from model_export.demo.encoders.trained import MAX_AUDIO_S, N_FRAMES, TOKENIZER_
 from model_export.demo.world import AUDIO_TEMPLATES, VISUAL_TEMPLATES
 from model_export.export.bundle import EncoderParts
 from model_export.export.graph import export_graph
-from service.bundle.manifest import AudioTower, Licence, TextTower, VisualTower
+from service.bundle.manifest import AudioTower, GraphCheck, Licence, TextTower, VisualTower
 
 # Of features of unit length. Silence is the worst: its spectrogram is nothing but the rounding of a mean.
 TOWER_TOLERANCE = 5e-5
@@ -25,7 +25,7 @@ def encoder_parts(encoders: TinyEncoders) -> EncoderParts:
     """The tiny towers as the exporter wants them."""
     config = encoders.config
 
-    def write(folder: Path) -> dict[str, float]:
+    def write(folder: Path) -> dict[str, GraphCheck]:
         encoders.tokenizer.save(str(folder / TOKENIZER_FILE))
         towers = {
             "visual": encoders.visual,

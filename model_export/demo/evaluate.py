@@ -25,7 +25,7 @@ from service.encode.clip import encode_clip
 from service.encode.features import ClipFeatures
 from service.labels.label import make_label
 from service.media import DecodeLimits
-from service.rank.distance import clip_distances
+from service.rank.ranker import ranker_of
 
 Progress = Callable[[str], None]
 Floats = NDArray[np.float32]
@@ -123,7 +123,8 @@ def _score(
 ) -> DemoScores:
     labels = LabelEmbedder(len(world.classes)).embed(bundle, [make_label(c.name) for c in world.classes])
     ranked = {track: _ranked(bundle, labels, clips, features, track) for track in TRACKS}
-    betas = {track: getattr(bundle.manifest.head.calibrations, track).beta for track in TRACKS}
+    scoring = ranker_of(bundle).scoring
+    betas = {track: scoring(_only(features[0], track)).beta for track in TRACKS}
     both, beta = ranked["both"], betas["both"]
     return DemoScores(
         tracks={track: accuracy_of(one, betas[track]) for track, one in ranked.items()},
@@ -142,7 +143,8 @@ def _ranked(
 ) -> StageRanked:
     """Distances of every clip to every class, in the order of the clips: seen ones first."""
     kept = [_only(one, track) for one in features]
-    distances = np.stack([clip_distances(bundle, one, labels.features, labels.z) for one in kept])
+    ranker = ranker_of(bundle)
+    distances = np.stack([ranker.distances(one, labels.features, labels.embedded) for one in kept])
     actual = np.array([clip.class_index for clip in clips])
     is_seen = np.array([clip.split == "test_seen" for clip in clips])
     return StageRanked(

@@ -21,6 +21,7 @@ from service.bundle.manifest import (
     AhseHead,
     AudioTower,
     Calibration,
+    GraphCheck,
     Licence,
     Manifest,
     Metric,
@@ -39,13 +40,13 @@ class EncoderParts:
     Attributes:
         visual: The manifest's part on the image encoder and its text encoder.
         audio: Likewise for the sound encoder.
-        write: Writes graphs and tokenizers into a directory; returns each graph's difference to torch.
+        write: Writes graphs and tokenizers into a directory; returns how each graph was checked, by its part.
         licences: Of the weights.
     """
 
     visual: VisualTower
     audio: AudioTower
-    write: Callable[[Path], dict[str, float]]
+    write: Callable[[Path], dict[str, GraphCheck]]
     licences: tuple[Licence, ...]
 
 
@@ -82,7 +83,7 @@ def export_bundle(directory: Path, encoders: EncoderParts, run: Run, facts: Bund
     Raises:
         ParityError: a graph does not compute what torch computes.
     """
-    parity: dict[str, float] = {}
+    parity: dict[str, GraphCheck] = {}
 
     def fill(aside: Path) -> None:
         parity.update(encoders.write(aside))
@@ -92,7 +93,7 @@ def export_bundle(directory: Path, encoders: EncoderParts, run: Run, facts: Bund
     write_bundle(directory, fill, lambda files: _manifest(encoders, run, facts, parity, files))
 
 
-def _write_head(run: Run, folder: Path) -> dict[str, float]:
+def _write_head(run: Run, folder: Path) -> dict[str, GraphCheck]:
     data = run.config.data
     draw = torch.Generator().manual_seed(0)
     examples = {
@@ -108,7 +109,7 @@ def _write_head(run: Run, folder: Path) -> dict[str, float]:
 
 
 def _manifest(
-    encoders: EncoderParts, run: Run, facts: BundleFacts, parity: dict[str, float], files: dict[str, str]
+    encoders: EncoderParts, run: Run, facts: BundleFacts, parity: dict[str, GraphCheck], files: dict[str, str]
 ) -> Manifest:
     return Manifest(
         format_version=FORMAT_VERSION,

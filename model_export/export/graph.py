@@ -12,6 +12,8 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
+from service.bundle.manifest import GraphCheck
+
 OPSET = 18
 
 
@@ -21,7 +23,7 @@ class ParityError(Exception):
 
 def export_graph(
     module: nn.Module, examples: Mapping[str, Tensor], output: str, path: Path, *, tolerance: float
-) -> float:
+) -> GraphCheck:
     """Write a graph and compare it with torch: on the examples, on the first row alone, and on zeros.
 
     Zeros are silence and black pictures, where a lost epsilon shows.
@@ -34,7 +36,7 @@ def export_graph(
         tolerance: largest absolute difference that passes.
 
     Returns:
-        The largest absolute difference.
+        What was measured, for the manifest.
 
     Raises:
         ParityError: the difference is above the tolerance.
@@ -47,7 +49,7 @@ def export_graph(
     difference = float(np.max(differences))  # unlike max(), it lets no NaN slip through
     if not difference <= tolerance:
         raise ParityError(f"{path.name} differs from torch by {difference:.1e}; allowed is {tolerance:.1e}")
-    return difference
+    return GraphCheck(difference=difference, tolerance=tolerance)
 
 
 def _export(module: nn.Module, examples: Mapping[str, Tensor], output: str) -> onnx.ModelProto:

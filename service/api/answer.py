@@ -38,7 +38,7 @@ def make_answer(
         n_labels=len(result.labels.labels),
         predictions=_predictions(result, top_k),
         tracks=Tracks(visual=_track_use(clip.visual), audio=_track_use(clip.audio)),
-        unknown=_rounded(result.ranking.unknown),
+        unknown=None if result.ranking.unknown is None else _rounded(result.ranking.unknown),
         duration_s=_rounded(clip.duration_s),
         calibration=_rounded(result.beta),
         warnings=list(result.warnings),

@@ -39,7 +39,7 @@ class Prediction(_Wire):
     rank: int = Field(ge=1)
     label: str
     score: float = Field(description="probability among the candidates; all of them sum to 1")
-    distance: float = Field(description="in the standardised embedding space; smaller is better")
+    distance: float = Field(description="smaller is better; of a trained head: in its embedding space")
     seen: bool = Field(description="the bundle's head was trained on this class")
     visual: TrackScore | None = Field(description="null when no picture was used")
     audio: TrackScore | None = Field(description="null when no sound was used")
@@ -70,7 +70,9 @@ class ClassifyResponse(_Wire):
     n_labels: int = Field(description="candidates that were ranked")
     predictions: list[Prediction] = Field(description="best first, top_k of them")
     tracks: Tracks
-    unknown: float = Field(description="0..1: how likely it is that none of the labels fits")
+    unknown: float | None = Field(
+        description="0..1: how likely it is that none of the labels fits; null where the head can't tell"
+    )
     duration_s: float = Field(description="of the clip")
     calibration: float = Field(description="beta that was added to the distances of seen classes")
     warnings: list[str]

@@ -8,8 +8,8 @@ from typing import Any
 
 from service.bundle.directory import open_manifest, verify_files
 from service.bundle.graph import Axes, Graph, Inputs, Runtime
+from service.bundle.heads import LoadedAhse, LoadedSimilarity, load_head
 from service.bundle.manifest import Manifest, TextTower
-from service.bundle.statistics import Statistics, load_statistics
 from service.bundle.tokens import Tokens
 
 
@@ -24,11 +24,9 @@ class Bundle:
     audio: Graph
     text_visual: Graph
     text_audio: Graph
-    head_av: Graph
-    head_text: Graph
     tokens_visual: Tokens
     tokens_audio: Tokens
-    statistics: Statistics
+    head: LoadedAhse | LoadedSimilarity
 
     @property
     def name(self) -> str:
@@ -45,35 +43,29 @@ def load_bundle(directory: Path, runtime: Runtime) -> Bundle:
     """
     manifest, digest = open_manifest(directory)
     verify_files(directory, manifest)
-    visual, audio, head = manifest.visual, manifest.audio, manifest.head
     return Bundle(
         manifest=manifest,
         digest=digest,
         **_graphs(directory, manifest, runtime),
-        tokens_visual=Tokens(directory, visual.text),
-        tokens_audio=Tokens(directory, audio.text),
-        statistics=load_statistics(
-            directory / head.statistics, dim=head.dim, visual_dim=visual.dim, audio_dim=audio.dim
-        ),
+        tokens_visual=Tokens(directory, manifest.visual.text),
+        tokens_audio=Tokens(directory, manifest.audio.text),
+        head=load_head(directory, manifest, runtime),
     )
 
 
 def _graphs(directory: Path, manifest: Manifest, runtime: Runtime) -> dict[str, Any]:
-    visual, audio, head = manifest.visual, manifest.audio, manifest.head
+    visual, audio = manifest.visual, manifest.audio
     size = visual.image_size_px
     frames: Inputs = {"frames": ("uint8", (size, size, 3))}
     waveform: Inputs = {"waveform": ("float", (audio.window_samples,))}
-    features: Inputs = {"visual": ("float", (visual.dim,)), "audio": ("float", (audio.dim,))}
     wanted = {
         "visual": (visual.graph, Axes(frames, "features", visual.dim)),
         "audio": (audio.graph, Axes(waveform, "features", audio.dim)),
         "text_visual": (visual.text.graph, Axes(_tokens(visual.text), "features", visual.dim)),
         "text_audio": (audio.text.graph, Axes(_tokens(audio.text), "features", audio.dim)),
-        "head_av": (head.av_graph, Axes(features, "theta", head.dim)),
-        "head_text": (head.text_graph, Axes(features, "theta", head.dim)),
     }
     return {part: Graph(directory / file, axes, runtime) for part, (file, axes) in wanted.items()}
 
 
 def _tokens(tower: TextTower) -> Inputs:
-    return {"tokens": ("int64", (tower.context_length,))}
+    return {"tokens": ("int64", (None if tower.dynamic_length else tower.context_length,))}

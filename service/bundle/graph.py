@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from service.errors import BundleInvalidError, DeviceUnavailableError
 
 Device = Literal["auto", "cpu", "cuda"]
-Inputs = dict[str, tuple[str, tuple[int, ...]]]
+Inputs = dict[str, tuple[str, tuple[int | None, ...]]]
 
 _DTYPES = {"uint8": np.uint8, "float": np.float32, "int64": np.int64}
+# Tokens in the rows that a graph with a free length is tried on.
+_TRIED_LENGTH = 4
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 
@@ -31,7 +33,10 @@ class Runtime:
 
 @dataclass(frozen=True)
 class Axes:
-    """What a graph must look like: input name -> (dtype, shape after the batch axis), and its one output."""
+    """What a graph must look like: input name -> (dtype, shape after the batch axis), and its one output.
+
+    None in a shape is an axis of any length.
+    """
 
     inputs: Inputs
     output: str
@@ -66,7 +71,8 @@ class Graph:
     def _try(self) -> None:
         """Run once on zeros: what can't run is found out here, and the first request finds it warm."""
         zeros = {
-            name: np.zeros((2, *shape), _DTYPES[kind]) for name, (kind, shape) in self._axes.inputs.items()
+            name: np.zeros((2, *(length or _TRIED_LENGTH for length in shape)), _DTYPES[kind])
+            for name, (kind, shape) in self._axes.inputs.items()
         }
         try:
             output = self(**zeros)
@@ -94,12 +100,14 @@ class Graph:
 
 
 def _check_input(
-    file: str, name: str, found: tuple[str, tuple[Any, ...]], dtype: str, shape: tuple[int, ...]
+    file: str, name: str, found: tuple[str, tuple[Any, ...]], dtype: str, shape: tuple[int | None, ...]
 ) -> None:
-    if found[0] != f"tensor({dtype})" or found[1][1:] != shape:
+    # onnxruntime gives a free axis its name, or None where it has none.
+    fixed = tuple(length if isinstance(length, int) else None for length in found[1][1:])
+    if found[0] != f"tensor({dtype})" or fixed != shape:
         raise BundleInvalidError(
             f"{file}: input {name} is {found[0]} {list(found[1])}, the manifest says {dtype} [batch, "
-            f"{', '.join(map(str, shape))}]"
+            f"{', '.join(str(length or 'any') for length in shape)}]"
         )
     if isinstance(found[1][0], int):
         raise BundleInvalidError(f"{file}: the batch axis of {name} is fixed to {found[1][0]}")

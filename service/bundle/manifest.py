@@ -19,6 +19,7 @@ FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]
 Template = Annotated[str, StringConstraints(min_length=2, max_length=500, pattern=r"\{\}")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Standardisation = Literal["none", "per_dimension", "per_sample", "stored_then_sample"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 
 class _Record(BaseModel):
@@ -28,12 +29,16 @@ class _Record(BaseModel):
 
 
 class TextTower(_Record):
-    """One text encoder. Graph: `tokens` int64 [batch, context_length] -> `features` float32 [batch, dim]."""
+    """One text encoder. Graph: `tokens` int64 [batch, length] -> `features` float32 [batch, dim]."""
 
     graph: FileName
     tokenizer: FileName = Field(description="file of the `tokenizers` library")
     vocabulary_size: int = Field(ge=100, description="an emptied tokenizer shows as a smaller one")
-    context_length: int = Field(ge=4, le=4096, description="tokens a text is padded or cut to")
+    context_length: int = Field(ge=4, le=4096, description="tokens a text is cut to, and padded to")
+    dynamic_length: bool = Field(
+        default=False,
+        description="the graph takes shorter rows too: a batch is padded to its longest",
+    )
     pad_id: int = Field(ge=0)
     templates: tuple[Template, ...] = Field(min_length=1, description="`{}` stands for the name")
 
@@ -53,7 +58,7 @@ class VisualTower(_Record):
     graph: FileName
     dim: int = Field(ge=1)
     image_size_px: int = Field(ge=8, le=4096)
-    resize: Literal["shorter_side_bicubic_center_crop"]
+    resize: Literal["shorter_side_bicubic_center_crop", "squash_bicubic"]
     n_frames: int = Field(ge=1, le=1024)
     sampling: Literal["uniform", "middle"] = Field(description="frames at the midpoints of equal intervals")
     logit_scale: float = Field(gt=0, description="factor on cosine similarity to its own text, as in CLIP")
@@ -135,6 +140,27 @@ class AhseHead(_Record):
     calibrations: Calibrations
 
 
+class Temperatures(_Record):
+    """One temperature for clips with both tracks, one for each track alone."""
+
+    both: float = Field(gt=0)
+    visual: float = Field(gt=0)
+    audio: float = Field(gt=0)
+
+
+class SimilarityHead(_Record):
+    """No trained head: names are ranked by the standardised similarity of each track to its own text.
+
+    The statistics file holds mean and covariance of each track's features over unlabelled clips.
+    """
+
+    kind: Literal["similarity"]
+    statistics: FileName
+    visual_share: float = Field(ge=0, le=1, description="share of the picture for clips with both tracks")
+    temperature: Temperatures = Field(description="score = softmax(standardised similarity / temperature)")
+    n_clips: int = Field(ge=0, description="clips the statistics are of; 0: similarity is not standardised")
+
+
 class Metric(_Record):
     """One measured number with the data it was measured on."""
 
@@ -142,6 +168,16 @@ class Metric(_Record):
     value: float
     data: str
     unit: Literal["percent", "ratio", "ms", "count"] = "percent"
+
+
+class GraphCheck(_Record):
+    """How a graph was checked against its torch original, and against itself before it was made smaller."""
+
+    precision: Precision = "fp32"
+    difference: float = Field(ge=0, description="largest absolute difference of the fp32 graph to torch")
+    tolerance: float = Field(gt=0, description="largest that would have passed")
+    cosine: float | None = Field(default=None, description="smallest cosine to the fp32 graph; null for fp32")
+    cosine_floor: float | None = Field(default=None, description="smallest that would have passed")
 
 
 class Provenance(_Record):
@@ -152,9 +188,7 @@ class Provenance(_Record):
     seed: int | None = None
     data: str
     versions: dict[str, str] = Field(default_factory=dict)
-    parity: dict[str, float] = Field(
-        default_factory=dict, description="largest absolute difference of each graph to its torch original"
-    )
+    parity: dict[str, GraphCheck] = Field(default_factory=dict, description="by the part of the bundle")
 
 
 class Licence(_Record):
@@ -175,7 +209,7 @@ class Manifest(_Record):
     requires_service: str = Field(pattern=r"^\d+\.\d+\.\d+$", description="oldest service that can run it")
     visual: VisualTower
     audio: AudioTower
-    head: AhseHead
+    head: AhseHead | SimilarityHead = Field(discriminator="kind")
     seen_classes: tuple[str, ...]
     unseen_classes: tuple[str, ...] = Field(description="classes the metrics call unseen; never trained on")
     metrics: tuple[Metric, ...] = ()
@@ -192,7 +226,6 @@ class Manifest(_Record):
             self.audio.graph,
             *(text.graph for text in texts),
             *(text.tokenizer for text in texts),
-            head.av_graph,
-            head.text_graph,
+            *((head.av_graph, head.text_graph) if isinstance(head, AhseHead) else ()),
             head.statistics,
         }

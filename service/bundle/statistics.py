@@ -56,19 +56,33 @@ def load_statistics(path: Path, *, dim: int, visual_dim: int, audio_dim: int) ->
     Raises:
         BundleInvalidError: unreadable, incomplete, of other dims, not finite, or with a std of zero or less.
     """
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise BundleInvalidError(f"{path.name} is not a safetensors file") from error
+    tensors = read_tensors(path)
     shapes = dict.fromkeys(("av_mean", "av_std", "text_mean", "text_std"), (dim,))
     shapes |= dict.fromkeys(("fill_visual", "visual_mean", "text_visual_mean"), (visual_dim,))
     shapes |= dict.fromkeys(("fill_audio", "audio_mean", "text_audio_mean"), (audio_dim,))
     for name, shape in shapes.items():
-        _check(path.name, name, tensors.get(name), shape)
+        check_tensor(path.name, name, tensors.get(name), shape)
     return Statistics(**{name: tensors[name] for name in shapes})
 
 
-def _check(file: str, name: str, tensor: Array | None, shape: tuple[int, ...]) -> None:
+def read_tensors(path: Path) -> dict[str, Array]:
+    """All tensors of a statistics file.
+
+    Raises:
+        BundleInvalidError: it can't be read.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BundleInvalidError(f"{path.name} is not a safetensors file") from error
+
+
+def check_tensor(file: str, name: str, tensor: Array | None, shape: tuple[int, ...]) -> None:
+    """Check one tensor of a statistics file.
+
+    Raises:
+        BundleInvalidError: it is missing, of another shape, not finite, or a std of zero or less.
+    """
     if tensor is None:
         raise BundleInvalidError(f"{file} has no tensor {name}")
     if tensor.shape != shape or tensor.dtype != np.float32:

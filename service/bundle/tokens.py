@@ -1,4 +1,4 @@
-"""Token ids from a bundle's tokenizer file, always exactly as long as the text graph wants."""
+"""Token ids from a bundle's tokenizer file, as long as the text graph wants."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from service.errors import BundleInvalidError
 
 
 class Tokens:
-    """Turns texts into token ids; pads and cuts to the context length."""
+    """Turns texts into token ids, cut to the context length.
+
+    They are padded to it too, or to the longest text where the graph takes shorter rows.
+    """
 
     def __init__(self, directory: Path, tower: TextTower) -> None:
         try:
@@ -26,10 +29,11 @@ class Tokens:
             raise BundleInvalidError(
                 f"{tower.tokenizer} has {size} tokens, the manifest says {tower.vocabulary_size}"
             )
-        self._tokenizer.enable_padding(length=tower.context_length, pad_id=tower.pad_id)
+        length = None if tower.dynamic_length else tower.context_length
+        self._tokenizer.enable_padding(length=length, pad_id=tower.pad_id)
         self._tokenizer.enable_truncation(max_length=tower.context_length)
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """Token ids int64 [len(texts), context_length]."""
+        """Token ids int64 [len(texts), length], length at most context_length."""
         encodings = self._tokenizer.encode_batch_fast(list(texts))
         return np.array([encoding.ids for encoding in encodings], dtype=np.int64)

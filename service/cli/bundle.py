@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from service.bundle.manifest import AhseHead, SimilarityHead
+
 app = typer.Typer(no_args_is_help=True)
 Directory = Annotated[Path, typer.Argument(help="Bundle directory.", metavar="BUNDLE")]
 
@@ -23,21 +25,26 @@ def inspect(
     if as_json:
         typer.echo(manifest.model_dump_json(indent=2))
         return
-    visual, audio, head = manifest.visual, manifest.audio, manifest.head
+    visual, audio = manifest.visual, manifest.audio
     typer.echo(f"{manifest.name} {manifest.version}: {manifest.description}")
     typer.echo(
         f"visual  {visual.n_frames} frames of {visual.image_size_px} px ({visual.sampling}) -> {visual.dim}"
     )
     typer.echo(f"audio   {audio.window_s} s windows at {audio.sample_rate_hz} Hz -> {audio.dim}")
-    typer.echo(
-        f"head    {head.kind}, {head.dim} dims, {head.standardisation}, beta {head.calibrations.both.beta:g}"
-    )
+    typer.echo(f"head    {_head(manifest.head)}")
     typer.echo(f"classes {len(manifest.seen_classes)} seen, {len(manifest.unseen_classes)} unseen")
     for metric in manifest.metrics:
         typer.echo(f"metric  {metric.name} {metric.value:.2f} {metric.unit} on {metric.data}")
     for licence in manifest.licences:
         typer.echo(f"licence {licence.part}: {licence.licence} ({licence.source})")
     typer.echo(f"made    {manifest.provenance.created.isoformat()} by: {manifest.provenance.command}")
+
+
+def _head(head: AhseHead | SimilarityHead) -> str:
+    if head.kind == "ahse":
+        return f"ahse, {head.dim} dims, {head.standardisation}, beta {head.calibrations.both.beta:g}"
+    fitted = f"statistics of {head.n_clips} clips" if head.n_clips else "not standardised: no clips yet"
+    return f"similarity, {fitted}, share of the picture {head.visual_share:g}"
 
 
 @app.command()
@@ -49,5 +56,5 @@ def verify(directory: Directory) -> None:
     bundle = load_bundle(directory, Runtime(device="cpu"))
     n_files = len(bundle.manifest.files)
     typer.echo(
-        f"{bundle.name} {bundle.manifest.version}: {n_files} files and 6 graphs are as the manifest says"
+        f"{bundle.name} {bundle.manifest.version}: {n_files} files and all graphs are as the manifest says"
     )

@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle.manifest import Calibration
 from service.errors import InvalidOptionError
 
 Array = NDArray[np.float32]
@@ -29,6 +28,26 @@ class TrackScores:
 
 
 @dataclass(frozen=True)
+class UnknownScore:
+    """unknown = sigmoid((nearest - threshold) / scale), of the nearest distance without beta."""
+
+    threshold: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How distances become a ranking and probabilities."""
+
+    temperature: float
+    """score = softmax(-distance / temperature)."""
+    beta: float = 0.0
+    """calibrated stacking: added to the distance of seen classes."""
+    unknown: UnknownScore | None = None
+    """None: the head has no measure of whether any name fits."""
+
+
+@dataclass(frozen=True)
 class Ranking:
     """All candidates of one clip."""
 
@@ -38,31 +57,33 @@ class Ranking:
     """float32 [n], beta added for seen classes."""
     score: Array
     """float32 [n], softmax(-distance / temperature); sums to 1."""
-    unknown: float
-    """0..1: how likely it is that none of the candidates fits."""
+    unknown: float | None
+    """0..1: how likely it is that none of the candidates fits; None where the head can't tell."""
 
 
-def rank(
-    distance: Array, seen: NDArray[np.bool_], calibration: Calibration, beta: float | None = None
-) -> Ranking:
+def rank(distance: Array, seen: NDArray[np.bool_], scoring: Scoring, beta: float | None = None) -> Ranking:
     """Order by distance + beta [c seen] (AHSE, inference; Chao et al., ECCV 2016), and score.
 
     Args:
         distance: float32 [n], of the clip to each candidate.
         seen: bool [n], which of them the head was trained on.
-        calibration: the bundle's stored numbers.
+        scoring: the head's stored numbers.
         beta: for seen classes, in place of the stored one.
     """
-    added = np.float32(calibration.beta if beta is None else beta)
+    added = np.float32(scoring.beta if beta is None else beta)
     stacked = distance + added * seen.astype(np.float32)
-    beyond = (float(distance.min()) - calibration.unknown_threshold) / calibration.unknown_scale
-    logits = (-stacked / calibration.temperature).astype(np.float32)
+    logits = (-stacked / scoring.temperature).astype(np.float32)
     return Ranking(
         order=np.argsort(stacked, kind="stable"),
         distance=stacked,
         score=softmax(logits),
-        unknown=1 / (1 + math.exp(-max(-700.0, min(700.0, beyond)))),
+        unknown=None if scoring.unknown is None else _unknown(float(distance.min()), scoring.unknown),
     )
+
+
+def _unknown(nearest: float, score: UnknownScore) -> float:
+    beyond = (nearest - score.threshold) / score.scale
+    return 1 / (1 + math.exp(-max(-700.0, min(700.0, beyond))))
 
 
 def score_track(feature: Array, texts: Array, logit_scale: float) -> TrackScores:

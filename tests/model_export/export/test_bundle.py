@@ -24,9 +24,9 @@ from model_export.head.statistics import Statistics
 from service.bundle.bundle import load_bundle
 from service.bundle.directory import read_manifest
 from service.bundle.graph import Runtime
+from service.bundle.manifest import AhseHead, GraphCheck
 from service.encode.features import ClipFeatures, TextFeatures
-from service.rank.distance import clip_distances
-from service.rank.embed import embed_labels
+from service.rank.ranker import ranker_of
 
 FACTS = BundleFacts("mine", "1", "For a test.", ("b",), (), "pytest", 0, "random weights", "# card")
 STORED = Calibration(
@@ -64,7 +64,7 @@ def _parts(toy: Path) -> EncoderParts:
     manifest = read_manifest(toy)
     names = ["visual.onnx", "audio.onnx", "text_visual.onnx", "text_audio.onnx", "tokenizer.json"]
 
-    def write(folder: Path) -> dict[str, float]:
+    def write(folder: Path) -> dict[str, GraphCheck]:
         for name in names:
             shutil.copyfile(toy / name, folder / name)
         return {}
@@ -91,10 +91,11 @@ def test_served_distances_are_torchs(toy_bundle: Path, tmp_path: Path, mode: Sta
     names = Texts(torch.from_numpy(texts.visual), torch.from_numpy(texts.audio))
     expected = 0.7 * embedding_distances(run.network, mode, run.statistics, tensors, names)
     expected = expected + 0.3 * raw_distances(run.statistics, tensors, names, 0.25)
-    z = embed_labels(bundle, texts)
+    ranker = ranker_of(bundle)
+    z = ranker.embed_labels(texts)
     for row in range(6):
         visual, audio = (side[row] if side[row].any() else None for side in clips)
-        found = clip_distances(bundle, ClipFeatures(visual, audio), texts, z)
+        found = ranker.distances(ClipFeatures(visual, audio), texts, z)
         np.testing.assert_allclose(found, expected[row].numpy(), rtol=1e-4, atol=1e-4)
 
 
@@ -103,9 +104,10 @@ def test_the_manifest_says_what_was_exported(toy_bundle: Path, tmp_path: Path) -
     export_bundle(tmp_path / "mine", _parts(toy_bundle), _run(tmp_path, "per_sample"), FACTS)
     manifest = read_manifest(tmp_path / "mine")
     assert manifest.seen_classes == ("a",)
+    assert isinstance(manifest.head, AhseHead)
     assert manifest.head.calibrations.both.temperature == 0.7
     assert manifest.provenance.parity.keys() == {"head_av", "head_text"}
-    assert max(manifest.provenance.parity.values()) <= 1e-5
+    assert all(check.difference <= check.tolerance == 1e-5 for check in manifest.provenance.parity.values())
     assert "torch" in manifest.provenance.versions
 
 

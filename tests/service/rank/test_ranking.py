@@ -9,12 +9,10 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from scipy.special import softmax as scipy_softmax
 
-from service.bundle.manifest import Calibration
-from service.rank.ranking import beta_of, rank, score_track, softmax
-from tests.toy import CALIBRATION
+from service.rank.ranking import Scoring, UnknownScore, beta_of, rank, score_track, softmax
 
 RNG = np.random.default_rng(3)
-STORED = Calibration(**(CALIBRATION | {"temperature": 0.3, "beta": 0.7}))
+STORED = Scoring(temperature=0.3, beta=0.7, unknown=UnknownScore(threshold=0.7, scale=0.1))
 CLIP = RNG.normal(size=8).astype(np.float32)
 CANDIDATES = RNG.normal(size=(30, 8)).astype(np.float32)
 SEEN = RNG.random(30) < 0.5
@@ -60,7 +58,9 @@ def test_unknown_looks_at_the_nearest_without_beta() -> None:
     distance = np.array([0.7, 3.0], np.float32)
     for beta in (0.0, 9.0):
         assert rank(distance, np.array([True, True]), STORED, beta).unknown == pytest.approx(0.5, abs=1e-6)
-    assert rank(distance - 0.5, np.array([True, True]), STORED).unknown < 0.01
+    nearer = rank(distance - 0.5, np.array([True, True]), STORED).unknown
+    assert nearer is not None
+    assert nearer < 0.01
 
 
 def test_a_track_is_scored_as_clip_scores_images() -> None:

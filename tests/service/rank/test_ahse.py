@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from service.bundle.bundle import Bundle, load_bundle
 from service.bundle.graph import Runtime
+from service.bundle.heads import LoadedAhse
 from service.encode.features import ClipFeatures, TextFeatures
-from service.rank.distance import calibration_of, clip_distances
-from service.rank.embed import embed_labels
+from service.rank.ahse import AhseRanker
+from service.rank.ranker import ranker_of
 from tests.toy import write_toy_bundle
 
 EYE = np.eye(3, dtype=np.float32)
@@ -27,7 +28,8 @@ def _bundle(folder: Path, raw_weight: float, visual_share: float = 0.5) -> Bundl
 
 
 def _distances(bundle: Bundle, clip: ClipFeatures) -> NDArray[np.float32]:
-    return clip_distances(bundle, clip, TEXTS, embed_labels(bundle, TEXTS))
+    ranker = ranker_of(bundle)
+    return ranker.distances(clip, TEXTS, ranker.embed_labels(TEXTS))
 
 
 def test_the_embedding_alone(tmp_path: Path) -> None:
@@ -65,17 +67,18 @@ def test_a_missing_track_has_no_say_in_the_raw_distance(tmp_path: Path, visual_s
 def test_each_set_of_tracks_has_its_own_calibration(toy_bundle: Path) -> None:
     """Distances of clips with one track spread differently, so their numbers were chosen apart."""
     bundle = load_bundle(toy_bundle, Runtime(device="cpu"))
-    stored = bundle.manifest.head.calibrations
+    assert isinstance(bundle.head, LoadedAhse)
+    stored = bundle.head.facts.calibrations
     apart = stored.model_copy(
         update={
             name: stored.both.model_copy(update={"beta": beta})
             for name, beta in (("visual", 1.0), ("audio", 2.0))
         }
     )
-    head = bundle.manifest.head.model_copy(update={"calibrations": apart})
-    bundle = replace(bundle, manifest=bundle.manifest.model_copy(update={"head": head}))
+    facts = bundle.head.facts.model_copy(update={"calibrations": apart})
+    ranker = AhseRanker(replace(bundle.head, facts=facts))
     betas = [
-        calibration_of(bundle, ClipFeatures(visual, audio)).beta
+        ranker.scoring(ClipFeatures(visual, audio)).beta
         for visual, audio in ((EYE[0], EYE[0]), (EYE[0], None), (None, EYE[0]))
     ]
     assert betas == [0.0, 1.0, 2.0]

@@ -1,0 +1,75 @@
+"""Rank without a trained head: standardised similarity of each track to its own text, fused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.bundle.heads import LoadedSimilarity
+from service.encode.features import ClipFeatures, TextFeatures
+from service.rank.ranking import Scoring
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SimilarityRanker:
+    """Late fusion of CLIP and CLAP.
+
+    The similarity of a clip to a name is compared with what clips have to that name on average: a name that
+    is similar to every clip (a hub) wins nothing by it. Mean and deviation come from stored moments of the
+    clips' features, so names never seen have theirs, and adding a name moves no other.
+    """
+
+    head: LoadedSimilarity
+
+    def embed_labels(self, texts: TextFeatures) -> Array:
+        """What similarity to each name is compared with: float32 [n, 4].
+
+        The columns are mean and standard deviation over clips, of the picture and then of the sound.
+        """
+        stored = self.head.statistics
+        visual = _moments(texts.visual, stored.visual_mean, stored.visual_covariance)
+        audio = _moments(texts.audio, stored.audio_mean, stored.audio_covariance)
+        return np.concatenate([visual, audio], axis=1)
+
+    def distances(self, clip: ClipFeatures, texts: TextFeatures, embedded: Array) -> Array:
+        """Minus the standardised similarity, z = (cosine - mean) / std, weighted over the clip's tracks.
+
+        Args:
+            clip: features of the clip.
+            texts: text features of the names, n rows.
+            embedded: float32 [n, 4], from `embed_labels`.
+
+        Returns:
+            float32 [n]; below zero where a clip is more similar to a name than clips are on average.
+        """
+        tracks = (
+            (self.head.facts.visual_share, clip.visual, texts.visual, embedded[:, :2]),
+            (1 - self.head.facts.visual_share, clip.audio, texts.audio, embedded[:, 2:]),
+        )
+        present = [
+            (weight, (names @ feature - moments[:, 0]) / moments[:, 1])
+            for weight, feature, names, moments in tracks
+            if feature is not None
+        ]
+        if len(present) == 1:
+            return -present[0][1]
+        (share, visual), (rest, audio) = present
+        fused: Array = np.float32(share) * visual + np.float32(rest) * audio
+        return -fused
+
+    def scoring(self, clip: ClipFeatures) -> Scoring:
+        """The stored temperature; nothing is known of seen classes or of clips that no name fits."""
+        stored = self.head.facts.temperature
+        if clip.visual is None:
+            return Scoring(stored.audio)
+        return Scoring(stored.both if clip.audio is not None else stored.visual)
+
+
+def _moments(texts: Array, mean: Array, covariance: Array) -> Array:
+    """Mean and standard deviation of the clips' similarity to each text: [n, dim] -> [n, 2]."""
+    variance = np.einsum("nd,nd->n", texts @ covariance, texts)
+    return np.stack([texts @ mean, np.sqrt(np.maximum(variance, np.float32(1e-12)))], axis=1)

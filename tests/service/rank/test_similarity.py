@@ -1,0 +1,133 @@
+"""Ranking without a trained head: plain CLIP, z-scores of similarities, and real vectors as oracles."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.special import softmax
+from scipy.stats import zscore
+
+from service.bundle.bundle import load_bundle
+from service.bundle.graph import Runtime
+from service.bundle.heads import LoadedSimilarity
+from service.bundle.manifest import SimilarityHead, Temperatures
+from service.bundle.similarity import SimilarityStatistics, load_similarity_statistics, not_fitted
+from service.encode.features import ClipFeatures, TextFeatures, unit
+from service.errors import BundleInvalidError
+from service.rank.ranker import ranker_of
+from service.rank.ranking import rank
+from service.rank.similarity import SimilarityRanker
+from tests.toy import write_toy_bundle
+
+Array = NDArray[np.float32]
+VECTORS = Path(__file__).parents[4] / "shared" / "clip_vectors"
+HEAD = SimilarityHead(
+    kind="similarity",
+    statistics="statistics.safetensors",
+    visual_share=0.25,
+    temperature=Temperatures(both=1, visual=2, audio=3),
+    n_clips=0,
+)
+
+
+def _random(n: int, dim: int, seed: int) -> Array:
+    return unit(np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32))
+
+
+def _distances(statistics: SimilarityStatistics, clip: ClipFeatures, texts: TextFeatures) -> Array:
+    ranker = SimilarityRanker(LoadedSimilarity(HEAD, statistics))
+    return ranker.distances(clip, texts, ranker.embed_labels(texts))
+
+
+def test_without_statistics_it_is_the_encoders_own_logits() -> None:
+    """Cosine times logit scale, by the picture, by the sound, and a weighted mean of both."""
+    texts, clip = TextFeatures(_random(9, 8, 0), _random(9, 6, 1)), (_random(1, 8, 2)[0], _random(1, 6, 3)[0])
+    statistics = not_fitted(8, 100.0, 6, 20.0)
+    visual, audio = 100 * texts.visual @ clip[0], 20 * texts.audio @ clip[1]
+    found = [
+        _distances(statistics, ClipFeatures(*tracks), texts)
+        for tracks in ((clip[0], None), (None, clip[1]), clip)
+    ]
+    for got, expected in zip(found, (visual, audio, 0.25 * visual + 0.75 * audio), strict=True):
+        np.testing.assert_allclose(got, -expected, rtol=1e-4, atol=1e-4)
+
+
+def test_similarity_is_standardised_by_what_clips_have_to_a_name() -> None:
+    """From the moments alone, for names unknown when they were taken: scipy's zscore over the clips."""
+    clips = unit(_random(200, 8, 4) + 0.5)
+    mean, covariance = clips.mean(axis=0), np.cov(clips.T, bias=True).astype(np.float32)
+    statistics = replace(not_fitted(8, 1.0, 6, 1.0), visual_mean=mean, visual_covariance=covariance)
+    texts = TextFeatures(_random(5, 8, 5), _random(5, 6, 6))
+    found = np.stack([_distances(statistics, ClipFeatures(clip, None), texts) for clip in clips])
+    np.testing.assert_allclose(found, -zscore(clips @ texts.visual.T, axis=0), rtol=1e-2, atol=2e-3)
+
+
+def test_a_name_that_is_similar_to_everything_wins_nothing_by_it() -> None:
+    """A hub is nearest by plain similarity, and not by the standardised one."""
+    centre = _random(1, 8, 7)[0]
+    clips = unit(centre + 0.3 * _random(100, 8, 8))
+    clip, own = clips[0], unit(clips[0] - 0.8 * centre)
+    texts = TextFeatures(np.stack([centre, own]), np.zeros((2, 6), np.float32))
+    plain = _distances(not_fitted(8, 1.0, 6, 1.0), ClipFeatures(clip, None), texts)
+    assert plain.argmin() == 0
+    covariance = np.cov(clips.T, bias=True).astype(np.float32)
+    fitted = replace(not_fitted(8, 1.0, 6, 1.0), visual_mean=clips.mean(axis=0), visual_covariance=covariance)
+    assert _distances(fitted, ClipFeatures(clip, None), texts).argmin() == 1
+
+
+def test_each_set_of_tracks_has_its_temperature_and_nothing_is_unknown() -> None:
+    """No beta, no unknown score: neither can be known without labelled clips."""
+    ranker = SimilarityRanker(LoadedSimilarity(HEAD, not_fitted(3, 1.0, 3, 1.0)))
+    row = np.ones(3, np.float32)
+    scoring = [ranker.scoring(ClipFeatures(*tracks)) for tracks in ((row, row), (row, None), (None, row))]
+    assert [one.temperature for one in scoring] == [1, 2, 3]
+    assert all(one.beta == 0 and one.unknown is None for one in scoring)
+    assert rank(np.array([1, 2], np.float32), np.zeros(2, bool), scoring[0]).unknown is None
+
+
+def test_a_bundle_without_a_trained_head_opens_and_ranks(tmp_path: Path) -> None:
+    """The toy's colours and tones, without its head."""
+    bundle = load_bundle(write_toy_bundle(tmp_path / "toy", head="similarity"), Runtime(device="cpu"))
+    eye = np.eye(3, dtype=np.float32)
+    texts = TextFeatures(visual=eye[[0, 0, 2]], audio=eye[[0, 2, 2]])
+    ranker = ranker_of(bundle)
+    found = ranker.distances(ClipFeatures(eye[0], eye[2]), texts, ranker.embed_labels(texts))
+    np.testing.assert_allclose(found, [-5, -10, -5], atol=1e-5)
+
+
+def test_statistics_of_other_dims_are_refused(tmp_path: Path) -> None:
+    """They are of another encoder."""
+    bundle = write_toy_bundle(tmp_path / "toy", head="similarity")
+    path = tmp_path / "other.safetensors"
+    not_fitted(4, 1.0, 3, 1.0).save(path)
+    with pytest.raises(BundleInvalidError, match="visual_mean is float32"):
+        load_similarity_statistics(path, 3, 3)
+    assert load_similarity_statistics(bundle / "statistics.safetensors", 3, 3).audio_mean.shape == (3,)
+
+
+@pytest.mark.skipif(not VECTORS.is_dir(), reason="the shared CLIP vectors are not beside the project")
+def test_real_clip_vectors_give_the_expected_names() -> None:
+    """CLIP ViT-B/32 vectors of four images against 80 COCO names; the published answers."""
+    names = json.loads((VECTORS / "coco_names.json").read_text(encoding="utf-8"))
+    images = np.load(VECTORS / "clip_image_embs.npz")
+    vectors = unit(np.load(VECTORS / "coco_clip_a+cname.npy").astype(np.float32))
+    ranker = SimilarityRanker(LoadedSimilarity(HEAD, not_fitted(512, 100.0, 6, 1.0)))
+    texts = TextFeatures(vectors, np.zeros((len(vectors), 6), np.float32))
+    embedded = ranker.embed_labels(texts)
+    expected = {
+        "123_456": ("cat", 0.615),
+        "208_495": ("surfboard", 0.545),
+        "416_264": ("broccoli", 0.416),
+        "456_123": ("cat", 0.474),
+    }
+    for image, (name, score) in expected.items():
+        (row,) = np.flatnonzero(images["files"] == image)
+        clip = ClipFeatures(unit(images["emb"][row].astype(np.float32)), None)
+        distance = ranker.distances(clip, texts, embedded)
+        assert names[int(distance.argmin())] == name
+        assert softmax(-distance).max() == pytest.approx(score, abs=1e-3)
