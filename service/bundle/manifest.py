@@ -6,6 +6,8 @@ templates come from here only; nothing about a model is taken from the environme
 
 from __future__ import annotations
 
+import hashlib
+import json
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
@@ -219,13 +221,27 @@ class Manifest(_Record):
 
     def named_files(self) -> set[str]:
         """All files that the manifest's parts point to."""
-        texts = (self.visual.text, self.audio.text)
         head = self.head
         return {
-            self.visual.graph,
-            self.audio.graph,
-            *(text.graph for text in texts),
-            *(text.tokenizer for text in texts),
+            *self.encoder_files(),
             *((head.av_graph, head.text_graph) if isinstance(head, AhseHead) else ()),
             head.statistics,
         }
+
+    def encoder_files(self) -> list[str]:
+        """The files that the encoders are made of: graphs and tokenizers, each once, sorted."""
+        towers = (self.visual, self.audio)
+        return sorted({file for t in towers for file in (t.graph, t.text.graph, t.text.tokenizer)})
+
+    def encoders_digest(self) -> str:
+        """Hex sha256 of the encoders alone: both towers as the manifest has them, and their files.
+
+        Equal for bundles that differ in nothing but the head, so that one's features fit the other.
+        """
+        # Without defaults: a setting that a later version adds does not rename today's encoders.
+        towers = {
+            part: getattr(self, part).model_dump(mode="json", exclude_defaults=True)
+            for part in ("visual", "audio")
+        }
+        files = {name: self.files[name] for name in self.encoder_files()}
+        return hashlib.sha256(json.dumps([towers, files], sort_keys=True).encode()).hexdigest()
