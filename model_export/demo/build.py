@@ -20,6 +20,7 @@ from model_export.demo.examples import write_examples
 from model_export.demo.features import FEATURES_FILE, build_features, load_features
 from model_export.demo.world import World
 from model_export.export.bundle import BundleFacts, export_bundle
+from model_export.export.heads import trained_head
 from model_export.head.config import PRESETS
 from model_export.head.evaluate import evaluate, predict
 from model_export.head.run import Run
@@ -110,13 +111,13 @@ def bundle_demo(
         data="procedurally made clips of the demo world",
         card="not measured yet",
     )
-    parts = encoder_parts(encoders)
+    parts, head = encoder_parts(encoders), trained_head(run)
     with TemporaryDirectory() as folder:
         draft = Path(folder) / "draft"
-        export_bundle(draft, parts, run, facts)
+        export_bundle(draft, parts, head, facts)
         scores = measure(draft)
     late_fusion = evaluate(run, data, ranking="raw").accuracy
     n_differing = int(np.sum(scores.predicted != predict(run, data)))
     card, measured = model_card(scores, late_fusion, seed), metrics(scores, late_fusion, n_differing)
-    export_bundle(out, parts, run, replace(facts, metrics=measured, card=card))
+    export_bundle(out, parts, head, replace(facts, metrics=measured, card=card))
     return scores

@@ -1,4 +1,4 @@
-"""Encoders and a trained head to one bundle."""
+"""Encoders and a head to one bundle."""
 
 from __future__ import annotations
 
@@ -8,28 +8,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-
-from model_export.data.features import Track
-from model_export.export.graph import export_graph
-from model_export.head.modules import head_av_module, head_text_module
-from model_export.head.run import Run
 from service import __version__
 from service.bundle.directory import write_bundle
 from service.bundle.manifest import (
     FORMAT_VERSION,
     AhseHead,
     AudioTower,
-    Calibration,
     GraphCheck,
     Licence,
     Manifest,
     Metric,
     Provenance,
+    SimilarityHead,
     VisualTower,
 )
 
-HEAD_TOLERANCE = 1e-5
 _VERSIONED = ("torch", "onnx", "onnxruntime", "tokenizers", "numpy")
 
 
@@ -48,6 +41,21 @@ class EncoderParts:
     audio: AudioTower
     write: Callable[[Path], dict[str, GraphCheck]]
     licences: tuple[Licence, ...]
+
+
+@dataclass(frozen=True)
+class HeadParts:
+    """The head's share of a bundle.
+
+    Attributes:
+        facts: The manifest's part on the head.
+        seen_classes: That it was trained on; their distances get beta.
+        write: Writes its files into a directory; returns how each graph was checked, by its part.
+    """
+
+    facts: AhseHead | SimilarityHead
+    seen_classes: tuple[str, ...]
+    write: Callable[[Path], dict[str, GraphCheck]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ class BundleFacts:
     card: str
 
 
-def export_bundle(directory: Path, encoders: EncoderParts, run: Run, facts: BundleFacts) -> None:
+def export_bundle(directory: Path, encoders: EncoderParts, head: HeadParts, facts: BundleFacts) -> None:
     """Write a bundle, all graphs checked against torch; nothing stands in the directory if a check fails.
 
     Raises:
@@ -87,29 +95,18 @@ def export_bundle(directory: Path, encoders: EncoderParts, run: Run, facts: Bund
 
     def fill(aside: Path) -> None:
         parity.update(encoders.write(aside))
-        parity.update(_write_head(run, aside))
+        parity.update(head.write(aside))
         (aside / "MODEL_CARD.md").write_text(facts.card, encoding="utf-8")
 
-    write_bundle(directory, fill, lambda files: _manifest(encoders, run, facts, parity, files))
-
-
-def _write_head(run: Run, folder: Path) -> dict[str, GraphCheck]:
-    data = run.config.data
-    draw = torch.Generator().manual_seed(0)
-    examples = {
-        "visual": torch.nn.functional.normalize(torch.randn(5, data.n_visual, generator=draw), dim=1),
-        "audio": torch.nn.functional.normalize(torch.randn(5, data.n_audio, generator=draw), dim=1),
-    }
-    run.statistics.save(folder / "statistics.safetensors")
-    modules = {"head_av": head_av_module(run), "head_text": head_text_module(run)}
-    return {
-        name: export_graph(module, examples, "theta", folder / f"{name}.onnx", tolerance=HEAD_TOLERANCE)
-        for name, module in modules.items()
-    }
+    write_bundle(directory, fill, lambda files: _manifest(encoders, head, facts, parity, files))
 
 
 def _manifest(
-    encoders: EncoderParts, run: Run, facts: BundleFacts, parity: dict[str, GraphCheck], files: dict[str, str]
+    encoders: EncoderParts,
+    head: HeadParts,
+    facts: BundleFacts,
+    parity: dict[str, GraphCheck],
+    files: dict[str, str],
 ) -> Manifest:
     return Manifest(
         format_version=FORMAT_VERSION,
@@ -119,8 +116,8 @@ def _manifest(
         requires_service=__version__,
         visual=encoders.visual,
         audio=encoders.audio,
-        head=_head(run),
-        seen_classes=run.config.data.seen_classes,
+        head=head.facts,
+        seen_classes=head.seen_classes,
         unseen_classes=facts.unseen_classes,
         metrics=facts.metrics,
         provenance=Provenance(
@@ -133,24 +130,4 @@ def _manifest(
         ),
         licences=encoders.licences,
         files=files,
-    )
-
-
-def _calibration(run: Run, track: Track) -> Calibration:
-    chosen = run.calibration_of(track)
-    return Calibration(**{name: getattr(chosen, name) for name in Calibration.model_fields})
-
-
-def _head(run: Run) -> AhseHead:
-    tracks: tuple[Track, ...] = ("both", "visual", "audio")
-    return AhseHead.model_validate(
-        {
-            "kind": "ahse",
-            "dim": run.statistics.av_mean.shape[0],
-            "av_graph": "head_av.onnx",
-            "text_graph": "head_text.onnx",
-            "statistics": "statistics.safetensors",
-            "standardisation": run.config.head.standardisation,
-            "calibrations": {track: _calibration(run, track) for track in tracks},
-        }
     )

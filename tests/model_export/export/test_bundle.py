@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from model_export.export import bundle as exporting
+from model_export.export import heads
 from model_export.export.bundle import BundleFacts, EncoderParts, export_bundle
 from model_export.export.graph import ParityError, export_graph
+from model_export.export.heads import trained_head
 from model_export.head.batches import Clips, Texts
 from model_export.head.calibration import Calibration
 from model_export.head.config import HeadConfig, Standardisation
@@ -76,7 +77,7 @@ def _parts(toy: Path) -> EncoderParts:
 def test_served_distances_are_torchs(toy_bundle: Path, tmp_path: Path, mode: Standardisation) -> None:
     """Head in ONNX, statistics and fusion in numpy, against torch throughout; missing tracks included."""
     run = _run(tmp_path, mode)
-    export_bundle(tmp_path / "mine", _parts(toy_bundle), run, FACTS)
+    export_bundle(tmp_path / "mine", _parts(toy_bundle), trained_head(run), FACTS)
     bundle = load_bundle(tmp_path / "mine", Runtime(device="cpu"))
     random = np.random.default_rng(1)
 
@@ -101,7 +102,7 @@ def test_served_distances_are_torchs(toy_bundle: Path, tmp_path: Path, mode: Sta
 
 def test_the_manifest_says_what_was_exported(toy_bundle: Path, tmp_path: Path) -> None:
     """Calibration, seen classes, and each graph's measured difference to torch, at most 1e-5."""
-    export_bundle(tmp_path / "mine", _parts(toy_bundle), _run(tmp_path, "per_sample"), FACTS)
+    export_bundle(tmp_path / "mine", _parts(toy_bundle), trained_head(_run(tmp_path, "per_sample")), FACTS)
     manifest = read_manifest(tmp_path / "mine")
     assert manifest.seen_classes == ("a",)
     assert isinstance(manifest.head, AhseHead)
@@ -115,10 +116,10 @@ def test_a_graph_that_differs_is_refused_and_leaves_nothing(
     toy_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Parity is a gate."""
-    monkeypatch.setattr(exporting, "HEAD_TOLERANCE", -1.0)
+    monkeypatch.setattr(heads, "HEAD_TOLERANCE", -1.0)
     run = _run(tmp_path / "run", "none")
     with pytest.raises(ParityError, match=r"head_av\.onnx differs from torch"):
-        export_bundle(tmp_path / "mine", _parts(toy_bundle), run, FACTS)
+        export_bundle(tmp_path / "mine", _parts(toy_bundle), trained_head(run), FACTS)
     assert list(tmp_path.iterdir()) == []
 
 
