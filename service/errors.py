@@ -8,6 +8,7 @@
     │   ├── NoTracksError         no_usable_tracks  neither picture nor sound could be read
     │   ├── ClipTooLongError      clip_too_long     more seconds than allowed
     │   ├── ClipTooLargeError     too_many_pixels   more pixels or memory than allowed
+    │   ├── TooManySegmentsError  too_many_segments more segments than allowed
     │   ├── DecodeTimeoutError    decode_timeout    more time than allowed
     │   └── DecodeCrashedError    decode_failed     the decoding process died
     ├── LabelError                the candidate names are not acceptable
@@ -99,6 +100,12 @@ class ClipTooLargeError(MediaError):
     """The clip's frames are larger, or more, than the limits on pixels and memory allow."""
 
     code = "too_many_pixels"
+
+
+class TooManySegmentsError(MediaError):
+    """The clip has too many segments of the wanted length; the message says which length would do."""
+
+    code = "too_many_segments"
 
 
 class DecodeTimeoutError(MediaError):

@@ -7,8 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 Sampling = Literal["uniform", "middle"]
-Resize = Literal["shorter_side_bicubic_center_crop"]
+Resize = Literal["shorter_side_bicubic_center_crop", "squash_bicubic"]
 TrackReason = Literal["no_stream", "undecodable", "no_samples", "silent"]
+
+# Frames of a segment: it shows less than a whole clip, and there are many.
+_MAX_SEGMENT_FRAMES = 4
 
 
 def _require(condition: bool, text: str) -> None:
@@ -26,7 +29,10 @@ class DecodeSpec:
         sample_rate_hz: Rate of the mono waveform.
         max_audio_s: Sound after this many seconds is not read.
         sampling: `uniform`: the midpoints of `n_frames` equal intervals over the clip; `middle`: its middle.
-        resize: Shorter side to `image_size_px` with a bicubic filter, then the centre square.
+        resize: `shorter_side_bicubic_center_crop`: shorter side to `image_size_px` with a bicubic filter,
+            then the centre square; `squash_bicubic`: both sides to `image_size_px`, the aspect is not kept.
+        segment_s: Length of the segments that the clip is cut into besides; None for none. Their sound is
+            read beyond `max_audio_s`.
     """
 
     n_frames: int
@@ -35,6 +41,7 @@ class DecodeSpec:
     max_audio_s: float
     sampling: Sampling = "uniform"
     resize: Resize = "shorter_side_bicubic_center_crop"
+    segment_s: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse a specification that no clip could satisfy."""
@@ -44,7 +51,13 @@ class DecodeSpec:
         _require(self.max_audio_s > 0, "max_audio_s must be positive")
         _require(self.sampling in get_args(Sampling), f"sampling must be one of {get_args(Sampling)}")
         _require(self.resize in get_args(Resize), f"resize must be one of {get_args(Resize)}")
+        _require(self.segment_s is None or self.segment_s > 0, "segment_s must be positive")
         _require(self.sampling != "middle" or self.n_frames == 1, "sampling 'middle' picks exactly 1 frame")
+
+    @property
+    def n_segment_frames(self) -> int:
+        """Frames of each segment, no more than the whole clip has."""
+        return min(self.n_frames, _MAX_SEGMENT_FRAMES)
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,7 @@ class DecodeLimits:
         max_frame_pixels: Largest single frame, width x height.
         max_decoded_pixels: Most pixels decoded for one clip, frames x width x height.
         max_streams: Most streams in one file.
+        max_segments: Most segments that a clip is cut into.
         wall_time_s: Longest time a clip may occupy a decoding process.
         memory_bytes: Most address space a decoding process may take beyond what it needs when idle.
     """
@@ -64,6 +78,7 @@ class DecodeLimits:
     max_frame_pixels: int = 8192 * 4352
     max_decoded_pixels: int = 4_000_000_000
     max_streams: int = 32
+    max_segments: int = 120
     wall_time_s: float = 20.0
     memory_bytes: int = 2 * 1024**3
 
@@ -84,6 +99,28 @@ class Track:
 
 
 @dataclass(frozen=True, eq=False)
+class Segment:
+    """A part of a clip. Both tracks may be missing in it.
+
+    Attributes:
+        start_s: Where it starts, in seconds since the clip's start.
+        end_s: Where it ends; the next one starts there.
+        frames: uint8 [n_segment_frames, image_size_px, image_size_px, 3], RGB, in time order; None without
+            picture in it.
+        sound: First sample in `Clip.sound`, and one past the last; None without (audible) sound in it.
+        visual: What happened to the picture.
+        audio: What happened to the sound.
+    """
+
+    start_s: float
+    end_s: float
+    frames: npt.NDArray[np.uint8] | None
+    sound: tuple[int, int] | None
+    visual: Track
+    audio: Track
+
+
+@dataclass(frozen=True, eq=False)
 class Clip:
     """A decoded clip. At least one of `frames` and `waveform` is there.
 
@@ -92,11 +129,13 @@ class Clip:
             picture.
         frame_times_s: float64 [n_frames], seconds since the first frame; empty without picture.
         waveform: float32 [n_samples], mono, -1..1, at the specification's rate; None without (audible) sound.
-        duration_s: The longer of both readable tracks, in seconds, measured on the streams.
+        duration_s: From the earlier start of the readable tracks to the later end, measured on the streams.
         visual: What happened to the picture.
         audio: What happened to the sound.
         warnings: Sentences for the user about anything that was left out or repaired.
         n_frames_decoded: Frames that the video decoder put out to get at the wanted ones.
+        segments: The parts of the clip, in time order, when they were asked for.
+        sound: float32 [n_samples], all the sound, for the segments; None without segments or sound.
     """
 
     frames: npt.NDArray[np.uint8] | None
@@ -107,3 +146,5 @@ class Clip:
     audio: Track
     warnings: tuple[str, ...] = ()
     n_frames_decoded: int = 0
+    segments: tuple[Segment, ...] = ()
+    sound: npt.NDArray[np.float32] | None = None

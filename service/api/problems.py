@@ -25,6 +25,7 @@ STATUS: Mapping[type[errors.AhseError], HTTPStatus] = {
     errors.NoTracksError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ClipTooLongError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ClipTooLargeError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.TooManySegmentsError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.DecodeTimeoutError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.DecodeCrashedError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NoLabelsError: HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -5,6 +5,8 @@ pool      the same in child processes that can be killed (worker is the child, w
 source    opening a file safely (allowed: what may be opened; sniff: why something was not)
 packets   a video stream's packet table
 plan      which packets to decode
+segments  where the segments of a clip lie (segment_length: as a request says it; segment_tracks: what
+          is in them)
 reader    running the decoder over them
 picture   frame to square RGB picture
 video     the four above in order

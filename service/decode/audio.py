@@ -7,8 +7,9 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.packet import Packet
 
+from service.decode.segments import Span
 from service.decode.source import UNREADABLE
-from service.media import DecodeSpec
+from service.media import DecodeLimits, DecodeSpec
 
 # Below -80 dB of full scale nothing is heard: lossy codecs and dither turn digital silence into such values.
 _SILENT_PEAK = 1e-4
@@ -17,19 +18,30 @@ _SILENT_PEAK = 1e-4
 class Sound:
     """Decodes, downmixes and resamples one stream's packets as they come.
 
+    Args:
+        stream: The stream, not decoded from before.
+        spec: The rate, and how much is wanted; segments want all of it.
+        limits: The longest clip: no more is decoded, whatever the timestamps say.
+
     Attributes:
         n_errors: Packets that the decoder refused.
-        is_cut: True when sound was left out because there was more than wanted.
+        is_cut: True when there was more than `max_audio_s`.
     """
 
-    def __init__(self, stream: AudioStream, spec: DecodeSpec) -> None:
+    def __init__(self, stream: AudioStream, spec: DecodeSpec, limits: DecodeLimits) -> None:
         self.n_errors = 0
         self.is_cut = False
         self._context = stream.codec_context
         self._context.thread_count = 1
         self._rate_hz = spec.sample_rate_hz
-        self._n_wanted = round(spec.max_audio_s * spec.sample_rate_hz)
+        self._limit_s = limits.max_duration_s
+        self._n_whole = round(spec.max_audio_s * spec.sample_rate_hz)
+        self._n_wanted = self._n_whole
+        if spec.segment_s is not None:
+            self._n_wanted = max(self._n_whole, round(limits.max_duration_s * spec.sample_rate_hz))
         self._n_samples = 0
+        self._start_s: float | None = None
+        self._heard_s = 0.0
         self._windows: list[npt.NDArray[np.float32]] = []
         self._resampler: AudioResampler | None = None
         self._layout: tuple[str, str, int] | None = None
@@ -41,8 +53,9 @@ class Sound:
 
     def add(self, packet: "Packet[AudioStream]") -> None:
         """Decode one packet."""
+        if self._n_samples >= self._n_whole:
+            self._measure_rest(packet)
         if self.is_full:
-            self.is_cut = True
             return
         try:
             for frame in self._context.decode(packet):
@@ -59,7 +72,27 @@ class Sound:
         waveform = np.nan_to_num(np.concatenate(self._windows)[: self._n_wanted], copy=False)
         return np.clip(waveform, -1.0, 1.0, out=waveform)
 
+    def span(self, otherwise_s: float) -> Span:
+        """When the sound starts and ends, on the clock of the file; call it after `waveform`.
+
+        The same whether the sound after `max_audio_s` was decoded or only measured.
+
+        Args:
+            otherwise_s: Where it starts if the file does not say.
+        """
+        start_s = otherwise_s if self._start_s is None else self._start_s
+        length_s = self._heard_s if self.is_cut else self._n_samples / self._rate_hz
+        return Span(start_s, start_s + min(length_s, self._limit_s))
+
+    def _measure_rest(self, packet: "Packet[AudioStream]") -> None:
+        if not self.is_cut:
+            self.is_cut = True
+            self._heard_s = self._n_samples / self._rate_hz
+        self._heard_s += float((packet.duration or 0) * (packet.time_base or 0))
+
     def _resample(self, frame: AudioFrame) -> None:
+        if self._start_s is None:
+            self._start_s = frame.time
         layout = (frame.format.name, frame.layout.name, frame.sample_rate)
         if layout != self._layout:  # the first frame, or a stream that changes under way
             self._flush()

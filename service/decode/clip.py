@@ -12,13 +12,20 @@ from av.video.stream import VideoStream
 
 from service.decode.audio import Sound, is_silent
 from service.decode.packets import PacketLog
+from service.decode.plan import Timeline
+from service.decode.segment_tracks import SILENT, pictures_of, sounds_of
+from service.decode.segments import Layout, Span, cut
 from service.decode.source import UNREADABLE, Source, open_source
 from service.decode.video import Frames, read_frames
 from service.errors import ClipTooLongError, NoTracksError
-from service.media import Clip, DecodeLimits, DecodeSpec, Track
+from service.media import Clip, DecodeLimits, DecodeSpec, Segment, Track
 
 _CUT_SHORT = "The file is damaged or cut short: only its readable part was used."
-_NO_FRAMES = Frames(None, np.empty(0), 0.0, 0, ())
+_NO_FRAMES = Frames(None, np.empty(0), None, 0, ())
+# A single frame may have no length of its own.
+_SHORTEST_PICTURE_S = 1e-3
+
+_Sound = npt.NDArray[np.float32]
 
 
 def decode_clip(path: Path, spec: DecodeSpec, limits: DecodeLimits) -> Clip:
@@ -47,31 +54,35 @@ class _Decoding:
         self._spec = spec
         self._limits = limits
         self._log = PacketLog(source.video, path) if source.video is not None else None
-        self._sound = Sound(source.audio, spec) if source.audio is not None else None
+        self._sound = Sound(source.audio, spec, limits) if source.audio is not None else None
         self._first_stamps: dict[int, int] = {}
         self._longest = {s.index: limits.max_duration_s / float(s.time_base or 1) for s in source.wanted}
         self._warnings: list[str] = []
 
     def clip(self) -> Clip:
         self._scan()
-        waveform, audio = self._read_sound()
-        frames, visual = self._read_frames()
+        timeline = self._log.timeline() if self._log is not None and len(self._log) else None
+        sound, audio = self._read_sound()
+        layout = self._lay_out(timeline, sound)
+        frames, visual = self._read_frames(timeline, layout)
         if not visual.used and not audio.used:
             raise NoTracksError(
                 f"Neither picture nor sound could be used (picture: {visual.detail}; sound: {audio.detail}). "
                 "Send a clip with a playable video or audio track."
             )
-        seen_s = frames.duration_s if visual.used else 0.0
-        heard_s = 0.0 if waveform is None else len(waveform) / self._spec.sample_rate_hz
+        if not visual.used:  # a picture that turned out to be undecodable has no length
+            layout = self._lay_out(None, sound)
         return Clip(
             frames=frames.pictures,
             frame_times_s=frames.times_s,
-            waveform=waveform if audio.used else None,
-            duration_s=max(seen_s, heard_s),
+            waveform=self._whole(sound) if audio.used and sound is not None else None,
+            duration_s=layout.duration_s,
             visual=visual,
             audio=audio,
             warnings=tuple(self._warnings),
             n_frames_decoded=frames.n_decoded,
+            segments=self._fill(layout, frames, visual, sound, audio),
+            sound=None if self._spec.segment_s is None else sound,
         )
 
     def _scan(self) -> None:
@@ -103,32 +114,64 @@ class _Decoding:
                 "Cut out the part that matters."
             )
 
-    def _read_sound(self) -> tuple[npt.NDArray[np.float32] | None, Track]:
+    def _read_sound(self) -> tuple[_Sound | None, Track]:
+        """All the sound that was asked for, and whether the part of it that stands for the clip is used."""
         if self._sound is None:
             return None, self._source.sound
-        waveform = self._sound.waveform()
-        if len(waveform) == 0:
+        sound = self._sound.waveform()
+        if len(sound) == 0:
             return None, _unreadable("sound", self._sound.n_errors)
         if self._sound.n_errors:
             self._warnings.append("Parts of the sound are damaged and were left out.")
         if self._sound.is_cut:
+            where = "" if self._spec.segment_s is None else " for the clip as a whole"
             self._warnings.append(
-                f"Only the first {self._spec.max_audio_s:g} seconds of the sound were used."
+                f"Only the first {self._spec.max_audio_s:g} seconds of the sound were used{where}."
             )
-        if is_silent(waveform):
-            return waveform, Track(used=False, reason="silent", detail="digital silence")
-        return waveform, self._source.sound
+        return sound, SILENT if is_silent(self._whole(sound)) else self._source.sound
 
-    def _read_frames(self) -> tuple[Frames, Track]:
+    def _whole(self, sound: _Sound) -> _Sound:
+        """The part of the sound that stands for the clip."""
+        return sound[: round(self._spec.max_audio_s * self._spec.sample_rate_hz)]
+
+    def _lay_out(self, timeline: Timeline | None, sound: _Sound | None) -> Layout:
+        start_s = 0.0 if timeline is None else timeline.start_s
+        picture = heard = None
+        if timeline is not None:
+            picture = Span(start_s, start_s + max(timeline.duration_s, _SHORTEST_PICTURE_S))
+        if sound is not None and self._sound is not None:
+            heard = self._sound.span(otherwise_s=start_s)
+        return Layout.of(picture, heard)
+
+    def _segments(self, layout: Layout) -> list[Span]:
+        if self._spec.segment_s is None or layout.duration_s == 0:
+            return []
+        return cut(layout.duration_s, self._spec.segment_s, self._limits.max_segments)
+
+    def _read_frames(self, timeline: Timeline | None, layout: Layout) -> tuple[Frames, Track]:
         if self._log is None or self._source.video is None:
             return _NO_FRAMES, self._source.visual
-        if len(self._log) == 0:
+        if timeline is None:
             return _NO_FRAMES, _unreadable("picture", 0)
-        frames = read_frames(self._source.video, self._log, self._spec, self._limits)
+        segments = self._segments(layout)
+        parts = [part for segment in segments if (part := layout.picture_in(segment)) is not None]
+        frames = read_frames(self._source.video, self._log, timeline, self._spec, self._limits, parts)
         if frames.pictures is None:
             return frames, _unreadable("picture", 1)
         self._warnings.extend(frames.warnings)
         return frames, self._source.visual
+
+    def _fill(
+        self, layout: Layout, frames: Frames, visual: Track, sound: _Sound | None, audio: Track
+    ) -> tuple[Segment, ...]:
+        """The segments, each with what it has of both tracks."""
+        spans, rate_hz = self._segments(layout), self._spec.sample_rate_hz
+        seen = pictures_of(spans, layout, frames.parts, visual)
+        heard = sounds_of(spans, layout, sound, rate_hz, audio if sound is None else self._source.sound)
+        return tuple(
+            Segment(span.start_s, span.end_s, pictures, samples, visual=picture, audio=sound)
+            for span, (pictures, picture), (samples, sound) in zip(spans, seen, heard, strict=True)
+        )
 
 
 def _unreadable(what: str, n_errors: int) -> Track:

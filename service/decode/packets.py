@@ -64,6 +64,7 @@ class PacketLog:
             is_key=np.array(self._is_key),
             is_shown=is_shown,
             duration_s=float(shown[-1] - shown[0] + last) * unit,
+            start_s=float(shown[0]) * unit,
         )
 
     def replay(self) -> "Iterator[tuple[int, Packet[VideoStream]]]":

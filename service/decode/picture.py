@@ -9,6 +9,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from service.errors import ClipTooLargeError
+from service.media import Resize
 
 # Bicubic, with the whole chroma used and the same result on every processor.
 _FILTER = (
@@ -23,16 +24,18 @@ _LIKELY_PIXEL_ASPECT = (0.25, 4.0)
 
 
 class Framer:
-    """Turns frames of one stream into pictures: shorter side to size, centre square, upright.
+    """Turns frames of one stream into pictures: scaled, square, upright.
 
     Args:
         size_px: Side of the pictures.
+        resize: How a frame becomes a square: cut out of it, or squashed into it.
         pixel_aspect: Width of a pixel divided by its height.
         max_pixels: Most pixels of the scaled frame before it is cropped.
     """
 
-    def __init__(self, size_px: int, pixel_aspect: float, max_pixels: int) -> None:
+    def __init__(self, size_px: int, resize: Resize, pixel_aspect: float, max_pixels: int) -> None:
         self._size_px = size_px
+        self._resize = resize
         low, high = _LIKELY_PIXEL_ASPECT
         self._pixel_aspect = pixel_aspect if low <= pixel_aspect <= high else 1.0
         self._max_pixels = max_pixels
@@ -56,7 +59,9 @@ class Framer:
         return np.ascontiguousarray(_upright(square, _display_matrix(frame)))
 
     def _scaled_size(self, frame: VideoFrame) -> tuple[int, int]:
-        """Width and height, in stored orientation, that give the shorter displayed side the wanted size."""
+        """Width and height, as stored: the square, or what gives the shorter side the wanted size."""
+        if self._resize == "squash_bicubic":
+            return self._size_px, self._size_px
         width, height = frame.width * self._pixel_aspect, float(frame.height)
         shorter = min(width, height)
         return int(self._size_px * width / shorter), int(self._size_px * height / shorter)

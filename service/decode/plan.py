@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from service.media import DecodeSpec
+from service.decode.segments import Span
 
 # A frame that starts this shortly after a target time is on screen at it: the two are computed differently.
 _SAME_TIME_S = 1e-6
@@ -23,12 +23,14 @@ class Timeline:
         is_key: bool [n_packets], decoding can start here.
         is_shown: bool [n_packets], False for packets that are only decoded because others refer to them.
         duration_s: From the first shown frame's start to the last one's end.
+        start_s: When the first shown frame starts, on the clock of the file.
     """
 
     times_s: Times
     is_key: npt.NDArray[np.bool_]
     is_shown: npt.NDArray[np.bool_]
     duration_s: float
+    start_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,10 @@ class Run:
         return self.stop - self.start
 
 
-def target_times(spec: DecodeSpec, duration_s: float) -> Times:
-    """The midpoints of `n_frames` equal intervals; for one frame that is the clip's middle."""
-    return (np.arange(spec.n_frames, dtype=np.float64) + 0.5) * (duration_s / spec.n_frames)
+def midpoints(span: Span, n_targets: int) -> Times:
+    """The midpoints of `n_targets` equal intervals of a stretch of time; one is its middle."""
+    length_s = span.end_s - span.start_s
+    return span.start_s + (np.arange(n_targets, dtype=np.float64) + 0.5) * (length_s / n_targets)
 
 
 def packets_on_screen(timeline: Timeline, targets: Times) -> list[int]:

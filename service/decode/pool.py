@@ -130,7 +130,7 @@ class _Worker:
         sock = self._connect()
         try:
             wire.send(sock, wire.request(path, spec, limits))
-            return wire.receive_clip(sock, spec, time.monotonic() + limits.wall_time_s)
+            return wire.receive_clip(sock, spec, limits, time.monotonic() + limits.wall_time_s)
         except TimeoutError:
             self.stop()
             raise DecodeTimeoutError(

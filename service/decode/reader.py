@@ -101,22 +101,26 @@ class FrameReader:
 
     def _keep(self, run: Run, frames: Iterable[VideoFrame]) -> None:
         """Make pictures of the run's wanted frames, and of the nearest frame for each that does not come."""
-        missing = set(run.wanted)
-        nearest: dict[int, tuple[float, int, VideoFrame]] = {}
+        wanted_s = self._times_s[list(run.wanted)]
+        # From each wanted frame to the nearest one so far; nothing is nearer than the frame itself.
+        distances_s = np.full(len(run.wanted), np.inf)
+        nearest: dict[int, tuple[int, VideoFrame]] = {}
+        places = {number: place for place, number in enumerate(run.wanted)}
         for frame in frames:
             self._count(frame)
             if frame.opaque is None:  # made up by the decoder, for a gap
                 continue
             (number,) = cast("tuple[int]", frame.opaque)
-            if number in missing:
-                missing.remove(number)
+            if number in places:
+                place = places.pop(number)
                 self.pictures[number] = self._framer.picture(frame)
-            for packet in missing:
-                distance_s = abs(self._times_s[packet] - self._times_s[number])
-                if packet not in nearest or distance_s < nearest[packet][0]:
-                    nearest[packet] = (distance_s, number, frame)
-        for packet in missing & nearest.keys():
-            _, number, frame = nearest[packet]
+                distances_s[place] = -1
+                nearest.pop(place, None)  # frames are large: none is kept longer than needed
+            from_here_s = np.abs(wanted_s - self._times_s[number])
+            nearer = np.flatnonzero(from_here_s < distances_s)
+            distances_s[nearer] = from_here_s[nearer]
+            nearest |= dict.fromkeys(nearer.tolist(), (number, frame))
+        for number, frame in dict(nearest.values()).items():
             self.pictures[number] = self._framer.picture(frame)
 
     def _count(self, frame: VideoFrame) -> None:

@@ -52,7 +52,7 @@ def full_scan(path: Path, spec: DecodeSpec) -> tuple[npt.NDArray[np.uint8], npt.
     length = times[-1] + (float(frames[order[-1]].duration) * unit or gap)
     targets = (np.arange(spec.n_frames) + 0.5) * length / spec.n_frames
     shown = [int(np.flatnonzero(times <= target + 1e-6)[-1]) for target in targets]
-    framer = Framer(spec.image_size_px, 1.0, 10**9)
+    framer = Framer(spec.image_size_px, spec.resize, 1.0, 10**9)
     return np.stack([framer.picture(frames[order[i]]) for i in shown]), times[shown], len(frames)
 
 
@@ -169,19 +169,48 @@ def test_large_clips_fall_back_to_key_frames(make_clip: Make, spec: DecodeSpec, 
     assert np.all(np.abs(clip.frame_times_s * 3 - np.round(clip.frame_times_s * 3)) < 1e-3)
 
 
-@pytest.mark.slow
-def test_frames_agree_with_the_original_preprocessing(
-    make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
+@pytest.mark.parametrize(("width", "height"), [(160, 90), (90, 160), (64, 64), (24, 400)])
+def test_squashed_frames_are_the_whole_picture(
+    width: int, height: int, make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:
-    """Scaling in FFmpeg differs from open_clip's own (PIL, bicubic, centre crop) by 1.5 levels at most.
+    """Both sides to the model's size, as PIL does it: nothing is cut off, the aspect is not kept."""
+    path = make_clip(width=width, height=height, ticks=range(3), video_options={"crf": "1"})
+    clip = decode_clip(path, replace(spec, n_frames=3, resize="squash_bicubic"), limits)
+    with av.open(str(path)) as container:
+        images = [Image.fromarray(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+    expected = np.stack([np.asarray(image.resize((32, 32), Image.Resampling.BICUBIC)) for image in images])
+    assert clip.frames is not None
+    assert np.abs(clip.frames.astype(float) - expected).mean() < 2
+
+
+def test_squashed_frames_come_out_upright(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    """Turning and squashing can change places: the target is square."""
+    spec = replace(spec, resize="squash_bicubic")
+    plain, turned = (
+        decode_clip(make_clip(), spec, limits),
+        decode_clip(make_clip(name="turned.mp4", rotation=(90, False)), spec, limits),
+    )
+    assert plain.frames is not None
+    assert turned.frames is not None
+    np.testing.assert_array_equal(turned.frames, np.rot90(plain.frames, 1, axes=(1, 2)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("resize", "mode"), [("shorter_side_bicubic_center_crop", "shortest"), ("squash_bicubic", "squash")]
+)
+def test_frames_agree_with_the_original_preprocessing(
+    resize: Any, mode: str, make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
+) -> None:
+    """Scaling in FFmpeg differs from open_clip's own (PIL, bicubic) by 1.5 levels at most.
 
     On average: PIL works on RGB at full size, FFmpeg on the stored planes, and their cubic kernels differ.
     """
     transform = pytest.importorskip("open_clip.transform").image_transform(
-        224, is_train=False, mean=(0, 0, 0), std=(1, 1, 1)
+        224, is_train=False, mean=(0, 0, 0), std=(1, 1, 1), resize_mode=mode, interpolation="bicubic"
     )
     path = make_clip(width=640, height=360, ticks=range(3))
-    clip = decode_clip(path, replace(spec, n_frames=3, image_size_px=224), limits)
+    clip = decode_clip(path, replace(spec, n_frames=3, image_size_px=224, resize=resize), limits)
     with av.open(str(path)) as container:
         images = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     expected = np.stack(

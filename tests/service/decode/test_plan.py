@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from service.decode.plan import (
     Run,
     Timeline,
+    midpoints,
     nearest_packets,
     packets_on_screen,
     plan_runs,
-    target_times,
 )
-from service.media import DecodeSpec
+from service.decode.segments import Span
 
 
 @st.composite
@@ -28,11 +28,6 @@ def timelines(draw: st.DrawFn) -> Timeline:
     return Timeline(np.array(ticks) / 30, np.array(is_key), np.array(is_shown), 2.0)
 
 
-def spec_of(n_frames: int) -> DecodeSpec:
-    """A specification that differs in the number of frames only."""
-    return DecodeSpec(n_frames=n_frames, image_size_px=8, sample_rate_hz=8_000, max_audio_s=1.0)
-
-
 def stream(times: list[float], keys: set[int]) -> Timeline:
     """A stream of shown packets."""
     return Timeline(
@@ -44,15 +39,23 @@ def stream(times: list[float], keys: set[int]) -> Timeline:
 
 
 def test_targets_are_midpoints_of_equal_intervals() -> None:
-    """Four frames of eight seconds: at 1, 3, 5 and 7; one frame: in the middle."""
-    np.testing.assert_allclose(target_times(spec_of(4), 8.0), [1, 3, 5, 7])
-    np.testing.assert_allclose(target_times(spec_of(1), 8.0), [4])
+    """Four frames of eight seconds: at 1, 3, 5 and 7; one frame: in the middle; later ones as much later."""
+    np.testing.assert_allclose(midpoints(Span(0.0, 8.0), 4), [1, 3, 5, 7])
+    np.testing.assert_allclose(midpoints(Span(0.0, 8.0), 1), [4])
+    np.testing.assert_allclose(midpoints(Span(10.0, 18.0), 4), [11, 13, 15, 17])
+
+
+@given(st.integers(1, 400))
+def test_the_middle_is_the_middle_frame(n_frames: int) -> None:
+    """Of n frames of equal length the one on screen half way is number n // 2."""
+    timeline = stream([i / 30 for i in range(n_frames)], keys={0})
+    assert packets_on_screen(timeline, midpoints(Span(0.0, n_frames / 30), 1)) == [n_frames // 2]
 
 
 @given(timelines(), st.integers(1, 12))
 def test_the_frame_on_screen_is_the_last_that_started(timeline: Timeline, n_frames: int) -> None:
     """No shown frame starts between the chosen one and the target; before the first one that one is taken."""
-    targets = target_times(spec_of(n_frames), 2.0)
+    targets = midpoints(Span(0.0, 2.0), n_frames)
     shown = timeline.times_s[timeline.is_shown]
     for packet, target in zip(packets_on_screen(timeline, targets), targets, strict=True):
         started = shown[shown <= target + 1e-6]
@@ -63,7 +66,7 @@ def test_the_frame_on_screen_is_the_last_that_started(timeline: Timeline, n_fram
 @given(timelines(), st.integers(1, 12))
 def test_the_nearest_packet_is_nearest(timeline: Timeline, n_frames: int) -> None:
     """Against the distance to every candidate."""
-    targets = target_times(spec_of(n_frames), 2.0)
+    targets = midpoints(Span(0.0, 2.0), n_frames)
     for packet, target in zip(nearest_packets(timeline, targets, timeline.is_shown), targets, strict=True):
         distances = np.abs(timeline.times_s[timeline.is_shown] - target)
         assert abs(timeline.times_s[packet] - target) == distances.min()

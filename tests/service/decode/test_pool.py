@@ -157,11 +157,13 @@ def test_closing_fails_the_clip_that_is_being_decoded(make_clip: Make, spec: Dec
 @pytest.mark.parametrize(
     ("header", "n_bytes"),
     [
-        ({"has_frames": False, "n_samples": 10**9}, 0),
-        ({"has_frames": True, "n_samples": None}, 100),
+        ({"has_frames": False, "n_samples": 10**9, "n_sound": None, "segments": []}, 0),
+        ({"has_frames": False, "n_samples": None, "n_sound": 10**9, "segments": []}, 0),
+        ({"has_frames": True, "n_samples": None, "n_sound": None, "segments": []}, 100),
+        ({"has_frames": False, "n_samples": None, "n_sound": None, "segments": [{"sound": None}]}, 0),
         ({"has_frames": "yes"}, 0),
     ],
-    ids=["more sound than asked for", "gone half way", "not a clip"],
+    ids=["more sound than asked for", "sound for segments", "gone half way", "segments", "not a clip"],
 )
 def test_a_lying_child_is_not_believed(header: dict[str, Any], n_bytes: int, spec: DecodeSpec) -> None:
     """An answer that does not fit the request is no answer, and makes the service allocate nothing."""
@@ -171,7 +173,7 @@ def test_a_lying_child_is_not_believed(header: dict[str, Any], n_bytes: int, spe
             wire.send(theirs, header)
             theirs.sendall(bytes(n_bytes))
         with pytest.raises(EOFError):
-            wire.receive_clip(ours, spec, deadline=time.monotonic() + 60)
+            wire.receive_clip(ours, spec, LIMITS, deadline=time.monotonic() + 60)
 
 
 def test_an_endless_header_is_not_read() -> None:
