@@ -1,4 +1,4 @@
-"""`ahse dataset`: look over, simulate and pack data sets."""
+"""`ahse dataset`: look over, simulate, pack and split data sets."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import typer
 
 from model_export.cli.app import TrainingApp
 from model_export.cli.source import open_dataset
+from model_export.cli.splits import Seed, Unseen, check_new_feature_file, read_unseen, split_table
 from model_export.data.check import DatasetCheck, check_features, check_published
-from model_export.data.feature_file import FeatureSet, write_feature_file
+from model_export.data.feature_file import FeatureSet, read_feature_file, write_feature_file
+from model_export.data.pool import split_anew
 from model_export.data.simulate import Knobs
 from model_export.data.simulate import simulate as write_simulated
 from model_export.report.tables import Table
@@ -75,7 +77,7 @@ def pack(
         Path, typer.Argument(help="Feature file to write, ending in .safetensors.", metavar="OUT")
     ],
     encoders: Annotated[
-        str | None, typer.Option(help="Which encoders made the features: the digest of their bundle.")
+        str | None, typer.Option(help="Which encoders made the features: their digest, or a name.")
     ] = None,
 ) -> None:
     """Write a data set as one feature file, which loads fast and says which encoders made it."""
@@ -84,6 +86,20 @@ def pack(
     names = {split: tuple(f"{split}_{i:06d}" for i in range(len(c))) for split, c in data.named_splits()}
     write_feature_file(out, FeatureSet(data, names))
     typer.echo(f"{out}: {data.name}, made by the encoders {data.encoders!r}")
+
+
+@app.command()
+def split(
+    features: Annotated[Path, typer.Argument(help="Feature file.", metavar="FEATURES")],
+    out: Annotated[Path, typer.Argument(help="Feature file to write; must not exist.", metavar="OUT")],
+    seed: Seed = 0,
+    unseen: Unseen = None,
+) -> None:
+    """Deal the clips of a feature file to other splits, without decoding or encoding anything again."""
+    check_new_feature_file(out)
+    found = split_anew(features, read_feature_file(features), seed, read_unseen(unseen))
+    write_feature_file(out, found)
+    typer.echo(split_table(found.data))
 
 
 def _described(root: Path, found: DatasetCheck) -> str:

@@ -1,4 +1,4 @@
-"""`ahse demo`: rebuild and measure the embedded demo bundle."""
+"""`ahse demo`: rebuild and measure the embedded demo bundle, and record clips of its world."""
 
 from __future__ import annotations
 
@@ -61,3 +61,17 @@ def evaluate(
         typer.echo(json.dumps(document, indent=2))
     else:
         typer.echo(f"{table(scores)}\n\n{kind_table(scores)}")
+
+
+@app.command()
+def clips(
+    out: Annotated[Path, typer.Argument(help="Folder to write, one folder per class.", metavar="OUT")],
+    n_classes: Annotated[int, typer.Option("--classes", min=1, max=96, help="How many.")] = 12,
+    per_class: Annotated[int, typer.Option(min=1, help="Clips of each class.")] = 12,
+    seed: Seed = 0,
+) -> None:
+    """Record clips of the demo world as a user's own clips would lie there, to try `ahse extract` with."""
+    from model_export.demo.folders import write_class_folders
+
+    classes = write_class_folders(out, n_classes, per_class, seed)
+    typer.echo(f"{out}: {per_class} clips of each of {len(classes)} classes: {', '.join(classes)}")

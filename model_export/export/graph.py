@@ -13,12 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from service.bundle.manifest import GraphCheck
+from service.errors import AhseError
 
 OPSET = 18
 
 
-class ParityError(Exception):
+class ParityError(AhseError):
     """A graph does not compute what its torch original computes."""
+
+    code = "parity"
 
 
 def export_graph(

@@ -1,0 +1,63 @@
+"""Clips of some classes, one folder per class: what a user's own clips look like, to try the way with."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from model_export.demo.clips import Studio
+from model_export.demo.corpus import clip_rng, run_in_processes
+from model_export.demo.examples import GENTLE_PICTURE, GENTLE_SOUND
+from model_export.demo.world import ClassSpec, World
+from service.errors import AhseError
+
+_STREAM = 6
+
+
+class FolderTakenError(AhseError):
+    """The folder to write into holds something."""
+
+    code = "folder_taken"
+
+
+@dataclass(frozen=True)
+class _Task:
+    folder: Path
+    spec: ClassSpec
+    number: int
+    n_clips: int
+    seed: int
+
+
+def write_class_folders(folder: Path, n_classes: int, per_class: int, seed: int) -> tuple[str, ...]:
+    """Record clips like those of the examples, but small, as CLASS/000.mp4 and so on.
+
+    Args:
+        folder: Where the folders of the classes shall stand; made, or empty.
+        n_classes: 1..96, taken at even distances from the demo world's classes.
+        per_class: Clips of each.
+        seed: The same seed gives the same clips.
+
+    Returns:
+        The names of the classes.
+
+    Raises:
+        FolderTakenError: the folder holds something.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise FolderTakenError(f"{folder} is not empty; choose another folder")
+    classes = World().classes
+    chosen = [classes[i * len(classes) // n_classes] for i in range(n_classes)]
+    tasks = [_Task(folder, spec, number, per_class, seed) for number, spec in enumerate(chosen)]
+    return tuple(run_in_processes(_record, tasks, len(os.sched_getaffinity(0))))
+
+
+def _record(task: _Task) -> str:
+    studio = Studio(replace(World(), picture=GENTLE_PICTURE, sound=GENTLE_SOUND))
+    own = task.folder / task.spec.name
+    own.mkdir(parents=True)
+    for number in range(task.n_clips):
+        rng = clip_rng(task.seed, _STREAM, task.number, number)
+        studio.record(studio.plan(rng, task.spec.shape, task.spec.sound), own / f"{number:03d}.mp4")
+    return task.spec.name

@@ -1,0 +1,42 @@
+"""The encoders of a bundle, taken over byte for byte, for another head to stand beside them."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from model_export.export.bundle import EncoderParts
+from service.bundle.directory import read_manifest, verify_files
+from service.bundle.manifest import GraphCheck, Licence, Manifest
+
+HEAD: Final = "head"
+"""What the licence of a head is filed under; the encoders' licences have any other name."""
+
+
+def encoders_of(directory: Path) -> tuple[Manifest, EncoderParts]:
+    """The manifest of a bundle, and its encoders as parts of another: towers, files, checks, licences.
+
+    Raises:
+        BundleInvalidError: it is no bundle, or a file is missing or changed.
+    """
+    manifest = read_manifest(directory)
+    verify_files(directory, manifest)
+    licences = tuple(one for one in manifest.licences if one.part != HEAD)
+    return manifest, EncoderParts(
+        manifest.visual, manifest.audio, partial(_copy, directory, manifest), licences
+    )
+
+
+def head_licence(licence: str, data: str) -> Licence:
+    """The licence of a head that was trained on some data."""
+    return Licence(part=HEAD, licence=licence, source=f"trained on {data}")
+
+
+def _copy(directory: Path, manifest: Manifest, aside: Path) -> dict[str, GraphCheck]:
+    """Copy the encoders' files; what was measured of them when they were exported holds for the copies."""
+    for name in manifest.encoder_files():
+        shutil.copyfile(directory / name, aside / name)
+    checks = manifest.provenance.parity
+    return {part: check for part, check in checks.items() if not part.startswith(f"{HEAD}_")}

@@ -1,0 +1,72 @@
+"""Put clips, their features, class names and splits together to one data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from model_export.data.errors import DatasetError, Problem
+from model_export.data.feature_file import FeatureSet
+from model_export.data.features import Floats, SplitName
+from model_export.data.pool import ClassTexts, ClipPool
+from model_export.data.splits import choose_splits, choosing_problems, infer_splits, missing_splits
+from model_export.extract.clips import Extracted
+from model_export.extract.listing import ListedClip
+from service.bundle.bundle import Bundle
+from service.encode.features import Array
+from service.encode.text import encode_labels
+from service.labels.label import make_label
+
+
+def split_clips(
+    source: Path, clips: Sequence[ListedClip], seed: int, unseen: Sequence[str]
+) -> list[SplitName | None]:
+    """A split for each clip: as the listing says, else chosen by the seed; None where a class is too small.
+
+    Raises:
+        DatasetError: these clips can't be split so that a head can be trained and measured.
+    """
+    labels = [clip.label for clip in clips]
+    said = [clip.said for clip in clips if clip.said is not None]
+    if not said:
+        problems = choosing_problems(labels, unseen)
+    elif unseen:
+        problems = [Problem("unseen", "the column split says it already; use one of the two")]
+    else:
+        problems = missing_splits(infer_splits(labels, said))
+    if problems:
+        raise DatasetError(source, problems)
+    return [*infer_splits(labels, said)] if said else choose_splits(labels, seed, unseen)
+
+
+def assemble(
+    extracted: Extracted, splits: Sequence[SplitName | None], bundle: Bundle, name: str
+) -> FeatureSet:
+    """The data set of what was extracted, with the text features of its classes.
+
+    Args:
+        extracted: at least one clip of each split.
+        splits: of the clips.
+        bundle: which made the features; its own templates are used.
+        name: of the data set.
+    """
+    manifest = bundle.manifest
+    labels = tuple(clip.label for clip in extracted.clips)
+    pool = ClipPool(
+        visual=_rows([one.visual for one in extracted.features], manifest.visual.dim),
+        audio=_rows([one.audio for one in extracted.features], manifest.audio.dim),
+        labels=labels,
+        names=tuple(clip.name for clip in extracted.clips),
+    )
+    classes = sorted(set(labels))
+    texts = encode_labels(bundle, [make_label(label) for label in classes])
+    known = ClassTexts(tuple(classes), texts.visual, texts.audio)
+    return pool.deal(splits, known, name=name, encoders=manifest.encoders_digest())
+
+
+def _rows(features: Sequence[Array | None], dim: int) -> Floats:
+    """One row a clip; zeros where it has no such track."""
+    none = np.zeros(dim, np.float32)
+    return np.stack([none if one is None else one for one in features])

@@ -1,0 +1,140 @@
+"""Find the clips: a folder with one folder per class, or a CSV of path,label[,split]."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from model_export.data.errors import DatasetError, Problem
+from model_export.data.features import SPLIT_NAMES, SplitName
+from model_export.data.splits import PARTS, Part
+from service.errors import LabelError
+from service.labels.label import label_key, make_label
+
+_WORDS: Final = (*PARTS, *SPLIT_NAMES)
+
+
+@dataclass(frozen=True)
+class ListedClip:
+    """One file that somebody calls a clip.
+
+    Attributes:
+        path: where it is.
+        name: its path as the listing has it, with slashes; unique.
+        label: name of its class.
+        said: which split or part somebody put it in; None where nobody did.
+    """
+
+    path: Path
+    name: str
+    label: str
+    said: Part | SplitName | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What was found.
+
+    Attributes:
+        clips: sorted by name.
+        from_folder: files were found, not named; one that is no media is no mistake then.
+        n_ignored: files that were passed over: hidden ones, and those outside of the folders of classes.
+    """
+
+    clips: tuple[ListedClip, ...]
+    from_folder: bool
+    n_ignored: int = 0
+
+
+def list_clips(source: Path) -> Listing:
+    """List the clips of a folder or of a CSV; no clip is opened.
+
+    Raises:
+        DatasetError: nothing is there, or a row or a class name is wrong; lists every problem.
+    """
+    if not source.exists():
+        raise DatasetError(source, [Problem(str(source), "no such file or folder")])
+    listing = _of_folder(source) if source.is_dir() else _of_csv(source)
+    problems = list(_problems(listing.clips))
+    if not listing.clips:
+        wanted = (
+            "a folder for each class, named as the class, with its clips"
+            if listing.from_folder
+            else "a row for each clip below the row path,label"
+        )
+        problems.append(Problem(source.name, f"holds no clip; it should have {wanted}"))
+    if problems:
+        raise DatasetError(source, problems)
+    return listing
+
+
+def _of_folder(root: Path) -> Listing:
+    clips, n_ignored = [], 0
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        parts = path.relative_to(root).parts
+        if len(parts) < 2 or any(part.startswith(".") for part in parts):
+            n_ignored += 1
+        else:
+            clips.append(ListedClip(path, "/".join(parts), _clean(parts[0])))
+    return Listing(tuple(clips), from_folder=True, n_ignored=n_ignored)
+
+
+def _of_csv(file: Path) -> Listing:
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            rows = list(csv.DictReader(opened))
+    except (UnicodeDecodeError, csv.Error) as error:
+        what = "neither a folder nor a CSV in UTF-8 with the columns path and label"
+        raise DatasetError(file, [Problem(file.name, what)]) from error
+    columns = list(rows[0]) if rows else ["path", "label"]
+    missing = [name for name in ("path", "label") if name not in columns]
+    if missing:
+        named = ", ".join(repr(column) for column in columns)
+        what = f"has no column {' and no column '.join(missing)}; its first row is {named[:200]}"
+        raise DatasetError(file, [Problem(file.name, what)])
+    clips = sorted((_of_row(file.parent, row) for row in rows), key=lambda clip: clip.name)
+    return Listing(tuple(clips), from_folder=False)
+
+
+def _of_row(folder: Path, row: dict[str, str | None]) -> ListedClip:
+    """A clip as its row has it, right or wrong."""
+    name, said = (row["path"] or "").strip(), row.get("split")
+    label = _clean(row["label"] or "")
+    # A word that is none of the allowed ones is a problem that is told with all others.
+    return ListedClip(folder / name, name, label, None if said is None else said.strip())  # type: ignore[arg-type]
+
+
+def _clean(label: str) -> str:
+    """A label in the form that the service gives it, or as it is where that is not possible."""
+    try:
+        return make_label(label).name
+    except LabelError:
+        return label
+
+
+def _problems(clips: Sequence[ListedClip]) -> Iterator[Problem]:
+    """Everything wrong with a listing, each fault once."""
+    names: set[str] = set()
+    labels: dict[str, str] = {}
+    for clip in clips:
+        where = clip.name or "a row without a path"
+        if not clip.name:
+            yield Problem(where, f"its label is {clip.label!r}")
+        elif clip.name in names:
+            yield Problem(where, "is listed twice")
+        names.add(clip.name)
+        if clip.said is not None and clip.said not in _WORDS:
+            yield Problem(where, f"split {clip.said!r} is none of {', '.join(_WORDS)}")
+        if label_key(clip.label) not in labels:
+            labels[label_key(clip.label)] = clip.label
+            yield from _label_problems(where, clip.label)
+        elif (first := labels[label_key(clip.label)]) != clip.label:
+            yield Problem(where, f"labels {first!r} and {clip.label!r} differ in case or spacing only")
+
+
+def _label_problems(where: str, label: str) -> Iterator[Problem]:
+    try:
+        make_label(label)
+    except LabelError as error:
+        yield Problem(where, error.message)
