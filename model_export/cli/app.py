@@ -8,10 +8,11 @@ import typer
 
 from model_export.data.errors import DatasetError
 from model_export.head.errors import RunError
+from model_export.hub.errors import HubError
 
 
 class TrainingApp(typer.Typer):
-    """A typer app that says data and run errors plainly and ends with exit code 2."""
+    """A typer app that says data, run and download errors plainly and ends with exit code 2."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(pretty_exceptions_enable=False, add_completion=False, **options)
@@ -20,6 +21,6 @@ class TrainingApp(typer.Typer):
         """Run the command line."""
         try:
             return super().__call__(*args, **kwargs)
-        except (DatasetError, RunError, OSError) as error:
+        except (DatasetError, HubError, RunError, OSError) as error:
             typer.echo(f"ahse: {error}", err=True)
             raise SystemExit(2) from None

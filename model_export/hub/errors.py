@@ -1,0 +1,5 @@
+"""What is wrong with a model's name or its files, said in one sentence with what to do."""
+
+
+class HubError(Exception):
+    """A model file could not be had; the message says which one and what to do."""

@@ -1,0 +1,44 @@
+"""What is asked of the hub: which hub and cache, which file of which repository, which option instead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from huggingface_hub import constants
+from huggingface_hub.file_download import repo_folder_name
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A hub and the cache in front of it; by default what the user's environment says.
+
+    Attributes:
+        endpoint: Address without a slash at its end; HF_ENDPOINT, else https://huggingface.co.
+        cache: The cache that all users of huggingface_hub share; HF_HUB_CACHE, or `hub` in HF_HOME.
+    """
+
+    endpoint: str = field(default_factory=lambda: constants.ENDPOINT)
+    cache: Path = field(default_factory=lambda: Path(constants.HF_HUB_CACHE))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One file of a repository.
+
+    Attributes:
+        repo: `owner/name`, as on the hub.
+        files: Names that the file may have there, the preferred one first.
+        option: The option that takes a local file instead, for messages: `--image-checkpoint FILE`.
+        revision: Branch, tag or commit.
+    """
+
+    repo: str
+    files: tuple[str, ...]
+    option: str
+    revision: str = "main"
+
+    @property
+    def folder(self) -> str:
+        """The repository's folder in the cache."""
+        return repo_folder_name(repo_id=self.repo, repo_type="model")

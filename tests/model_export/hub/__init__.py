@@ -1,0 +1,1 @@
+"""Tests of model_export/hub against a hub on this machine."""
