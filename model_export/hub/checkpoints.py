@@ -142,7 +142,8 @@ def _single(wanted: Wanted, hub: Hub) -> Checkpoint:
 def _folder(repo: str, hub: Hub) -> Checkpoint:
     """Configuration and weights of one commit, side by side in the cache."""
     option = AUDIO_OPTION.replace("FILE", "FOLDER")
-    config = fetch(Wanted(repo, ("config.json",), option), hub)
+    beside = (*_TRANSFORMERS_WEIGHTS, "tokenizer.json")
+    config = fetch(Wanted(repo, ("config.json",), option, beside=beside), hub)
     weights = fetch(Wanted(repo, _TRANSFORMERS_WEIGHTS, option, config.commit), hub)
     return Checkpoint(weights.path.parent, weights.sha256, _source(repo, weights), licence_of(repo, hub))
 

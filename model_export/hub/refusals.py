@@ -45,8 +45,9 @@ def _absent(error: Exception, wanted: Wanted, hub: Hub) -> HubError:
             why = f"{hub.endpoint} answers with status {error.response.status_code}"
         case _:
             why = f"{hub.endpoint} can't be reached"
+    names = " ".join([*wanted.files, *wanted.beside])
     return HubError(
         f"{' or '.join(wanted.files)} of {wanted.repo} is not in the cache, and {why}. Give {wanted.option}; "
-        f"or run `hf download {wanted.repo} {wanted.files[0]}` on a connected machine and copy the folder "
+        f"or run `hf download {wanted.repo} {names}` on a connected machine and copy the folder "
         f"{wanted.folder} from its cache into {hub.cache}"
     )

@@ -31,12 +31,14 @@ class Wanted:
         files: Names that the file may have there, the preferred one first.
         option: The option that takes a local file instead, for messages: `--image-checkpoint FILE`.
         revision: Branch, tag or commit.
+        beside: Files that will be wanted with it, for the advice to someone without a network.
     """
 
     repo: str
     files: tuple[str, ...]
     option: str
     revision: str = "main"
+    beside: tuple[str, ...] = ()
 
     @property
     def folder(self) -> str:

@@ -120,6 +120,14 @@ def test_a_second_export_works_offline(
     assert clap_checkpoint(CLAP, hub) == online
 
 
+def test_without_a_network_the_advice_names_all_that_a_folder_needs(tmp_path: Path) -> None:
+    """One trip to the connected machine, not one for each file."""
+    with pytest.raises(HubError) as caught:
+        clap_checkpoint(CLAP, Hub("http://127.0.0.1:1", tmp_path / "cache"))
+    names = "config.json model.safetensors pytorch_model.bin tokenizer.json"
+    assert f"Give --audio-checkpoint FOLDER; or run `hf download {CLAP} {names}`" in str(caught.value)
+
+
 def test_an_offline_licence_says_where_to_look(
     remote: LoopbackHub, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
