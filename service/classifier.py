@@ -11,7 +11,8 @@ from typing import Protocol
 
 from service.bundle.bundle import Bundle
 from service.candidates import LabelEmbedder, LabelEmbeddings, Templates
-from service.encode.clip import encode_clip
+from service.decode.segment_length import SegmentLength
+from service.encode.clip import encode_clip, encode_segments
 from service.encode.features import ClipFeatures
 from service.labels.label import Label
 from service.media import Clip, DecodeSpec
@@ -27,12 +28,9 @@ class Decoder(Protocol):
 
 
 @dataclass(frozen=True)
-class Classification:
-    """The answer for one clip."""
+class Ranked:
+    """The candidates ranked for a clip, or for one of its segments."""
 
-    bundle: Bundle
-    clip: Clip
-    labels: LabelEmbeddings
     ranking: Ranking
     visual: TrackScores | None
     """None when no picture was used."""
@@ -40,6 +38,18 @@ class Classification:
     """None when no sound was used."""
     beta: float
     """what was added to the distances of seen classes."""
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The answer for one clip."""
+
+    bundle: Bundle
+    clip: Clip
+    labels: LabelEmbeddings
+    whole: Ranked
+    segments: tuple[Ranked | None, ...]
+    """one for each segment of the clip; None for a segment with neither picture nor sound."""
     timings_ms: dict[str, float]
     """wall time of each step, in the order of the flow."""
 
@@ -47,9 +57,9 @@ class Classification:
     def warnings(self) -> tuple[str, ...]:
         """Sentences for the user: which track was missing, and what decoding left out or repaired."""
         missing = []
-        if self.visual is None:
+        if self.whole.visual is None:
             missing.append(f"Ranked by the sound alone; no picture was used: {self.clip.visual.detail}.")
-        if self.audio is None:
+        if self.whole.audio is None:
             missing.append(f"Ranked by the picture alone; no sound was used: {self.clip.audio.detail}.")
         return (*missing, *self.clip.warnings)
 
@@ -82,8 +92,11 @@ class Classifier:
         *,
         templates: Templates = None,
         stacking: Stacking = "auto",
+        segment_s: SegmentLength | None = None,
     ) -> Classification:
-        """Rank the labels for the clip in a file.
+        """Rank the labels for the clip in a file, and for its segments when they are asked for.
+
+        The ranking of the whole clip does not depend on segments.
 
         Args:
             path: a media file; its name and ending are not looked at.
@@ -91,29 +104,29 @@ class Classifier:
             labels: candidates, at least one, already checked.
             templates: prompt templates for both modalities instead of the bundle's own.
             stacking: calibrated stacking: the bundle's beta, none, or a number.
+            segment_s: length of the segments; None for none.
 
         Raises:
             MediaError: the file can't be used; says why.
         """
         watch = _Stopwatch()
         with watch.step("decode"):
-            clip = self._decoder.decode(path, decode_spec(bundle))
+            clip = self._decoder.decode(path, decode_spec(bundle, segment_s))
         with watch.step("encode"):
             features = encode_clip(bundle, clip)
+            of_segments = encode_segments(bundle, clip)
         with watch.step("labels"):
             candidates = self._embedder.embed(bundle, labels, templates)
         with watch.step("rank"):
-            ranker = ranker_of(bundle)
-            scoring = ranker.scoring(features)
-            beta = beta_of(stacking, scoring.beta)
-            distance = ranker.distances(features, candidates.features, candidates.embedded)
-            ranking = rank(distance, candidates.seen, scoring, beta)
-            visual, audio = _score_tracks(bundle, features, candidates)
-        return Classification(bundle, clip, candidates, ranking, visual, audio, beta, watch.laps_ms)
+            whole = _rank(bundle, features, candidates, stacking)
+            segments = tuple(
+                None if one.is_empty else _rank(bundle, one, candidates, stacking) for one in of_segments
+            )
+        return Classification(bundle, clip, candidates, whole, segments, watch.laps_ms)
 
 
-def decode_spec(bundle: Bundle) -> DecodeSpec:
-    """What the bundle's encoders need of a clip."""
+def decode_spec(bundle: Bundle, segment_s: SegmentLength | None = None) -> DecodeSpec:
+    """What the bundle's encoders need of a clip, and of its segments when they are asked for."""
     visual, audio = bundle.manifest.visual, bundle.manifest.audio
     return DecodeSpec(
         n_frames=visual.n_frames,
@@ -122,7 +135,18 @@ def decode_spec(bundle: Bundle) -> DecodeSpec:
         resize=visual.resize,
         sample_rate_hz=audio.sample_rate_hz,
         max_audio_s=audio.max_s,
+        segment_s=audio.window_s if segment_s == "auto" else segment_s,
     )
+
+
+def _rank(bundle: Bundle, features: ClipFeatures, candidates: LabelEmbeddings, stacking: Stacking) -> Ranked:
+    """Rank the candidates by the tracks that are there, at least one."""
+    ranker = ranker_of(bundle)
+    scoring = ranker.scoring(features)
+    beta = beta_of(stacking, scoring.beta)
+    distance = ranker.distances(features, candidates.features, candidates.embedded)
+    visual, audio = _score_tracks(bundle, features, candidates)
+    return Ranked(rank(distance, candidates.seen, scoring, beta), visual, audio, beta)
 
 
 def _score_tracks(

@@ -53,6 +53,7 @@ class Settings(BaseSettings):
     max_labels: int = Field(default=10_000, ge=1, description="most labels in one request")
     max_labels_per_set: int = Field(default=100_000, ge=1, description="most labels in one label set")
     max_duration_s: float = Field(default=600.0, gt=0, description="longest clip")
+    max_segments: int = Field(default=120, ge=1, description="most segments of one clip")
     max_frame_pixels: int = Field(default=8192 * 4352, ge=1, description="largest frame, width x height")
     max_decoded_pixels: int = Field(
         default=4_000_000_000, ge=1, description="most pixels decoded for one clip, frames x width x height"
@@ -83,6 +84,7 @@ class Settings(BaseSettings):
         """What one clip may cost."""
         return DecodeLimits(
             max_duration_s=self.max_duration_s,
+            max_segments=self.max_segments,
             max_frame_pixels=self.max_frame_pixels,
             max_decoded_pixels=self.max_decoded_pixels,
             wall_time_s=self.decode_timeout_s,

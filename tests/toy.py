@@ -64,9 +64,10 @@ def write_toy_bundle(
     standardisation: Standardisation = "none",
     version: str = "1",
     head: Literal["ahse", "similarity"] = "ahse",
+    middle: bool = False,
     **calibration: float,
 ) -> Path:
-    """Write the toy bundle; `calibration` overrides some of CALIBRATION."""
+    """Write the toy bundle; `middle` looks at one frame only, `calibration` overrides some of CALIBRATION."""
 
     def fill(aside: Path) -> None:
         onnx.save(_visual(), aside / "visual.onnx")
@@ -84,7 +85,7 @@ def write_toy_bundle(
     def manifest(files: dict[str, str]) -> Manifest:
         similarity = _similarity_head() if head == "similarity" else None
         trained = _ahse_head(standardisation, calibration)
-        return _manifest(files, name, version, tuple(seen), similarity or trained)
+        return _manifest(files, name, version, tuple(seen), similarity or trained, middle=middle)
 
     write_bundle(directory, fill, manifest)
     return directory
@@ -99,31 +100,57 @@ def write_clip(
     container: str = "mp4",
 ) -> Path:
     """Write a clip of one colour and one tone, H.264 + AAC; None leaves the track out."""
+    return write_scenes(
+        path, [colour] if colour else [], [tone] if tone else [], seconds=seconds, container=container
+    )
+
+
+def write_scenes(
+    path: Path,
+    colours: Sequence[str],
+    tones: Sequence[str | None],
+    *,
+    seconds: float = 1.0,
+    container: str = "mp4",
+) -> Path:
+    """Write a clip of some colours and some tones after each other, each for so long.
+
+    No colours or no tones leave the track out; a tone None is digital silence.
+    """
     with av.open(str(path), "w", format=container) as out:
-        picture = None if colour is None else out.add_stream("libx264", rate=10)
-        sound = None if tone is None else out.add_stream("aac", rate=RATE_HZ, layout="mono")
-        if picture is not None and colour is not None:
-            _write_picture(out, picture, COLOURS[colour], seconds)
-        if sound is not None and tone is not None:
-            _write_sound(out, sound, TONES_HZ[tone], seconds)
+        picture = out.add_stream("libx264", rate=10) if colours else None
+        sound = out.add_stream("aac", rate=RATE_HZ, layout="mono") if tones else None
+        if picture is not None:
+            _write_picture(out, picture, [COLOURS[colour] for colour in colours], seconds)
+        if sound is not None:
+            _write_sound(out, sound, [_wave(tone, seconds) for tone in tones])
     return path
 
 
 def _write_picture(
-    out: av.container.OutputContainer, stream: av.VideoStream, rgb: tuple[int, int, int], seconds: float
+    out: av.container.OutputContainer,
+    stream: av.VideoStream,
+    colours: Sequence[tuple[int, int, int]],
+    seconds: float,
 ) -> None:
     stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-    picture = np.broadcast_to(np.array(rgb, np.uint8), (48, 64, 3)).copy()
-    for _ in range(round(10 * seconds)):
-        out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+    for rgb in colours:
+        picture = np.broadcast_to(np.array(rgb, np.uint8), (48, 64, 3)).copy()
+        for _ in range(round(10 * seconds)):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
     out.mux(stream.encode())
 
 
-def _write_sound(
-    out: av.container.OutputContainer, stream: av.AudioStream, frequency_hz: float, seconds: float
-) -> None:
+def _wave(tone: str | None, seconds: float) -> NDArray[np.float32]:
     time_s = np.arange(round(RATE_HZ * seconds)) / RATE_HZ
-    wave = (0.5 * np.sin(2 * np.pi * frequency_hz * time_s)).astype(np.float32)
+    level = 0.0 if tone is None else 0.5
+    return (level * np.sin(2 * np.pi * TONES_HZ[tone or "low"] * time_s)).astype(np.float32)
+
+
+def _write_sound(
+    out: av.container.OutputContainer, stream: av.AudioStream, waves: Sequence[NDArray[np.float32]]
+) -> None:
+    wave = np.concatenate(waves)
     for start in range(0, len(wave), 1024):
         frame = av.AudioFrame.from_ndarray(wave[None, start : start + 1024], format="fltp", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = RATE_HZ, start, Fraction(1, RATE_HZ)
@@ -137,6 +164,8 @@ def _manifest(
     version: str,
     seen: tuple[str, ...],
     head: AhseHead | SimilarityHead,
+    *,
+    middle: bool,
 ) -> Manifest:
     return Manifest(
         format_version=1,
@@ -149,8 +178,8 @@ def _manifest(
             dim=3,
             image_size_px=SIZE_PX,
             resize="shorter_side_bicubic_center_crop",
-            n_frames=4,
-            sampling="uniform",
+            n_frames=1 if middle else 4,
+            sampling="middle" if middle else "uniform",
             logit_scale=LOGIT_SCALE,
             text=_text_tower("text_visual.onnx"),
         ),

@@ -6,10 +6,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from service.api.schemas import ClassifyResponse, Prediction, Tracks, TrackScore, TrackUse
-from service.classifier import Classification
-from service.media import Track
+from service.api.schemas import ClassifyResponse, Prediction, SegmentAnswer, Tracks, TrackScore, TrackUse
+from service.candidates import LabelEmbeddings
+from service.classifier import Classification, Ranked
+from service.media import Segment, Track
 from service.rank.ranking import TrackScores
+
+# Predictions of a segment when top_k isn't given, and the most there are: an answer may have many segments.
+_SEGMENT_TOP_K, _SEGMENT_MAX_K = 5, 100
 
 
 def make_answer(
@@ -26,28 +30,47 @@ def make_answer(
         result: the classification.
         request_id: of the request.
         label_set: that was used, if one was.
-        top_k: predictions to tell; None tells all.
+        top_k: predictions to tell; None tells all of the clip, and 5 of each segment.
         timings_ms: wall time of each step.
     """
-    manifest, clip = result.bundle.manifest, result.clip
+    manifest, clip, whole = result.bundle.manifest, result.clip, result.whole
     return ClassifyResponse(
         id=request_id,
         bundle=manifest.name,
         bundle_version=manifest.version,
         label_set=label_set,
         n_labels=len(result.labels.labels),
-        predictions=_predictions(result, top_k),
+        predictions=_predictions(whole, result.labels, top_k),
         tracks=Tracks(visual=_track_use(clip.visual), audio=_track_use(clip.audio)),
-        unknown=None if result.ranking.unknown is None else _rounded(result.ranking.unknown),
+        unknown=_unknown(whole),
         duration_s=_rounded(clip.duration_s),
-        calibration=_rounded(result.beta),
+        calibration=_rounded(whole.beta),
+        segments=_segments(result, top_k) if clip.segments else None,
         warnings=list(result.warnings),
         timings_ms={step: round(ms, 2) for step, ms in timings_ms.items()},
     )
 
 
-def _predictions(result: Classification, top_k: int | None) -> list[Prediction]:
-    ranking, labels = result.ranking, result.labels
+def _segments(result: Classification, top_k: int | None) -> list[SegmentAnswer]:
+    n_told = min(top_k or _SEGMENT_TOP_K, _SEGMENT_MAX_K)
+    return [
+        _segment(segment, ranked, result.labels, n_told)
+        for segment, ranked in zip(result.clip.segments, result.segments, strict=True)
+    ]
+
+
+def _segment(segment: Segment, ranked: Ranked | None, labels: LabelEmbeddings, n_told: int) -> SegmentAnswer:
+    return SegmentAnswer(
+        start_s=_rounded(segment.start_s),
+        end_s=_rounded(segment.end_s),
+        predictions=[] if ranked is None else _predictions(ranked, labels, n_told),
+        tracks=Tracks(visual=_track_use(segment.visual), audio=_track_use(segment.audio)),
+        unknown=None if ranked is None else _unknown(ranked),
+    )
+
+
+def _predictions(ranked: Ranked, labels: LabelEmbeddings, top_k: int | None) -> list[Prediction]:
+    ranking = ranked.ranking
     return [
         Prediction(
             rank=rank,
@@ -55,8 +78,8 @@ def _predictions(result: Classification, top_k: int | None) -> list[Prediction]:
             score=_rounded(ranking.score[index]),
             distance=_rounded(ranking.distance[index]),
             seen=bool(labels.seen[index]),
-            visual=_track_score(result.visual, index),
-            audio=_track_score(result.audio, index),
+            visual=_track_score(ranked.visual, index),
+            audio=_track_score(ranked.audio, index),
         )
         for rank, index in enumerate(ranking.order[:top_k].tolist(), start=1)
     ]
@@ -66,6 +89,10 @@ def _track_score(scores: TrackScores | None, index: int) -> TrackScore | None:
     if scores is None:
         return None
     return TrackScore(similarity=_rounded(scores.similarity[index]), score=_rounded(scores.score[index]))
+
+
+def _unknown(ranked: Ranked) -> float | None:
+    return None if ranked.ranking.unknown is None else _rounded(ranked.ranking.unknown)
 
 
 def _rounded(value: float | np.float32) -> float:

@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from service.decode.segment_length import SegmentLength, parse_segment_length
 from service.errors import AmbiguousLabelsError, InvalidLabelError, InvalidOptionError
 from service.labels.label import Label, check_count, make_label
 from service.labels.templates import check_templates
 from service.rank.ranking import Stacking, parse_stacking
 
 _LIST_FIELDS = ("labels", "templates")
-_SINGLE_FIELDS = ("label_set", "top_k", "calibration", "bundle")
+_SINGLE_FIELDS = ("label_set", "top_k", "calibration", "segment_s", "bundle")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class ClassifyOptions:
     top_k: int | None
     """None: all candidates."""
     stacking: Stacking
+    segment_s: SegmentLength | None
+    """None: no segments."""
     bundle: str | None
     """None: the default bundle."""
 
@@ -55,6 +58,7 @@ def parse_options(fields: Iterable[tuple[str, str]], max_labels: int) -> Classif
         templates=None if templates is None else check_templates(templates),
         top_k=_top_k(single.get("top_k")),
         stacking=parse_stacking(single.get("calibration", "auto")),
+        segment_s=parse_segment_length(single["segment_s"]) if "segment_s" in single else None,
         bundle=single.get("bundle"),
     )
 

@@ -54,10 +54,26 @@ class TrackUse(_Wire):
 
 
 class Tracks(_Wire):
-    """Both tracks of the clip."""
+    """Both tracks of the clip, or of a segment."""
 
     visual: TrackUse
     audio: TrackUse
+
+
+class SegmentAnswer(_Wire):
+    """The ranked answer for one segment of the clip, by what it has of both tracks."""
+
+    start_s: float = Field(description="since the clip's start")
+    end_s: float = Field(description="the next segment starts there")
+    predictions: list[Prediction] = Field(
+        description="best first: top_k of them, 5 if it was not sent, 100 at most; "
+        "none if the segment has neither picture nor sound"
+    )
+    tracks: Tracks
+    unknown: float | None = Field(
+        description="0..1: how likely it is that none of the labels fits; null where the head can't tell, "
+        "and without predictions"
+    )
 
 
 class ClassifyResponse(_Wire):
@@ -75,6 +91,9 @@ class ClassifyResponse(_Wire):
     )
     duration_s: float = Field(description="of the clip")
     calibration: float = Field(description="beta that was added to the distances of seen classes")
+    segments: list[SegmentAnswer] | None = Field(
+        description="from the clip's start to its end without a gap; null unless segment_s was sent"
+    )
     warnings: list[str]
     timings_ms: dict[str, float] = Field(
         description="wall time of each step", examples=[{"upload": 1.9, "decode": 31.0, "encode": 22.5}]
@@ -176,6 +195,7 @@ class Limits(_Wire):
     max_labels: int
     max_labels_per_set: int
     max_duration_s: float
+    max_segments: int
 
 
 class Info(_Wire):

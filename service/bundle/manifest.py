@@ -62,9 +62,17 @@ class VisualTower(_Record):
     image_size_px: int = Field(ge=8, le=4096)
     resize: Literal["shorter_side_bicubic_center_crop", "squash_bicubic"]
     n_frames: int = Field(ge=1, le=1024)
-    sampling: Literal["uniform", "middle"] = Field(description="frames at the midpoints of equal intervals")
+    sampling: Literal["uniform", "middle"] = Field(
+        description="uniform: at the midpoints of n_frames equal intervals; middle: the one in the middle"
+    )
     logit_scale: float = Field(gt=0, description="factor on cosine similarity to its own text, as in CLIP")
     text: TextTower
+
+    @model_validator(mode="after")
+    def _there_is_one_middle(self) -> Self:
+        if self.sampling == "middle" and self.n_frames != 1:
+            raise ValueError("sampling middle goes with n_frames 1")
+        return self
 
 
 class AudioTower(_Record):

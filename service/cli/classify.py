@@ -11,6 +11,7 @@ import typer
 
 from service.api.answer import make_answer
 from service.cli.serve import read_settings
+from service.cli.timeline import timeline_lines
 from service.errors import AhseError, InvalidOptionError
 
 if TYPE_CHECKING:
@@ -29,6 +30,15 @@ def classify(
         list[str] | None, typer.Option(help="Prompt template, `{}` stands for the name; repeat for several.")
     ] = None,
     calibration: Annotated[str, typer.Option(help="auto, off, or a number.")] = "auto",
+    timeline: Annotated[bool, typer.Option("--timeline", help="Rank for segments of each clip too.")] = False,
+    segment_s: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Length of the segments of --timeline, which it implies; default auto, the window of the "
+            "bundle's sound encoder.",
+        ),
+    ] = None,
     top_k: Annotated[int, typer.Option(min=1, help="How many predictions to print.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a clip.")] = False,
 ) -> None:
@@ -37,16 +47,20 @@ def classify(
     from service.candidates import LabelEmbedder
     from service.classifier import Classifier
     from service.decode.pool import DecodePool
+    from service.decode.segment_length import parse_segment_length
     from service.labels.label import check_labels, make_label
     from service.labels.templates import check_templates
     from service.rank.ranking import parse_stacking
 
+    if timeline and segment_s is None:
+        segment_s = "auto"
     settings = read_settings({"bundles": (bundle,)} if bundle else {})
     labels = [make_label(name) for name in [*(label or []), *_read_labels(labels_file)]]
     check_labels(labels, settings.max_labels)
     options = {
         "templates": check_templates(template) if template else None,
         "stacking": parse_stacking(calibration),
+        "segment_s": None if segment_s is None else parse_segment_length(segment_s),
     }
     loaded = load_bundle(settings.bundles[0], settings.runtime())
     decoder = DecodePool(settings.decode_limits(), 1)
@@ -90,8 +104,9 @@ def _as_json(clip: Path, result: Classification, top_k: int) -> str:
 
 def _as_text(clip: Path, result: Classification, top_k: int) -> str:
     lines = [str(clip)]
-    ranking, labels = result.ranking, result.labels.labels
+    ranking, labels = result.whole.ranking, result.labels.labels
     lines += [f"  {ranking.score[i]:7.2%}  {labels[i].name}" for i in ranking.order[:top_k].tolist()]
+    lines += timeline_lines(result, top_k)
     lines += [f"  note: {warning}" for warning in result.warnings]
     return "\n".join(lines)
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.decode.audio import is_silent
-from service.decode.segments import Layout, Span
+from service.decode.segments import RAGGED_S, Layout, Span
 from service.media import Track
 
 SILENT = Track(used=False, reason="silent", detail="digital silence")
@@ -59,11 +59,18 @@ def sounds_of(
         samples = layout.sound_in(segment, rate_hz, len(sound))
         if samples is None:
             found.append((None, _absent("sound")))
-        elif is_silent(sound[slice(*samples)]):
+        elif is_silent(_inside(sound, samples, rate_hz)):
             found.append((None, SILENT))
         else:
             found.append((samples, track))
     return found
+
+
+def _inside(sound: npt.NDArray[np.float32], samples: _Samples, rate_hz: int) -> npt.NDArray[np.float32]:
+    """A segment's sound without its very ends, where that of the neighbours may reach into it."""
+    first, stop = samples
+    margin = min(round(RAGGED_S * rate_hz), (stop - first) // 4)
+    return sound[first + margin : stop - margin]
 
 
 def _absent(what: str) -> Track:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from service.errors import TooManySegmentsError
 
-# Codecs pad sound, and a frame is shown for a while: tracks that end together differ by less than this.
-_RAGGED_S = 0.1
+# Codecs pad and smear sound, and a frame is shown for a while: what is meant to end together differs by less.
+RAGGED_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _part(track: Span | None, segment: Span) -> Span | None:
     part = None if track is None else track.overlap(segment)
     if track is None or part is None:
         return None
-    least_s = min(_RAGGED_S, (segment.end_s - segment.start_s) / 2)
+    least_s = min(RAGGED_S, (segment.end_s - segment.start_s) / 2)
     return part.later(-track.start_s) if part.end_s - part.start_s >= least_s else None
 
 

@@ -1,6 +1,9 @@
-"""Encode a decoded clip: frames and audio windows to one feature vector per track."""
+"""Encode a decoded clip and its segments: frames and audio windows to one feature vector per track."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,26 +13,62 @@ from service.encode.features import ClipFeatures, pool
 from service.encode.windows import audio_windows
 from service.media import Clip
 
-# Windows that run through the audio graph at once: bounds the memory that a long clip takes.
-_WINDOWS_PER_BATCH = 16
+# Frames or windows that run through a graph at once: bounds the memory that a long clip takes.
+_ITEMS_PER_BATCH = 16
+
+Array = NDArray[np.float32]
 
 
 def encode_clip(bundle: Bundle, clip: Clip) -> ClipFeatures:
     """Features of each track that the clip has; frames and windows are averaged and scaled to unit length."""
-    return ClipFeatures(
-        visual=None if clip.frames is None else pool(bundle.visual(frames=clip.frames)),
-        audio=None if clip.waveform is None else _encode_sound(bundle, clip.waveform),
+    return _encode(bundle, [clip.frames], [clip.waveform])[0]
+
+
+def encode_segments(bundle: Bundle, clip: Clip) -> list[ClipFeatures]:
+    """Features of each segment, as if it were a clip; frames and windows of several share a batch."""
+    return _encode(
+        bundle,
+        [segment.frames for segment in clip.segments],
+        [
+            None if segment.sound is None or clip.sound is None else clip.sound[slice(*segment.sound)]
+            for segment in clip.segments
+        ],
     )
 
 
-def _encode_sound(bundle: Bundle, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+def _encode(
+    bundle: Bundle, frames: list[NDArray[np.uint8] | None], waveforms: list[Array | None]
+) -> list[ClipFeatures]:
+    """Features of stretches of clips, from the frames and the waveform of each."""
+    visual = _pooled(lambda batch: bundle.visual(frames=batch), (() if f is None else f for f in frames))
+    audio = _pooled(
+        lambda batch: bundle.audio(waveform=batch),
+        (() if waveform is None else _windows(bundle, waveform) for waveform in waveforms),
+    )
+    return [ClipFeatures(visual.get(i), audio.get(i)) for i in range(len(frames))]
+
+
+def _windows(bundle: Bundle, waveform: Array) -> Array:
     tower = bundle.manifest.audio
-    windows = audio_windows(
-        waveform,
-        window=tower.window_samples,
-        hop=tower.hop_samples,
-        padding=tower.padding,
-    )
-    batches = range(0, len(windows), _WINDOWS_PER_BATCH)
-    features = [bundle.audio(waveform=windows[start : start + _WINDOWS_PER_BATCH]) for start in batches]
-    return pool(np.concatenate(features))
+    return audio_windows(waveform, window=tower.window_samples, hop=tower.hop_samples, padding=tower.padding)
+
+
+def _pooled(
+    encode: Callable[[NDArray[np.generic]], Array], groups: Iterable[Iterable[NDArray[np.generic]]]
+) -> dict[int, Array]:
+    """Encode the items of all groups in batches, then average those of each.
+
+    Args:
+        encode: an encoder, items [batch, ...] to features [batch, dim].
+        groups: items of one shape; taken one group after the other, as batches need them.
+
+    Returns:
+        The feature [dim] of every group that has items, by the group's number.
+    """
+    items = ((number, item) for number, group in enumerate(groups) for item in group)
+    features: dict[int, list[Array]] = {}
+    while batch := list(islice(items, _ITEMS_PER_BATCH)):
+        encoded = encode(np.stack([item for _, item in batch]))
+        for (number, _), feature in zip(batch, encoded, strict=True):
+            features.setdefault(number, []).append(feature)
+    return {number: pool(np.stack(rows)) for number, rows in features.items()}

@@ -19,6 +19,11 @@ class ClipFeatures:
     audio: Array | None
     """float32 [audio dim], unit length; None when no sound was used."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to rank by."""
+        return self.visual is None and self.audio is None
+
 
 @dataclass(frozen=True)
 class TextFeatures:

@@ -45,6 +45,12 @@ _FORM: dict[str, Any] = {
             "default": "auto",
             "description": "Calibrated stacking of seen classes: auto (the bundle's beta), off or a number.",
         },
+        "segment_s": {
+            "anyOf": [{"type": "number", "minimum": 1, "maximum": 600}, {"const": "auto"}],
+            "description": "Rank for segments of the clip too: their length in seconds, or auto (the window "
+            "of the bundle's sound encoder). The last one is from half to one and a half times as long.",
+            "example": 10,
+        },
         "bundle": {"type": "string", "description": "Name of a loaded bundle; default the first."},
     },
 }
@@ -88,7 +94,12 @@ def _classify(
     bundle = context.registry.get(options.bundle)
     labels, templates = _candidates(context, options)
     result = context.classifier.classify(
-        upload.path, bundle, labels, templates=options.templates or templates, stacking=options.stacking
+        upload.path,
+        bundle,
+        labels,
+        templates=options.templates or templates,
+        stacking=options.stacking,
+        segment_s=options.segment_s,
     )
     total_ms = upload_ms + (time.perf_counter() - started) * 1000
     timings = {"upload": upload_ms, **result.timings_ms, "total": total_ms}

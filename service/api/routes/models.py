@@ -51,6 +51,7 @@ async def info(context: ContextDep) -> Info:
             max_labels=settings.max_labels,
             max_labels_per_set=settings.max_labels_per_set,
             max_duration_s=settings.max_duration_s,
+            max_segments=settings.max_segments,
         ),
     )
 

@@ -38,7 +38,7 @@ def test_bodies_and_codes_of_the_main_addresses(client: TestClient) -> None:
     """What a reader looks for."""
     paths = client.get("/openapi.json").json()["paths"]
     form = paths["/v1/classify"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
-    assert {"file", "labels", "label_set", "top_k", "templates", "calibration", "bundle"} == set(
+    assert {"file", "labels", "label_set", "top_k", "templates", "calibration", "segment_s", "bundle"} == set(
         form["properties"]
     )
     assert "no_labels" in paths["/v1/classify"]["post"]["responses"]["422"]["description"]

@@ -64,6 +64,8 @@ def test_a_bracket_that_is_no_array_of_strings_is_refused(value: str) -> None:
         ("calibration", "-1"),
         ("calibration", "nan"),
         ("calibration", "inf"),
+        ("segment_s", "0.5"),
+        ("segment_s", "soon"),
         ("lables", "dog"),
     ],
 )
@@ -94,13 +96,14 @@ def test_all_options() -> None:
             ("templates", "a {}."),
             ("templates", "the {}."),
             ("calibration", "1.5"),
+            ("segment_s", "10"),
             ("bundle", "demo"),
         ],
         max_labels=50,
     )
     assert (options.label_set, options.top_k, options.bundle) == ("animals", 3, "demo")
     assert options.templates == ("a {}.", "the {}.")
-    assert options.stacking == 1.5
+    assert (options.stacking, options.segment_s) == (1.5, 10.0)
 
 
 def test_a_template_without_placeholder_is_refused() -> None:

@@ -112,6 +112,13 @@ def test_windows_that_cannot_be_cut_are_refused(
         load_bundle(bundle, CPU)
 
 
+def test_several_middles_are_refused(rewrite: Rewrite) -> None:
+    """At start, not at the first clip."""
+    directory = rewrite(lambda manifest: manifest["visual"].update(sampling="middle"))
+    with pytest.raises(BundleInvalidError, match="sampling middle goes with n_frames 1"):
+        load_bundle(directory, CPU)
+
+
 def test_a_pad_token_outside_the_vocabulary_is_refused(rewrite: Rewrite) -> None:
     """The text graph would look up a row that it does not have."""
     bundle = rewrite(lambda document: document["visual"]["text"].update(pad_id=99_999))

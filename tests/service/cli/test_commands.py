@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from service import __version__
 from service.cli import main
-from tests.toy import CLASSES
+from tests.toy import CLASSES, write_scenes
 
 Capture = pytest.CaptureFixture[str]
 Clips = dict[str, Path]
@@ -60,6 +61,48 @@ def test_classify_prints_text_and_goes_on_after_a_bad_clip(
     assert "no sound was used" in out
     assert "none.mp4: there is no such file" in err
     assert "[not_media]" in err
+
+
+def test_timeline_prints_a_table(
+    toy_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
+) -> None:
+    """A line for each segment after the ranking of the whole: its ends, its best names, and what it lacks."""
+    clip = write_scenes(tmp_path / "c.mp4", ["red", "blue"], ["low", None], seconds=2.0)
+    labels = [part for name in CLASSES for part in ("--label", name)]
+    arguments = ("classify", clip, "--bundle", toy_bundle, *labels, "--calibration", "off", "--top-k", "2")
+    assert _run(monkeypatch, *arguments, "--segment-s", "2") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3].split() == ["start", "end", "s", "best", "names"]
+    assert re.fullmatch(r" +0\.0 +2\.0 +[0-9.]+% red with a low tone +[0-9.]+% .* tone", lines[4])
+    assert re.fullmatch(r" +2\.0 +4\.[0-9] .*% blue with a .*\(picture alone\)", lines[5])
+    assert len(lines) == 6
+
+
+def test_timeline_takes_the_window_of_the_bundle_and_goes_with_json(
+    toy_bundle: Path, clips: Clips, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """Half a second for the toy bundle; the same segments as in the answer of the service."""
+    arguments = ("classify", clips["red low"], "--bundle", toy_bundle, "--label", "red", "--label", "blue")
+    assert _run(monkeypatch, *arguments, "--timeline", "--json") == 0
+    segments = json.loads(capsys.readouterr().out)["segments"]
+    assert [segment["start_s"] for segment in segments] == [0, 0.5]
+    assert [segment["predictions"][0]["label"] for segment in segments] == ["red", "red"]
+    assert _run(monkeypatch, *arguments, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["segments"] is None
+    assert _run(monkeypatch, *arguments, "--segment-s", "0") == 2
+    assert "from 1 to 600" in capsys.readouterr().err
+
+
+def test_timeline_says_where_there_is_nothing(
+    toy_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
+) -> None:
+    """Sound without a picture, and two seconds of it silent."""
+    clip = write_scenes(tmp_path / "s.mp4", [], ["low", None], seconds=2.0)
+    arguments = ("classify", clip, "--bundle", toy_bundle, "--label", "low", "--label", "high")
+    assert _run(monkeypatch, *arguments, "--segment-s", "2") == 0
+    out = capsys.readouterr().out
+    assert "(sound alone)" in out
+    assert "nothing to rank by (picture: no video stream; sound: digital silence)" in out
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,83 @@
+"""Segments are encoded as clips are, whatever shares a batch with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.bundle.bundle import Bundle, load_bundle
+from service.bundle.graph import Runtime
+from service.encode.clip import encode_clip, encode_segments
+from service.media import Clip, Segment, Track
+
+USED = Track(used=True)
+
+
+@pytest.fixture(scope="module")
+def bundle(toy_bundle: Path) -> Bundle:
+    """The toy bundle, loaded."""
+    return load_bundle(toy_bundle, Runtime(device="cpu", n_threads=1))
+
+
+def _clip(n_segments: int, lacking: tuple[int, ...] = ()) -> Clip:
+    """A clip of noise, with two seconds of sound in each segment; some segments have no tracks."""
+    rng = np.random.default_rng(0)
+    sound = rng.uniform(-0.5, 0.5, 32_000 * n_segments).astype(np.float32)
+    frames = rng.integers(0, 255, (n_segments, 4, 16, 16, 3), np.uint8)
+    segments = [
+        Segment(
+            start_s=2.0 * i,
+            end_s=2.0 * i + 2,
+            frames=None if i in lacking else frames[i],
+            sound=None if i in lacking else (32_000 * i, 32_000 * (i + 1) - 100),
+            visual=USED,
+            audio=USED,
+        )
+        for i in range(n_segments)
+    ]
+    return Clip(
+        frames=frames[0],
+        frame_times_s=np.arange(4.0),
+        waveform=sound,
+        duration_s=2.0 * n_segments,
+        visual=USED,
+        audio=USED,
+        segments=tuple(segments),
+        sound=sound,
+    )
+
+
+def test_a_segment_is_encoded_as_a_clip_of_its_own(bundle: Bundle) -> None:
+    """Nine segments are 36 frames and 36 windows: batches of 16 cut through them, and nothing is mixed up."""
+    clip = _clip(9, lacking=(3, 8))
+    features = encode_segments(bundle, clip)
+    assert [one.is_empty for one in features] == [i in (3, 8) for i in range(9)]
+    for segment, found in zip(clip.segments, features, strict=True):
+        if segment.sound is None or clip.sound is None:
+            continue
+        alone = Clip(segment.frames, np.empty(0), clip.sound[slice(*segment.sound)], 2.0, USED, USED)
+        expected = encode_clip(bundle, alone)
+        for ours, theirs in ((found.visual, expected.visual), (found.audio, expected.audio)):
+            assert ours is not None
+            assert theirs is not None
+            np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_a_long_clip_is_encoded_in_batches(bundle: Bundle) -> None:
+    """The feature is the average over all frames and windows, worked out here without batches."""
+    clip = _clip(20)
+    features = encode_clip(bundle, clip)
+    assert clip.frames is not None
+    assert clip.waveform is not None
+    windows = bundle.audio(waveform=clip.waveform.reshape(-1, 8_000))
+    for found, each in ((features.visual, bundle.visual(frames=clip.frames)), (features.audio, windows)):
+        mean = each.astype(np.float64).mean(axis=0)
+        assert found is not None
+        np.testing.assert_allclose(found, mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_no_segments_are_no_features(bundle: Bundle) -> None:
+    """Nothing is run."""
+    assert encode_segments(bundle, Clip(None, np.empty(0), None, 1.0, USED, USED)) == []
