@@ -66,15 +66,17 @@ class HeadNetwork(nn.Module):
         theta: Tensor = self.av_projection(self.av_encoder(unit_columns(parts)))
         return theta
 
-    def encode_text(self, text_visual: Tensor, text_audio: Tensor) -> Tensor:
-        """Text features [c, n_visual], [c, n_audio] -> text_hidden [c, 512], which the decoders rebuild."""
+    def text_input(self, text_visual: Tensor, text_audio: Tensor) -> Tensor:
+        """Text features [c, n_visual], [c, n_audio] -> what `text_encoder` takes, [c, n_text].
+
+        Training makes it once an epoch: the classes are the same in every batch.
+        """
         used = zip((text_visual, text_audio), self.uses_text(), strict=True)
-        hidden: Tensor = self.text_encoder(unit_columns(tuple(part for part, use in used if use)))
-        return hidden
+        return unit_columns(tuple(part for part, use in used if use))
 
     def embed_text(self, text_visual: Tensor, text_audio: Tensor) -> Tensor:
         """Text features [c, n_visual], [c, n_audio] -> theta_text [c, 64]."""
-        theta: Tensor = self.text_projection(self.encode_text(text_visual, text_audio))
+        theta: Tensor = self.text_projection(self.text_encoder(self.text_input(text_visual, text_audio)))
         return theta
 
 

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from model_export.head import losses
-from model_export.head.batches import Texts
 from model_export.head.config import HeadConfig
 from model_export.head.network import HeadNetwork
 from model_export.head.standardise import moments_for, standardise
@@ -18,8 +18,8 @@ class Batch:
     Attributes:
         visual: float32 [n, n_visual].
         audio: float32 [n, n_audio].
-        target: int64 [n], row of each clip's class in `texts`.
-        texts: text features of all training classes.
+        target: int64 [n], row of each clip's class in `text_input`.
+        text_input: float32 [c, n_text], of all training classes, from `HeadNetwork.text_input`.
         text_cosines: float32 [c, c], raw similarity of the training classes' texts.
         raw_targets: float32 [n, c], distribution over the training classes by raw similarity, if distilled.
     """
@@ -27,7 +27,7 @@ class Batch:
     visual: Tensor
     audio: Tensor
     target: Tensor
-    texts: Texts
+    text_input: Tensor
     text_cosines: Tensor
     raw_targets: Tensor | None
 
@@ -38,12 +38,12 @@ def loss_terms(network: HeadNetwork, config: HeadConfig, batch: Batch) -> dict[s
     The text side is computed once for all training classes, and the rows of the batch are taken from it.
     """
     theta_av = network.embed_av(batch.visual, batch.audio)  # [n, 64]
-    hidden = network.encode_text(batch.texts.visual, batch.texts.audio)  # [c, 512]
+    hidden = network.text_encoder(batch.text_input)  # [c, 512], what the decoders rebuild
     theta_text = network.text_projection(hidden)  # [c, 64]
     mode = config.standardisation
     av = standardise(mode, theta_av, moments_for(mode, theta_av))
     prototypes = standardise(mode, theta_text, moments_for(mode, theta_text))
-    text = prototypes[batch.target]  # [n, 64]
+    text = rows_of(prototypes, batch.target)  # [n, 64]
 
     scale = network.logit_scale()
     terms = {
@@ -52,8 +52,8 @@ def loss_terms(network: HeadNetwork, config: HeadConfig, batch: Batch) -> dict[s
     }
     av_code, text_code = (av, prototypes) if config.decode_standardised else (theta_av, theta_text)
     av_decoded = network.av_decoder(av_code)
-    text_decoded = network.text_decoder(text_code)[batch.target]
-    terms["reconstruction"] = losses.reconstruction(hidden[batch.target], av_decoded, text_decoded)
+    text_decoded = rows_of(network.text_decoder(text_code), batch.target)
+    terms["reconstruction"] = losses.reconstruction(rows_of(hidden, batch.target), av_decoded, text_decoded)
 
     weight = config.align_weight
     if config.align_semantic:
@@ -68,3 +68,12 @@ def loss_terms(network: HeadNetwork, config: HeadConfig, batch: Batch) -> dict[s
         logits = scale * (av @ prototypes.T)
         terms["distillation"] = config.distil_weight * losses.distillation(logits, batch.raw_targets)
     return terms
+
+
+def rows_of(table: Tensor, index: Tensor) -> Tensor:
+    """Rows of a table [c, d] for int64 [n] indices: [n, d].
+
+    `table[index]` adds up the gradients of a row in whatever order its threads come to it; an embedding's
+    backward pass has one order, so that a seed gives the same weights every time.
+    """
+    return F.embedding(index, table)

@@ -14,16 +14,16 @@ from torch import Tensor
 from torch.optim import Adam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from model_export.head.batches import StageTensors, balanced_batches, drop_tracks, fill_missing
+from model_export.head.batches import StageTensors
 from model_export.head.calibration import best_beta
 from model_export.head.checkpoint import Progress, restore_checkpoint, save_checkpoint, write_atomically
 from model_export.head.config import HeadConfig
 from model_export.head.errors import RunError
+from model_export.head.inputs import StageInputs
 from model_export.head.network import HeadNetwork
-from model_export.head.objective import Batch, loss_terms
+from model_export.head.objective import loss_terms
 from model_export.head.ranking import rank_embedding
-from model_export.head.statistics import exact_statistics, fill_features
-from model_export.head.teacher import Teacher
+from model_export.head.statistics import exact_statistics
 
 PLATEAU_PATIENCE: Final = 3
 PLATEAU_FACTOR: Final = 0.1
@@ -76,6 +76,7 @@ def train_stage(
     network = fresh_network(config, stage, number)
     optimizer = Adam(network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
     plateau = ReduceLROnPlateau(optimizer, "max", patience=PLATEAU_PATIENCE, factor=PLATEAU_FACTOR)
+    inputs = StageInputs.of(stage, network)
     path = checkpoint_path(out, number)
     state = restore_checkpoint(path, network, optimizer, plateau)
     n_epochs, n_batches = len(lrs) if lrs else config.n_epochs, config.n_batches_per_epoch
@@ -86,7 +87,7 @@ def train_stage(
         record: Record = {"stage": number, "epoch": epoch, "lr": optimizer.param_groups[0]["lr"]}
         started = time.monotonic()
         with seeded(config.seed, number, epoch + 1) as seed:
-            for step, record["losses"] in enumerate(epoch_steps(network, optimizer, config, stage, seed), 1):
+            for step, record["losses"] in enumerate(epoch_steps(network, optimizer, config, inputs, seed), 1):
                 report(number, epoch * n_batches + step, n_epochs * n_batches)
         record["losses"] = finite(record["losses"], number, epoch)
         if lrs is None:
@@ -103,23 +104,13 @@ def train_stage(
 
 
 def epoch_steps(
-    network: HeadNetwork, optimizer: Adam, config: HeadConfig, stage: StageTensors, seed: int
+    network: HeadNetwork, optimizer: Adam, config: HeadConfig, inputs: StageInputs, seed: int
 ) -> Iterator[dict[str, Tensor]]:
     """Take the optimiser's steps of one epoch; yields, after each, the mean of every loss term so far."""
-    teacher = Teacher.of(stage)
-    fills, texts = fill_features(stage), stage.texts.of_classes(stage.seen)
-    visual, audio = fill_missing(stage.train.visual, fills[0]), fill_missing(stage.train.audio, fills[1])
-    class_index = stage.train.class_index.cpu().numpy()
-    batches = balanced_batches(class_index, seed, config.n_batches_per_epoch, config.batch_size)
     means: dict[str, Tensor] = {}
     network.train()
-    for n_before, (rows, target) in enumerate(batches):
-        v, a, y = visual[rows], audio[rows], target.to(visual.device)
-        raw_targets = teacher.targets(v, a) if config.distil_weight else None  # of both tracks, always
-        if config.modality_dropout:
-            chance = torch.rand(len(rows)).to(visual.device)
-            v, a = drop_tracks(v, a, fills, chance, config.modality_dropout)
-        terms = loss_terms(network, config, Batch(v, a, y, texts, teacher.text_cosines, raw_targets))
+    for n_before, batch in enumerate(inputs.batches(config, seed)):
+        terms = loss_terms(network, config, batch)
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -33,7 +33,7 @@ def test_embeddings_are_64_wide_and_never_negative() -> None:
     theta = network.embed_av(torch.randn(5, 6), torch.randn(5, 10))
     assert theta.shape == (5, 64)
     assert (theta >= 0).all()
-    assert network.encode_text(torch.randn(3, 6), torch.randn(3, 10)).shape == (3, 512)
+    assert network.text_encoder(network.text_input(torch.randn(3, 6), torch.randn(3, 10))).shape == (3, 512)
 
 
 def test_length_of_a_feature_does_not_matter() -> None:
