@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from service.cli import main
 from tests.toy import CLASSES, write_clip, write_toy_bundle
+
+Ahse = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +29,17 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "green": write_clip(folder / "c.mp4", "green", None),
         "middle": write_clip(folder / "d.mp4", None, "middle"),
     }
+
+
+@pytest.fixture
+def ahse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ahse:
+    """The command `ahse` in this process: words in; exit code, standard output and standard error out."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["ahse", *(str(word) for word in words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return run

@@ -83,7 +83,7 @@ def _of_folder(root: Path) -> Listing:
 def _of_csv(file: Path) -> Listing:
     try:
         with file.open(encoding="utf-8-sig", newline="") as opened:
-            rows = list(csv.DictReader(opened))
+            rows = list(csv.DictReader(opened, restval=""))
     except (UnicodeDecodeError, csv.Error) as error:
         what = "neither a folder nor a CSV in UTF-8 with the columns path and label"
         raise DatasetError(file, [Problem(file.name, what)]) from error
@@ -97,12 +97,11 @@ def _of_csv(file: Path) -> Listing:
     return Listing(tuple(clips), from_folder=False)
 
 
-def _of_row(folder: Path, row: dict[str, str | None]) -> ListedClip:
+def _of_row(folder: Path, row: dict[str, str]) -> ListedClip:
     """A clip as its row has it, right or wrong."""
-    name, said = (row["path"] or "").strip(), row.get("split")
-    label = _clean(row["label"] or "")
+    name, said = row["path"].strip(), row["split"].strip() if "split" in row else None
     # A word that is none of the allowed ones is a problem that is told with all others.
-    return ListedClip(folder / name, name, label, None if said is None else said.strip())  # type: ignore[arg-type]
+    return ListedClip(folder / name, name, _clean(row["label"]), said)  # type: ignore[arg-type]
 
 
 def _clean(label: str) -> str:

@@ -103,6 +103,6 @@ def _counts(measured: MeasuredRun) -> str:
     unseen = [one.n_clips for one in own.classes if not one.seen]
     name = f"SIMULATED {own.data}" if own.simulated else own.data
     return (
-        f"{name}: {sum(seen)} of {len(seen)} classes that the head was trained on, "
-        f"{sum(unseen)} of {len(unseen)} unseen ones"
+        f"{name}: {sum(seen)} clips of {len(seen)} classes that the head was trained on and {sum(unseen)} of "
+        f"{len(unseen)} unseen ones"
     )

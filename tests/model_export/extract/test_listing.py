@@ -1,0 +1,100 @@
+"""Which files are clips, of which class: found in folders or named by a CSV."""
+
+from pathlib import Path
+
+import pytest
+
+from model_export.data.errors import DatasetError
+from model_export.extract.listing import list_clips
+
+
+def touch(root: Path, *names: str) -> Path:
+    """Empty files; no listing opens one."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def write_csv(folder: Path, text: str) -> Path:
+    """clips.csv with a text."""
+    path = folder / "clips.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_each_folder_is_a_class_and_hidden_or_stray_files_are_counted(tmp_path: Path) -> None:
+    """Clips may lie deeper; the class is the outermost folder, in the form that labels have."""
+    root = touch(
+        tmp_path,
+        "a  dog barks/1.mp4",
+        "a  dog barks/more/2.mkv",
+        "rain/1.mp4",
+        "rain/.DS_Store",
+        ".git/rain/3.mp4",
+        "notes.txt",
+    )
+    found = list_clips(root)
+    assert [(clip.name, clip.label) for clip in found.clips] == [
+        ("a  dog barks/1.mp4", "a dog barks"),
+        ("a  dog barks/more/2.mkv", "a dog barks"),
+        ("rain/1.mp4", "rain"),
+    ]
+    assert found.from_folder
+    assert found.n_ignored == 3
+
+
+def test_a_csv_names_clips_beside_it(tmp_path: Path) -> None:
+    """Paths are relative to the CSV or absolute; other columns and a byte-order mark do no harm."""
+    path = write_csv(tmp_path, f"\ufefflabel,path,by\nrain,b.mp4,x\n rain ,{tmp_path}/a.mp4,y\n")
+    found = list_clips(path)
+    assert [(clip.path, clip.label, clip.said) for clip in found.clips] == [
+        (tmp_path / "a.mp4", "rain", None),
+        (tmp_path / "b.mp4", "rain", None),
+    ]
+    assert not found.from_folder
+
+
+def test_a_csv_may_say_the_split(tmp_path: Path) -> None:
+    """Three words, or the five names."""
+    path = write_csv(tmp_path, "path,label,split\na.mp4,rain,train\nb.mp4,rain,test_seen\n")
+    assert [clip.said for clip in list_clips(path).clips] == ["train", "test_seen"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("path,class\na.mp4,rain\n", "has no column label; its first row is 'path', 'class'"),
+        ("path,label\n", "holds no clip; it should have a row for each clip"),
+        ("path,label\na.mp4,rain\na.mp4,rain\n", "a.mp4: is listed twice"),
+        ("path,label\na.mp4,\n", "a.mp4: a label is empty"),
+        ("path,label\n,rain\n", "a row without a path: its label is 'rain'"),
+        ("path,label\na.mp4,rain\nb.mp4,Rain\n", "labels 'rain' and 'Rain' differ in case or spacing only"),
+        ("path,label,split\na.mp4,rain,dev\n", "split 'dev' is none of train, val, test, train, val_seen"),
+        ("path,label,split\na.mp4,rain\n", "split '' is none of"),
+    ],
+)
+def test_a_wrong_csv_says_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
+    """One line for each fault."""
+    with pytest.raises(DatasetError) as error:
+        list_clips(write_csv(tmp_path, text))
+    assert said in str(error.value)
+    assert len(error.value.problems) == 1
+
+
+def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+    """An empty label here, a clip twice there."""
+    with pytest.raises(DatasetError) as error:
+        list_clips(write_csv(tmp_path, "path,label\na.mp4,\nb.mp4,rain\nb.mp4,rain\n"))
+    assert len(error.value.problems) == 2
+
+
+def test_what_is_no_listing_is_refused(tmp_path: Path) -> None:
+    """Nothing there, an empty folder, clips outside of folders, and a clip in place of a CSV."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "clip.mp4").write_bytes(bytes(range(256)))
+    touch(tmp_path / "flat", "a.mp4")
+    said = {"none": "no such file", "empty": "a folder for each class", "flat": "a folder for each class"}
+    for name, what in {**said, "clip.mp4": "neither a folder nor a CSV"}.items():
+        with pytest.raises(DatasetError, match=what):
+            list_clips(tmp_path / name)

@@ -1,0 +1,69 @@
+"""docs/your-own-clips.md does what it says: every command of its example runs, and the bundle serves."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+from starlette.testclient import TestClient
+
+from service.api.app import create_app
+from service.bundle.directory import read_manifest
+from service.settings import DEMO_BUNDLE, Settings
+from tests.conftest import Ahse
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "your-own-clips.md"
+
+
+def commands() -> list[list[str]]:
+    """The words of each command of the page's shell blocks."""
+    blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    return [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+
+
+@pytest.mark.slow
+def test_the_worked_example(ahse: Ahse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From clips to answers over HTTP. The last command is `ahse serve`, and is run in this process."""
+    monkeypatch.chdir(tmp_path)
+    Path("weights").mkdir()
+    Path("weights/demo").symlink_to(DEMO_BUNDLE)
+    *run, serve = commands()
+    assert [words[:2] for words in run if words[1] in ("extract", "export")] == [
+        ["ahse", "extract"],
+        ["ahse", "export"],
+    ]
+    for name, *words in run:
+        assert name == "ahse"
+        code, said, complaint = ahse(*words)
+        assert (code, complaint) == (0, ""), said
+    assert serve[:3] == ["ahse", "serve", "--bundle"]
+    _check_manifest(Path(serve[3]))
+    _check_answers(Path(serve[3]), Path("my-clips"))
+
+
+def _check_manifest(directory: Path) -> None:
+    """The encoders are the demo's, the head is not, and the figures are in."""
+    mine, demo = read_manifest(directory), read_manifest(DEMO_BUNDLE)
+    assert mine.name == "mine"
+    assert mine.encoders_digest() == demo.encoders_digest()
+    assert mine.files["head_av.onnx"] != demo.files["head_av.onnx"]
+    assert (len(mine.seen_classes), len(mine.unseen_classes)) == (16, 4)
+    assert {"HM, both tracks", "ZSL, both tracks"} <= {metric.name for metric in mine.metrics}
+    with safe_open("my-features.safetensors", framework="numpy") as features:
+        assert mine.encoders_digest() in features.metadata()["ahse_features"]
+
+
+def _check_answers(bundle: Path, clips: Path) -> None:
+    """Most clips are given their folder's name, out of all twenty."""
+    names = sorted(folder.name for folder in clips.iterdir())
+    with TestClient(create_app(Settings(bundles=(bundle,), data_dir=bundle.parent / "data"))) as client:
+        right = [name == _best(client, clips / name / "000.mp4", names) for name in names]
+    assert sum(right) >= 15
+
+
+def _best(client: TestClient, clip: Path, names: list[str]) -> str:
+    answer = client.post("/v1/classify", files={"file": clip.read_bytes()}, data={"labels": names}).json()
+    return str(answer["predictions"][0]["label"])
