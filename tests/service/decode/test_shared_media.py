@@ -1,7 +1,9 @@
 """Every real and hostile file of the shared collection, through one pool that has to survive them all."""
 
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -86,6 +88,23 @@ def check(clip: Clip) -> None:
     if clip.waveform is not None:
         assert 0 < len(clip.waveform) <= 30 * 16_000
         assert np.abs(clip.waveform).max() <= 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", FILES[::4], ids=name_of)
+def test_segments_change_nothing_else_of_any_file(path: Path, pool: DecodePool) -> None:
+    """The same error, or the very same clip, cut up from its start to its end."""
+    plain = clip_or_error(path, pool)
+    if not isinstance(plain, Clip):
+        with pytest.raises(type(plain), match=re.escape(plain.message)):
+            pool.decode(path, replace(SPEC, segment_s=10.0))
+        return
+    clip = pool.decode(path, replace(SPEC, segment_s=10.0))
+    for name in ("frames", "waveform"):
+        np.testing.assert_array_equal(getattr(clip, name), getattr(plain, name))
+    assert (clip.duration_s, clip.visual, clip.audio) == (plain.duration_s, plain.visual, plain.audio)
+    assert clip.segments[0].start_s == 0
+    assert clip.segments[-1].end_s == clip.duration_s
 
 
 def shared(name: str) -> Path:
