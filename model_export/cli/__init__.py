@@ -1,1 +1,1 @@
-"""Commands of `ahse` that need the training packages: train, evaluate, report, dataset."""
+"""Commands of `ahse` that need the training packages."""

@@ -33,6 +33,7 @@ def inspect(
     typer.echo(f"audio   {audio.window_s} s windows at {audio.sample_rate_hz} Hz -> {audio.dim}")
     typer.echo(f"head    {_head(manifest.head)}")
     typer.echo(f"classes {len(manifest.seen_classes)} seen, {len(manifest.unseen_classes)} unseen")
+    typer.echo(f"digest  of the encoders {manifest.encoders_digest()}")
     for metric in manifest.metrics:
         typer.echo(f"metric  {metric.name} {metric.value:.2f} {metric.unit} on {metric.data}")
     for licence in manifest.licences:
