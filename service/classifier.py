@@ -142,7 +142,7 @@ def decode_spec(bundle: Bundle, segment_s: SegmentLength | None = None) -> Decod
 def _rank(bundle: Bundle, features: ClipFeatures, candidates: LabelEmbeddings, stacking: Stacking) -> Ranked:
     """Rank the candidates by the tracks that are there, at least one."""
     ranker = ranker_of(bundle)
-    scoring = ranker.scoring(features)
+    scoring = ranker.scoring(features, candidates.embedded)
     beta = beta_of(stacking, scoring.beta)
     distance = ranker.distances(features, candidates.features, candidates.embedded)
     visual, audio = _score_tracks(bundle, features, candidates)

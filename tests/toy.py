@@ -33,7 +33,6 @@ from service.bundle.manifest import (
     Provenance,
     SimilarityHead,
     Standardisation,
-    Temperatures,
     TextTower,
     VisualTower,
 )
@@ -223,7 +222,6 @@ def _similarity_head() -> SimilarityHead:
         kind="similarity",
         statistics="statistics.safetensors",
         visual_share=0.5,
-        temperature=Temperatures(both=1, visual=1, audio=1),
         n_clips=0,
     )
 

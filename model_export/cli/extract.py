@@ -55,8 +55,8 @@ def extract(
     loaded = load_bundle(bundle, settings.runtime())
     out.parent.mkdir(parents=True, exist_ok=True)
     with Journal(out.with_name(f"{out.name}.journal"), loaded.manifest.encoders_digest()) as journal:
-        found = _extract(listing, loaded, journal, settings)
-        _say_found(found)
+        found = extract_with_progress(listing, loaded, journal, settings)
+        say_found(found)
         if not found.clips:
             raise DatasetError(source, [Problem(source.name, "not one of its clips can be used")])
         splits = split_clips(source, found.clips, seed, names)
@@ -69,7 +69,10 @@ def extract(
     typer.echo(f"next: ahse train {out} --out RUN")
 
 
-def _extract(listing: Listing, bundle: Bundle, journal: Journal, settings: Settings) -> Extracted:
+def extract_with_progress(
+    listing: Listing, bundle: Bundle, journal: Journal, settings: Settings
+) -> Extracted:
+    """Extract with a progress bar; a stop from the keyboard ends the command, and nothing done is lost."""
     n_decoders = settings.decode_workers
     try:
         with DecodePool(settings.decode_limits(), n_decoders) as pool, _progress_bar() as progress:
@@ -89,7 +92,7 @@ def _progress_bar() -> Iterator[Progress]:
         yield lambda n_done, n_clips: bar.update(task, completed=n_done, total=n_clips)
 
 
-def _say_found(found: Extracted) -> None:
+def say_found(found: Extracted) -> None:
     """How many clips there are, and every one that failed."""
     for failed in found.failed:
         typer.echo(f"{failed.clip.path}: {failed.message} [{failed.code}]", err=True)

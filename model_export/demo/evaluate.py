@@ -124,7 +124,7 @@ def _score(
     labels = LabelEmbedder(len(world.classes)).embed(bundle, [make_label(c.name) for c in world.classes])
     ranked = {track: _ranked(bundle, labels, clips, features, track) for track in TRACKS}
     scoring = ranker_of(bundle).scoring
-    betas = {track: scoring(_only(features[0], track)).beta for track in TRACKS}
+    betas = {track: scoring(_only(features[0], track), labels.embedded).beta for track in TRACKS}
     both, beta = ranked["both"], betas["both"]
     return DemoScores(
         tracks={track: accuracy_of(one, betas[track]) for track, one in ranked.items()},

@@ -20,7 +20,6 @@ from service.bundle.manifest import (
     Calibrations,
     GraphCheck,
     SimilarityHead,
-    Temperatures,
     VisualTower,
 )
 from service.bundle.similarity import not_fitted
@@ -53,7 +52,6 @@ def similarity_head(visual: VisualTower, audio: AudioTower) -> HeadParts:
         kind="similarity",
         statistics=_STATISTICS_FILE,
         visual_share=0.5,
-        temperature=Temperatures(both=1, visual=1, audio=1),
         n_clips=0,
     )
     statistics = not_fitted(visual.dim, visual.logit_scale, audio.dim, audio.logit_scale)

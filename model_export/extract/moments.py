@@ -11,7 +11,6 @@ from sklearn.covariance import ledoit_wolf
 
 from model_export.data.errors import DatasetError, Problem
 from model_export.extract.listing import ListedClip, Listing
-from service.bundle.manifest import Manifest, SimilarityHead, Temperatures
 from service.bundle.similarity import SimilarityStatistics
 from service.encode.features import Array, ClipFeatures
 
@@ -59,34 +58,7 @@ def fit(features: Sequence[ClipFeatures], source: Path) -> SimilarityStatistics:
     return SimilarityStatistics(*_moments(visual), *_moments(audio))
 
 
-def fitted_head(
-    head: SimilarityHead, statistics: SimilarityStatistics, manifest: Manifest, n_clips: int
-) -> SimilarityHead:
-    """The manifest's part for fitted statistics.
-
-    Unlabelled clips can't say how sharp probabilities should be, so the encoders' own sharpness is kept: the
-    temperature makes a similarity above the average by one typical deviation count as much as it does in
-    CLIP and CLAP.
-
-    Args:
-        head: of the bundle as it was.
-        statistics: from `fit`.
-        manifest: of the bundle, for the logit scales.
-        n_clips: the statistics are of.
-    """
-    visual = 1 / (manifest.visual.logit_scale * _typical_deviation(statistics.visual_covariance))
-    audio = 1 / (manifest.audio.logit_scale * _typical_deviation(statistics.audio_covariance))
-    both = head.visual_share * visual + (1 - head.visual_share) * audio
-    temperature = Temperatures(both=both, visual=visual, audio=audio)
-    return head.model_copy(update={"temperature": temperature, "n_clips": n_clips})
-
-
 def _moments(rows: Sequence[Array]) -> tuple[Array, Array]:
     stacked = np.stack(rows).astype(np.float64)
     covariance, _ = ledoit_wolf(stacked)
     return stacked.mean(axis=0).astype(np.float32), covariance.astype(np.float32)
-
-
-def _typical_deviation(covariance: Array) -> float:
-    """Of the similarity to a text of a direction at random."""
-    return float(np.sqrt(np.trace(covariance) / len(covariance)))

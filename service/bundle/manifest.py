@@ -150,14 +150,6 @@ class AhseHead(_Record):
     calibrations: Calibrations
 
 
-class Temperatures(_Record):
-    """One temperature for clips with both tracks, one for each track alone."""
-
-    both: float = Field(gt=0)
-    visual: float = Field(gt=0)
-    audio: float = Field(gt=0)
-
-
 class SimilarityHead(_Record):
     """No trained head: names are ranked by the standardised similarity of each track to its own text.
 
@@ -167,7 +159,6 @@ class SimilarityHead(_Record):
     kind: Literal["similarity"]
     statistics: FileName
     visual_share: float = Field(ge=0, le=1, description="share of the picture for clips with both tracks")
-    temperature: Temperatures = Field(description="score = softmax(standardised similarity / temperature)")
     n_clips: int = Field(ge=0, description="clips the statistics are of; 0: similarity is not standardised")
 
 

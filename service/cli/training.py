@@ -10,6 +10,7 @@ import typer
 # Name: where its typer app is, and its line in `ahse --help`.
 _COMMANDS = {
     "extract": ("model_export.cli.extract:app", "Turn your own clips into features to train on."),
+    "calibrate": ("model_export.cli.calibrate:app", "Fit a bundle without a trained head to your clips."),
     "train": ("model_export.cli.train:app", "Train a head on a data set."),
     "evaluate": ("model_export.cli.evaluate:app", "Measure trained heads on the test clips."),
     "report": ("model_export.cli.report:app", "Show evaluated runs beside each other, as HTML and pictures."),

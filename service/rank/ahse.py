@@ -54,8 +54,8 @@ class AhseRanker:
             distance = (1 - raw_weight) * distance + raw_weight * self._raw_distances(clip, texts)
         return distance
 
-    def scoring(self, clip: ClipFeatures) -> Scoring:
-        """The stored calibration's part that comes after the distances."""
+    def scoring(self, clip: ClipFeatures, _embedded: Array) -> Scoring:
+        """The stored calibration's part that comes after the distances; the names have no say in it."""
         stored = self.calibration(clip)
         unknown = UnknownScore(stored.unknown_threshold, stored.unknown_scale)
         return Scoring(stored.temperature, stored.beta, unknown)

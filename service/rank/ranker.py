@@ -26,11 +26,13 @@ class Ranker(Protocol):
     def distances(self, clip: ClipFeatures, texts: TextFeatures, embedded: Array) -> Array:
         """Of a clip to names: float32 [n], smaller is better."""
 
-    def scoring(self, clip: ClipFeatures) -> Scoring:
-        """How distances of clips with these tracks become probabilities."""
+    def scoring(self, clip: ClipFeatures, embedded: Array, /) -> Scoring:
+        """How distances of clips with these tracks to these names become probabilities."""
 
 
 def ranker_of(bundle: Bundle) -> Ranker:
     """The ranker of a bundle's head."""
     head = bundle.head
-    return AhseRanker(head) if isinstance(head, LoadedAhse) else SimilarityRanker(head)
+    if isinstance(head, LoadedAhse):
+        return AhseRanker(head)
+    return SimilarityRanker(head, bundle.manifest.visual.logit_scale, bundle.manifest.audio.logit_scale)

@@ -24,6 +24,10 @@ class SimilarityRanker:
     """
 
     head: LoadedSimilarity
+    visual_scale: float
+    """logit scale of the image encoder."""
+    audio_scale: float
+    """logit scale of the sound encoder."""
 
     def embed_labels(self, texts: TextFeatures) -> Array:
         """What similarity to each name is compared with: float32 [n, 4].
@@ -61,12 +65,17 @@ class SimilarityRanker:
         fused: Array = np.float32(share) * visual + np.float32(rest) * audio
         return -fused
 
-    def scoring(self, clip: ClipFeatures) -> Scoring:
-        """The stored temperature; nothing is known of seen classes or of clips that no name fits."""
-        stored = self.head.facts.temperature
+    def scoring(self, clip: ClipFeatures, embedded: Array) -> Scoring:
+        """Temperatures that keep the encoders' own sharpness; beta and unknown take labelled clips.
+
+        One typical deviation of these names counts in the softmax as much as it does in CLIP's and CLAP's.
+        """
+        share = self.head.facts.visual_share
+        visual = 1 / (self.visual_scale * float(embedded[:, 1].mean()))
+        audio = 1 / (self.audio_scale * float(embedded[:, 3].mean()))
         if clip.visual is None:
-            return Scoring(stored.audio)
-        return Scoring(stored.both if clip.audio is not None else stored.visual)
+            return Scoring(audio)
+        return Scoring(visual if clip.audio is None else share * visual + (1 - share) * audio)
 
 
 def _moments(texts: Array, mean: Array, covariance: Array) -> Array:

@@ -78,7 +78,7 @@ def test_each_set_of_tracks_has_its_own_calibration(toy_bundle: Path) -> None:
     facts = bundle.head.facts.model_copy(update={"calibrations": apart})
     ranker = AhseRanker(replace(bundle.head, facts=facts))
     betas = [
-        ranker.scoring(ClipFeatures(visual, audio)).beta
+        ranker.scoring(ClipFeatures(visual, audio), EYE).beta
         for visual, audio in ((EYE[0], EYE[0]), (EYE[0], None), (None, EYE[0]))
     ]
     assert betas == [0.0, 1.0, 2.0]

@@ -15,7 +15,7 @@ from scipy.stats import zscore
 from service.bundle.bundle import load_bundle
 from service.bundle.graph import Runtime
 from service.bundle.heads import LoadedSimilarity
-from service.bundle.manifest import SimilarityHead, Temperatures
+from service.bundle.manifest import SimilarityHead
 from service.bundle.similarity import SimilarityStatistics, load_similarity_statistics, not_fitted
 from service.encode.features import ClipFeatures, TextFeatures, unit
 from service.errors import BundleInvalidError
@@ -30,7 +30,6 @@ HEAD = SimilarityHead(
     kind="similarity",
     statistics="statistics.safetensors",
     visual_share=0.25,
-    temperature=Temperatures(both=1, visual=2, audio=3),
     n_clips=0,
 )
 
@@ -40,7 +39,7 @@ def _random(n: int, dim: int, seed: int) -> Array:
 
 
 def _distances(statistics: SimilarityStatistics, clip: ClipFeatures, texts: TextFeatures) -> Array:
-    ranker = SimilarityRanker(LoadedSimilarity(HEAD, statistics))
+    ranker = SimilarityRanker(LoadedSimilarity(HEAD, statistics), 100.0, 20.0)
     return ranker.distances(clip, texts, ranker.embed_labels(texts))
 
 
@@ -80,14 +79,38 @@ def test_a_name_that_is_similar_to_everything_wins_nothing_by_it() -> None:
     assert _distances(fitted, ClipFeatures(clip, None), texts).argmin() == 1
 
 
-def test_each_set_of_tracks_has_its_temperature_and_nothing_is_unknown() -> None:
-    """No beta, no unknown score: neither can be known without labelled clips."""
-    ranker = SimilarityRanker(LoadedSimilarity(HEAD, not_fitted(3, 1.0, 3, 1.0)))
+def test_without_statistics_scores_are_the_encoders_own() -> None:
+    """Distances are logits then, of either track and of both, so the temperature is one."""
+    ranker = SimilarityRanker(LoadedSimilarity(HEAD, not_fitted(3, 8.0, 3, 5.0)), 8.0, 5.0)
+    row, eye = np.ones(3, np.float32), np.eye(3, dtype=np.float32)
+    embedded = ranker.embed_labels(TextFeatures(eye, eye))
+    for tracks in ((row, row), (row, None), (None, row)):
+        assert ranker.scoring(ClipFeatures(*tracks), embedded).temperature == pytest.approx(1)
+
+
+def test_statistics_leave_the_scores_as_sharp_as_the_encoders_make_them() -> None:
+    """Names that clips' similarity to varies alike: the standardised scores are softmax(scale x cosine)."""
+    statistics = SimilarityStatistics(
+        np.zeros(3, np.float32),
+        np.eye(3, dtype=np.float32) * 0.04,
+        np.zeros(3, np.float32),
+        np.eye(3, dtype=np.float32),
+    )
+    ranker = SimilarityRanker(LoadedSimilarity(HEAD, statistics), 30.0, 1.0)
+    texts = TextFeatures(_random(5, 3, 1), np.zeros((5, 3), np.float32))
+    embedded, clip = ranker.embed_labels(texts), ClipFeatures(_random(1, 3, 2)[0], None)
+    found = rank(ranker.distances(clip, texts, embedded), np.zeros(5, bool), ranker.scoring(clip, embedded))
+    assert clip.visual is not None
+    np.testing.assert_allclose(found.score, softmax(30 * texts.visual @ clip.visual), rtol=1e-3)
+
+
+def test_beta_and_unknown_are_not_made_up() -> None:
+    """Neither can be known without labelled clips."""
+    ranker = SimilarityRanker(LoadedSimilarity(HEAD, not_fitted(3, 1.0, 3, 1.0)), 1.0, 1.0)
     row = np.ones(3, np.float32)
-    scoring = [ranker.scoring(ClipFeatures(*tracks)) for tracks in ((row, row), (row, None), (None, row))]
-    assert [one.temperature for one in scoring] == [1, 2, 3]
-    assert all(one.beta == 0 and one.unknown is None for one in scoring)
-    assert rank(np.array([1, 2], np.float32), np.zeros(2, bool), scoring[0]).unknown is None
+    scoring = ranker.scoring(ClipFeatures(row, row), np.ones((2, 4), np.float32))
+    assert (scoring.beta, scoring.unknown) == (0, None)
+    assert rank(np.array([1, 2], np.float32), np.zeros(2, bool), scoring).unknown is None
 
 
 def test_a_bundle_without_a_trained_head_opens_and_ranks(tmp_path: Path) -> None:
@@ -116,7 +139,7 @@ def test_real_clip_vectors_give_the_expected_names() -> None:
     names = json.loads((VECTORS / "coco_names.json").read_text(encoding="utf-8"))
     images = np.load(VECTORS / "clip_image_embs.npz")
     vectors = unit(np.load(VECTORS / "coco_clip_a+cname.npy").astype(np.float32))
-    ranker = SimilarityRanker(LoadedSimilarity(HEAD, not_fitted(512, 100.0, 6, 1.0)))
+    ranker = SimilarityRanker(LoadedSimilarity(HEAD, not_fitted(512, 100.0, 6, 1.0)), 100.0, 1.0)
     texts = TextFeatures(vectors, np.zeros((len(vectors), 6), np.float32))
     embedded = ranker.embed_labels(texts)
     expected = {

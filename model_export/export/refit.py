@@ -1,0 +1,41 @@
+"""A bundle with other statistics for its similarity head, everything else as it was."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from service.bundle.directory import write_bundle
+from service.bundle.manifest import Manifest, SimilarityHead
+from service.bundle.similarity import SimilarityStatistics
+
+
+def write_refitted(
+    source: Path,
+    manifest: Manifest,
+    out: Path,
+    head: SimilarityHead,
+    statistics: SimilarityStatistics,
+    command: str,
+) -> None:
+    """Write a bundle anew; where it stands already, it is replaced when the new one is whole.
+
+    Args:
+        source: directory of the bundle as it was.
+        manifest: its manifest.
+        out: where the new one shall stand; may be `source`.
+        head: the manifest's new part.
+        statistics: go into the file that the head names.
+        command: that was run, for the manifest.
+    """
+
+    def fill(aside: Path) -> None:
+        for name in manifest.files:
+            shutil.copyfile(source / name, aside / name)
+        statistics.save(aside / head.statistics)
+
+    provenance = manifest.provenance.model_copy(
+        update={"command": f"{manifest.provenance.command}; {command}"}
+    )
+    update = {"head": head, "provenance": provenance}
+    write_bundle(out, fill, lambda files: manifest.model_copy(update={**update, "files": files}))
