@@ -74,6 +74,9 @@ def calibrate_fused(
 ) -> Calibration:
     """Choose the weights of the raw distance by validation HM, then calibrate the sum.
 
+    Of visual shares that are equally good the first is taken, of raw weights the middle one: with few clips
+    many weights reach the same HM, and the outer ones are a step from worse.
+
     Args:
         embedding: distances of the embedding.
         statistics: centres of the raw features.
@@ -81,13 +84,19 @@ def calibrate_fused(
         raw_weights: to choose from; (1,) ranks by the raw features alone.
         visual_shares: to choose from.
     """
-    options = (
-        (fuse_ranked(embedding, raw, weight), weight, share)
-        for share, raw in ((share, rank_raw(statistics, stage, share)) for share in visual_shares)
-        for weight in raw_weights
+    raws = [rank_raw(statistics, stage, share) for share in visual_shares]
+    harmonic = np.array(
+        [[_best_harmonic(fuse_ranked(embedding, raw, weight)) for weight in raw_weights] for raw in raws]
     )
-    fused, weight, share = max(options, key=lambda option: best_beta(option[0]).harmonic.max())
-    return _calibrated(fused, raw_weight=weight, visual_share=share)
+    row = int(harmonic.max(axis=1).argmax())
+    equals = np.flatnonzero(harmonic[row] == harmonic.max())
+    weight = raw_weights[equals[len(equals) // 2]]
+    fused = fuse_ranked(embedding, raws[row], weight)
+    return _calibrated(fused, raw_weight=weight, visual_share=visual_shares[row])
+
+
+def _best_harmonic(ranked: StageRanked) -> float:
+    return float(best_beta(ranked).harmonic.max())
 
 
 def _calibrated(ranked: StageRanked, raw_weight: float, visual_share: float) -> Calibration:

@@ -15,13 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model_export.head.config import EMBEDDING_DIM, HIDDEN_DIM, HeadConfig
+from model_export.head.dropout import Dropout
 
 
 class Block(nn.Sequential):
     """Linear, batch norm, ReLU, dropout: [n, n_in] -> [n, n_out], never negative."""
 
     def __init__(self, n_in: int, n_out: int, dropout: float) -> None:
-        super().__init__(nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.ReLU(), nn.Dropout(dropout))
+        super().__init__(nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.ReLU(), Dropout(dropout))
 
 
 class HeadNetwork(nn.Module):

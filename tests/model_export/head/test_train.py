@@ -162,3 +162,10 @@ def test_a_loss_that_is_not_finite_ends_the_run(small_data: GzslData, tmp_path: 
     """With the stage, the epoch, and what to try."""
     with pytest.raises(RunError, match=r"stage 1, epoch .* not finite"):
         train(small_data, SMALL.model_copy(update={"lr": 1e30}), tmp_path / "run", n_threads=1)
+
+
+def test_of_raw_weights_that_are_equally_good_the_middle_one_is_taken(small_run: Run) -> None:
+    """Few validation clips are all ranked right by many weights; the outermost of them is no good choice."""
+    weights = [weight for weight in calibration.RAW_WEIGHTS if weight > 0]
+    assert small_run.calibration.harmonic_mean == 100
+    assert weights[4] < small_run.calibration.raw_weight < weights[-4]
