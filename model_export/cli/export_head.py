@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from model_export.cli.target import check_target
 from model_export.export.bundle import BundleFacts, export_bundle
 from model_export.export.heads import trained_head
 from model_export.export.reuse import encoders_of, head_licence
@@ -17,8 +17,6 @@ from model_export.head.run import Run
 from model_export.report.card import data_name, metrics, model_card, unseen_classes
 from model_export.report.measured import EVALUATION, MeasuredRun
 from service.bundle.manifest import Manifest
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def export_head(
@@ -37,7 +35,7 @@ def export_head(
 
     What `ahse evaluate` measured of the run goes into the manifest and the model card.
     """
-    _check_out(out, name := name or out.resolve().name)
+    check_target(out, name := name or out.resolve().name)
     run = Run.load(path)
     manifest, parts = encoders_of(encoders)
     _check_encoders(run, manifest, encoders)
@@ -60,16 +58,6 @@ def export_head(
     if measured is None:
         typer.echo("without figures: the run was not evaluated (ahse evaluate)", err=True)
     typer.echo(f"next: ahse serve --bundle {out}")
-
-
-def _check_out(out: Path, name: str) -> None:
-    if out.exists():
-        raise RunError(f"{out} exists already; choose another directory or remove it")
-    if not _NAME.fullmatch(name):
-        raise RunError(
-            f"{name!r} can't be a bundle's name: letters, digits, dots, dashes and underscores, at most 64, "
-            "the first a letter or digit; choose one with --name"
-        )
 
 
 def _check_encoders(run: Run, manifest: Manifest, directory: Path) -> None:

@@ -69,7 +69,7 @@ class BundleFacts:
         unseen_classes: Classes that the metrics call unseen.
         metrics: Measured numbers.
         command: That makes the bundle again.
-        seed: Of everything random in it.
+        seed: Of everything random in it, if anything is.
         data: What the weights were trained on.
         card: Text of MODEL_CARD.md.
     """
@@ -80,7 +80,7 @@ class BundleFacts:
     unseen_classes: tuple[str, ...]
     metrics: tuple[Metric, ...]
     command: str
-    seed: int
+    seed: int | None
     data: str
     card: str
 

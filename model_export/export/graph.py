@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +18,28 @@ from service.errors import AhseError
 OPSET = 18
 
 
-class ParityError(AhseError):
+class ExportError(AhseError):
+    """A module can't be written as a graph."""
+
+    code = "export_failed"
+
+
+class ParityError(ExportError):
     """A graph does not compute what its torch original computes."""
 
     code = "parity"
 
 
 def export_graph(
-    module: nn.Module, examples: Mapping[str, Tensor], output: str, path: Path, *, tolerance: float
+    module: nn.Module,
+    examples: Mapping[str, Tensor],
+    output: str,
+    path: Path,
+    *,
+    tolerance: float,
+    further: Sequence[Tensor] = (),
+    max_length: int | None = None,
+    opset: int = OPSET,
 ) -> GraphCheck:
     """Write a graph and compare it with torch: on the examples, on the first row alone, and on zeros.
 
@@ -37,47 +51,73 @@ def export_graph(
         output: name of the output.
         path: where to write.
         tolerance: largest absolute difference that passes.
+        further: more batches for a module of one input, compared as well.
+        max_length: where given, the second axis takes any length up to it.
+        opset: of ONNX.
 
     Returns:
         What was measured, for the manifest.
 
     Raises:
+        ExportError: torch or onnxruntime can't make or run the graph in this opset.
         ParityError: the difference is above the tolerance.
     """
     module = module.eval()
-    _save(_export(module, examples, output), path)
+    _save(_export(module, examples, output, max_length, opset), path)
     first = {name: rows[:1] for name, rows in examples.items()}
     zeros = {name: torch.zeros_like(rows) for name, rows in examples.items()}
-    differences = [_difference(module, path, rows, output) for rows in (examples, first, zeros)]
-    difference = float(np.max(differences))  # unlike max(), it lets no NaN slip through
+    batches = [examples, first, zeros, *({name: rows} for name in examples for rows in further)]
+    difference = float(np.max(_differences(module, path, batches, output)))  # unlike max(), NaN stays
     if not difference <= tolerance:
         raise ParityError(f"{path.name} differs from torch by {difference:.1e}; allowed is {tolerance:.1e}")
     return GraphCheck(difference=difference, tolerance=tolerance)
 
 
-def _export(module: nn.Module, examples: Mapping[str, Tensor], output: str) -> onnx.ModelProto:
-    batch = torch.export.Dim("batch")
+def _export(
+    module: nn.Module, examples: Mapping[str, Tensor], output: str, max_length: int | None, opset: int
+) -> onnx.ModelProto:
+    axes = {0: torch.export.Dim("batch")}
+    if max_length is not None:
+        axes[1] = torch.export.Dim("length", max=max_length)
     with warnings.catch_warnings():
         # All inputs share one batch axis, on purpose; torch warns once for each further input.
         warnings.filterwarnings("ignore", message="# The axis name: batch will not be used")
+        # Said by libraries about their own code.
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=FutureWarning)
         program = torch.onnx.export(
             module,
             tuple(examples.values()),
             input_names=list(examples),
             output_names=[output],
-            dynamic_shapes=tuple({0: batch} for _ in examples),
-            opset_version=OPSET,
+            dynamic_shapes=tuple(dict(axes) for _ in examples),
+            opset_version=opset,
             dynamo=True,
             verbose=False,
         )
     if program is None:
-        raise ParityError("torch's exporter gave no program")
-    return program.model_proto
+        raise ExportError("torch's exporter gave no program")
+    model = program.model_proto
+    made = {entry.domain: entry.version for entry in model.opset_import}.get("")
+    if made != opset:  # torch falls back to its own without an error
+        raise ExportError(f"torch's exporter can't write opset {opset}; leave --opset at {OPSET}")
+    return model
 
 
 @torch.no_grad()
-def _difference(module: nn.Module, path: Path, inputs: Mapping[str, Tensor], output: str) -> float:
-    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+def _differences(
+    module: nn.Module, path: Path, batches: Sequence[Mapping[str, Tensor]], output: str
+) -> list[float]:
+    try:
+        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ExportError(f"onnxruntime can't run {path.name}; leave --opset at {OPSET}") from error
+    return [_difference(module, session, inputs, output) for inputs in batches]
+
+
+def _difference(
+    module: nn.Module, session: ort.InferenceSession, inputs: Mapping[str, Tensor], output: str
+) -> float:
     (found,) = session.run([output], {name: rows.numpy() for name, rows in inputs.items()})
     return float(np.abs(found - module(*inputs.values()).numpy()).max())
 

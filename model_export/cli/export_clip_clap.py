@@ -1,0 +1,139 @@
+"""`ahse export clip-clap`: a real CLIP and a real CLAP as one bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, cast, get_args
+
+import typer
+
+from model_export.cli.target import check_target
+from model_export.encoders.card import describe, model_card
+from model_export.encoders.errors import EncoderError
+from model_export.encoders.image import ImageChoice, load_image_encoder
+from model_export.encoders.parts import TOWERS, ExportOptions, encoder_parts
+from model_export.encoders.sound import SoundChoice, load_sound_encoder
+from model_export.export.bundle import BundleFacts, export_bundle
+from model_export.export.graph import OPSET
+from model_export.export.heads import similarity_head
+from service.bundle.manifest import Precision
+
+
+def export_clip_clap(
+    out: Annotated[Path, typer.Option(help="Directory of the new bundle; must not exist.")],
+    image_model: Annotated[str, typer.Option(help="open_clip's name of the model.")] = "ViT-B-32",
+    image_pretrained: Annotated[
+        str | None, typer.Option(help="open_clip's tag of the weights; default: its first for the model.")
+    ] = None,
+    image_checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights in a file instead.", metavar="FILE")
+    ] = None,
+    image_tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="Tokenizer in a folder, for models with one of the hub.", metavar="FOLDER"),
+    ] = None,
+    audio_pretrained: Annotated[
+        str,
+        typer.Option(help="LAION's name of a CLAP checkpoint, or a hub repository in transformers' format."),
+    ] = "630k-audioset",
+    audio_model: Annotated[
+        str | None, typer.Option(help="HTSAT-tiny or HTSAT-base; default: as the checkpoint's name has it.")
+    ] = None,
+    audio_checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Weights in a file, or a folder of transformers, instead.", metavar="PATH"),
+    ] = None,
+    clap_tokenizer: Annotated[
+        Path | None, typer.Option(help="tokenizer.json of roberta-base instead of the hub's.", metavar="FILE")
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="fp32, fp16 or int8; of one graph: audio=fp32. May be repeated.", metavar="[GRAPH=]P"
+        ),
+    ] = None,
+    n_frames: Annotated[int, typer.Option(min=1, max=1024, help="Pictures of a clip.")] = 8,
+    opset: Annotated[int, typer.Option(min=1, help="Of ONNX.")] = OPSET,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="The architectures with random weights, no download.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random weights.")] = 0,
+    name: Annotated[
+        str | None, typer.Option(help="By which requests choose it; default: that of the directory.")
+    ] = None,
+) -> None:
+    """Write a bundle of a CLIP and a CLAP that ranks by similarity, every graph checked against torch."""
+    check_target(out, name := name or out.resolve().name)
+    options = ExportOptions(
+        n_frames, precisions(precision or []), opset, lambda line: typer.echo(line, err=True)
+    )
+    image_choice = ImageChoice(image_model, image_pretrained, image_checkpoint, image_tokenizer)
+    sound_choice = SoundChoice(audio_pretrained, audio_model, audio_checkpoint, clap_tokenizer)
+    _check_files(image_checkpoint, image_tokenizer, audio_checkpoint, clap_tokenizer)
+    random_seed = seed if random_weights else None
+    image = load_image_encoder(image_choice, random_seed)
+    sound = load_sound_encoder(sound_choice, random_seed)
+    sound_name = sound_choice.architecture if random_weights else audio_pretrained
+    if audio_checkpoint is not None and not random_weights:
+        sound_name = audio_checkpoint.name
+    description = describe(f"open_clip {image_model}", f"CLAP {sound_name}", sound, random=random_weights)
+    command = _command(image_choice, sound_choice, precision or [], random_seed, out)
+    parts = encoder_parts(image, sound, options)
+    facts = BundleFacts(
+        name=name,
+        version="1",
+        description=description,
+        unseen_classes=(),
+        metrics=(),
+        command=command,
+        seed=seed if random_weights else None,
+        data="random weights" if random_weights else "see the sources of the weights",
+        card=model_card(description, image, sound, options.precision, command),
+    )
+    export_bundle(out, parts, similarity_head(parts.visual, parts.audio), facts)
+    typer.echo(f"{out}: bundle {name}. {description}")
+    typer.echo(f"next: ahse classify CLIP --bundle {out} --label ... , or ahse serve --bundle {out}")
+
+
+def precisions(given: list[str]) -> dict[str, Precision]:
+    """The precision of each graph: `int8` is of all, `audio=fp32` of one, whatever the order.
+
+    Raises:
+        EncoderError: no such graph or precision, or said twice.
+    """
+    said: dict[str, Precision] = {}
+    for one in given:
+        graph, _, value = one.rpartition("=")
+        if (graph and graph not in TOWERS) or value not in get_args(Precision) or graph in said:
+            raise EncoderError(
+                f"--precision {one}: give {', '.join(get_args(Precision))}, once for all or for one graph, "
+                f"as in audio=fp32; the graphs are {', '.join(TOWERS)}"
+            )
+        said[graph] = cast(Precision, value)
+    return {graph: said.get(graph, said.get("", "fp32")) for graph in TOWERS}
+
+
+def _check_files(*paths: Path | None) -> None:
+    """Find a mistyped path before minutes of building models."""
+    for path in paths:
+        if path is not None and not path.exists():
+            raise EncoderError(f"there is no {path}")
+
+
+def _command(
+    image: ImageChoice, sound: SoundChoice, precision: list[str], random_seed: int | None, out: Path
+) -> str:
+    """What makes the bundle again, without the paths of this machine."""
+    options = {
+        "--image-model": image.model,
+        "--image-pretrained": image.pretrained,
+        "--image-checkpoint": image.checkpoint and image.checkpoint.name,
+        "--audio-pretrained": sound.pretrained,
+        "--audio-model": sound.model,
+        "--audio-checkpoint": sound.checkpoint and sound.checkpoint.name,
+        "--clap-tokenizer": sound.tokenizer and sound.tokenizer.name,
+    }
+    words = [word for option, value in options.items() if value for word in (option, value)]
+    words += [word for value in precision for word in ("--precision", value)]
+    words += [] if random_seed is None else ["--random-weights", "--seed", str(random_seed)]
+    return " ".join(["ahse export clip-clap", *words, "--out", out.name])

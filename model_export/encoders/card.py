@@ -1,0 +1,57 @@
+"""What a bundle of real encoders says about itself to people: a sentence, and its model card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from model_export.encoders.loaded import ImageEncoder, SoundEncoder
+from model_export.encoders.parts import TOWERS
+from service.bundle.manifest import Precision
+
+
+def describe(image_name: str, sound_name: str, sound: SoundEncoder, *, random: bool) -> str:
+    """One sentence for the manifest."""
+    stand_in = ", and its CLAP tokenizer is a stand-in" if sound.stand_in_tokenizer else ""
+    warning = f" RANDOM weights: its answers mean nothing{stand_in}." if random else ""
+    return f"{image_name} and {sound_name}, ranked by similarity, no head trained.{warning}"
+
+
+def model_card(
+    description: str,
+    image: ImageEncoder,
+    sound: SoundEncoder,
+    precision: Mapping[str, Precision],
+    command: str,
+) -> str:
+    """Text of MODEL_CARD.md.
+
+    Args:
+        description: One sentence.
+        image: As exported.
+        sound: As exported.
+        precision: Of each tower.
+        command: That makes the bundle again.
+    """
+    licences = "\n".join(
+        f"| {one.part} | {one.licence} | {one.source} |" for one in (image.licence, sound.licence)
+    )
+    precisions = ", ".join(f"{name} {precision.get(name, 'fp32')}" for name in TOWERS)
+    return f"""# {description}
+
+Frozen encoders as bundled by `{command}`, without a trained head: names are ranked by the similarity of each
+track to its own text. `ahse calibrate` fits its statistics on your clips; `ahse train` trains a head.
+
+| part | input | features |
+|---|---|---|
+| image | {image.size_px} px square frames | {image.dim} |
+| sound | {sound.window_s:g} s windows at {sound.sample_rate_hz} Hz | {sound.dim} |
+
+Precision: {precisions}. Every graph was compared with its torch original; manifest.json has the differences.
+
+| weights | licence | source |
+|---|---|---|
+{licences}
+
+Both models learned from pictures, sounds and captions of the internet, with what is biased and missing there.
+Measure it on clips of your own before you rely on it.
+"""

@@ -1,0 +1,179 @@
+"""The image encoder and its text encoder: any model of open_clip, with its weights or random ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import open_clip
+import torch
+from open_clip.convert import convert_state_dict
+from open_clip.model import CLIP, convert_to_custom_text_state_dict
+from open_clip.tokenizer import SimpleTokenizer
+from torch import nn
+
+from model_export.encoders.clip_tokenizer import PAD_ID, clip_tokenizer
+from model_export.encoders.errors import EncoderError
+from model_export.encoders.hub_tokenizer import hub_tokenizer
+from model_export.encoders.loaded import ImageEncoder, TextEncoder
+from model_export.encoders.quiet import quiet
+from model_export.encoders.state import load_all, read_state
+from model_export.encoders.towers import CausalTextTower, FullTextTower, PictureTower
+from model_export.hub.checkpoints import open_clip_checkpoint
+from service.bundle.manifest import Licence
+
+PART = "image encoder and its text encoder"
+_RESIZE: dict[tuple[str, str], Literal["shorter_side_bicubic_center_crop", "squash_bicubic"]] = {
+    ("shortest", "bicubic"): "shorter_side_bicubic_center_crop",
+    ("squash", "bicubic"): "squash_bicubic",
+}
+
+
+@dataclass(frozen=True)
+class ImageChoice:
+    """Which image encoder.
+
+    Attributes:
+        model: open_clip's name of the architecture.
+        pretrained: open_clip's tag of the weights, which also says how pictures are prepared and which
+            activation the model has; by default the first that open_clip lists for the model.
+        checkpoint: Weights on this machine instead of the tag's download.
+        tokenizer: tokenizer.json on this machine, or its folder, for models with one of the hub.
+    """
+
+    model: str = "ViT-B-32"
+    pretrained: str | None = None
+    checkpoint: Path | None = None
+    tokenizer: Path | None = None
+
+
+def load_image_encoder(choice: ImageChoice, random_seed: int | None = None) -> ImageEncoder:
+    """Build the model and give it its weights.
+
+    Args:
+        choice: Which model and weights.
+        random_seed: Of random weights instead; nothing is downloaded then, but for a tokenizer of the hub.
+
+    Raises:
+        EncoderError: the model is not known, can't be exported, or the weights are of another one.
+        HubError: the weights can't be had.
+    """
+    config, tag = _config(choice)
+    if random_seed is None:
+        source = choice.checkpoint or tag
+        if source is None:
+            raise EncoderError(f"open_clip lists no weights for {choice.model}: give --image-checkpoint FILE")
+        found = open_clip_checkpoint(choice.model, str(source))
+        model = _build(choice.model, tag, 0)
+        state = read_state(found.path)
+        _load(model, state, choice.model, found.path.name)
+        licence = Licence(part=PART, licence=found.licence, source=found.source)
+    else:
+        model = _build(choice.model, tag, random_seed)
+        licence = Licence(part=PART, licence="none: random weights", source=f"random, seed {random_seed}")
+    size, resize, mean, std = _preprocessing(model, choice.model)
+    return ImageEncoder(
+        module=PictureTower(model.visual, mean, std).eval(),
+        text=_text(model, config["text_cfg"], choice),
+        dim=int(config["embed_dim"]),
+        size_px=size,
+        resize=resize,
+        logit_scale=model.logit_scale.detach().exp().item(),
+        licence=licence,
+    )
+
+
+def _config(choice: ImageChoice) -> tuple[dict[str, Any], str | None]:
+    """open_clip's configuration of a model, and the tag of its weights."""
+    config = open_clip.get_model_config(choice.model)
+    if config is None:
+        near = get_close_matches(choice.model, open_clip.list_models(), n=5, cutoff=0.4)
+        raise EncoderError(
+            f"open_clip has no model {choice.model!r}; near it are {', '.join(near) or 'none'}"
+        )
+    if "multimodal_cfg" in config:
+        raise EncoderError(
+            f"{choice.model} writes captions too (CoCa); only models of two encoders can be exported"
+        )
+    tags = open_clip.list_pretrained_tags_by_model(choice.model)
+    if choice.pretrained is not None and choice.pretrained not in tags:
+        raise EncoderError(
+            f"open_clip lists no weights {choice.pretrained!r} for {choice.model}, only "
+            f"{', '.join(tags) or 'none'}; a file is given with --image-checkpoint"
+        )
+    return config, choice.pretrained or (tags[0] if tags else None)
+
+
+def _build(name: str, tag: str | None, seed: int) -> Any:
+    """The architecture with random weights, prepared for the pictures and activation of the tag."""
+    facts = open_clip.get_pretrained_cfg(name, tag) if tag else {}
+    wanted = ("mean", "std", "interpolation", "resize_mode")
+    with torch.random.fork_rng(devices=()), quiet():
+        torch.manual_seed(seed)
+        try:
+            model = open_clip.create_model(
+                name,
+                force_quick_gelu=bool(facts.get("quick_gelu")),
+                force_preprocess_cfg={key: facts[key] for key in wanted if key in facts},
+                pretrained_text=False,
+            )
+        except Exception as error:
+            raise EncoderError(
+                f"open_clip can't build {name} here; a model with a part of the transformers library needs "
+                "its configuration from the hub, so run this once with a network"
+            ) from error
+    return model.eval()
+
+
+def _load(model: nn.Module, state: dict[str, torch.Tensor], name: str, source: str) -> None:
+    """open_clip's own conversions of older layouts, and then every tensor must fit."""
+    state = convert_state_dict(model, state)
+    if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
+        state = convert_to_custom_text_state_dict(state)
+    for scalar in ("logit_scale", "logit_bias"):
+        if scalar in state and isinstance(wanted := getattr(model, scalar, None), torch.Tensor):
+            state[scalar] = state[scalar].reshape(wanted.shape)
+    load_all(model, state, f"open_clip {name}", source)
+
+
+def _preprocessing(
+    model: Any, name: str
+) -> tuple[int, Literal["shorter_side_bicubic_center_crop", "squash_bicubic"], list[float], list[float]]:
+    """Side of the pictures, how they become square, mean and std, as the model's own transform has them."""
+    facts = model.visual.preprocess_cfg
+    size = facts["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    resize = _RESIZE.get((facts["resize_mode"], facts["interpolation"]))
+    if resize is None or height != width:
+        raise EncoderError(
+            f"{name} wants pictures of {height} x {width}, {facts['resize_mode']}, {facts['interpolation']}; "
+            "the service prepares square ones only, shortest or squash, bicubic"
+        )
+    return height, resize, list(facts["mean"]), list(facts["std"])
+
+
+def _text(model: Any, config: dict[str, Any], choice: ImageChoice) -> TextEncoder:
+    length = int(config.get("context_length", 77))
+    if config.get("hf_tokenizer_name"):
+        tokenizer, pad_id = hub_tokenizer(config, _n_rows(model), choice.tokenizer)
+    elif "siglip" in choice.model.lower() or config.get("tokenizer_kwargs"):
+        raise EncoderError(f"the tokenizer of {choice.model} is none that can be exported")
+    else:
+        tokenizer, pad_id = clip_tokenizer(SimpleTokenizer()), PAD_ID
+        if tokenizer.get_vocab_size() != _n_rows(model):
+            raise EncoderError(
+                f"{choice.model} has {_n_rows(model)} tokens, open_clip's tokenizer has others"
+            )
+    causal = type(model) is CLIP and model.attn_mask is not None and model.text_pool_type in ("argmax", "eos")
+    module = CausalTextTower(model) if causal else FullTextTower(model)
+    return TextEncoder(module.eval(), tokenizer, length, dynamic_length=causal, pad_id=pad_id)
+
+
+def _n_rows(model: Any) -> int:
+    """Rows of the text encoder's embedding."""
+    text = getattr(model, "text", model)
+    if hasattr(text, "token_embedding"):
+        return int(text.token_embedding.num_embeddings)
+    return int(text.transformer.get_input_embeddings().num_embeddings)

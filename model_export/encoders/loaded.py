@@ -1,0 +1,78 @@
+"""Encoders as they are loaded: modules ready for export, and the facts that the manifest needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tokenizers import Tokenizer
+from torch import nn
+
+from service.bundle.manifest import Licence
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """Encodes texts: `module` takes tokens int64 [batch, length], gives unit features float32 [batch, dim].
+
+    Attributes:
+        module: Of torch, in eval mode.
+        tokenizer: Its ids are the rows of the module's embedding.
+        context_length: Tokens a text is cut to.
+        dynamic_length: Whether shorter rows give the same features as rows padded to the context length.
+        pad_id: What short rows are filled with.
+    """
+
+    module: nn.Module
+    tokenizer: Tokenizer
+    context_length: int
+    dynamic_length: bool
+    pad_id: int
+
+
+@dataclass(frozen=True)
+class ImageEncoder:
+    """Encodes pictures: `module` takes frames uint8 [batch, size, size, 3], gives unit features [batch, dim].
+
+    Attributes:
+        module: Of torch, in eval mode.
+        text: The text encoder of the same space.
+        dim: Of the space.
+        size_px: Side of the square pictures.
+        resize: How a picture becomes square.
+        logit_scale: Factor on cosines.
+        licence: Of the weights.
+    """
+
+    module: nn.Module
+    text: TextEncoder
+    dim: int
+    size_px: int
+    resize: Literal["shorter_side_bicubic_center_crop", "squash_bicubic"]
+    logit_scale: float
+    licence: Licence
+
+
+@dataclass(frozen=True)
+class SoundEncoder:
+    """Encodes sound: `module` takes waveform float32 [batch, samples], gives unit features [batch, dim].
+
+    Attributes:
+        module: Of torch, in eval mode.
+        text: The text encoder of the same space.
+        dim: Of the space.
+        sample_rate_hz: Of the waveform.
+        window_s: Seconds in the waveform.
+        logit_scale: Factor on cosines.
+        licence: Of the weights.
+        stand_in_tokenizer: The tokenizer is a made-up one, for random weights only.
+    """
+
+    module: nn.Module
+    text: TextEncoder
+    dim: int
+    sample_rate_hz: int
+    window_s: float
+    logit_scale: float
+    licence: Licence
+    stand_in_tokenizer: bool = False
