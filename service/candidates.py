@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +57,8 @@ class LabelEmbedder:
         self._capacity = capacity
         self._rows: OrderedDict[_Key, _Row] = OrderedDict()
         self._lock = threading.Lock()
-        self._encoding = threading.Lock()
+        self._being_encoded: set[_Key] = set()
+        self._encoded = threading.Condition(self._lock)
 
     def embed(self, bundle: Bundle, labels: Sequence[Label], templates: Templates = None) -> LabelEmbeddings:
         """Embeddings of the labels, encoding only those not yet known.
@@ -69,13 +71,11 @@ class LabelEmbedder:
         keys = [(bundle.digest, templates, label) for label in labels]
         rows = self._known(keys)
         n_encoded = 0
-        if len(rows) < len(keys):
-            # One at a time: requests with the same new names must not encode them once each.
-            with self._encoding:
-                rows |= self._known(keys)
-                missing = [key for key in keys if key not in rows]
-                rows |= self._encode(bundle, missing) if missing else {}
-                n_encoded = len(missing)
+        while missing := [key for key in keys if key not in rows]:
+            with self._claim(missing) as claimed:
+                rows |= self._encode(bundle, claimed) if claimed else {}
+            n_encoded += len(claimed)
+            rows |= self._known(missing)
         found = [rows[key] for key in keys]
         trained = {label_key(name) for name in bundle.manifest.seen_classes}
         return LabelEmbeddings(
@@ -94,6 +94,24 @@ class LabelEmbedder:
             for key in known:
                 self._rows.move_to_end(key)
         return known
+
+    @contextmanager
+    def _claim(self, keys: Sequence[_Key]) -> Iterator[list[_Key]]:
+        """Those of the keys that this thread shall encode, while nobody else does.
+
+        Requests with the same new names must not encode them once each. None is claimed when others have just
+        encoded them; while others still encode all of them, this waits.
+        """
+        with self._encoded:
+            self._encoded.wait_for(lambda: not self._being_encoded.issuperset(keys))
+            claimed = [key for key in keys if key not in self._being_encoded and key not in self._rows]
+            self._being_encoded.update(claimed)
+        try:
+            yield claimed
+        finally:
+            with self._encoded:
+                self._being_encoded.difference_update(claimed)
+                self._encoded.notify_all()
 
     def _encode(self, bundle: Bundle, keys: Sequence[_Key]) -> dict[_Key, _Row]:
         features = encode_labels(bundle, [label for _, _, label in keys], keys[0][1])

@@ -33,6 +33,7 @@
     │   ├── BundleInvalidError    bundle_invalid    damaged, incomplete, or not what its manifest says
     │   └── UnknownBundleError    unknown_bundle    no bundle of that name is loaded
     └── UnavailableError          the service can't do it now
+        ├── OverloadedError         overloaded          too many requests wait already
         ├── DeviceUnavailableError  device_unavailable  the device asked for can't be used
         ├── DecoderUnavailableError decoder_unavailable decoding processes can't be started
         ├── UploadUnavailableError  upload_unavailable  uploads can't be put on disk
@@ -250,6 +251,12 @@ class UnavailableError(AhseError):
     """The service can't do it now."""
 
     code = "unavailable"
+
+
+class OverloadedError(UnavailableError):
+    """As many requests wait as may; later ones are better told at once."""
+
+    code = "overloaded"
 
 
 class DeviceUnavailableError(UnavailableError):

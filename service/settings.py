@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import service
+from service.batch.bundle import Budgets
 from service.bundle.graph import Device, Runtime
 from service.media import DecodeLimits
 
@@ -48,6 +49,24 @@ class Settings(BaseSettings):
         default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, le=256, description="decoding processes"
     )
     max_concurrency: int = Field(default=8, ge=1, le=1024, description="clips that are worked on at once")
+    max_waiting: int = Field(
+        default=128, ge=0, description="requests that may wait for their turn; further ones are answered 503"
+    )
+    batch_frames: int = Field(
+        default=0, ge=0, le=4096, description="most frames in one model run; 0: 16 on a CPU, 128 on a GPU"
+    )
+    batch_windows: int = Field(
+        default=0,
+        ge=0,
+        le=4096,
+        description="most audio windows in one model run; 0: 16 on a CPU, 64 on a GPU",
+    )
+    batch_tokens: int = Field(
+        default=0, ge=0, description="most tokens of names in one model run; 0: 5000 on a CPU, 20000 on a GPU"
+    )
+    parallel_runs: int = Field(
+        default=0, ge=0, le=64, description="runs of one model at once; 0: 1 on a CPU, 2 on a GPU"
+    )
     max_upload_bytes: int = Field(default=512 * 2**20, ge=1, description="largest upload")
     max_json_bytes: int = Field(default=8 * 2**20, ge=1, description="largest JSON body")
     max_labels: int = Field(default=10_000, ge=1, description="most labels in one request")
@@ -79,6 +98,15 @@ class Settings(BaseSettings):
     def runtime(self) -> Runtime:
         """How graphs run."""
         return Runtime(device=self.device, n_threads=self.inference_threads)
+
+    def budgets(self) -> Budgets:
+        """What one run of an encoder may hold."""
+        return Budgets(
+            frames=self.batch_frames,
+            windows=self.batch_windows,
+            tokens=self.batch_tokens,
+            n_runs=self.parallel_runs,
+        )
 
     def decode_limits(self) -> DecodeLimits:
         """What one clip may cost."""

@@ -11,12 +11,14 @@ from starlette.types import Scope
 
 from service import __version__
 from service.api import problems
+from service.api.clip_workers import ClipWorkers
 from service.api.context import Context
 from service.api.metrics import Metrics
 from service.api.middleware import BodyLimit, RequestContext
 from service.api.openapi import openapi_of
 from service.api.routes import classify, health, label_sets, models
 from service.api.upload import private_directory
+from service.batch.bundle import batched
 from service.bundle.registry import Registry
 from service.candidates import LabelEmbedder
 from service.classifier import Classifier
@@ -36,7 +38,10 @@ def create_app(settings: Settings) -> FastAPI:
     """
     with private_directory(settings.upload_dir):
         pass  # better found out now than at the first upload
-    registry = Registry(settings.bundles, settings.runtime())
+    metrics = Metrics()
+    registry = Registry(
+        settings.bundles, settings.runtime(), lambda bundle: batched(bundle, settings.budgets(), metrics)
+    )
     store = SqliteLabelStore(settings.data_dir / "labels.sqlite3", settings.max_labels_per_set)
     decoder = DecodePool(settings.decode_limits(), min(settings.decode_workers, settings.max_concurrency))
     decoder.start()
@@ -45,15 +50,15 @@ def create_app(settings: Settings) -> FastAPI:
         registry=registry,
         store=store,
         classifier=Classifier(decoder, LabelEmbedder(settings.label_cache_size)),
-        metrics=Metrics(),
-        clip_workers=ThreadPoolExecutor(settings.max_concurrency, thread_name_prefix="clip"),
+        metrics=metrics,
+        clip_workers=ClipWorkers(settings.max_concurrency, settings.max_waiting),
         store_workers=ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="store"),
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        context.clip_workers.shutdown(cancel_futures=True)
+        context.clip_workers.shutdown()
         context.store_workers.shutdown(cancel_futures=True)
         decoder.close()
         store.close()

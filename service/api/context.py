@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from typing import Annotated, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
 
+from service.api.clip_workers import ClipWorkers, run_beside
 from service.api.metrics import Metrics
 from service.bundle.registry import Registry
 from service.classifier import Classifier
@@ -31,24 +30,18 @@ class Context:
     store: LabelStore
     classifier: Classifier
     metrics: Metrics
-    clip_workers: ThreadPoolExecutor
-    """where clips are worked on; its size bounds how many at once."""
+    clip_workers: ClipWorkers
+    """where clips are worked on."""
     store_workers: ThreadPoolExecutor
     """where the label store is asked: apart, so that health and label sets never wait behind clips."""
 
     async def classify(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Work on a clip beside the event loop."""
-        return await _run(self.clip_workers, partial(function, *args, **kwargs))
+        """Work on a clip beside the event loop; see ClipWorkers.run for what it may raise."""
+        return await self.clip_workers.run(partial(function, *args, **kwargs))
 
     async def ask_store(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do short blocking work beside the event loop."""
-        return await _run(self.store_workers, partial(function, *args, **kwargs))
-
-
-async def _run(workers: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    """In the request's context, so that log lines carry its id."""
-    context = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(workers, lambda: context.run(work))
+        return await run_beside(self.store_workers, partial(function, *args, **kwargs))
 
 
 def _context(request: Request) -> Context:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
@@ -34,6 +35,23 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._batch_rows = Histogram(
+            "ahse_batch_rows",
+            "Rows that an encoder ran at once.",
+            ["encoder"],
+            buckets=_ROWS,
+            registry=self.registry,
+        )
+        self._rows_waiting = Gauge(
+            "ahse_rows_waiting", "Rows that wait for an encoder.", ["encoder"], registry=self.registry
+        )
+        self._dropped = Counter(
+            "ahse_dropped_requests",
+            "Requests whose client left before their work was run, by what it waited for.",
+            ["waited_for"],
+            registry=self.registry,
+        )
+
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""
         self._requests.labels(method, route, str(status)).inc()
@@ -45,6 +63,18 @@ class Metrics:
             self._step_seconds.labels(step).observe(ms / 1000)
         self._labels.labels("miss").inc(n_encoded)
         self._labels.labels("hit").inc(n_labels - n_encoded)
+
+    def batch_ran(self, encoder: str, n_rows: int) -> None:
+        """Record one run of an encoder."""
+        self._batch_rows.labels(encoder).observe(n_rows)
+
+    def rows_waiting(self, encoder: str, change: int) -> None:
+        """So many more rows wait for an encoder, or fewer."""
+        self._rows_waiting.labels(encoder).inc(change)
+
+    def dropped(self, waited_for: str) -> None:
+        """Count a request that was given up because its client left."""
+        self._dropped.labels(waited_for).inc()
 
     def text(self) -> bytes:
         """The exposition format."""

@@ -45,6 +45,7 @@ STATUS: Mapping[type[errors.AhseError], HTTPStatus] = {
     errors.BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.BundleInvalidError: HTTPStatus.CONFLICT,
     errors.UnknownBundleError: HTTPStatus.NOT_FOUND,
+    errors.OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DeviceUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DecoderUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.UploadUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,

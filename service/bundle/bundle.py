@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from service.bundle.directory import open_manifest, verify_files
-from service.bundle.graph import Axes, Graph, Inputs, Runtime
+from service.bundle.graph import Axes, Encoder, Graph, Inputs, Runtime
 from service.bundle.heads import LoadedAhse, LoadedSimilarity, load_head
 from service.bundle.manifest import Manifest, TextTower
 from service.bundle.tokens import Tokens
@@ -20,10 +20,10 @@ class Bundle:
     manifest: Manifest
     digest: str
     """hex sha256 that changes with any byte of any file."""
-    visual: Graph
-    audio: Graph
-    text_visual: Graph
-    text_audio: Graph
+    visual: Encoder
+    audio: Encoder
+    text_visual: Encoder
+    text_audio: Encoder
     tokens_visual: Tokens
     tokens_audio: Tokens
     head: LoadedAhse | LoadedSimilarity

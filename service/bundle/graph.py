@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -41,6 +41,17 @@ class Axes:
     inputs: Inputs
     output: str
     output_dim: int
+
+
+class Encoder(Protocol):
+    """What the encode step calls: a graph, or something that stands before one."""
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that runs the graph, as onnxruntime names it."""
+
+    def __call__(self, **inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """Run on named inputs [batch, ...]; returns float32 [batch, dim]. Thread-safe."""
 
 
 class Graph:

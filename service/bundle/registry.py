@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from service.bundle.bundle import Bundle, load_bundle
@@ -12,15 +12,24 @@ from service.errors import BundleInvalidError, UnknownBundleError
 
 
 class Registry:
-    """Bundles by name, the first one the default. A reader keeps the Bundle value it got."""
+    """Bundles by name, the first one the default. A reader keeps the Bundle value it got.
 
-    def __init__(self, directories: Sequence[Path], runtime: Runtime) -> None:
+    Args:
+        directories: one bundle each.
+        runtime: how their graphs run.
+        prepare: what is done to each loaded bundle before it serves.
+    """
+
+    def __init__(
+        self, directories: Sequence[Path], runtime: Runtime, prepare: Callable[[Bundle], Bundle] = lambda b: b
+    ) -> None:
         self._runtime = runtime
+        self._prepare = prepare
         self._lock = threading.Lock()
         self._directories: dict[str, Path] = {}
         self._bundles: dict[str, Bundle] = {}
         for directory in directories:
-            bundle = _load(directory, runtime)
+            bundle = prepare(_load(directory, runtime))
             if bundle.name in self._bundles:
                 raise BundleInvalidError(f"two bundles are named {bundle.name}; rename one in its manifest")
             self._directories[bundle.name] = directory
@@ -56,7 +65,7 @@ class Registry:
             bundle = _load(self._directories[name], self._runtime)
             if bundle.name != name:
                 raise BundleInvalidError(f"the directory of bundle {name} now holds one named {bundle.name}")
-            self._bundles[name] = bundle
+            bundle = self._bundles[name] = self._prepare(bundle)
         return bundle
 
 

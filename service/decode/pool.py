@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from service.client import drop_if_gone
 from service.decode import wire
 from service.errors import DecodeCrashedError, DecoderUnavailableError, DecodeTimeoutError
 from service.media import Clip, DecodeLimits, DecodeSpec
@@ -63,11 +64,13 @@ class DecodePool:
         Raises:
             MediaError: When the clip cannot be used, takes too long or takes its process down.
             DecoderUnavailableError: When no process can be started.
+            ClientGone: When the client left while the clip waited.
         """
         worker = self._idle.get()
         try:
             if self._is_closed:
                 raise RuntimeError("the decode pool is closed")
+            drop_if_gone("decode")
             return worker.decode(path, spec, self._limits)
         finally:
             self._idle.put(worker)

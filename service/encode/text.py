@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.bundle.bundle import Bundle
-from service.bundle.graph import Graph
+from service.bundle.graph import Encoder
 from service.bundle.tokens import Tokens
 from service.encode.features import TextFeatures, pool
 from service.labels.label import Label
@@ -41,7 +41,7 @@ def prompts_of(label: Label, templates: Sequence[str]) -> list[str]:
 
 
 def _encode(
-    graph: Graph, tokens: Tokens, labels: Sequence[Label], templates: Sequence[str]
+    graph: Encoder, tokens: Tokens, labels: Sequence[Label], templates: Sequence[str]
 ) -> NDArray[np.float32]:
     prompts = [prompts_of(label, templates) for label in labels]
     ids = tokens([prompt for group in prompts for prompt in group])

@@ -12,9 +12,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # From the bottom up: a room may import rooms to its left only.
 ROOMS = [
-    ["service", "service.errors", "service.media"],
+    ["service", "service.client", "service.errors", "service.media"],
     ["service.bundle", "service.labels"],
-    ["service.decode", "service.encode"],
+    ["service.batch", "service.decode", "service.encode"],
     ["service.rank"],
     ["service.candidates"],
     ["service.classifier"],

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from service import errors
 from service.api.answer import make_answer
+from service.api.client_watch import work_for_client
 from service.api.context import Context, ContextDep
 from service.api.options import ClassifyOptions, parse_options
 from service.api.problems import documented
@@ -80,7 +81,8 @@ async def classify(request: Request, context: ContextDep) -> Response:
         upload_ms = (time.perf_counter() - started) * 1000
         # All of it beside the event loop: even reading and answering 10,000 names takes too long for it.
         request_id = request_id_of(request.scope)
-        body, timings = await context.classify(_classify, context, upload, request_id, upload_ms)
+        async with work_for_client(request, context.metrics):
+            body, timings = await context.classify(_classify, context, upload, request_id, upload_ms)
     steps = ", ".join(f"{step};dur={ms:.1f}" for step, ms in timings.items())
     return Response(body, media_type="application/json", headers={"Server-Timing": steps})
 

@@ -1,0 +1,59 @@
+"""Threads that work on clips, and the bounded number of requests that wait for one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from service.client import drop_if_gone
+from service.errors import OverloadedError
+
+T = TypeVar("T")
+
+
+class ClipWorkers:
+    """A few threads for work that takes long. `run` is for the event loop's thread only.
+
+    Args:
+        n_threads: pieces of work under way at once.
+        max_waiting: how many more may wait for a thread.
+    """
+
+    def __init__(self, n_threads: int, max_waiting: int) -> None:
+        self._threads = ThreadPoolExecutor(n_threads, thread_name_prefix="clip")
+        self._n_allowed = n_threads + max_waiting
+        self.n_taken = 0
+        """requests under way or waiting."""
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do the work in a thread, in its turn.
+
+        Raises:
+            OverloadedError: too much waits already.
+            ClientGone: the client left while the work waited.
+        """
+        if self.n_taken >= self._n_allowed:
+            raise OverloadedError("The service has more requests than it can work on; try again later.")
+        self.n_taken += 1
+        try:
+            return await run_beside(self._threads, lambda: _unless_gone(work))
+        finally:
+            self.n_taken -= 1
+
+    def shutdown(self) -> None:
+        """Finish what is under way; what waits for a thread is not begun."""
+        self._threads.shutdown(cancel_futures=True)
+
+
+async def run_beside(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    """Do the work beside the event loop, in the request's context: log lines carry its id."""
+    context = contextvars.copy_context()
+    return await asyncio.get_running_loop().run_in_executor(threads, lambda: context.run(work))
+
+
+def _unless_gone(work: Callable[[], T]) -> T:
+    drop_if_gone("worker")
+    return work()

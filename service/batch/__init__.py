@@ -1,0 +1,1 @@
+"""Batch: rows of several requests through an encoder at once, without waiting for a batch to fill."""

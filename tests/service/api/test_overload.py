@@ -1,0 +1,178 @@
+"""More requests than can be worked on, and clients that leave. Steps wait for events, not for time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+from starlette.types import Message
+
+from service.api.app import create_app
+from service.classifier import Classifier
+from service.decode.pool import DecodePool
+from service.settings import Settings
+from tests.service.api.conftest import classify
+
+Clips = dict[str, Path]
+WAIT_S = 60.0
+
+
+class _Held:
+    """A method that says when it was entered, and goes on when it is let."""
+
+    def __init__(self, owner: type, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.entered = threading.Semaphore(0)
+        self.go_on = threading.Event()
+        self.n_ended = 0
+        original = getattr(owner, name)
+
+        def waiting(*args: Any, **kwargs: Any) -> Any:
+            self.entered.release()
+            assert self.go_on.wait(WAIT_S)
+            result = original(*args, **kwargs)
+            self.n_ended += 1
+            return result
+
+        monkeypatch.setattr(owner, name, waiting)
+
+
+def _app(toy_bundle: Path, tmp_path: Path, **settings: Any) -> FastAPI:
+    return create_app(
+        Settings(bundles=(toy_bundle,), data_dir=tmp_path / "data", decode_workers=1, **settings)
+    )
+
+
+@pytest.fixture
+def body(clips: Clips) -> bytes:
+    """A form that asks for one name."""
+    name = b'--b\r\nContent-Disposition: form-data; name="labels"\r\n\r\nred\r\n'
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="c"\r\n\r\n'
+    return name + head + clips["red low"].read_bytes() + b"\r\n--b--\r\n"
+
+
+class _Asgi:
+    """One request to the app; the client leaves when `left` is set, or when it has its answer."""
+
+    def __init__(self, app: FastAPI, body: bytes) -> None:
+        self.left = asyncio.Event()
+        self.status: int | None = None
+        self._messages: Iterator[Message] = iter([{"type": "http.request", "body": body}])
+        self._task = asyncio.create_task(app(self._scope(), self._receive, self._send))
+
+    async def ended(self) -> None:
+        """Until the app has finished with the request."""
+        async with asyncio.timeout(WAIT_S):
+            await self._task
+
+    async def _receive(self) -> Message:
+        for message in self._messages:
+            return message
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Message) -> None:
+        self.status = message.get("status", self.status)
+
+    def _scope(self) -> dict[str, Any]:
+        headers = [(b"content-type", b"multipart/form-data; boundary=b")]
+        path = "/v1/classify"
+        return {
+            "type": "http",
+            "method": "POST",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": headers,
+            "http_version": "1.1",
+            "scheme": "http",
+            "server": ("test", 80),
+        }
+
+
+def test_one_request_too_many_is_told_to_come_back(
+    toy_bundle: Path, clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is worked on, none may wait: the second has 503 and Retry-After at once, the first its answer."""
+    app = _app(toy_bundle, tmp_path, max_concurrency=1, max_waiting=0)
+    with TestClient(app) as client, ThreadPoolExecutor(1) as other:
+        held = _Held(Classifier, "classify", monkeypatch)
+        first = other.submit(classify, client, clips["red low"], labels=["red"])
+        assert held.entered.acquire(timeout=WAIT_S)
+        refused = classify(client, clips["red low"], labels=["red"])
+        held.go_on.set()
+        assert first.result(WAIT_S).status_code == 200
+        assert classify(client, clips["red low"], labels=["red"]).status_code == 200
+    assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+    assert refused.headers["Retry-After"]
+
+
+async def _leave_while_held(app: FastAPI, body: bytes, held: _Held, n_requests: int) -> list[_Asgi]:
+    """The first of some requests is held; all clients leave; then the work goes on and ends."""
+    requests = [_Asgi(app, body) for _ in range(n_requests)]
+    assert await asyncio.to_thread(held.entered.acquire, timeout=WAIT_S)
+    while app.state.context.clip_workers.n_taken < n_requests:  # their uploads are still arriving
+        await asyncio.sleep(0)
+    for request in requests:
+        request.left.set()
+    await asyncio.sleep(0)  # the watchers run
+    await asyncio.sleep(0)
+    held.go_on.set()
+    for request in requests:
+        await request.ended()
+    return requests
+
+
+def _dropped(app: FastAPI, waited_for: str) -> str:
+    lines = app.state.context.metrics.text().decode().splitlines()
+    wanted = f'ahse_dropped_requests_total{{waited_for="{waited_for}"}} '
+    return next((line.removeprefix(wanted) for line in lines if line.startswith(wanted)), "0.0")
+
+
+def test_work_of_clients_that_leave_is_dropped(
+    toy_bundle: Path, body: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three requests one was begun; none is decoded, and the service works for the next."""
+    app = _app(toy_bundle, tmp_path, max_concurrency=1)
+    with TestClient(app):
+        held = _Held(Classifier, "classify", monkeypatch)
+        requests = asyncio.run(_leave_while_held(app, body, held, 3))
+        assert [request.status for request in requests] == [None] * 3
+        assert (_dropped(app, "worker"), _dropped(app, "decode")) == ("2.0", "1.0")
+        assert held.n_ended == 0
+
+
+def test_a_clip_of_a_client_that_left_is_not_decoded(
+    toy_bundle: Path, body: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves on the way to the decoder, which then does not begin; nothing is encoded."""
+    app = _app(toy_bundle, tmp_path)
+    with TestClient(app):
+        held = _Held(DecodePool, "decode", monkeypatch)
+        requests = asyncio.run(_leave_while_held(app, body, held, 1))
+        assert [request.status for request in requests] == [None]
+        assert _dropped(app, "decode") == "1.0"
+        assert 'ahse_batch_rows_count{encoder="visual"}' not in app.state.context.metrics.text().decode()
+
+
+def test_a_client_that_stays_has_its_answer(toy_bundle: Path, body: bytes, tmp_path: Path) -> None:
+    """The same request, without leaving; the batches that it took are in the metrics."""
+
+    async def ask() -> int | None:
+        request = _Asgi(app, body)
+        await request.ended()
+        return request.status
+
+    app = _app(toy_bundle, tmp_path)
+    with TestClient(app):
+        assert asyncio.run(ask()) == 200
+        text = app.state.context.metrics.text().decode()
+    for encoder in ("visual", "audio", "text_visual", "text_audio"):
+        assert f'ahse_rows_waiting{{encoder="{encoder}"}} 0.0' in text
+        assert f'ahse_batch_rows_count{{encoder="{encoder}"}} 1.0' in text

@@ -1,0 +1,74 @@
+"""A bundle for serving gives what the bundle itself gives."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.api.metrics import Metrics
+from service.batch.bundle import Budgets, batched
+from service.bundle.bundle import Bundle, load_bundle
+from service.bundle.graph import Runtime
+from service.encode.clip import encode_clip
+from service.encode.text import encode_labels
+from service.labels.label import make_label
+from service.media import Clip, Track
+from tests.toy import CLASSES
+
+USED = Track(used=True)
+
+
+@pytest.fixture(scope="module")
+def plain(toy_bundle: Path) -> Bundle:
+    """The toy bundle as the command line uses it."""
+    return load_bundle(toy_bundle, Runtime(device="cpu", n_threads=1))
+
+
+def _clip(seed: int) -> Clip:
+    rng = np.random.default_rng(seed)
+    frames = rng.integers(0, 255, (4 + seed, 16, 16, 3), np.uint8)
+    sound = rng.uniform(-0.5, 0.5, 8_000 * (3 + seed)).astype(np.float32)
+    return Clip(frames, np.arange(4.0 + seed), sound, 2.0, USED, USED)
+
+
+def test_clips_of_parallel_requests_are_encoded_as_alone(plain: Bundle) -> None:
+    """Batches of three rows cut through clips of 4 to 11 frames; the graph itself is the oracle."""
+    clips = [_clip(seed) for seed in range(8)]
+    serving = batched(plain, Budgets(frames=3, windows=3), Metrics())
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda clip: encode_clip(serving, clip), clips))
+    for ours, clip in zip(found, clips, strict=True):
+        alone = encode_clip(plain, clip)
+        for one, other in ((ours.visual, alone.visual), (ours.audio, alone.audio)):
+            assert one is not None
+            assert other is not None
+            np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_names_of_parallel_requests_are_encoded_as_alone(plain: Bundle) -> None:
+    """Each request its own names, in its own order."""
+    wanted = [[make_label(name) for name in CLASSES[shift:] + CLASSES[:shift]] for shift in range(8)]
+    serving = batched(plain, Budgets(tokens=50), Metrics())
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda labels: encode_labels(serving, labels), wanted))
+    for ours, labels in zip(found, wanted, strict=True):
+        alone = encode_labels(plain, labels)
+        np.testing.assert_allclose(ours.visual, alone.visual, atol=1e-6)
+        np.testing.assert_allclose(ours.audio, alone.audio, atol=1e-6)
+
+
+def test_each_encoder_has_its_own_queue_and_numbers(plain: Bundle) -> None:
+    """What ran is in the metrics, by encoder; nothing waits afterwards."""
+    metrics = Metrics()
+    serving = batched(plain, Budgets(frames=3), metrics)
+    assert serving.visual.provider == plain.visual.provider
+    encode_clip(serving, _clip(0))
+    lines = metrics.text().decode().splitlines()
+    assert 'ahse_batch_rows_count{encoder="visual"} 2.0' in lines
+    assert 'ahse_batch_rows_sum{encoder="visual"} 4.0' in lines
+    assert 'ahse_batch_rows_sum{encoder="audio"} 3.0' in lines
+    assert 'ahse_rows_waiting{encoder="visual"} 0.0' in lines
+    assert not any("text" in line for line in lines if line.startswith("ahse_batch_rows"))

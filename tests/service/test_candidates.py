@@ -1,0 +1,111 @@
+"""The cache of label embeddings, asked by several threads. Every step waits for an event, none for time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service import candidates
+from service.bundle.bundle import Bundle, load_bundle
+from service.bundle.graph import Runtime
+from service.candidates import LabelEmbedder
+from service.encode.features import TextFeatures
+from service.encode.text import encode_labels
+from service.labels.label import Label, make_label
+
+WAIT_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def bundle(toy_bundle: Path) -> Bundle:
+    """The toy bundle, loaded."""
+    return load_bundle(toy_bundle, Runtime(device="cpu", n_threads=1))
+
+
+class _Held:
+    """`encode_labels` that writes down what it is asked, and stays in it while `slow` is among the names."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.fails = False
+
+    def __call__(self, bundle: Bundle, labels: Sequence[Label], templates: Any = None) -> TextFeatures:
+        """Encode for real, in the end."""
+        names = [label.name for label in labels]
+        self.asked.append(names)
+        if "slow" in names:
+            self.begun.set()
+            assert self.go_on.wait(WAIT_S)
+            if self.fails:
+                self.fails = False
+                raise RuntimeError("broken")
+        return encode_labels(bundle, labels, templates)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> _Held:
+    """In place of the text encoders."""
+    encoder = _Held()
+    monkeypatch.setattr(candidates, "encode_labels", encoder)
+    return encoder
+
+
+def _labels(*names: str) -> list[Label]:
+    return [make_label(name) for name in names]
+
+
+def test_new_names_do_not_wait_behind_those_of_others(bundle: Bundle, held: _Held) -> None:
+    """While one request's names are being encoded, another's are too."""
+    embedder = LabelEmbedder(100)
+    with ThreadPoolExecutor(1) as thread:
+        slow = thread.submit(embedder.embed, bundle, _labels("slow", "red"))
+        assert held.begun.wait(WAIT_S)
+        assert embedder.embed(bundle, _labels("blue")).n_encoded == 1
+        held.go_on.set()
+        assert slow.result(WAIT_S).n_encoded == 2
+    assert held.asked == [["slow", "red"], ["blue"]]
+
+
+def test_a_name_that_is_being_encoded_is_waited_for(bundle: Bundle, held: _Held) -> None:
+    """The second request encodes only what the first does not, and both have the same embedding."""
+    embedder = LabelEmbedder(100)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(embedder.embed, bundle, _labels("slow", "red"))
+        assert held.begun.wait(WAIT_S)
+        second = threads.submit(embedder.embed, bundle, _labels("red", "green"))
+        held.go_on.set()
+        one, other = first.result(WAIT_S), second.result(WAIT_S)
+    assert sorted(held.asked) == [["green"], ["slow", "red"]]
+    np.testing.assert_array_equal(one.embedded[1], other.embedded[0])
+    assert one.n_encoded + other.n_encoded == 3
+
+
+def test_names_whose_request_failed_are_encoded_by_the_next(bundle: Bundle, held: _Held) -> None:
+    """A client that leaves, or an error, costs the requests that waited nothing but time."""
+    embedder, held.fails = LabelEmbedder(100), True
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(embedder.embed, bundle, _labels("slow"))
+        assert held.begun.wait(WAIT_S)
+        second = threads.submit(embedder.embed, bundle, _labels("slow"))
+        held.go_on.set()
+        with pytest.raises(RuntimeError, match="broken"):
+            first.result(WAIT_S)
+        assert second.result(WAIT_S).n_encoded == 1
+
+
+def test_more_names_than_the_cache_holds(bundle: Bundle, held: _Held) -> None:
+    """Are all embedded, each once a request."""
+    del held
+    embedder = LabelEmbedder(2)
+    labels = _labels("red", "green", "blue", "low", "high")
+    for _ in range(2):
+        found = embedder.embed(bundle, labels)
+        assert len(found.embedded) == 5
+        np.testing.assert_array_equal(found.features.visual, encode_labels(bundle, labels).visual)
