@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from service.api.metrics import Metrics
+from service.batch.batched import Batched
 from service.batch.bundle import Budgets, batched
 from service.bundle.bundle import Bundle, load_bundle
 from service.bundle.graph import Runtime
+from service.bundle.registry import Registry
 from service.encode.clip import encode_clip
 from service.encode.text import encode_labels
 from service.labels.label import make_label
@@ -72,3 +74,16 @@ def test_each_encoder_has_its_own_queue_and_numbers(plain: Bundle) -> None:
     assert 'ahse_batch_rows_sum{encoder="audio"} 3.0' in lines
     assert 'ahse_rows_waiting{encoder="visual"} 0.0' in lines
     assert not any("text" in line for line in lines if line.startswith("ahse_batch_rows"))
+
+
+def test_a_reloaded_bundle_is_batched_too(toy_bundle: Path) -> None:
+    """The registry prepares what it loads, at the start and later; the old bundle keeps its queues."""
+    registry = Registry(
+        [toy_bundle], Runtime(device="cpu", n_threads=1), lambda one: batched(one, Budgets(), Metrics())
+    )
+    before = registry.get()
+    after = registry.reload("toy")
+    assert isinstance(before.visual, Batched)
+    assert isinstance(after.visual, Batched)
+    assert registry.get().visual is after.visual
+    assert after.visual is not before.visual
