@@ -1,41 +1,53 @@
-# One file, two images: `gpu` (the default target) and `cpu`. Neither holds a compiler or torch.
-#   docker build -t ahse .                  docker run --gpus all -p 8000:8000 ahse
-#   docker build -t ahse:cpu --target cpu . docker run -p 8000:8000 ahse:cpu
-FROM debian:trixie-slim AS base
+# One file, two images: `gpu` (the default target) and `cpu`; docs/deployment.md says how to build and run them.
+# Neither holds a compiler, an installer or torch. `make images` builds and tries both without a Docker engine.
+# Python is 3.11, which the tests run on.
+FROM debian:bookworm-slim AS python
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3 python3-venv \
-    && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --create-home ahse
+    && apt-get install --yes --no-install-recommends python3 \
+    && rm -rf /var/lib/apt/lists/*
 
-FROM base AS build
+# The secret `ca` is optional: certificate authorities to trust in the build, where a proxy has its own.
+FROM python AS build
+RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates python3-venv
+RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
+    python3 -m venv /uv && /uv/bin/pip install --no-cache-dir uv==0.13.9 && python3 -m venv --without-pip /app
+ENV PATH=/uv/bin:$PATH VIRTUAL_ENV=/app UV_SYSTEM_CERTS=1 UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1
 WORKDIR /src
-RUN python3 -m venv /uv && /uv/bin/pip install --no-cache-dir uv==0.13.9 && python3 -m venv --without-pip /app
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt ./
+
+# What the service needs is a layer of its own, made anew only when the two files above change.
+FROM build AS packages-cpu
+RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
+    uv pip install --require-hashes --only-binary :all: --constraint constraints.txt -r pyproject.toml --extra cpu
+
+# The CUDA libraries come with onnxruntime-gpu from the package registry; no CUDA base image is needed.
+FROM build AS packages-gpu
+RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
+    uv pip install --require-hashes --only-binary :all: --constraint constraints.txt -r pyproject.toml --extra gpu
+
+FROM build AS project
+COPY README.md LICENSE ./
 COPY service service
 COPY model_export model_export
 COPY weights/demo weights/demo
-RUN /uv/bin/uv pip install --no-cache --compile-bytecode --python /app/bin/python \
-    --constraint constraints.txt '.[cpu]'
+RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
+    uv pip install --no-deps --build-constraint constraints.txt .
 
-FROM build AS build-gpu
-RUN /uv/bin/uv pip uninstall --python /app/bin/python onnxruntime \
-    && /uv/bin/uv pip install --no-cache --compile-bytecode --python /app/bin/python \
-        --constraint constraints.txt '.[gpu]'
-
-FROM base AS runtime
-ENV PATH=/app/bin:$PATH AHSE_HOST=0.0.0.0 AHSE_DATA_DIR=/data AHSE_LOG_FORMAT=json
-RUN install --directory --owner=ahse /data
+FROM python AS runtime
+RUN useradd --system --uid 10001 --create-home ahse && install --directory --owner=ahse /data
+ENV PATH=/app/bin:$PATH AHSE_HOST=0.0.0.0 AHSE_PORT=8000 AHSE_DATA_DIR=/data AHSE_LOG_FORMAT=json
 VOLUME /data
-USER ahse
+USER 10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
-    CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=4)"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python3", "-c", \
+    "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"AHSE_PORT\"]}/v2/health/ready', timeout=4)"]
 CMD ["ahse", "serve"]
 
 FROM runtime AS cpu
-COPY --from=build /app /app
+COPY --from=packages-cpu /app /app
+COPY --from=project /app /app
 
-# The CUDA libraries come with onnxruntime-gpu from the package registry; no CUDA base image is needed.
 FROM runtime AS gpu
 ENV AHSE_DEVICE=cuda
-COPY --from=build-gpu /app /app
+COPY --from=packages-gpu /app /app
+COPY --from=project /app /app

@@ -10,7 +10,7 @@ SERVE_ENV := .venv-serve
 DEV_ENV := .venv
 INSTALL = $(1)/bin/uv pip install --quiet --python $(1)/bin/python --constraint constraints.txt --editable
 
-.PHONY: help serve test lint types check weights bench constraints clean
+.PHONY: help serve test lint types check weights bench images constraints clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -35,6 +35,9 @@ weights: $(DEV_ENV)/.installed ## Rebuild weights/demo and examples/ from nothin
 
 bench: $(DEV_ENV)/.installed ## Measure start-up and request times of the demo bundle
 	$(DEV_ENV)/bin/python -m benchmarks.latency
+
+images: ## Build both container images without a Docker engine and try them (root, buildah, debootstrap)
+	docker/build_and_try.sh
 
 constraints: $(DEV_ENV)/.installed ## Pin the newest versions of all dependencies
 	$(DEV_ENV)/bin/uv pip compile pyproject.toml --universal --all-extras --generate-hashes --upgrade \

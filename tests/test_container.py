@@ -1,0 +1,63 @@
+"""The container's files agree with each other and with the tree; `make images` tries the images."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+SCRIPT = ROOT / "docker" / "build_and_try.sh"
+
+
+def _found(pattern: str, text: str) -> list[str]:
+    return re.findall(pattern, text, flags=re.MULTILINE)
+
+
+def test_what_the_image_copies_is_there_and_reaches_the_build() -> None:
+    """A renamed folder, or one that .dockerignore keeps out, would end the build."""
+    allowed = _found(r"^!(.+)$", (ROOT / ".dockerignore").read_text())
+    sources = [name for line in _found(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE) for name in line.split()]
+    assert sources
+    for source in sources:
+        assert (ROOT / source).exists(), source
+        assert source in allowed
+
+
+def test_the_image_is_built_with_the_installer_that_the_makefile_pins() -> None:
+    """One version of uv everywhere, as the resolver decides what constraints.txt means."""
+    assert _found(r"uv==([\d.]+)", DOCKERFILE) == _found(
+        r"^UV_VERSION := (.+)$", (ROOT / "Makefile").read_text()
+    )
+
+
+@pytest.mark.parametrize("extra", ["cpu", "gpu"])
+def test_each_image_takes_its_own_extra_by_hash(extra: str) -> None:
+    """Every package comes from constraints.txt, by hash, and as a wheel: there is no compiler."""
+    (line,) = _found(rf"uv pip install .*--extra {extra}$", DOCKERFILE)
+    assert {"--require-hashes", "--only-binary :all:", "--constraint constraints.txt"} <= set(
+        re.findall(r"--\S+(?: [^-\s]\S*)?", line)
+    )
+
+
+def test_compose_builds_targets_that_exist() -> None:
+    """Both profiles, and no other stage."""
+    targets = _found(r"build: \{context: \., target: (\w+)\}", (ROOT / "compose.yaml").read_text())
+    assert targets == ["cpu", "gpu"]
+    assert set(targets) <= set(_found(r"^FROM runtime AS (\w+)$", DOCKERFILE))
+
+
+def test_the_script_makes_the_base_that_the_image_is_built_from() -> None:
+    """Else the stand-in is not used, and the build ends for want of a base."""
+    script = SCRIPT.read_text()
+    (suite,) = _found(r"^suite=(\w+)$", script)
+    assert f"FROM debian:{suite}-slim AS python" in DOCKERFILE
+    assert "base=docker.io/library/debian:$suite-slim" in script
+
+
+def test_the_script_can_be_read_by_bash() -> None:
+    """Only read: it needs root, buildah and minutes."""
+    subprocess.run(["bash", "-n", SCRIPT], check=True)  # noqa: S603, S607  (our own script)
