@@ -57,12 +57,12 @@ inside() { # inside IMAGE ROOT [VAR=VALUE ...] COMMAND: as the image's user, onl
     mapfile -t environment < <(config "$image" Env)
     exec unshare --mount bash -euc '
         root=$1 user=$2; shift 2
-        mount --bind "$root" "$root"
+        mount --bind "$root/data" "$root/data"
+        mount --rbind "$root" "$root"
         mount -o remount,bind,ro "$root"
         mount --rbind /dev "$root/dev"
         mount -t proc proc "$root/proc"
         mount -t tmpfs tmpfs "$root/tmp"
-        mount -t tmpfs -o mode=1777 tmpfs "$root/data"
         exec chroot --userspec="$user:$user" "$root" env -i "$@"
     ' inside "$root" "$user" "${environment[@]}" "$@"
 }
