@@ -15,6 +15,9 @@ from service.errors import BundleInvalidError, DeviceUnavailableError
 Device = Literal["auto", "cpu", "cuda"]
 Inputs = dict[str, tuple[str, tuple[int | None, ...]]]
 
+# Some builds of onnxruntime report to their maker; a service that handles people's clips must not.
+ort.disable_telemetry_events()
+
 _DTYPES = {"uint8": np.uint8, "float": np.float32, "int64": np.int64}
 # Tokens in the rows that a graph with a free length is tried on.
 _TRIED_LENGTH = 4
