@@ -1,7 +1,8 @@
 """open_clip's own tokenizer as a file of the tokenizers library: the same ids for the same text.
 
 What the file can't express is ftfy's repair of garbled text, HTML entities (open_clip reads `&amp;` as `&`)
-and full-width letters; text with them gets the ids of what it literally says.
+and full-width letters; text with them gets the ids of what it literally says. A special token by its name is
+found also where it follows punctuation without a space.
 """
 
 from __future__ import annotations

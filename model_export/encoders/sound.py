@@ -104,7 +104,9 @@ def _transformers(folder: Path, choice: SoundChoice, licence: Licence) -> SoundE
     clap, log_mel, reader = load_transformers_clap(folder)
     config: Any = clap.config.text_config
     own = folder / "tokenizer.json"
-    tokenizer = _tokenizer(choice.tokenizer or (own if own.is_file() else None), config.vocab_size)
+    path = choice.tokenizer or (own if own.is_file() else None)
+    repo = _TOKENIZER if choice.checkpoint else choice.pretrained
+    tokenizer = _tokenizer(path, config.vocab_size, repo)
     return SoundEncoder(
         module=TransformersSoundTower(clap, log_mel).eval(),
         text=_text(TransformersTextTower(clap), tokenizer, config.pad_token_id),
@@ -116,8 +118,8 @@ def _transformers(folder: Path, choice: SoundChoice, licence: Licence) -> SoundE
     )
 
 
-def _tokenizer(path: Path | None, n_rows: int) -> Tokenizer:
-    return open_tokenizer(path or tokenizer_file(_TOKENIZER), n_rows, TOKENIZER_OPTION)
+def _tokenizer(path: Path | None, n_rows: int, repo: str = _TOKENIZER) -> Tokenizer:
+    return open_tokenizer(path or tokenizer_file(repo), n_rows, TOKENIZER_OPTION)
 
 
 def _text(module: torch.nn.Module, tokenizer: Tokenizer, pad_id: int) -> TextEncoder:

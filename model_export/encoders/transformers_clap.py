@@ -53,7 +53,7 @@ def load_transformers_clap(folder: Path) -> tuple[Any, LogMel, ClapFeatureExtrac
     """The model with its weights, its spectrogram, and the settings that the spectrogram is made by.
 
     Raises:
-        EncoderError: no ClapModel, one with feature fusion, or weights that do not fit its configuration.
+        EncoderError: no ClapModel, one with feature fusion, files missing, or weights that do not fit.
     """
     try:
         described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -78,10 +78,11 @@ def load_transformers_clap(folder: Path) -> tuple[Any, LogMel, ClapFeatureExtrac
 
 
 def _reader(folder: Path) -> ClapFeatureExtractor:
-    """Transformers' feature reader: as the folder says, or as LAION's models have it."""
-    if (folder / _SETTINGS).is_file():
-        return ClapFeatureExtractor.from_pretrained(folder)
-    return ClapFeatureExtractor()
+    """The feature reader that the folder describes; its defaults are not what LAION trained with."""
+    try:
+        return ClapFeatureExtractor(**json.loads((folder / _SETTINGS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise EncoderError(f"{folder.name} has no readable {_SETTINGS}; put it beside config.json") from error
 
 
 def _log_mel(reader: ClapFeatureExtractor) -> LogMel:

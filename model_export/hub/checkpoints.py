@@ -26,6 +26,7 @@ LAION_CLAP_FILES = {
     "music_speech_audioset": "music_speech_audioset_epoch_15_esc_89.98.pt",
 }
 _TRANSFORMERS_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_SOUND_SETTINGS = "preprocessor_config.json"
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _FILE_SUFFIXES = {".bin", ".ckpt", ".json", ".pt", ".pth", ".safetensors"}
 
@@ -86,7 +87,7 @@ def clap_checkpoint(name: str, hub: Hub | None = None) -> Checkpoint:
 
     Args:
         name: One of LAION_CLAP_FILES; a hub repository in transformers' format (`laion/clap-htsat-unfused`),
-            which gives a folder with config.json and the weights; or a local file or folder.
+            which gives a folder with its configurations and weights; or a local file or folder.
         hub: Where to ask; by default what the environment says.
 
     Raises:
@@ -140,10 +141,11 @@ def _single(wanted: Wanted, hub: Hub) -> Checkpoint:
 
 
 def _folder(repo: str, hub: Hub) -> Checkpoint:
-    """Configuration and weights of one commit, side by side in the cache."""
+    """Configurations and weights of one commit, side by side in the cache."""
     option = AUDIO_OPTION.replace("FILE", "FOLDER")
-    beside = (*_TRANSFORMERS_WEIGHTS, "tokenizer.json")
+    beside = (_SOUND_SETTINGS, *_TRANSFORMERS_WEIGHTS, "tokenizer.json")
     config = fetch(Wanted(repo, ("config.json",), option, beside=beside), hub)
+    fetch(Wanted(repo, (_SOUND_SETTINGS,), option, config.commit), hub)
     weights = fetch(Wanted(repo, _TRANSFORMERS_WEIGHTS, option, config.commit), hub)
     return Checkpoint(weights.path.parent, weights.sha256, _source(repo, weights), licence_of(repo, hub))
 

@@ -24,6 +24,8 @@ from tests.model_export.hub.loopback import LoopbackHub
 OPENAI = "timm/vit_base_patch32_clip_224.openai"
 CLAP = "laion/clap-htsat-unfused"
 
+SETTINGS = {"config.json": b"{}", "preprocessor_config.json": b"{}"}
+
 
 def _torch_file(seed: int) -> bytes:
     buffer = io.BytesIO()
@@ -97,7 +99,7 @@ def test_laion_clap_by_name(name: str, remote: LoopbackHub, hub: Hub) -> None:
 def test_clap_in_transformers_format_is_a_folder(remote: LoopbackHub, hub: Hub) -> None:
     """Configuration and weights of the same commit, and the tokenizer beside them when it is asked for."""
     remote.files[CLAP] = {
-        "config.json": b"{}",
+        **SETTINGS,
         "pytorch_model.bin": _torch_file(3),
         "tokenizer.json": b'{"a": 1}',
     }
@@ -114,7 +116,7 @@ def test_a_second_export_works_offline(
     remote: LoopbackHub, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every file of the folder comes from the cache."""
-    remote.files[CLAP] = {"config.json": b"{}", "model.safetensors": random_weights(4)}
+    remote.files[CLAP] = {**SETTINGS, "model.safetensors": random_weights(4)}
     online = clap_checkpoint(CLAP, hub)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert clap_checkpoint(CLAP, hub) == online
@@ -124,7 +126,7 @@ def test_without_a_network_the_advice_names_all_that_a_folder_needs(tmp_path: Pa
     """One trip to the connected machine, not one for each file."""
     with pytest.raises(HubError) as caught:
         clap_checkpoint(CLAP, Hub("http://127.0.0.1:1", tmp_path / "cache"))
-    names = "config.json model.safetensors pytorch_model.bin tokenizer.json"
+    names = "config.json preprocessor_config.json model.safetensors pytorch_model.bin tokenizer.json"
     assert f"Give --audio-checkpoint FOLDER; or run `hf download {CLAP} {names}`" in str(caught.value)
 
 
@@ -132,7 +134,7 @@ def test_an_offline_licence_says_where_to_look(
     remote: LoopbackHub, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The model card is not in the cache."""
-    remote.files["someone/clap"] = {"config.json": b"{}", "model.safetensors": random_weights(4)}
+    remote.files["someone/clap"] = {**SETTINGS, "model.safetensors": random_weights(4)}
     remote.cards["someone/clap"] = {"license": "other", "license_name": "house-rules"}
     assert clap_checkpoint("someone/clap", hub).licence == "house-rules (https://huggingface.co/someone/clap)"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -141,7 +143,7 @@ def test_an_offline_licence_says_where_to_look(
 
 def test_without_a_card_the_licence_is_unknown(remote: LoopbackHub, hub: Hub) -> None:
     """No metadata is no licence."""
-    remote.files["someone/clap"] = {"config.json": b"{}", "model.safetensors": random_weights(4)}
+    remote.files["someone/clap"] = {**SETTINGS, "model.safetensors": random_weights(4)}
     remote.cards["someone/clap"] = {}
     assert clap_checkpoint("someone/clap", hub).licence.startswith("unknown: see")
 

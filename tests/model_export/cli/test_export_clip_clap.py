@@ -1,0 +1,87 @@
+"""`ahse export clip-clap`: what is refused, and the whole way with small models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from model_export.cli.export_clip_clap import precisions
+from model_export.encoders.errors import EncoderError
+from service.bundle.directory import read_manifest
+from tests.conftest import Ahse
+from tests.model_export.encoders.small import CLIP, register_small_clip, save_small_clap
+
+
+def test_precisions() -> None:
+    """One for all, one for a graph, in any order."""
+    assert set(precisions([]).values()) == {"fp32"}
+    mixed = {"visual": "int8", "text_visual": "int8", "audio": "fp32", "text_audio": "int8"}
+    assert precisions(["int8", "audio=fp32"]) == precisions(["audio=fp32", "int8"]) == mixed
+
+
+@pytest.mark.parametrize(
+    "given", [["int4"], ["video=int8"], ["audio="], ["int8", "fp16"], ["audio=int8", "audio=fp16"]]
+)
+def test_precisions_that_make_no_sense(given: list[str]) -> None:
+    """The message lists graphs and precisions."""
+    with pytest.raises(EncoderError, match=r"give fp32, fp16, int8.*visual, text_visual, audio, text_audio"):
+        precisions(given)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--image-model", "ViT-B-23"], "no model 'ViT-B-23'"),
+        (["--precision", "int4"], "--precision int4"),
+        (["--image-checkpoint", "/nowhere/a.pt"], "there is no /nowhere/a.pt"),
+        (["--clap-tokenizer", "/nowhere/t.json"], "there is no /nowhere/t.json"),
+        (["--name", "a name"], "can't be a bundle's name"),
+    ],
+)
+def test_mistakes_end_in_one_line(ahse: Ahse, tmp_path: Path, words: list[str], said: str) -> None:
+    """Exit code 2, and nothing is written."""
+    code, _, error = ahse("export", "clip-clap", "--random-weights", "--out", tmp_path / "b", *words)
+    assert (code, list(tmp_path.iterdir())) == (2, [])
+    assert said in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_what_stands_there_is_left(ahse: Ahse, tmp_path: Path) -> None:
+    """An existing directory is never overwritten."""
+    code, _, error = ahse("export", "clip-clap", "--random-weights", "--out", tmp_path)
+    assert code == 2
+    assert "exists already" in error
+
+
+@pytest.mark.slow
+def test_small_models_from_files(ahse: Ahse, tmp_path: Path, clips: dict[str, Path]) -> None:
+    """A folder of transformers for the sound; the bundle ranks a clip."""
+    register_small_clip()
+    save_small_clap(tmp_path / "clap")
+    import torch
+
+    from model_export.encoders.quiet import quiet
+
+    with quiet():
+        import open_clip
+
+        torch.save(open_clip.create_model(CLIP).state_dict(), tmp_path / "small.pt")
+    code, out, error = ahse(
+        "export", "clip-clap", "--out", tmp_path / "mine", "--image-model", CLIP, "--n-frames", 2,
+        "--image-checkpoint", tmp_path / "small.pt", "--audio-checkpoint", tmp_path / "clap",
+    )  # fmt: skip
+    assert code == 0, error
+    assert "RANDOM" not in out
+    manifest = read_manifest(tmp_path / "mine")
+    assert manifest.name == "mine"
+    assert manifest.provenance.seed is None
+    assert str(tmp_path) not in manifest.model_dump_json()
+    assert manifest.provenance.command.endswith(
+        "--image-checkpoint small.pt --audio-pretrained 630k-audioset --audio-checkpoint clap --out mine"
+    )
+    code, out, error = ahse(
+        "classify", clips["red low"], "--bundle", tmp_path / "mine", "--label", "red", "--label", "blue"
+    )
+    assert code == 0, error
+    assert "red" in out

@@ -1,0 +1,96 @@
+"""Weights in transformers' format give what transformers' own model and feature reader give."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import ClapFeatureExtractor
+
+from model_export.encoders.errors import EncoderError
+from model_export.encoders.sound import SoundChoice, load_sound_encoder
+from tests.model_export.encoders.small import RATE_HZ, save_small_clap
+
+
+@torch.no_grad()
+def test_sound_features_are_transformers_own(tmp_path: Path) -> None:
+    """Its feature reader in numpy, its model, its projection; noise, a tone, and half a second repeated."""
+    model: Any = save_small_clap(tmp_path)
+    encoder = load_sound_encoder(SoundChoice(checkpoint=tmp_path))
+    draw = np.random.default_rng(0)
+    tone = np.sin(np.arange(RATE_HZ) * 0.2)
+    sounds = np.stack([draw.normal(0, 0.1, RATE_HZ), tone, np.tile(tone[: RATE_HZ // 2], 2)]).astype(
+        np.float32
+    )
+    reader = ClapFeatureExtractor(**json.loads((tmp_path / "preprocessor_config.json").read_text()))
+    read = reader(list(sounds), sampling_rate=RATE_HZ, return_tensors="pt")
+    theirs = model.get_audio_features(**read).pooler_output
+    found = encoder.module(torch.from_numpy(sounds))
+    np.testing.assert_allclose(found, torch.nn.functional.normalize(theirs, dim=-1), atol=1e-4)
+    assert encoder.window_s == 1.0
+    assert encoder.sample_rate_hz == RATE_HZ
+    assert encoder.dim == 20
+
+
+@torch.no_grad()
+def test_text_features_are_transformers_own_at_any_length(tmp_path: Path) -> None:
+    """The mask is found by the padding's id."""
+    model: Any = save_small_clap(tmp_path)
+    encoder = load_sound_encoder(SoundChoice(checkpoint=tmp_path))
+    tokens = torch.tensor([[0, 9, 8, 7, 2, 1, 1], [0, 5, 2, 1, 1, 1, 1]])
+    for length in (5, 7):
+        mask = (tokens[:, :length] != 1).long()
+        theirs = model.get_text_features(input_ids=tokens[:, :length], attention_mask=mask).pooler_output
+        found = encoder.text.module(tokens[:, :length])
+        np.testing.assert_allclose(found, torch.nn.functional.normalize(theirs, dim=-1), atol=1e-6)
+
+
+def test_the_logit_scale_is_the_checkpoints(tmp_path: Path) -> None:
+    """Stored as a logarithm."""
+    save_small_clap(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    state["logit_scale_a"] = torch.tensor(3.0)
+    save_file(state, tmp_path / "model.safetensors")
+    assert load_sound_encoder(SoundChoice(checkpoint=tmp_path)).logit_scale == pytest.approx(np.exp(3.0))
+
+
+def test_a_model_with_fusion_is_refused(tmp_path: Path) -> None:
+    """It needs four spectrograms of a long clip."""
+    save_small_clap(tmp_path)
+    _edit(tmp_path / "config.json", audio_config={"enable_fusion": True})
+    with pytest.raises(EncoderError, match="choose an unfused CLAP"):
+        load_sound_encoder(SoundChoice(checkpoint=tmp_path))
+
+
+def test_another_model_of_transformers_is_refused(tmp_path: Path) -> None:
+    """By its own word."""
+    save_small_clap(tmp_path)
+    _edit(tmp_path / "config.json", model_type="wav2vec2")
+    with pytest.raises(EncoderError, match="is a 'wav2vec2' of transformers, not a 'clap'"):
+        load_sound_encoder(SoundChoice(checkpoint=tmp_path))
+
+
+def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
+    """Before anything is exported."""
+    save_small_clap(tmp_path, patch_embeds_hidden_size=16, window_size=2)
+    _edit(tmp_path / "config.json", projection_dim=8)
+    with pytest.raises(EncoderError, match=r"model\.safetensors is no ClapModel.*of another shape"):
+        load_sound_encoder(SoundChoice(checkpoint=tmp_path))
+
+
+@pytest.mark.parametrize("missing", ["preprocessor_config.json", "config.json", "model.safetensors"])
+def test_a_folder_that_is_not_whole(tmp_path: Path, missing: str) -> None:
+    """The message names the file."""
+    save_small_clap(tmp_path)
+    (tmp_path / missing).unlink()
+    with pytest.raises(Exception, match=missing.replace(".", r"\.")):
+        load_sound_encoder(SoundChoice(checkpoint=tmp_path))
+
+
+def _edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))

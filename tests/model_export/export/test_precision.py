@@ -1,0 +1,147 @@
+"""Smaller graphs: what is made smaller, what stays, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from model_export.export import precision as precisions
+from model_export.export.graph import ExportError, export_graph
+from model_export.export.precision import reduce_precision
+from service.bundle.manifest import GraphCheck, Precision
+
+
+class Text(nn.Module):
+    """A table of embeddings, a layer without bias, a norm, a layer with one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(500, 256)
+        self.first = nn.Linear(256, 256, bias=False)
+        self.norm = nn.LayerNorm(256)
+        self.last = nn.Linear(256, 64)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Unit features."""
+        return normalize(self.last(self.norm(self.first(self.table(tokens).mean(dim=1)))), dim=-1)
+
+
+class Sound(nn.Module):
+    """A bank of filters, a logarithm, and a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bank = nn.Parameter(torch.rand(256, 64))
+        self.layer = nn.Linear(64, 32)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Unit features."""
+        power = (waveform * waveform) @ self.bank
+        return normalize(self.layer(10 * torch.log10(power.clamp_min(1e-10))), dim=-1)
+
+
+def _exported(module: nn.Module, name: str, rows: Tensor, folder: Path) -> tuple[Path, GraphCheck]:
+    path = folder / "graph.onnx"
+    return path, export_graph(module, {name: rows}, "features", path, tolerance=1e-5)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> tuple[Path, GraphCheck, Tensor]:
+    """The text graph, its check, and tokens."""
+    torch.manual_seed(0)
+    tokens = torch.randint(0, 500, (6, 9))
+    return *_exported(Text(), "tokens", tokens, tmp_path), tokens
+
+
+def _run(path: Path, **inputs: Tensor) -> np.ndarray:
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(None, {name: rows.numpy() for name, rows in inputs.items()})[0]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("precision", "share"), [("int8", 0.3), ("fp16", 0.55)])
+def test_a_smaller_graph_gives_nearly_the_same(
+    text: tuple[Path, GraphCheck, Tensor], precision: Precision, share: float
+) -> None:
+    """The size falls, the measured cosine is true, inputs and outputs keep their types."""
+    path, check, tokens = text
+    before, size = _run(path, tokens=tokens), path.stat().st_size
+    reduced = reduce_precision(path, precision, check, [{"tokens": tokens.numpy()}])
+    after = _run(path, tokens=tokens)
+    assert path.stat().st_size < share * size
+    assert after.dtype == np.float32
+    assert reduced.cosine == pytest.approx(float(np.sum(before * after, axis=1).min()), abs=1e-6)
+    assert 0.999 < (reduced.cosine or 0) < 0.999999
+    assert (reduced.precision, reduced.cosine_floor) == (precision, 0.999)
+    assert reduced.difference == check.difference
+
+
+def test_fp32_is_left_alone(text: tuple[Path, GraphCheck, Tensor]) -> None:
+    """To the byte."""
+    path, check, tokens = text
+    before = path.read_bytes()
+    assert reduce_precision(path, "fp32", check, [{"tokens": tokens.numpy()}]) is check
+    assert path.read_bytes() == before
+
+
+def test_in_int8_a_row_depends_on_no_other(text: tuple[Path, GraphCheck, Tensor]) -> None:
+    """So a label's embedding does not move when others are asked with it."""
+    path, check, tokens = text
+    reduce_precision(path, "int8", check, [{"tokens": tokens.numpy()}])
+    together = _run(path, tokens=tokens)
+    alone = np.concatenate([_run(path, tokens=tokens[row : row + 1]) for row in range(len(tokens))])
+    np.testing.assert_allclose(together, alone, atol=1e-7)
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_a_spectrogram_stays_as_it_is(tmp_path: Path, precision: Precision) -> None:
+    """Quiet sound has powers that half precision and 8 bits can't tell from nothing."""
+    torch.manual_seed(0)
+    waveform = 1e-3 * torch.randn(4, 256)
+    path, check = _exported(Sound(), "waveform", waveform, tmp_path)
+    reduce_precision(path, precision, check, [{"waveform": waveform.numpy()}])
+    weights = {tensor.name: tensor for tensor in onnx.load(str(path)).graph.initializer}
+    assert weights["bank"].data_type == onnx.TensorProto.FLOAT
+    assert not any(
+        list(tensor.dims) == [64, 32] and tensor.data_type == onnx.TensorProto.FLOAT
+        for tensor in weights.values()
+    )
+
+
+def test_below_the_floor_the_export_stops(
+    text: tuple[Path, GraphCheck, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what to do."""
+    path, check, tokens = text
+    monkeypatch.setattr(precisions, "COSINE_FLOOR", 0.9999999)
+    with pytest.raises(ExportError, match=r"graph\.onnx in int8 has a cosine of 0\.999\d+.*graph=fp32"):
+        reduce_precision(path, "int8", check, [{"tokens": tokens.numpy()}])
+
+
+def test_a_graph_that_gives_no_numbers_is_refused(tmp_path: Path) -> None:
+    """NaN is below any floor."""
+    path, _ = _exported(Text(), "tokens", torch.randint(0, 500, (3, 4)), tmp_path)
+    check = GraphCheck(difference=0, tolerance=1)
+    graph = onnx.load(str(path))
+    for tensor in graph.graph.initializer:
+        if tensor.name == "last.bias":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(64, np.nan, np.float32), tensor.name))
+    onnx.save(graph, str(path))
+    with pytest.raises(ExportError, match="cosine of nan"):
+        reduce_precision(path, "int8", check, [{"tokens": np.ones((2, 4), np.int64)}])
+
+
+def test_onnxruntimes_logging_stays_out(text: tuple[Path, GraphCheck, Tensor]) -> None:
+    """Its module sets up everybody's logging when it is imported."""
+    import logging
+
+    handlers, level = logging.root.handlers[:], logging.root.level
+    path, check, tokens = text
+    reduce_precision(path, "int8", check, [{"tokens": tokens.numpy()}])
+    assert (logging.root.handlers, logging.root.level) == (handlers, level)
