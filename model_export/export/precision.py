@@ -20,8 +20,6 @@ from service.bundle.manifest import GraphCheck, Precision
 
 COSINE_FLOOR = 0.999
 _BLOCK = 128
-# What a spectrogram and a picture's normalisation end at; everything before it stays fp32.
-_FRONT_ENDS = ("Log", "Conv")
 
 Array = NDArray[np.generic]
 
@@ -33,8 +31,8 @@ def reduce_precision(
 
     int8 keeps activations in fp32 between products and each row by itself, so that a feature depends on no
     other row of its batch, as onnxruntime's dynamic quantisation would have it; products take 8-bit weights
-    in blocks of 128, each with a scale. fp16 keeps what leads to the first convolution or logarithm
-    (normalisation, spectrogram) and the norm at the end in fp32. Inputs and outputs stay as they are.
+    in blocks of 128, each with a scale. fp16 keeps what leads to the encoder's first convolution
+    (normalisation, spectrogram) and all norms in fp32. Inputs and outputs stay as they are.
 
     Args:
         path: of the fp32 graph, which is replaced.
@@ -96,27 +94,49 @@ def _own_logging() -> Iterator[None]:
 
 def _fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     last = _ancestors(model.graph, model.graph.output[0].name, until=("MatMul", "Gemm"))
-    smaller: onnx.ModelProto = convert_float_to_float16(
-        model,
-        keep_io_types=True,
-        # Half-precision norms lose digits, and onnxruntime 1.32 crashes when it opens CLIP's on a CPU.
-        op_block_list=[*DEFAULT_OP_BLOCK_LIST, "LayerNormalization"],
-        node_block_list=[*_front(model.graph), *last],
+    kept = [*_front(model.graph), *last]
+    smaller = OnnxModel(
+        convert_float_to_float16(
+            model,
+            keep_io_types=True,
+            # Half-precision norms lose digits, and onnxruntime 1.32 crashes when it opens CLIP's on a CPU.
+            op_block_list=[*DEFAULT_OP_BLOCK_LIST, "LayerNormalization"],
+            node_block_list=kept,
+        )
     )
-    OnnxModel.graph_topological_sort(smaller.graph)
-    return smaller
+    _stay_wide(smaller.model.graph, set(kept))
+    smaller.prune_graph()
+    smaller.topological_sort()
+    narrowed: onnx.ModelProto = smaller.model
+    return narrowed
+
+
+def _stay_wide(graph: onnx.GraphProto, kept: set[str]) -> None:
+    """Join kept nodes directly: the converter narrows every result and widens it again for the next."""
+    made_by = {output: node for node in graph.node for output in node.output}
+    direct = {}
+    for node in graph.node:
+        narrowed = made_by.get(node.input[0]) if node.op_type == "Cast" else None
+        source = made_by.get(narrowed.input[0]) if narrowed is not None else None
+        if narrowed is not None and narrowed.op_type == "Cast" and source is not None and source.name in kept:
+            direct[node.output[0]] = narrowed.input[0]
+    for node in graph.node:
+        if node.name in kept:
+            node.input[:] = [direct.get(name, name) for name in node.input]
 
 
 _SMALLER: dict[Precision, Callable[[onnx.ModelProto], onnx.ModelProto]] = {"int8": _int8, "fp16": _fp16}
 
 
 def _front(graph: onnx.GraphProto) -> list[str]:
-    """Names of the nodes up to the first logarithm, or else before the first convolution."""
-    for kind in _FRONT_ENDS:
-        ends = [node for node in graph.node if node.op_type == kind]
-        if ends:
-            return [*_ancestors(graph, ends[0].input[0]), *([ends[0].name] if kind == "Log" else [])]
-    return []
+    """Names of the nodes before the first convolution of the encoder: normalisation, or log-mel spectrogram.
+
+    A spectrogram has convolutions of its own, before its logarithm.
+    """
+    logarithms = [node for node in graph.node if node.op_type == "Log"]
+    front = [name for node in logarithms[:1] for name in (node.name, *_ancestors(graph, node.input[0]))]
+    first = [node for node in graph.node if node.op_type == "Conv" and node.name not in front][:1]
+    return _ancestors(graph, first[0].input[0]) if first else front
 
 
 def _ancestors(graph: onnx.GraphProto, value: str, until: tuple[str, ...] = ()) -> list[str]:
