@@ -48,7 +48,8 @@ def hub_tokenizer(config: dict[str, Any], n_rows: int, local: Path | None) -> tu
     if cleaning is None or extra or config.get("tokenizer_mode"):
         raise EncoderError("open_clip treats this model's texts in a way that no tokenizer file can express")
     repo = config["hf_tokenizer_name"]
-    tokenizer = open_tokenizer(tokenizer_file(str(local or repo), OPTION), n_rows, OPTION)
+    path = tokenizer_file(str(local), OPTION) if local else _fetched(repo, "tokenizer.json", _SETTINGS)
+    tokenizer = open_tokenizer(path, n_rows, OPTION)
     own = [tokenizer.normalizer] if tokenizer.normalizer else []
     tokenizer.normalizer = normalizers.Sequence([*cleaning, *own])
     return tokenizer, _pad_id(tokenizer, _settings(repo, local))
@@ -56,8 +57,12 @@ def hub_tokenizer(config: dict[str, Any], n_rows: int, local: Path | None) -> tu
 
 def _settings(repo: str, local: Path | None) -> Path:
     if local is None:
-        return fetch(Wanted(repo, (_SETTINGS,), OPTION), Hub()).path
+        return _fetched(repo, _SETTINGS)
     return (local if local.is_dir() else local.parent) / _SETTINGS
+
+
+def _fetched(repo: str, name: str, *beside: str) -> Path:
+    return fetch(Wanted(repo, (name,), OPTION, beside=beside), Hub()).path
 
 
 def _pad_id(tokenizer: Tokenizer, settings: Path) -> int:

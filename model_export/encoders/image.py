@@ -18,9 +18,9 @@ from model_export.encoders.clip_tokenizer import PAD_ID, clip_tokenizer
 from model_export.encoders.errors import EncoderError
 from model_export.encoders.hub_tokenizer import hub_tokenizer
 from model_export.encoders.loaded import ImageEncoder, TextEncoder
-from model_export.encoders.quiet import quiet
 from model_export.encoders.state import load_all, read_state
 from model_export.encoders.towers import CausalTextTower, FullTextTower, PictureTower
+from model_export.export.quiet import quiet
 from model_export.hub.checkpoints import open_clip_checkpoint
 from service.bundle.manifest import Licence
 

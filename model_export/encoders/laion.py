@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import RobertaConfig, RobertaModel
 
 from model_export.encoders.errors import EncoderError
-from model_export.encoders.quiet import quiet
+from model_export.export.quiet import quiet
 
 ROBERTA_BASE = RobertaConfig(
     vocab_size=50265,

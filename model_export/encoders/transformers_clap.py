@@ -11,9 +11,9 @@ from torch.nn.functional import normalize
 from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
 
 from model_export.encoders.errors import EncoderError
-from model_export.encoders.quiet import quiet
 from model_export.encoders.spectrogram import LogMel
 from model_export.encoders.state import load_all, read_state
+from model_export.export.quiet import quiet
 
 _SETTINGS = "preprocessor_config.json"
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
+from model_export.export.quiet import quiet
 from service.bundle.manifest import GraphCheck
 from service.errors import AhseError
 
@@ -79,12 +79,7 @@ def _export(
     axes = {0: torch.export.Dim("batch")}
     if max_length is not None:
         axes[1] = torch.export.Dim("length", max=max_length)
-    with warnings.catch_warnings():
-        # All inputs share one batch axis, on purpose; torch warns once for each further input.
-        warnings.filterwarnings("ignore", message="# The axis name: batch will not be used")
-        # Said by libraries about their own code.
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", category=FutureWarning)
+    with quiet():  # torch and onnxscript tell much of their own code; what matters is checked below
         program = torch.onnx.export(
             module,
             tuple(examples.values()),

@@ -61,7 +61,7 @@ def test_small_models_from_files(ahse: Ahse, tmp_path: Path, clips: dict[str, Pa
     save_small_clap(tmp_path / "clap")
     import torch
 
-    from model_export.encoders.quiet import quiet
+    from model_export.export.quiet import quiet
 
     with quiet():
         import open_clip

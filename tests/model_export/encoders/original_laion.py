@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model_export.encoders import laion
-from model_export.encoders.quiet import quiet
+from model_export.export.quiet import quiet
 
 # What the hook of laion_clap passes on for a model without fusion.
 _HOW = {"data_truncating": "rand_trunc", "data_filling": "repeatpad"}

@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from model_export.encoders.errors import EncoderError
 from model_export.encoders.image import ImageChoice, load_image_encoder
-from model_export.encoders.quiet import quiet
+from model_export.export.quiet import quiet
 from tests.model_export.encoders.small import CLIP, register_small_clip, small_image_encoder
 
 

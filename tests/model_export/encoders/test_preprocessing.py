@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from scipy.io import wavfile
 
-from model_export.encoders.quiet import quiet
+from model_export.export.quiet import quiet
 from service.decode import decode_clip
 from service.encode.windows import audio_windows
 from service.media import DecodeLimits, DecodeSpec

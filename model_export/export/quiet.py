@@ -1,4 +1,4 @@
-"""Silence for libraries that log and warn while they are imported and build models."""
+"""Silence for libraries that log and warn while they are imported, build models and export them."""
 
 from __future__ import annotations
 
