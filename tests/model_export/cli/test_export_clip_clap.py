@@ -1,4 +1,4 @@
-"""`ahse export clip-clap`: what is refused, and the whole way with small models."""
+"""`ahse export clip-clap`: what is refused; the tests of encoders/ go the whole way."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import pytest
 
 from model_export.cli.export_clip_clap import precisions
 from model_export.encoders.errors import EncoderError
-from service.bundle.directory import read_manifest
 from tests.conftest import Ahse
-from tests.model_export.encoders.small import CLIP, register_small_clip, save_small_clap
 
 
 def test_precisions() -> None:
@@ -52,36 +50,3 @@ def test_what_stands_there_is_left(ahse: Ahse, tmp_path: Path) -> None:
     code, _, error = ahse("export", "clip-clap", "--random-weights", "--out", tmp_path)
     assert code == 2
     assert "exists already" in error
-
-
-@pytest.mark.slow
-def test_small_models_from_files(ahse: Ahse, tmp_path: Path, clips: dict[str, Path]) -> None:
-    """A folder of transformers for the sound; the bundle ranks a clip."""
-    register_small_clip()
-    save_small_clap(tmp_path / "clap")
-    import torch
-
-    from model_export.export.quiet import quiet
-
-    with quiet():
-        import open_clip
-
-        torch.save(open_clip.create_model(CLIP).state_dict(), tmp_path / "small.pt")
-    code, out, error = ahse(
-        "export", "clip-clap", "--out", tmp_path / "mine", "--image-model", CLIP, "--n-frames", 2,
-        "--image-checkpoint", tmp_path / "small.pt", "--audio-checkpoint", tmp_path / "clap",
-    )  # fmt: skip
-    assert code == 0, error
-    assert "RANDOM" not in out
-    manifest = read_manifest(tmp_path / "mine")
-    assert manifest.name == "mine"
-    assert manifest.provenance.seed is None
-    assert str(tmp_path) not in manifest.model_dump_json()
-    assert manifest.provenance.command.endswith(
-        "--image-checkpoint small.pt --audio-pretrained 630k-audioset --audio-checkpoint clap --out mine"
-    )
-    code, out, error = ahse(
-        "classify", clips["red low"], "--bundle", tmp_path / "mine", "--label", "red", "--label", "blue"
-    )
-    assert code == 0, error
-    assert "red" in out

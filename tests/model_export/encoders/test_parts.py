@@ -6,22 +6,28 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 
 from model_export.encoders import parts
 from model_export.encoders.card import describe, model_card
+from model_export.encoders.image import ImageChoice, load_image_encoder
 from model_export.encoders.loaded import ImageEncoder, SoundEncoder
 from model_export.encoders.parts import ExportOptions, encoder_parts
+from model_export.encoders.sound import SoundChoice, load_sound_encoder
 from model_export.export.bundle import BundleFacts, export_bundle
 from model_export.export.graph import ExportError, ParityError
 from model_export.export.heads import similarity_head
+from model_export.export.quiet import quiet
 from service.bundle.bundle import load_bundle
 from service.bundle.directory import read_manifest
 from service.bundle.graph import Runtime
+from service.cli import main
 from service.encode.text import encode_labels
 from service.labels.label import Label
-from tests.model_export.encoders.small import small_image_encoder, small_sound_encoder
+from tests.conftest import Ahse
+from tests.model_export.encoders.small import CLIP, register_small_clip, save_small_clap, small_image_encoder
 
 pytestmark = pytest.mark.slow
 Pair = tuple[ImageEncoder, SoundEncoder]
@@ -29,9 +35,22 @@ FACTS = BundleFacts("small", "1", "For a test.", (), (), "pytest", None, "random
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    """Random weights."""
-    return small_image_encoder(), small_sound_encoder(tmp_path_factory.mktemp("clap"))
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints as users have them: open_clip's in a file, CLAP's in a folder of transformers."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    register_small_clip()
+    with quiet():
+        torch.manual_seed(0)
+        torch.save(open_clip.create_model(CLIP).state_dict(), folder / "small.pt")
+    save_small_clap(folder / "clap")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pair(files: Path) -> Pair:
+    """Loaded without the command."""
+    image = load_image_encoder(ImageChoice(CLIP, checkpoint=files / "small.pt"))
+    return image, load_sound_encoder(SoundChoice(checkpoint=files / "clap"))
 
 
 def _export(out: Path, pair: Pair, options: ExportOptions) -> Path:
@@ -41,10 +60,24 @@ def _export(out: Path, pair: Pair, options: ExportOptions) -> Path:
 
 
 @pytest.fixture(scope="module")
-def bundle(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two graphs as they are, one smaller in each way."""
-    options = ExportOptions(n_frames=3, precision={"visual": "int8", "text_audio": "fp16"})
-    return _export(tmp_path_factory.mktemp("bundles") / "small", pair, options)
+def bundle(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made by the command; two graphs as they are, one smaller in each way."""
+    out = tmp_path_factory.mktemp("bundles") / "mine"
+    words = [
+        "--image-model",
+        CLIP,
+        "--image-checkpoint",
+        files / "small.pt",
+        "--audio-checkpoint",
+        files / "clap",
+    ]
+    words += ["--precision", "visual=int8", "--precision", "text_audio=fp16", "--n-frames", 3, "--out", out]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["ahse", "export", "clip-clap", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert not ended.value.code
+    return out
 
 
 def test_the_service_computes_what_torch_computes(bundle: Path, pair: Pair) -> None:
@@ -66,8 +99,6 @@ def test_names_are_tokenised_and_encoded_as_open_clip_does(bundle: Path, pair: P
     served = load_bundle(bundle, Runtime(device="cpu"))
     names = ["bell", "a very long name " * 20]
     found = encode_labels(served, [Label(name) for name in names], ["a photo of a {}.", "{}"]).visual
-    import open_clip
-
     with torch.no_grad():
         prompts = [open_clip.tokenize([f"a photo of a {name}.", name]) for name in names]
         means = torch.stack([image.text.module(rows).mean(dim=0) for rows in prompts])
@@ -96,8 +127,30 @@ def test_the_manifest_says_all_of_it(bundle: Path) -> None:
     assert checks["audio"].cosine is None
     assert 0.999 <= (checks["visual"].cosine or 0) <= 1
     assert checks["visual"].cosine_floor == 0.999
-    assert {one.licence for one in manifest.licences} == {"none: random weights", "unknown: a local file"}
+    assert {one.licence for one in manifest.licences} == {"unknown: a local file"}
     assert manifest.head.kind == "similarity"
+
+
+def test_the_manifest_says_how_to_make_it_again_and_nothing_of_the_machine(bundle: Path, files: Path) -> None:
+    """Names of files, no paths; weights that are not random have no seed."""
+    manifest = read_manifest(bundle)
+    assert manifest.name == "mine"
+    assert "RANDOM" not in manifest.description
+    assert manifest.provenance.seed is None
+    assert manifest.provenance.command == (
+        "ahse export clip-clap --image-model small-clip --image-checkpoint small.pt "
+        "--audio-pretrained 630k-audioset --audio-checkpoint clap --precision visual=int8 "
+        "--precision text_audio=fp16 --out mine"
+    )
+    assert str(files) not in manifest.model_dump_json() + (bundle / "MODEL_CARD.md").read_text()
+
+
+def test_it_ranks_a_clip(bundle: Path, ahse: Ahse, clips: dict[str, Path]) -> None:
+    """By the command line, with graphs of every precision."""
+    words = ("classify", clips["red low"], "--bundle", bundle, "--label", "red", "--label", "blue")
+    code, out, error = ahse(*words)
+    assert code == 0, error
+    assert "red" in out
 
 
 def test_a_graph_that_differs_leaves_nothing(
@@ -144,8 +197,8 @@ def test_an_interrupted_export_leaves_nothing(
 
 def test_the_card_says_what_is_random(pair: Pair) -> None:
     """And the licences and precisions."""
-    image, sound = pair
-    sound = replace(sound, stand_in_tokenizer=True)
+    sound = replace(pair[1], stand_in_tokenizer=True)
+    image = small_image_encoder()
     said = describe("open_clip small", "CLAP small", sound, random=True)
     assert "RANDOM weights" in said
     assert "stand-in" in said
