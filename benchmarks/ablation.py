@@ -2,12 +2,12 @@
 
     python -m benchmarks.ablation RUNS DATASET... [--tune-on DATASET] [--seeds 0 1 2 3 4] [--rows full ...]
 
-Every row may choose from the same grid: two learning rates with the epochs that each needs, two logit scales,
-and, where there is an alignment loss, two values of lambda. It chooses by the validation HM of one first
-stage on the tuning data set (by default the first), before any test clip is looked at; --tries ends the
-search early, after the first points of the grid. Then every row trains once for each seed; seed s takes data
-set s, counted round. Nothing is trained twice: what is in RUNS already is used, so that a stopped comparison
-goes on, and rows can be shared out over processes.
+Every row chooses in the same way: first between two learning rates, with the epochs that each needs, and two
+logit scales, with lambda 1; then, where there is an alignment loss, between four values of lambda. It chooses
+by the validation HM of one first stage on the tuning data set (by default the first), before any test clip is
+looked at. Then every row trains once for each seed; seed s takes data set s, counted round. Nothing is
+trained twice: what is in RUNS already is used, so that a stopped comparison goes on, and rows can be shared
+out over processes.
 
 Afterwards `ahse evaluate` and `ahse report` make the tables from RUNS/<row>/seed_<s>.
 """
@@ -33,10 +33,15 @@ from model_export.head.config import PRESETS, HeadConfig, ablation
 from model_export.head.stage import train_stage
 from model_export.head.train import train
 
-ROWS: Final = ablation(PRESETS["ahse"]) | {"product": PRESETS["ahse"]}
+_PAPER: Final = ablation(PRESETS["ahse"])
+ROWS: Final = _PAPER | {
+    # The other reading of Eq. 1: mean and deviation of each dimension over the training set.
+    "per dimension": _PAPER["full"].model_copy(update={"standardisation": "per_dimension"}),
+    "product": PRESETS["ahse"],
+}
 SCHEDULES: Final = ({"lr": 1e-3, "n_epochs": 6}, {"lr": 1e-4, "n_epochs": 15})
 LOGIT_SCALES: Final = ({"logit_scale": "inverse_sqrt"}, {"logit_scale": "reference"})
-LAMBDAS: Final = ({"align_weight": 1.0}, {"align_weight": 0.1})
+LAMBDAS: Final = tuple({"align_weight": weight} for weight in (1.0, 10.0, 0.1, 0.01))
 TUNING_SEED: Final = 100
 
 
@@ -45,7 +50,7 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
     tune_on = open_dataset(options.tune_on or options.datasets[0])
-    chosen = {row: tune(row, tune_on, options.runs, options.tries) for row in options.rows}
+    chosen = {row: tune(row, tune_on, options.runs) for row in options.rows}
     for seed in options.seeds:
         data = open_dataset(options.datasets[seed % len(options.datasets)])
         for row, config in chosen.items():
@@ -57,25 +62,27 @@ def main() -> None:
             _print(f"{row}: trained seed {seed}")
 
 
-def grid(config: HeadConfig) -> Iterator[dict[str, Any]]:
-    """What a row may choose from; lambda only where it has a meaning."""
-    aligned = config.align_semantic or config.align_class or config.align_batch
-    for parts in product(SCHEDULES, LOGIT_SCALES, LAMBDAS if aligned else LAMBDAS[:1]):
-        yield {key: value for part in parts for key, value in part.items()}
+def rounds(config: HeadConfig) -> Iterator[list[dict[str, Any]]]:
+    """What a row may choose from, round by round; lambda only where it has a meaning."""
+    yield [schedule | scale for schedule, scale in product(SCHEDULES, LOGIT_SCALES)]
+    if config.align_semantic or config.align_class or config.align_batch:
+        yield list(LAMBDAS)
 
 
-def tune(row: str, data: GzslData, runs: Path, n_tries: int | None) -> HeadConfig:
+def tune(row: str, data: GzslData, runs: Path) -> HeadConfig:
     """The row's configuration with the highest validation HM; all tries are kept in RUNS/tuning."""
-    path = runs / "tuning" / f"{row}.json"
+    path = runs / "tuning" / f"{row.replace(' ', '_')}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     tried: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    known = [one["choice"] for one in tried]
-    for choice in [c for c in list(grid(ROWS[row]))[:n_tries] if c not in known]:
-        tried.append({"choice": choice, "validation": validate(_with(row, choice), data)})
-        write_atomically(path, json.dumps(tried, indent=2) + "\n")
-        _print(f"{row}: {tried[-1]}")
-    best = max(tried, key=lambda one: float(one["validation"]["harmonic_mean"]))
-    return _with(row, best["choice"])
+    chosen: dict[str, Any] = dict(LAMBDAS[0])
+    for choices in rounds(ROWS[row]):
+        for choice in (chosen | one for one in choices):
+            if choice not in [one["choice"] for one in tried]:
+                tried.append({"choice": choice, "validation": validate(_with(row, choice), data)})
+                write_atomically(path, json.dumps(tried, indent=2) + "\n")
+                _print(f"{row}: {tried[-1]}")
+        chosen = dict(max(tried, key=lambda one: float(one["validation"]["harmonic_mean"]))["choice"])
+    return _with(row, chosen)
 
 
 def validate(config: HeadConfig, data: GzslData) -> dict[str, float]:
@@ -100,7 +107,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tune-on", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--rows", choices=list(ROWS), nargs="+", default=list(ROWS))
-    parser.add_argument("--tries", type=int)
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 

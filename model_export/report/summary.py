@@ -1,13 +1,13 @@
 """Put runs of one method together: mean and standard deviation over seeds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from model_export.data.features import Track
-from model_export.head.config import HeadConfig
+from model_export.head.config import PRESETS, HeadConfig
 from model_export.head.evaluation import Evaluation, Ranking
 from model_export.report.measured import MeasuredRun
 
@@ -106,16 +106,25 @@ def method_name(config: HeadConfig) -> str:
 def methods(runs: Sequence[MeasuredRun]) -> tuple[Method, ...]:
     """Group runs by configuration; the paper's rows first, in the paper's order.
 
-    Two configurations with the same name are told apart by their standardisation and learning rate.
+    Two configurations with the same name are told apart by their settings; the one that is standardised as
+    the product's default keeps the plain name, if there is just one.
     """
     groups: dict[str, list[MeasuredRun]] = {}
     for run in sorted(runs, key=lambda run: run.config.head.seed):
         key = run.config.head.model_copy(update={"seed": 0}).model_dump_json()
         groups.setdefault(key, []).append(run)
-    named = [(method_name(group[0].config.head), tuple(group)) for group in groups.values()]
-    names = [name for name, _ in named]
-    found = [Method(n if names.count(n) == 1 else f"{n} ({_setting(g[0])})", g) for n, g in named]
+    by_name: dict[str, list[tuple[MeasuredRun, ...]]] = {}
+    for group in groups.values():
+        by_name.setdefault(method_name(group[0].config.head), []).append(tuple(group))
+    found = [method for name, alike in by_name.items() for method in _told_apart(name, alike)]
     return tuple(sorted(found, key=lambda m: (not m.is_paper_row, _rank(m.name), m.name)))
+
+
+def _told_apart(name: str, groups: list[tuple[MeasuredRun, ...]]) -> Iterator[Method]:
+    usual = PRESETS["ahse"].standardisation
+    plain = [group for group in groups if len(groups) == 1 or group[0].config.head.standardisation == usual]
+    for group in groups:
+        yield Method(name if plain == [group] else f"{name} ({_setting(group[0])})", group)
 
 
 def _setting(run: MeasuredRun) -> str:
