@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, Final, cast, get_args
 
 import typer
 
@@ -17,6 +17,8 @@ from model_export.export.bundle import BundleFacts, export_bundle
 from model_export.export.graph import OPSET
 from model_export.export.heads import similarity_head
 from service.bundle.manifest import Precision
+
+_FASTEST: Final[dict[str, Precision]] = {"cpu": "int8", "cuda": "fp16"}
 
 
 def export_clip_clap(
@@ -46,10 +48,17 @@ def export_clip_clap(
     clap_tokenizer: Annotated[
         Path | None, typer.Option(help="tokenizer.json of roberta-base instead of the hub's.", metavar="FILE")
     ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="What the bundle shall run on: cpu prefers int8, cuda fp16, as long as it is close."
+        ),
+    ] = "cpu",
     precision: Annotated[
         list[str] | None,
         typer.Option(
-            help="fp32, fp16 or int8; of one graph: audio=fp32. May be repeated.", metavar="[GRAPH=]P"
+            help="fp32, fp16 or int8 and no other; of one graph: audio=fp32. May be repeated.",
+            metavar="[GRAPH=]P",
         ),
     ] = None,
     n_frames: Annotated[int, typer.Option(min=1, max=1024, help="Pictures of a clip.")] = 8,
@@ -65,7 +74,11 @@ def export_clip_clap(
     """Write a bundle of a CLIP and a CLAP that ranks by similarity, every graph checked against torch."""
     check_target(out, name := name or out.resolve().name)
     options = ExportOptions(
-        n_frames, precisions(precision or []), opset, lambda line: typer.echo(line, err=True)
+        n_frames,
+        precisions(precision or []),
+        preferred(device),
+        opset,
+        lambda line: typer.echo(line, err=True),
     )
     image_choice = ImageChoice(image_model, image_pretrained, image_checkpoint, image_tokenizer)
     sound_choice = SoundChoice(audio_pretrained, audio_model, audio_checkpoint, clap_tokenizer)
@@ -77,7 +90,7 @@ def export_clip_clap(
     if audio_checkpoint is not None and not random_weights:
         sound_name = audio_checkpoint.name
     description = describe(f"open_clip {image_model}", f"CLAP {sound_name}", sound, random=random_weights)
-    command = _command(image_choice, sound_choice, precision or [], random_seed, out)
+    command = _command(image_choice, sound_choice, device, precision or [], random_seed, out)
     parts = encoder_parts(image, sound, options)
     facts = BundleFacts(
         name=name,
@@ -88,7 +101,7 @@ def export_clip_clap(
         command=command,
         seed=seed if random_weights else None,
         data="random weights" if random_weights else "see the sources of the weights",
-        card=model_card(description, image, sound, options.precision, command),
+        card=model_card(description, image, sound, command),
     )
     export_bundle(out, parts, similarity_head(parts.visual, parts.audio), facts)
     typer.echo(f"{out}: bundle {name}. {description}")
@@ -96,7 +109,7 @@ def export_clip_clap(
 
 
 def precisions(given: list[str]) -> dict[str, Precision]:
-    """The precision of each graph: `int8` is of all, `audio=fp32` of one, whatever the order.
+    """The precisions that were asked for: `int8` is of all, `audio=fp32` of one, whatever the order.
 
     Raises:
         EncoderError: no such graph or precision, or said twice.
@@ -110,7 +123,18 @@ def precisions(given: list[str]) -> dict[str, Precision]:
                 f"as in audio=fp32; the graphs are {', '.join(TOWERS)}"
             )
         said[graph] = cast(Precision, value)
-    return {graph: said.get(graph, said.get("", "fp32")) for graph in TOWERS}
+    return {graph: said[graph if graph in said else ""] for graph in TOWERS if graph in said or "" in said}
+
+
+def preferred(device: str) -> Precision:
+    """The precision that is fastest on a device.
+
+    Raises:
+        EncoderError: no such device.
+    """
+    if device not in _FASTEST:
+        raise EncoderError(f"--device {device}: give {' or '.join(_FASTEST)}")
+    return _FASTEST[device]
 
 
 def _check_files(*paths: Path | None) -> None:
@@ -121,7 +145,12 @@ def _check_files(*paths: Path | None) -> None:
 
 
 def _command(
-    image: ImageChoice, sound: SoundChoice, precision: list[str], random_seed: int | None, out: Path
+    image: ImageChoice,
+    sound: SoundChoice,
+    device: str,
+    precision: list[str],
+    random_seed: int | None,
+    out: Path,
 ) -> str:
     """What makes the bundle again, without the paths of this machine."""
     options = {
@@ -134,6 +163,7 @@ def _command(
         "--clap-tokenizer": sound.tokenizer and sound.tokenizer.name,
     }
     words = [word for option, value in options.items() if value for word in (option, value)]
+    words += [] if device == "cpu" else ["--device", device]
     words += [word for value in precision for word in ("--precision", value)]
     words += [] if random_seed is None else ["--random-weights", "--seed", str(random_seed)]
     return " ".join(["ahse export clip-clap", *words, "--out", out.name])

@@ -75,3 +75,15 @@ def clips(
 
     classes = write_class_folders(out, n_classes, per_class, seed)
     typer.echo(f"{out}: {per_class} clips of each of {len(classes)} classes: {', '.join(classes)}")
+
+
+@app.command()
+def dataset(
+    out: Annotated[Path, typer.Argument(help="Folder to write, with clips.csv inside.", metavar="OUT")],
+    seed: Seed = 0,
+) -> None:
+    """Record all clips that the demo's head is trained and measured on, for `ahse extract OUT/clips.csv`."""
+    from model_export.demo.folders import write_dataset
+
+    listing = write_dataset(out, seed, typer.echo)
+    typer.echo(f"next: ahse extract {listing} --bundle {DEMO_BUNDLE} --name demo --out demo.safetensors")

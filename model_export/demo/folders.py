@@ -1,13 +1,15 @@
-"""Clips of some classes, one folder per class: what a user's own clips look like, to try the way with."""
+"""Clips of the demo world as a user's own clips would lie there: a folder for each class, or a CSV of all."""
 
 from __future__ import annotations
 
+import csv
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model_export.demo.clips import Studio
-from model_export.demo.corpus import clip_rng, run_in_processes
+from model_export.demo.corpus import clip_rng, list_head_clips, record_clips, run_in_processes
 from model_export.demo.examples import GENTLE_PICTURE, GENTLE_SOUND
 from model_export.demo.world import ClassSpec, World
 from service.errors import AhseError
@@ -45,12 +47,48 @@ def write_class_folders(folder: Path, n_classes: int, per_class: int, seed: int)
     Raises:
         FolderTakenError: the folder holds something.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise FolderTakenError(f"{folder} is not empty; choose another folder")
+    _check_empty(folder)
     classes = World().classes
     chosen = [classes[i * len(classes) // n_classes] for i in range(n_classes)]
     tasks = [_Task(folder, spec, number, per_class, seed) for number, spec in enumerate(chosen)]
     return tuple(run_in_processes(_record, tasks, len(os.sched_getaffinity(0))))
+
+
+def write_dataset(
+    folder: Path, seed: int, progress: Callable[[str], None], world: World | None = None
+) -> Path:
+    """Record the clips that the demo's own head is trained and measured on.
+
+    Args:
+        folder: Where they shall stand; made, or empty.
+        seed: The demo bundle was made with 0.
+        progress: Told what is going on, a line at a time.
+        world: Smaller ones are for tests.
+
+    Returns:
+        The CSV of path,label,split, as `ahse extract` takes it.
+
+    Raises:
+        FolderTakenError: the folder holds something.
+    """
+    _check_empty(folder)
+    world = world or World()
+    clips = list_head_clips(world, folder)
+    record_clips(world, seed, clips, n_workers=len(os.sched_getaffinity(0)), progress=progress)
+    listing = folder / "clips.csv"
+    with listing.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("path", "label", "split"))
+        rows.writerows(
+            (clip.path.relative_to(folder).as_posix(), world.classes[clip.class_index].name, clip.split)
+            for clip in clips
+        )
+    return listing
+
+
+def _check_empty(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        raise FolderTakenError(f"{folder} is not empty; choose another folder")
 
 
 def _record(task: _Task) -> str:

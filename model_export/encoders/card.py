@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from model_export.encoders.loaded import ImageEncoder, SoundEncoder
-from model_export.encoders.parts import TOWERS
-from service.bundle.manifest import Precision
 
 
 def describe(image_name: str, sound_name: str, sound: SoundEncoder, *, random: bool) -> str:
@@ -20,7 +16,6 @@ def model_card(
     description: str,
     image: ImageEncoder,
     sound: SoundEncoder,
-    precision: Mapping[str, Precision],
     command: str,
 ) -> str:
     """Text of MODEL_CARD.md.
@@ -29,13 +24,11 @@ def model_card(
         description: One sentence.
         image: As exported.
         sound: As exported.
-        precision: Of each tower.
         command: That makes the bundle again.
     """
     licences = "\n".join(
         f"| {one.part} | {one.licence} | {one.source} |" for one in (image.licence, sound.licence)
     )
-    precisions = ", ".join(f"{name} {precision.get(name, 'fp32')}" for name in TOWERS)
     return f"""# {description}
 
 Frozen encoders as bundled by `{command}`, without a trained head: names are ranked by the similarity of each
@@ -46,7 +39,7 @@ track to its own text. `ahse calibrate` fits its statistics on your clips; `ahse
 | image | {image.size_px} px square frames | {image.dim} |
 | sound | {sound.window_s:g} s windows at {sound.sample_rate_hz} Hz | {sound.dim} |
 
-Precision: {precisions}. Every graph was compared with its torch original; manifest.json has the differences.
+Every graph was compared with its torch original; manifest.json has their precisions and differences.
 
 | weights | licence | source |
 |---|---|---|

@@ -13,7 +13,7 @@ from model_export.encoders.examples import frame_batches, token_batches, wavefor
 from model_export.encoders.loaded import ImageEncoder, SoundEncoder, TextEncoder
 from model_export.export.bundle import EncoderParts
 from model_export.export.graph import OPSET, export_graph
-from model_export.export.precision import reduce_precision
+from model_export.export.precision import PrecisionError, reduce_precision
 from service.bundle.manifest import AudioTower, GraphCheck, Precision, TextTower, VisualTower
 
 TOWERS: Final = ("visual", "text_visual", "audio", "text_audio")
@@ -32,13 +32,15 @@ class ExportOptions:
 
     Attributes:
         n_frames: Pictures of a clip.
-        precision: Of each of TOWERS; fp32 where nothing is said.
+        precision: Of some of TOWERS; the export stops where it is too far from fp32.
+        preferred: Of the others; fp32 takes its place where it is too far from that.
         opset: Of ONNX.
         progress: Told what was done, a line at a time.
     """
 
     n_frames: int = 8
     precision: Mapping[str, Precision] = field(default_factory=dict)
+    preferred: Precision = "fp32"
     opset: int = OPSET
     progress: Callable[[str], None] = lambda _: None
 
@@ -108,7 +110,12 @@ def _write(name: str, tower: _Tower, folder: Path, options: ExportOptions) -> Gr
         opset=options.opset,
     )
     batches = [{tower.input: batch.numpy()} for batch in tower.batches]
-    check = reduce_precision(path, options.precision.get(name, "fp32"), check, batches)
+    try:
+        check = reduce_precision(path, options.precision.get(name, options.preferred), check, batches)
+    except PrecisionError as error:
+        if name in options.precision:
+            raise PrecisionError(f"{error.message} Keep it in fp32: --precision {name}=fp32") from error
+        options.progress(f"{error.message} It is kept in fp32.")
     smaller = "" if check.cosine is None else f", cosine {check.cosine:.5f} to fp32"
     options.progress(
         f"{path.name}: {check.precision}, {path.stat().st_size / 1e6:.0f} MB, "

@@ -12,8 +12,9 @@ from tests.conftest import Ahse
 
 
 def test_precisions() -> None:
-    """One for all, one for a graph, in any order."""
-    assert set(precisions([]).values()) == {"fp32"}
+    """One for all, one for a graph, in any order; what is not said is not demanded."""
+    assert precisions([]) == {}
+    assert precisions(["audio=fp32"]) == {"audio": "fp32"}
     mixed = {"visual": "int8", "text_visual": "int8", "audio": "fp32", "text_audio": "int8"}
     assert precisions(["int8", "audio=fp32"]) == precisions(["audio=fp32", "int8"]) == mixed
 
@@ -32,6 +33,7 @@ def test_precisions_that_make_no_sense(given: list[str]) -> None:
     [
         (["--image-model", "ViT-B-23"], "no model 'ViT-B-23'"),
         (["--precision", "int4"], "--precision int4"),
+        (["--device", "tpu"], "--device tpu: give cpu or cuda"),
         (["--image-checkpoint", "/nowhere/a.pt"], "there is no /nowhere/a.pt"),
         (["--clap-tokenizer", "/nowhere/t.json"], "there is no /nowhere/t.json"),
         (["--name", "a name"], "can't be a bundle's name"),

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from model_export.demo.folders import FolderTakenError, write_class_folders
-from model_export.demo.world import World
+from model_export.demo.folders import FolderTakenError, write_class_folders, write_dataset
+from model_export.demo.world import ClipCounts, World
+from model_export.extract.listing import list_clips
 from service.decode import decode_clip
 from service.media import DecodeLimits, DecodeSpec
 
@@ -27,3 +28,15 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.mp4").touch()
     with pytest.raises(FolderTakenError, match="is not empty"):
         write_class_folders(tmp_path, 1, 1, seed=0)
+
+
+def test_the_heads_own_clips_come_with_a_list_that_extraction_takes(tmp_path: Path) -> None:
+    """Every clip is there, under the name of its class and in its split."""
+    world = World(counts=ClipCounts(train=0, val_seen=0, val_unseen=0, test_seen=0, test_unseen=1))
+    listing = list_clips(write_dataset(tmp_path / "all", 0, lambda _: None, world))
+    named = {spec.name for spec in world.classes if spec.split == "test_unseen"}
+    assert {clip.label for clip in listing.clips} == named
+    assert {clip.said for clip in listing.clips} == {"test_unseen"}
+    assert all(clip.path.stat().st_size > 1000 for clip in listing.clips)
+    with pytest.raises(FolderTakenError):
+        write_dataset(tmp_path / "all", 0, lambda _: None, world)

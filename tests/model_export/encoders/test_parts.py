@@ -72,6 +72,7 @@ def bundle(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         files / "clap",
     ]
     words += ["--precision", "visual=int8", "--precision", "text_audio=fp16", "--n-frames", 3, "--out", out]
+    words += ["--precision", "audio=fp32", "--precision", "text_visual=fp32"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["ahse", "export", "clip-clap", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
@@ -140,7 +141,7 @@ def test_the_manifest_says_how_to_make_it_again_and_nothing_of_the_machine(bundl
     assert manifest.provenance.command == (
         "ahse export clip-clap --image-model small-clip --image-checkpoint small.pt "
         "--audio-pretrained 630k-audioset --audio-checkpoint clap --precision visual=int8 "
-        "--precision text_audio=fp16 --out mine"
+        "--precision text_audio=fp16 --precision audio=fp32 --precision text_visual=fp32 --out mine"
     )
     assert str(files) not in manifest.model_dump_json() + (bundle / "MODEL_CARD.md").read_text()
 
@@ -166,11 +167,25 @@ def test_a_graph_that_differs_leaves_nothing(
 def test_a_precision_that_is_too_coarse_leaves_nothing(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message says which graph to keep."""
+    """The message says which graph it is."""
     monkeypatch.setattr("model_export.export.precision.COSINE_FLOOR", 1.1)
-    with pytest.raises(ExportError, match=r"Keep it in fp32: --precision visual=fp32"):
+    with pytest.raises(
+        ExportError, match=r"visual\.onnx in int8 .* Keep it in fp32: --precision visual=fp32"
+    ):
         _export(tmp_path / "small", pair, ExportOptions(precision={"visual": "int8"}))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_preferred_precision_that_is_too_coarse_is_not_taken(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The graph stays in fp32, and whoever exports is told."""
+    monkeypatch.setattr("model_export.export.precision.COSINE_FLOOR", 1.1)
+    lines: list[str] = []
+    _export(tmp_path / "small", pair, ExportOptions(preferred="int8", progress=lines.append))
+    checks = read_manifest(tmp_path / "small").provenance.parity
+    assert {check.precision for check in checks.values()} == {"fp32"}
+    assert "It is kept in fp32." in lines[0]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
@@ -196,13 +211,12 @@ def test_an_interrupted_export_leaves_nothing(
 
 
 def test_the_card_says_what_is_random(pair: Pair) -> None:
-    """And the licences and precisions."""
+    """And the licences."""
     sound = replace(pair[1], stand_in_tokenizer=True)
     image = small_image_encoder()
     said = describe("open_clip small", "CLAP small", sound, random=True)
     assert "RANDOM weights" in said
     assert "stand-in" in said
-    card = model_card(said, image, sound, {"visual": "int8"}, "ahse export clip-clap --out b")
-    assert "visual int8, text_visual fp32" in card
+    card = model_card(said, image, sound, "ahse export clip-clap --out b")
     assert "| image encoder and its text encoder | none: random weights | random, seed 0 |" in card
     assert "RANDOM" not in describe("a", "b", replace(sound, stand_in_tokenizer=False), random=False)

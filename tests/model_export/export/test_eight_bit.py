@@ -1,0 +1,101 @@
+"""Products of integers: what they compute, row by row, and that no sum overflows on any processor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from model_export.export.eight_bit import to_eight_bit
+from model_export.export.graph import export_graph
+
+Floats = NDArray[np.float32]
+LEVELS = 90
+
+
+class Picture(nn.Module):
+    """Patches as a ViT takes them, and a layer."""
+
+    def __init__(self, *, bias: bool) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 24, 8, stride=8, bias=bias)
+        self.layer = nn.Linear(24, 16)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """[batch, 3, 32, 16] to [batch, 16]."""
+        return self.layer(self.patches(frames).flatten(2).transpose(1, 2)).mean(dim=1)  # type: ignore[no-any-return]
+
+
+def _eight_bit(module: nn.Module, name: str, rows: Tensor, folder: Path) -> onnx.ModelProto:
+    path = folder / "graph.onnx"
+    export_graph(module, {name: rows}, "features", path, tolerance=1e-4)
+    return to_eight_bit(onnx.load(str(path)))
+
+
+def _run(model: onnx.ModelProto, rows: Tensor) -> Floats:
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found: Floats = session.run(None, {session.get_inputs()[0].name: rows.numpy()})[0]
+    return found
+
+
+def _by_hand(rows: Floats, weights: Floats, bias: Floats) -> Floats:
+    """The same arithmetic in 64-bit integers: each row and each column scaled to its own largest value."""
+    row_max, column_max = np.abs(rows).max(1, keepdims=True), np.abs(weights).max(0, keepdims=True)
+    q_rows = np.rint(rows * (LEVELS / row_max)).astype(np.int64)
+    q_weights = np.rint(weights / column_max * LEVELS).astype(np.int64)
+    return (q_rows @ q_weights) * (row_max / LEVELS) * (column_max / LEVELS) + bias  # type: ignore[no-any-return]
+
+
+def test_a_product_is_that_of_integers_with_a_scale_for_each_row_and_column(tmp_path: Path) -> None:
+    """Rows of very different sizes lose nothing to each other."""
+    torch.manual_seed(0)
+    layer = nn.Linear(200, 30)
+    rows = torch.randn(5, 200) * torch.tensor([[1e-3], [1.0], [50.0], [1.0], [0.0]])
+    found = _run(_eight_bit(layer, "rows", rows, tmp_path), rows)
+    weights, bias = layer.weight.detach().numpy().T, layer.bias.detach().numpy()
+    expected = _by_hand(rows.numpy()[:4], weights, bias)
+    np.testing.assert_allclose(found[:4], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found[4], bias, atol=1e-6, err_msg="a row of zeros")
+    exact = layer(rows).detach().numpy()
+    assert (np.abs(found - exact).max(1) < 0.02 * np.abs(exact).max(1)).all()
+
+
+def test_no_sum_overflows_where_every_value_is_at_its_largest(tmp_path: Path) -> None:
+    """Processors without VNNI add pairs of products in 16 bits, and cut off what is over."""
+    layer = nn.Linear(256, 4, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0], [-1.0], [0.5], [-0.5]]).expand(4, 256))
+    rows = torch.ones(2, 256)
+    model = _eight_bit(layer, "rows", rows, tmp_path)
+    np.testing.assert_allclose(_run(model, rows), [[256, -256, 128, -128]] * 2, rtol=1e-5)
+    integers = [
+        onnx.numpy_helper.to_array(t) for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT8
+    ]
+    largest = max(int(np.abs(values).max()) for values in integers)
+    assert 2 * (2 * LEVELS) * largest <= np.iinfo(np.int16).max
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_patches_are_a_product_too(tmp_path: Path, bias: bool) -> None:
+    """In the same order as the convolution gives them."""
+    torch.manual_seed(0)
+    module, frames = Picture(bias=bias), torch.randn(3, 3, 32, 16)
+    model = _eight_bit(module, "frames", frames, tmp_path)
+    assert not [node for node in model.graph.node if node.op_type == "Conv"]
+    expected = module(frames).detach().numpy()
+    np.testing.assert_allclose(_run(model, frames), expected, atol=0.02 * np.abs(expected).max())
+
+
+def test_a_row_depends_on_no_other(tmp_path: Path) -> None:
+    """So a clip's feature does not move with its neighbours in a batch."""
+    torch.manual_seed(0)
+    frames = torch.randn(4, 3, 32, 16) * torch.tensor([1.0, 10.0, 0.1, 1.0]).view(4, 1, 1, 1)
+    model = _eight_bit(Picture(bias=True), "frames", frames, tmp_path)
+    alone = np.concatenate([_run(model, frames[row : row + 1]) for row in range(4)])
+    np.testing.assert_allclose(_run(model, frames), alone, rtol=1e-4, atol=1e-6)
