@@ -10,6 +10,7 @@ from typing import Final
 from torch import Tensor, nn
 
 from model_export.encoders.examples import frame_batches, token_batches, waveform_batches
+from model_export.encoders.lean import lean
 from model_export.encoders.loaded import ImageEncoder, SoundEncoder, TextEncoder
 from model_export.export.bundle import EncoderParts
 from model_export.export.graph import OPSET, export_graph
@@ -100,11 +101,12 @@ def _write(name: str, tower: _Tower, folder: Path, options: ExportOptions) -> Gr
     path = folder / f"{name}.onnx"
     first, *further = tower.batches
     check = export_graph(
-        tower.module,
+        lean(tower.module),
         {tower.input: first},
         "features",
         path,
         tolerance=TOLERANCE,
+        original=tower.module,
         further=further,
         max_length=tower.max_length,
         opset=options.opset,

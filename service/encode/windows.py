@@ -9,9 +9,13 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
+# A rest of less than this share of a window gets none of its own: codecs pad sound to whole frames, so that a
+# clip of exactly one window has some milliseconds more, and would cost two.
+_LEAST_REST = 0.01
+
 
 def audio_windows(waveform: Array, *, window: int, hop: int, padding: Literal["repeat", "zero"]) -> Array:
-    """Windows at 0, hop, 2 hop ... and one that ends where the waveform ends.
+    """Windows at 0, hop, 2 hop ... and, if more than a hundredth of a window is left, one at the very end.
 
     So every window is full of sound, and a clip a little longer than a window is not half judged by padding.
 
@@ -29,7 +33,7 @@ def audio_windows(waveform: Array, *, window: int, hop: int, padding: Literal["r
         filled = np.resize if padding == "repeat" else _pad
         return filled(waveform, window)[None]
     starts = list(range(0, n_samples - window + 1, hop))
-    if starts[-1] + window < n_samples:
+    if starts[-1] + window + _LEAST_REST * window < n_samples:
         starts.append(n_samples - window)
     return np.stack([waveform[start : start + window] for start in starts])
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ from torch.nn.functional import normalize
 
 from model_export.encoders.image import ImageChoice, load_image_encoder
 from model_export.encoders.laion import build_clap
+from model_export.export.precision import reduce_precision
 from service.bundle.bundle import Bundle, load_bundle
 from service.bundle.directory import read_manifest
 from service.bundle.graph import Runtime
+from service.bundle.manifest import GraphCheck, Precision
 from service.cli import main
 from tests.conftest import Ahse
 from tests.toy import write_clip
@@ -33,7 +37,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("real") / "random"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.setattr("sys.argv", ["ahse", "export", "clip-clap", "--random-weights", "--out", str(out)])
+        words = ["ahse", "export", "clip-clap", "--random-weights", "--precision", "fp32", "--out", str(out)]
+        patch.setattr("sys.argv", words)
         with pytest.raises(SystemExit) as ended:
             main()
     assert not ended.value.code
@@ -103,6 +108,25 @@ def test_names_of_sounds_are_laion_claps(bundle: Bundle, clap: Any) -> None:
     expected = clap.get_text_embedding({"input_ids": ids, "attention_mask": (ids != 1).long()})
     assert short.shape[1] < 77
     np.testing.assert_allclose(bundle.text_audio(tokens=short), expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("graph", ["visual", "text_visual", "audio", "text_audio"])
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_smaller_graphs_point_the_same_way(
+    directory: Path, bundle: Bundle, tmp_path: Path, graph: str, precision: Precision
+) -> None:
+    """Every encoder in every precision is above the floor, which would stop the export."""
+    draw = np.random.default_rng(2)
+    every: dict[str, Mapping[str, NDArray[Any]]] = {
+        "visual": {"frames": draw.integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)},
+        "audio": {"waveform": draw.normal(0, 0.1, (2, 480_000)).astype(np.float32)},
+        "text_visual": {"tokens": bundle.tokens_visual(["a dog", "a violin in the rain"])},
+        "text_audio": {"tokens": bundle.tokens_audio(["a dog", "a violin in the rain"])},
+    }
+    path = Path(shutil.copy(directory / f"{graph}.onnx", tmp_path))
+    check = reduce_precision(path, precision, GraphCheck(difference=0, tolerance=1), [every[graph]])
+    assert 0.999 <= (check.cosine or 0) < 1
+    assert path.stat().st_size < 0.6 * (directory / f"{graph}.onnx").stat().st_size
 
 
 def test_a_clip_is_classified(ahse: Ahse, directory: Path, tmp_path: Path) -> None:

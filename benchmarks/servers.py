@@ -1,0 +1,74 @@
+"""Servers to measure: started as processes of their own, watched until they answer, ended afterwards."""
+
+from __future__ import annotations
+
+import http.client
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that is ready to answer."""
+
+    port: int
+    pid: int
+    ready_s: float
+    """from the start of the process."""
+
+    def peak_memory_mib(self) -> float:
+        """Largest resident memory so far of the server's process and of those it started, added up."""
+        return sum(_peak_kib(pid) for pid in _family(self.pid)) / 1024
+
+
+def serve_command(bundle: Path, port: int, data: Path, *further: str) -> list[str]:
+    """`ahse serve` with this interpreter."""
+    words = [sys.executable, "-m", "service.cli", "serve", "--bundle", bundle, "--port", port]
+    return [*map(str, words), "--data-dir", str(data), *further]
+
+
+@contextmanager
+def running(command: Sequence[str], port: int) -> Iterator[Server]:
+    """The server of a command, once it says that it is ready."""
+    started = time.perf_counter()
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:  # noqa: S603  (our own arguments)
+        try:
+            while not _is_ready(port):
+                if process.poll() is not None or time.perf_counter() - started > _PATIENCE_S:
+                    raise SystemExit(f"the server did not start; to see why, run: {' '.join(command)}")
+                time.sleep(0.005)
+            yield Server(port, process.pid, time.perf_counter() - started)
+        finally:
+            process.terminate()
+
+
+def _is_ready(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/v2/health/ready")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    found = [pid]
+    for parent in found:
+        for children in Path(f"/proc/{parent}/task").glob("*/children"):
+            found += map(int, children.read_text().split())
+    return found
+
+
+def _peak_kib(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
