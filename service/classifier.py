@@ -15,7 +15,7 @@ from service.decode.segment_length import SegmentLength
 from service.encode.clip import encode_clip, encode_segments
 from service.encode.features import ClipFeatures
 from service.labels.label import Label
-from service.media import Clip, DecodeSpec
+from service.media import Clip, DecodeSpec, Frames
 from service.rank.ranker import ranker_of
 from service.rank.ranking import Ranking, Stacking, TrackScores, beta_of, rank, score_track
 
@@ -93,6 +93,7 @@ class Classifier:
         templates: Templates = None,
         stacking: Stacking = "auto",
         segment_s: SegmentLength | None = None,
+        frames: Frames = "exact",
     ) -> Classification:
         """Rank the labels for the clip in a file, and for its segments when they are asked for.
 
@@ -105,13 +106,14 @@ class Classifier:
             templates: prompt templates for both modalities instead of the bundle's own.
             stacking: calibrated stacking: the bundle's beta, none, or a number.
             segment_s: length of the segments; None for none.
+            frames: those at the wanted times, or the key frames nearest to them, which decode faster.
 
         Raises:
             MediaError: the file can't be used; says why.
         """
         watch = _Stopwatch()
         with watch.step("decode"):
-            clip = self._decoder.decode(path, decode_spec(bundle, segment_s))
+            clip = self._decoder.decode(path, decode_spec(bundle, segment_s, frames))
         with watch.step("encode"):
             features = encode_clip(bundle, clip)
             of_segments = encode_segments(bundle, clip)
@@ -125,7 +127,9 @@ class Classifier:
         return Classification(bundle, clip, candidates, whole, segments, watch.laps_ms)
 
 
-def decode_spec(bundle: Bundle, segment_s: SegmentLength | None = None) -> DecodeSpec:
+def decode_spec(
+    bundle: Bundle, segment_s: SegmentLength | None = None, frames: Frames = "exact"
+) -> DecodeSpec:
     """What the bundle's encoders need of a clip, and of its segments when they are asked for."""
     visual, audio = bundle.manifest.visual, bundle.manifest.audio
     return DecodeSpec(
@@ -135,6 +139,7 @@ def decode_spec(bundle: Bundle, segment_s: SegmentLength | None = None) -> Decod
         resize=visual.resize,
         sample_rate_hz=audio.sample_rate_hz,
         max_audio_s=audio.max_s,
+        frames=frames,
         segment_s=audio.window_s if segment_s == "auto" else segment_s,
     )
 

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 Sampling = Literal["uniform", "middle"]
+Frames = Literal["exact", "key"]
 Resize = Literal["shorter_side_bicubic_center_crop", "squash_bicubic"]
 TrackReason = Literal["no_stream", "undecodable", "no_samples", "silent"]
 
@@ -31,6 +32,8 @@ class DecodeSpec:
         sampling: `uniform`: the midpoints of `n_frames` equal intervals over the clip; `middle`: its middle.
         resize: `shorter_side_bicubic_center_crop`: shorter side to `image_size_px` with a bicubic filter,
             then the centre square; `squash_bicubic`: both sides to `image_size_px`, the aspect is not kept.
+        frames: `exact`: what is on screen at the wanted times; `key`: the key frames nearest to them, which
+            decode without any other frame.
         segment_s: Length of the segments that the clip is cut into besides; None for none. Their sound is
             read beyond `max_audio_s`.
     """
@@ -41,6 +44,7 @@ class DecodeSpec:
     max_audio_s: float
     sampling: Sampling = "uniform"
     resize: Resize = "shorter_side_bicubic_center_crop"
+    frames: Frames = "exact"
     segment_s: float | None = None
 
     def __post_init__(self) -> None:
@@ -51,6 +55,7 @@ class DecodeSpec:
         _require(self.max_audio_s > 0, "max_audio_s must be positive")
         _require(self.sampling in get_args(Sampling), f"sampling must be one of {get_args(Sampling)}")
         _require(self.resize in get_args(Resize), f"resize must be one of {get_args(Resize)}")
+        _require(self.frames in get_args(Frames), f"frames must be one of {get_args(Frames)}")
         _require(self.segment_s is None or self.segment_s > 0, "segment_s must be positive")
         _require(self.sampling != "middle" or self.n_frames == 1, "sampling 'middle' picks exactly 1 frame")
 

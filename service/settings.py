@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 import service
 from service.batch.bundle import Budgets
 from service.bundle.graph import Device, Runtime
-from service.media import DecodeLimits
+from service.media import DecodeLimits, Frames
 
 DEMO_BUNDLE = Path(service.__file__).resolve().parent.parent / "weights" / "demo"
 
@@ -66,6 +66,10 @@ class Settings(BaseSettings):
     )
     parallel_runs: int = Field(
         default=0, ge=0, le=64, description="runs of one model at once; 0: 1 on a CPU, 2 on a GPU"
+    )
+    frames: Frames = Field(
+        default="exact",
+        description="pictures of a clip when a request does not say: exact, or key frames, which are quick",
     )
     max_upload_bytes: int = Field(default=512 * 2**20, ge=1, description="largest upload")
     max_json_bytes: int = Field(default=8 * 2**20, ge=1, description="largest JSON body")

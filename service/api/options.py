@@ -6,15 +6,17 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast, get_args
 
 from service.decode.segment_length import SegmentLength, parse_segment_length
 from service.errors import AmbiguousLabelsError, InvalidLabelError, InvalidOptionError
 from service.labels.label import Label, check_count, make_label
 from service.labels.templates import check_templates
+from service.media import Frames
 from service.rank.ranking import Stacking, parse_stacking
 
 _LIST_FIELDS = ("labels", "templates")
-_SINGLE_FIELDS = ("label_set", "top_k", "calibration", "segment_s", "bundle")
+_SINGLE_FIELDS = ("label_set", "top_k", "calibration", "segment_s", "frames", "bundle")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class ClassifyOptions:
     stacking: Stacking
     segment_s: SegmentLength | None
     """None: no segments."""
+    frames: Frames | None
+    """None: as the deployment has it."""
     bundle: str | None
     """None: the default bundle."""
 
@@ -59,8 +63,20 @@ def parse_options(fields: Iterable[tuple[str, str]], max_labels: int) -> Classif
         top_k=_top_k(single.get("top_k")),
         stacking=parse_stacking(single.get("calibration", "auto")),
         segment_s=parse_segment_length(single["segment_s"]) if "segment_s" in single else None,
+        frames=None if "frames" not in single else parse_frames(single["frames"]),
         bundle=single.get("bundle"),
     )
+
+
+def parse_frames(text: str) -> Frames:
+    """Read `exact` or `key`.
+
+    Raises:
+        InvalidOptionError: anything else.
+    """
+    if text not in get_args(Frames):
+        raise InvalidOptionError("frames must be exact, or key for the nearest key frames.")
+    return cast(Frames, text)
 
 
 def _group(fields: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

@@ -39,10 +39,12 @@ def classify(
             "bundle's sound encoder.",
         ),
     ] = None,
+    frames: Annotated[str, typer.Option(help="exact, or key for the nearest key frames, faster.")] = "exact",
     top_k: Annotated[int, typer.Option(min=1, help="How many predictions to print.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a clip.")] = False,
 ) -> None:
     """Rank candidate names for each clip. A clip that can't be used is reported and the others go on."""
+    from service.api.options import parse_frames
     from service.bundle.bundle import load_bundle
     from service.candidates import LabelEmbedder
     from service.classifier import Classifier
@@ -61,6 +63,7 @@ def classify(
         "templates": check_templates(template) if template else None,
         "stacking": parse_stacking(calibration),
         "segment_s": None if segment_s is None else parse_segment_length(segment_s),
+        "frames": parse_frames(frames),
     }
     loaded = load_bundle(settings.bundles[0], settings.runtime())
     decoder = DecodePool(settings.decode_limits(), 1)

@@ -82,6 +82,9 @@ def _choose(
 ) -> tuple[list[int], list[str]]:
     """The wanted packets, the clip's own first, and what had to be said about them."""
     whole = midpoints(Span(0.0, timeline.duration_s), spec.n_frames)
+    if spec.frames == "key" and _keys(timeline).any():
+        times = [whole, *(midpoints(part, spec.n_segment_frames) for part in parts)]
+        return nearest_packets(timeline, np.concatenate(times), _keys(timeline)), []
     wanted, exact = _affordable(timeline, whole, [], budget)
     warnings = [] if exact else [_AT_KEY_FRAMES]
     if parts:
@@ -101,13 +104,16 @@ def _affordable(
     wanted = packets_on_screen(timeline, targets)
     if _cost(timeline, chosen + wanted) <= budget:
         return wanted, True
-    keys = timeline.is_key & timeline.is_shown
-    if keys.any():
-        wanted = nearest_packets(timeline, targets, keys)
+    if _keys(timeline).any():
+        wanted = nearest_packets(timeline, targets, _keys(timeline))
         if _cost(timeline, chosen + wanted) <= budget:
             return wanted, False
     remedy = "Ask for longer segments, or send" if chosen else "Send"
     raise ClipTooLargeError(f"Decoding this clip takes too many pixels. {remedy} a shorter or smaller one.")
+
+
+def _keys(timeline: Timeline) -> npt.NDArray[np.bool_]:
+    return timeline.is_key & timeline.is_shown
 
 
 def _cost(timeline: Timeline, wanted: Sequence[int]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 import numpy as np
@@ -40,12 +40,27 @@ def _encode(
     bundle: Bundle, frames: list[NDArray[np.uint8] | None], waveforms: list[Array | None]
 ) -> list[ClipFeatures]:
     """Features of stretches of clips, from the frames and the waveform of each."""
-    visual = _pooled(lambda batch: bundle.visual(frames=batch), (() if f is None else f for f in frames))
-    audio = _pooled(
+    distinct = [_distinct(f) for f in frames]
+    visual = _batched(lambda batch: bundle.visual(frames=batch), (pictures for pictures, _ in distinct))
+    audio = _batched(
         lambda batch: bundle.audio(waveform=batch),
         (() if waveform is None else _windows(bundle, waveform) for waveform in waveforms),
     )
-    return [ClipFeatures(visual.get(i), audio.get(i)) for i in range(len(frames))]
+    seen = {i: pool(np.repeat(rows, distinct[i][1], axis=0)) for i, rows in visual.items()}
+    heard = {i: pool(rows) for i, rows in audio.items()}
+    return [ClipFeatures(seen.get(i), heard.get(i)) for i in range(len(frames))]
+
+
+def _distinct(frames: NDArray[np.uint8] | None) -> tuple[Sequence[NDArray[np.uint8]], list[int]]:
+    """Frames without those that equal the one before, and how often each of them stands there.
+
+    A short clip or one seen at its key frames repeats some, a slide show has still pictures: they are encoded
+    once.
+    """
+    if frames is None:
+        return (), []
+    starts = [i for i in range(len(frames)) if i == 0 or not np.array_equal(frames[i], frames[i - 1])]
+    return [frames[i] for i in starts], np.diff([*starts, len(frames)]).tolist()
 
 
 def _windows(bundle: Bundle, waveform: Array) -> Array:
@@ -53,17 +68,17 @@ def _windows(bundle: Bundle, waveform: Array) -> Array:
     return audio_windows(waveform, window=tower.window_samples, hop=tower.hop_samples, padding=tower.padding)
 
 
-def _pooled(
+def _batched(
     encode: Callable[[NDArray[np.generic]], Array], groups: Iterable[Iterable[NDArray[np.generic]]]
 ) -> dict[int, Array]:
-    """Encode the items of all groups in batches, then average those of each.
+    """Encode the items of all groups in batches.
 
     Args:
         encode: an encoder, items [batch, ...] to features [batch, dim].
         groups: items of one shape; taken one group after the other, as batches need them.
 
     Returns:
-        The feature [dim] of every group that has items, by the group's number.
+        The features [n, dim] of every group that has items, by the group's number.
     """
     items = ((number, item) for number, group in enumerate(groups) for item in group)
     features: dict[int, list[Array]] = {}
@@ -71,4 +86,4 @@ def _pooled(
         encoded = encode(np.stack([item for _, item in batch]))
         for (number, _), feature in zip(batch, encoded, strict=True):
             features.setdefault(number, []).append(feature)
-    return {number: pool(np.stack(rows)) for number, rows in features.items()}
+    return {number: np.stack(rows) for number, rows in features.items()}

@@ -18,6 +18,7 @@ GOOD: dict[str, Any] = {"n_frames": 8, "image_size_px": 224, "sample_rate_hz": 4
         {"max_audio_s": 0.0},
         {"sampling": "random"},
         {"resize": "stretch"},
+        {"frames": "some"},
         {"segment_s": 0.0},
         {"sampling": "middle"},
     ],

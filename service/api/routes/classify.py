@@ -52,6 +52,12 @@ _FORM: dict[str, Any] = {
             "of the bundle's sound encoder). The last one is from half to one and a half times as long.",
             "example": 10,
         },
+        "frames": {
+            "enum": ["exact", "key"],
+            "description": "Which pictures of the clip are looked at: exact (those on screen at evenly "
+            "spaced times) or key (the key frames nearest to them, which decode faster). Default: the "
+            "deployment's.",
+        },
         "bundle": {"type": "string", "description": "Name of a loaded bundle; default the first."},
     },
 }
@@ -102,6 +108,7 @@ def _classify(
         templates=options.templates or templates,
         stacking=options.stacking,
         segment_s=options.segment_s,
+        frames=options.frames or context.settings.frames,
     )
     total_ms = upload_ms + (time.perf_counter() - started) * 1000
     timings = {"upload": upload_ms, **result.timings_ms, "total": total_ms}

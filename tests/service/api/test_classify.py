@@ -33,6 +33,15 @@ def test_the_right_name_comes_first(client: TestClient, clips: Clips) -> None:
     assert {"upload", "decode", "encode", "labels", "rank", "total"} == set(body["timings_ms"])
 
 
+def test_key_frames_when_they_are_asked_for(client: TestClient, clips: Clips) -> None:
+    """A clip of one colour looks the same at them; anything else is refused with what there is."""
+    by_key = classify(client, clips["blue high"], labels=CLASSES, frames="key").json()
+    assert by_key["predictions"][0]["label"] == "blue with a high tone"
+    refused = classify(client, clips["blue high"], labels=CLASSES, frames="first")
+    assert refused.status_code == 422
+    assert "frames must be exact, or key" in refused.json()["detail"]
+
+
 def test_each_track_alone_is_scored_too(client: TestClient, clips: Clips) -> None:
     """The picture alone can't tell the tone, and says so by equal scores."""
     body = classify(client, clips["blue high"], labels=CLASSES).json()

@@ -38,9 +38,18 @@ def test_bodies_and_codes_of_the_main_addresses(client: TestClient) -> None:
     """What a reader looks for."""
     paths = client.get("/openapi.json").json()["paths"]
     form = paths["/v1/classify"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
-    assert {"file", "labels", "label_set", "top_k", "templates", "calibration", "segment_s", "bundle"} == set(
-        form["properties"]
-    )
+    named = {
+        "file",
+        "labels",
+        "label_set",
+        "top_k",
+        "templates",
+        "calibration",
+        "segment_s",
+        "frames",
+        "bundle",
+    }
+    assert named == set(form["properties"])
     assert "no_labels" in paths["/v1/classify"]["post"]["responses"]["422"]["description"]
     assert "application/json" in paths["/v1/label-sets/{name}"]["put"]["requestBody"]["content"]
     assert "200" in paths["/v1/label-sets/{name}"]["get"]["responses"]

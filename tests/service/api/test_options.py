@@ -52,6 +52,7 @@ def test_a_bracket_that_is_no_array_of_strings_is_refused(value: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("frames", "some"),
         ("top_k", "0"),
         ("top_k", "-1"),
         ("top_k", "three"),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from service.decode import decode_clip, packets
+from service.decode import decode_clip, packets, video
 from service.decode.picture import Framer
 from service.media import DecodeLimits, DecodeSpec
 from tests.service.decode.conftest import Make
@@ -167,6 +167,32 @@ def test_large_clips_fall_back_to_key_frames(make_clip: Make, spec: DecodeSpec, 
     assert clip.n_frames_decoded <= 12
     assert any("key frames" in warning for warning in clip.warnings)
     assert np.all(np.abs(clip.frame_times_s * 3 - np.round(clip.frame_times_s * 3)) < 1e-3)
+
+
+def test_key_frames_alone_are_decoded_when_they_are_asked_for(
+    make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
+) -> None:
+    """The nearest one to each time, of 12 in the clip; nothing is said, since nothing went wrong."""
+    path = make_clip(ticks=range(120), gop=10, video_options={"bf": "0"})
+    exact, clip = decode_clip(path, spec, limits), decode_clip(path, replace(spec, frames="key"), limits)
+    assert clip.n_frames_decoded == 8
+    assert exact.n_frames_decoded > 30
+    key_times = np.arange(12) / 3
+    targets = (np.arange(8) + 0.5) / 2
+    nearest = key_times[np.abs(key_times[None] - targets[:, None]).argmin(axis=1)]
+    np.testing.assert_allclose(clip.frame_times_s, nearest, atol=1e-3)
+    assert clip.warnings == ()
+
+
+def test_without_key_frames_exact_ones_are_taken(
+    make_clip: Make, spec: DecodeSpec, limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged file may mark none."""
+    path = make_clip(ticks=range(20))
+    exact = decode_clip(path, spec, limits)
+    monkeypatch.setattr(video, "_keys", lambda timeline: np.zeros_like(timeline.is_key))
+    clip = decode_clip(path, replace(spec, frames="key"), limits)
+    np.testing.assert_array_equal(clip.frames, exact.frames)
 
 
 @pytest.mark.parametrize(("width", "height"), [(160, 90), (90, 160), (64, 64), (24, 400)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +82,21 @@ def test_a_long_clip_is_encoded_in_batches(bundle: Bundle) -> None:
 def test_no_segments_are_no_features(bundle: Bundle) -> None:
     """Nothing is run."""
     assert encode_segments(bundle, Clip(None, np.empty(0), None, 1.0, USED, USED)) == []
+
+
+def test_a_picture_that_repeats_is_encoded_once(bundle: Bundle) -> None:
+    """And counts as often as it stands there."""
+    frames = np.random.default_rng(1).integers(0, 255, (3, 16, 16, 3), np.uint8)
+    repeated = frames[[0, 0, 0, 1, 2, 2, 0]]
+    n_rows: list[int] = []
+
+    def counted(**inputs: np.ndarray) -> np.ndarray:
+        n_rows.append(len(inputs["frames"]))
+        return bundle.visual(**inputs)
+
+    clip = Clip(repeated, np.empty(0), None, 1.0, USED, USED)
+    found = encode_clip(replace(bundle, visual=counted), clip)  # type: ignore[arg-type]  # all that is called
+    each = bundle.visual(frames=repeated).mean(axis=0)
+    assert n_rows == [4]
+    assert found.visual is not None
+    np.testing.assert_allclose(found.visual, each / np.linalg.norm(each), atol=1e-6)

@@ -1,0 +1,97 @@
+"""The limits of a service on this machine: decoding alone, and each encoder graph alone at its best.
+
+Nothing answers clips faster than these steps can be done one after the other with all processors.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.bundle.bundle import Bundle, load_bundle
+from service.bundle.graph import Runtime
+from service.classifier import decode_spec
+from service.decode.pool import DecodePool
+from service.settings import Settings
+
+_CLIPS_AT_ONCE = (1, 2, 4)
+_SECONDS_EACH = 1.5
+
+
+@dataclass(frozen=True)
+class GraphLimit:
+    """The best that one graph does with all processors."""
+
+    clips_per_s: float
+    clips_at_once: int
+    """whose rows went through it together."""
+    n_threads: int
+    """of one run; as many runs at once as processors allow."""
+
+
+def graph_limits(directory: Path) -> dict[str, GraphLimit]:
+    """Of the image and the sound encoder, on a clip's frames and one window of sound."""
+    n_cores = len(os.sched_getaffinity(0))
+    found: dict[str, list[GraphLimit]] = {"visual": [], "audio": []}
+    for n_threads in sorted({1, n_cores}):
+        bundle = load_bundle(directory, Runtime(device="cpu", n_threads=n_threads))
+        for graph, limits in found.items():
+            for n_clips in _CLIPS_AT_ONCE:
+                rate = _rate(_work(bundle, graph, n_clips), n_cores // n_threads) * n_clips
+                limits.append(GraphLimit(rate, n_clips, n_threads))
+    return {graph: max(limits, key=lambda one: one.clips_per_s) for graph, limits in found.items()}
+
+
+def decode_rate(directory: Path, clip: Path, n_clips: int) -> float:
+    """Clips decoded in a second, by as many processes as there are processors."""
+    settings = Settings()
+    spec = decode_spec(load_bundle(directory, Runtime(device="cpu")))
+    n_workers = len(os.sched_getaffinity(0))
+    with DecodePool(settings.decode_limits(), n_workers) as pool, ThreadPoolExecutor(n_workers) as threads:
+        list(threads.map(lambda _: pool.decode(clip, spec), range(2 * n_workers)))
+        started = time.perf_counter()
+        list(threads.map(lambda _: pool.decode(clip, spec), range(n_clips)))
+        return n_clips / (time.perf_counter() - started)
+
+
+def together(rates: Sequence[float]) -> float:
+    """Clips per second of steps that share the processors."""
+    return 1 / sum(1 / rate for rate in rates)
+
+
+def _work(bundle: Bundle, graph: str, n_clips: int) -> Callable[[], NDArray[np.float32]]:
+    visual, audio, draw = bundle.manifest.visual, bundle.manifest.audio, np.random.default_rng(0)
+    rows: dict[str, NDArray[Any]] = {}
+    if graph == "visual":
+        size = visual.image_size_px
+        shape = (n_clips * visual.n_frames, size, size, 3)
+        rows["frames"] = draw.integers(0, 256, shape, dtype=np.uint8)
+    else:
+        rows["waveform"] = draw.normal(0, 0.1, (n_clips, audio.window_samples)).astype(np.float32)
+    encoder = getattr(bundle, graph)
+    return lambda: encoder(**rows)
+
+
+def _rate(work: Callable[[], object], n_at_once: int) -> float:
+    """Times the work is done in a second, by so many threads, each as often as it can."""
+
+    def repeat(until: float) -> int:
+        n = 0
+        while time.perf_counter() < until:
+            work()
+            n += 1
+        return n
+
+    with ThreadPoolExecutor(n_at_once) as threads:
+        list(threads.map(lambda _: work(), range(n_at_once)))
+        started = time.perf_counter()
+        n = sum(threads.map(repeat, [started + _SECONDS_EACH] * n_at_once))
+        return n / (time.perf_counter() - started)

@@ -1,0 +1,28 @@
+"""Where and when something was measured."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+
+_VERSIONED = ("av", "onnxruntime", "torch", "numpy", "fastapi", "uvicorn", "open-clip-torch")
+_EIGHT_BIT_PRODUCTS = ("avx512_vnni", "avx_vnni", "amx_int8")
+
+
+def describe_machine() -> dict[str, str]:
+    """Processor, system, date and versions; nothing that names the machine itself."""
+    facts = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+    known = {key.strip(): value.strip() for key, value in facts.items()}
+    flags = known.get("flags", "").split()
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in _VERSIONED]
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "processor": known.get("model name", platform.machine()),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "8-bit products": ", ".join(flag for flag in _EIGHT_BIT_PRODUCTS if flag in flags) or "none",
+        "python": platform.python_version(),
+        "versions": ", ".join(versions),
+    }
