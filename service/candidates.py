@@ -1,24 +1,36 @@
-"""Embeddings of candidate names, kept in memory: a name is encoded once per bundle and templates."""
+"""Embeddings of candidate names, in memory and on disk: a name is encoded once per bundle and templates."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from service.bundle.bundle import Bundle
 from service.encode.features import TextFeatures
 from service.encode.text import encode_labels
+from service.errors import StoreUnavailableError
+from service.labels.embeddings import KeptEmbeddings
 from service.labels.label import Label, label_key
 from service.rank.ranker import ranker_of
 
 Array = NDArray[np.float32]
 Templates = tuple[str, ...] | None
+
+# What a row holds, as it is kept on disk: changed whenever that changes.
+_LAYOUT = 1
+# Names that are encoded before what was made of them is kept: a large set that is stopped goes on from there.
+_LABELS_PER_STEP = 2_000
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,67 +45,94 @@ class LabelEmbeddings:
     seen: NDArray[np.bool_]
     """bool [n]: the head was trained on this class."""
     n_encoded: int
-    """how many of them were not in the cache and had to be encoded."""
-
-
-@dataclass(frozen=True)
-class _Row:
-    visual: Array
-    audio: Array
-    embedded: Array
+    """how many of them were not known and had to be encoded."""
 
 
 _Key = tuple[str, Templates, Label]
+_SetKey = tuple[str, Templates, str]
 
 
 class LabelEmbedder:
     """A thread-safe cache of label embeddings, least recently used out first.
 
     An embedding is a pure function of (bundle, templates, label), so nothing is ever invalidated: a new
-    bundle has another digest, and rows of the old one age out.
+    bundle has another digest, and rows of the old one age out. Lists of names that have a name of their own,
+    as label sets have, are kept whole too, so that a list of any length costs nothing when it comes again.
+
+    Args:
+        capacity: most names in memory; at least one list is kept, however long it is.
+        kept: where embeddings outlive this process; None for nowhere.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, kept: KeptEmbeddings | None = None) -> None:
         self._capacity = capacity
-        self._rows: OrderedDict[_Key, _Row] = OrderedDict()
+        self._kept = kept
+        self._rows: OrderedDict[_Key, Array] = OrderedDict()
+        self._sets: OrderedDict[_SetKey, LabelEmbeddings] = OrderedDict()
         self._lock = threading.Lock()
         self._being_encoded: set[_Key] = set()
         self._encoded = threading.Condition(self._lock)
 
-    def embed(self, bundle: Bundle, labels: Sequence[Label], templates: Templates = None) -> LabelEmbeddings:
+    def embed(
+        self,
+        bundle: Bundle,
+        labels: Sequence[Label],
+        templates: Templates = None,
+        known_as: str | None = None,
+    ) -> LabelEmbeddings:
         """Embeddings of the labels, encoding only those not yet known.
 
         Args:
             bundle: whose encoders and head are used.
             labels: at least one.
             templates: prompt templates for both modalities instead of the bundle's own.
+            known_as: what only these labels are called, such as the ETag of their label set.
         """
+        if known_as is None:
+            return self._assemble(bundle, labels, templates)
+        key = (bundle.digest, templates, known_as)
+        with self._lock:
+            if key in self._sets:
+                self._sets.move_to_end(key)
+                return replace(self._sets[key], n_encoded=0)
+        found = self._assemble(bundle, labels, templates, share_rows=True)
+        with self._lock:
+            self._sets[key] = found
+            while (
+                len(self._sets) > 1 and sum(len(one.labels) for one in self._sets.values()) > self._capacity
+            ):
+                self._sets.popitem(last=False)
+        return found
+
+    def _assemble(
+        self, bundle: Bundle, labels: Sequence[Label], templates: Templates, *, share_rows: bool = False
+    ) -> LabelEmbeddings:
         keys = [(bundle.digest, templates, label) for label in labels]
         rows = self._known(keys)
         n_encoded = 0
         while missing := [key for key in keys if key not in rows]:
             with self._claim(missing) as claimed:
-                rows |= self._encode(bundle, claimed) if claimed else {}
-            n_encoded += len(claimed)
+                for start in range(0, len(claimed), _LABELS_PER_STEP):
+                    made, n_new = self._make(bundle, claimed[start : start + _LABELS_PER_STEP])
+                    rows |= made
+                    n_encoded += n_new
             rows |= self._known(missing)
-        found = [rows[key] for key in keys]
-        trained = {label_key(name) for name in bundle.manifest.seen_classes}
-        return LabelEmbeddings(
-            labels=tuple(labels),
-            features=TextFeatures(
-                visual=np.stack([row.visual for row in found]), audio=np.stack([row.audio for row in found])
-            ),
-            embedded=np.stack([row.embedded for row in found]),
-            seen=np.array([label_key(label.name) in trained for label in labels]),
-            n_encoded=n_encoded,
-        )
+        matrix = np.stack([rows[key] for key in keys])
+        if share_rows:
+            self._share(keys, matrix)
+        return label_embeddings(bundle, labels, matrix, n_encoded)
 
-    def _known(self, keys: Sequence[_Key]) -> dict[_Key, _Row]:
+    def _known(self, keys: Sequence[_Key]) -> dict[_Key, Array]:
         with self._lock:
             known = {key: self._rows[key] for key in keys if key in self._rows}
             for key in known:
                 self._rows.move_to_end(key)
         return known
+
+    def _share(self, keys: Sequence[_Key], matrix: Array) -> None:
+        """Let the rows in memory be those of a list that is kept whole, not copies of them."""
+        with self._lock:
+            self._rows |= {key: row for key, row in zip(keys, matrix, strict=True) if key in self._rows}
 
     @contextmanager
     def _claim(self, keys: Sequence[_Key]) -> Iterator[list[_Key]]:
@@ -113,16 +152,74 @@ class LabelEmbedder:
                 self._being_encoded.difference_update(claimed)
                 self._encoded.notify_all()
 
-    def _encode(self, bundle: Bundle, keys: Sequence[_Key]) -> dict[_Key, _Row]:
-        features = encode_labels(bundle, [label for _, _, label in keys], keys[0][1])
-        embedded = ranker_of(bundle).embed_labels(features)
-        rows = {
-            # Copies: a view would keep the arrays of its whole batch in memory.
-            key: _Row(visual.copy(), audio.copy(), row.copy())
-            for key, visual, audio, row in zip(keys, features.visual, features.audio, embedded, strict=True)
-        }
+    def _make(self, bundle: Bundle, keys: Sequence[_Key]) -> tuple[dict[_Key, Array], int]:
+        """Rows of names that are not in memory: from the disk, else encoded; and how many were encoded."""
+        places = {key: _place(key) for key in keys} if self._kept is not None else {}
+        kept = self._recall(bundle, places)
+        new = [key for key in keys if key not in kept]
+        made = self._encode(bundle, new) if new else {}
+        if self._kept is not None and made:
+            self._remember({places[key]: row.tobytes() for key, row in made.items()})
+        rows = kept | made
         with self._lock:
             self._rows |= rows
             while len(self._rows) > self._capacity:
                 self._rows.popitem(last=False)
-        return rows
+        return rows, len(new)
+
+    def _encode(self, bundle: Bundle, keys: Sequence[_Key]) -> dict[_Key, Array]:
+        features = encode_labels(bundle, [label for _, _, label in keys], keys[0][1])
+        matrix = join_columns(features, ranker_of(bundle).embed_labels(features))
+        # Copies: a view would keep the arrays of its whole batch in memory.
+        return {key: row.copy() for key, row in zip(keys, matrix, strict=True)}
+
+    def _recall(self, bundle: Bundle, places: dict[_Key, bytes]) -> dict[_Key, Array]:
+        if self._kept is None:
+            return {}
+        try:
+            found = self._kept.get(list(places.values()))
+        except StoreUnavailableError:
+            _log.warning("embeddings_not_read", n_labels=len(places))
+            return {}
+        least = 4 * (bundle.manifest.visual.dim + bundle.manifest.audio.dim)
+        return {
+            key: np.frombuffer(found[place], np.float32)
+            for key, place in places.items()
+            if len(found.get(place, b"")) >= least
+        }
+
+    def _remember(self, rows: dict[bytes, bytes]) -> None:
+        """Keep rows on disk. That is a convenience: a full disk must not cost the answer."""
+        try:
+            if self._kept is not None:
+                self._kept.put(rows)
+        except StoreUnavailableError:
+            _log.warning("embeddings_not_kept", n_labels=len(rows))
+
+
+def label_embeddings(
+    bundle: Bundle, labels: Sequence[Label], matrix: Array, n_encoded: int = 0
+) -> LabelEmbeddings:
+    """The value that rows make: float32 [n, visual dim + audio dim + width], as `join_columns` gives it."""
+    visual, audio = bundle.manifest.visual.dim, bundle.manifest.audio.dim
+    trained = {label_key(name) for name in bundle.manifest.seen_classes}
+    return LabelEmbeddings(
+        labels=tuple(labels),
+        features=TextFeatures(visual=matrix[:, :visual], audio=matrix[:, visual : visual + audio]),
+        embedded=matrix[:, visual + audio :],
+        seen=np.array([bool(trained) and label_key(label.name) in trained for label in labels]),
+        n_encoded=n_encoded,
+    )
+
+
+def join_columns(features: TextFeatures, embedded: Array) -> Array:
+    """All that is known of each name in one row."""
+    return np.concatenate([features.visual, features.audio, embedded], axis=1, dtype=np.float32)
+
+
+def _place(key: _Key) -> bytes:
+    """Where an embedding is kept on disk: a hash of all that it depends on."""
+    digest, templates, label = key
+    return hashlib.sha256(
+        json.dumps([_LAYOUT, digest, templates, label.name, label.prompts]).encode()
+    ).digest()

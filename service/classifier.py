@@ -16,6 +16,7 @@ from service.encode.clip import encode_clip, encode_segments
 from service.encode.features import ClipFeatures
 from service.labels.label import Label
 from service.media import Clip, DecodeSpec, Frames
+from service.rank.cosines import cosines_of
 from service.rank.ranker import ranker_of
 from service.rank.ranking import Ranking, Stacking, TrackScores, beta_of, rank, score_track
 
@@ -91,6 +92,7 @@ class Classifier:
         labels: Sequence[Label],
         *,
         templates: Templates = None,
+        known_as: str | None = None,
         stacking: Stacking = "auto",
         segment_s: SegmentLength | None = None,
         frames: Frames = "exact",
@@ -104,6 +106,7 @@ class Classifier:
             bundle: the models.
             labels: candidates, at least one, already checked.
             templates: prompt templates for both modalities instead of the bundle's own.
+            known_as: what only these labels are called, such as the ETag of their label set.
             stacking: calibrated stacking: the bundle's beta, none, or a number.
             segment_s: length of the segments; None for none.
             frames: those at the wanted times, or the key frames nearest to them, which decode faster.
@@ -118,11 +121,12 @@ class Classifier:
             features = encode_clip(bundle, clip)
             of_segments = encode_segments(bundle, clip)
         with watch.step("labels"):
-            candidates = self._embedder.embed(bundle, labels, templates)
+            candidates = self._embedder.embed(bundle, labels, templates, known_as)
         with watch.step("rank"):
-            whole = _rank(bundle, features, candidates, stacking)
+            whole = rank_candidates(bundle, features, candidates, stacking)
             segments = tuple(
-                None if one.is_empty else _rank(bundle, one, candidates, stacking) for one in of_segments
+                None if one.is_empty else rank_candidates(bundle, one, candidates, stacking)
+                for one in of_segments
             )
         return Classification(bundle, clip, candidates, whole, segments, watch.laps_ms)
 
@@ -144,25 +148,18 @@ def decode_spec(
     )
 
 
-def _rank(bundle: Bundle, features: ClipFeatures, candidates: LabelEmbeddings, stacking: Stacking) -> Ranked:
+def rank_candidates(
+    bundle: Bundle, features: ClipFeatures, candidates: LabelEmbeddings, stacking: Stacking
+) -> Ranked:
     """Rank the candidates by the tracks that are there, at least one."""
-    ranker = ranker_of(bundle)
+    ranker, towers = ranker_of(bundle), bundle.manifest
+    cosines = cosines_of(features, candidates.features)
     scoring = ranker.scoring(features, candidates.embedded)
     beta = beta_of(stacking, scoring.beta)
-    distance = ranker.distances(features, candidates.features, candidates.embedded)
-    visual, audio = _score_tracks(bundle, features, candidates)
-    return Ranked(rank(distance, candidates.seen, scoring, beta), visual, audio, beta)
-
-
-def _score_tracks(
-    bundle: Bundle, features: ClipFeatures, candidates: LabelEmbeddings
-) -> tuple[TrackScores | None, TrackScores | None]:
-    manifest, texts = bundle.manifest, candidates.features
-    return (
-        None
-        if features.visual is None
-        else score_track(features.visual, texts.visual, manifest.visual.logit_scale),
-        None
-        if features.audio is None
-        else score_track(features.audio, texts.audio, manifest.audio.logit_scale),
+    distance = ranker.distances(features, cosines, candidates.embedded)
+    return Ranked(
+        rank(distance, candidates.seen, scoring, beta),
+        None if cosines.visual is None else score_track(cosines.visual, towers.visual.logit_scale),
+        None if cosines.audio is None else score_track(cosines.audio, towers.audio.logit_scale),
+        beta,
     )

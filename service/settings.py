@@ -88,6 +88,9 @@ class Settings(BaseSettings):
         default=2 * 2**30, ge=2**20, description="most memory one decoding process may take"
     )
     label_cache_size: int = Field(default=100_000, ge=1, description="label embeddings kept in memory")
+    label_store_size: int = Field(
+        default=200_000, ge=0, description="label embeddings kept on disk, beside the label sets; 0: none"
+    )
     log_format: Literal["json", "text"] = Field(default="text", description="one JSON object a line, or text")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level")
 

@@ -25,6 +25,7 @@ from service.encode.clip import encode_clip
 from service.encode.features import ClipFeatures
 from service.labels.label import make_label
 from service.media import DecodeLimits
+from service.rank.cosines import cosines_of
 from service.rank.ranker import ranker_of
 
 Progress = Callable[[str], None]
@@ -144,7 +145,9 @@ def _ranked(
     """Distances of every clip to every class, in the order of the clips: seen ones first."""
     kept = [_only(one, track) for one in features]
     ranker = ranker_of(bundle)
-    distances = np.stack([ranker.distances(one, labels.features, labels.embedded) for one in kept])
+    distances = np.stack(
+        [ranker.distances(one, cosines_of(one, labels.features), labels.embedded) for one in kept]
+    )
     actual = np.array([clip.class_index for clip in clips])
     is_seen = np.array([clip.split == "test_seen" for clip in clips])
     return StageRanked(

@@ -81,7 +81,7 @@ def _predictions(ranked: Ranked, labels: LabelEmbeddings, top_k: int | None) -> 
             visual=_track_score(ranked.visual, index),
             audio=_track_score(ranked.audio, index),
         )
-        for rank, index in enumerate(ranking.order[:top_k].tolist(), start=1)
+        for rank, index in enumerate(ranking.best(top_k).tolist(), start=1)
     ]
 
 

@@ -23,6 +23,7 @@ from service.bundle.registry import Registry
 from service.candidates import LabelEmbedder
 from service.classifier import Classifier
 from service.decode.pool import DecodePool
+from service.labels.embeddings import SqliteEmbeddings
 from service.labels.sqlite import SqliteLabelStore
 from service.settings import Settings
 
@@ -43,13 +44,16 @@ def create_app(settings: Settings) -> FastAPI:
         settings.bundles, settings.runtime(), lambda bundle: batched(bundle, settings.budgets(), metrics)
     )
     store = SqliteLabelStore(settings.data_dir / "labels.sqlite3", settings.max_labels_per_set)
+    kept = None
+    if settings.label_store_size:
+        kept = SqliteEmbeddings(settings.data_dir / "embeddings.sqlite3", settings.label_store_size)
     decoder = DecodePool(settings.decode_limits(), min(settings.decode_workers, settings.max_concurrency))
     decoder.start()
     context = Context(
         settings=settings,
         registry=registry,
         store=store,
-        classifier=Classifier(decoder, LabelEmbedder(settings.label_cache_size)),
+        classifier=Classifier(decoder, LabelEmbedder(settings.label_cache_size, kept)),
         metrics=metrics,
         clip_workers=ClipWorkers(settings.max_concurrency, settings.max_waiting),
         store_workers=ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="store"),
@@ -62,6 +66,8 @@ def create_app(settings: Settings) -> FastAPI:
         context.store_workers.shutdown(cancel_futures=True)
         decoder.close()
         store.close()
+        if kept is not None:
+            kept.close()
 
     app = FastAPI(title="AHSE", version=__version__, description=_DESCRIPTION, lifespan=lifespan)
     app.state.context = context

@@ -108,7 +108,7 @@ def _as_json(clip: Path, result: Classification, top_k: int) -> str:
 def _as_text(clip: Path, result: Classification, top_k: int) -> str:
     lines = [str(clip)]
     ranking, labels = result.whole.ranking, result.labels.labels
-    lines += [f"  {ranking.score[i]:7.2%}  {labels[i].name}" for i in ranking.order[:top_k].tolist()]
+    lines += [f"  {ranking.score[i]:7.2%}  {labels[i].name}" for i in ranking.best(top_k).tolist()]
     lines += timeline_lines(result, top_k)
     lines += [f"  note: {warning}" for warning in result.warnings]
     return "\n".join(lines)

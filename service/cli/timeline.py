@@ -32,7 +32,7 @@ def timeline_lines(result: Classification, top_k: int) -> list[str]:
 def _told(segment: Segment, ranked: Ranked | None, labels: tuple[Label, ...], n_names: int) -> str:
     if ranked is None:
         return f"nothing to rank by (picture: {segment.visual.detail}; sound: {segment.audio.detail})"
-    order, score = ranked.ranking.order[:n_names].tolist(), ranked.ranking.score
+    order, score = ranked.ranking.best(n_names).tolist(), ranked.ranking.score
     names = "   ".join(f"{score[i]:7.2%} {labels[i].name}" for i in order)
     return names + _lacking(segment)
 

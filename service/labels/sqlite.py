@@ -1,21 +1,21 @@
-"""Label sets in one SQLite file: WAL mode, one short transaction a write."""
+"""Label sets in one SQLite file, one short transaction a write."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import OrderedDict
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from service.errors import (
     PreconditionFailedError,
-    StoreUnavailableError,
     UnknownLabelError,
     UnknownLabelSetError,
 )
+from service.labels.database import Database
 from service.labels.label import Label, check_labels, label_key
 from service.labels.store import LabelSet, LabelSetSummary, Precondition, content_etag
 
@@ -36,36 +36,48 @@ CREATE TABLE IF NOT EXISTS labels (
     PRIMARY KEY (label_set, position)
 ) STRICT, WITHOUT ROWID;
 """
-_BUSY_TIMEOUT_S = 5.0
+# Sets whose labels are kept as read, so that a large one is not read again for every clip.
+_RECENT_LABELS = 1_000_000
 
 
 class SqliteLabelStore:
-    """A LabelStore in a file. Each thread has its own connection, so that readers never wait for a writer."""
+    """A LabelStore in a file.
+
+    Args:
+        path: of the file.
+        max_labels: most labels in a set.
+    """
 
     def __init__(self, path: Path, max_labels: int) -> None:
-        self._path = path
         self._max_labels = max_labels
-        self._threads = threading.local()
-        self._connections: list[sqlite3.Connection] = []
+        self._database = Database(path, _SCHEMA, "FULL")
+        self._recent: OrderedDict[str, LabelSet] = OrderedDict()
         self._lock = threading.Lock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            connection = self._connection()
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(_SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise StoreUnavailableError(
-                "the label store can't be opened; check that its directory exists and is writable"
-            ) from error
 
     def get(self, name: str) -> LabelSet:
-        """The set of that name."""
-        with self._reading() as connection:
-            return _read(connection, name)
+        """The set of that name; the same value as before if it has not changed."""
+        with self._database.reading() as connection:
+            stamp = _head(connection, name)
+            with self._lock:
+                known = self._recent.get(name)
+            if known is not None and stamp == (known.etag, known.created, known.updated):
+                return known
+            found = _read(connection, name)
+        self._keep(found)
+        return found
+
+    def _keep(self, label_set: LabelSet) -> None:
+        with self._lock:
+            self._recent[label_set.name] = label_set
+            self._recent.move_to_end(label_set.name)
+            while (
+                len(self._recent) > 1 and sum(len(s.labels) for s in self._recent.values()) > _RECENT_LABELS
+            ):
+                self._recent.popitem(last=False)
 
     def page(self, after: str, limit: int) -> list[LabelSetSummary]:
         """Up to limit sets whose names sort behind `after`, in order of name."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(
                 "SELECT name, n_labels, etag, updated FROM label_sets WHERE name > ? ORDER BY name LIMIT ?",
                 (after, limit),
@@ -81,7 +93,7 @@ class SqliteLabelStore:
     ) -> tuple[LabelSet, bool]:
         """Create or replace a set; the flag says that it is new."""
         check_labels(labels, self._max_labels)
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             etag = _etag(connection, name)
             _check(precondition, name, etag)
             _write(connection, name, labels, templates)
@@ -89,7 +101,7 @@ class SqliteLabelStore:
 
     def add(self, name: str, labels: Sequence[Label], precondition: Precondition) -> LabelSet:
         """Append labels; the sum is checked like a new set."""
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             stored = _read(connection, name)
             _check(precondition, name, stored.etag)
             together = [*stored.labels, *labels]
@@ -99,7 +111,7 @@ class SqliteLabelStore:
 
     def remove(self, name: str, label: str, precondition: Precondition) -> LabelSet:
         """Take one label out."""
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             stored = _read(connection, name)
             _check(precondition, name, stored.etag)
             left = [kept for kept in stored.labels if label_key(kept.name) != label_key(label)]
@@ -110,59 +122,18 @@ class SqliteLabelStore:
 
     def delete(self, name: str, precondition: Precondition) -> None:
         """Delete a set."""
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             _check(precondition, name, _read(connection, name).etag)
             connection.execute("DELETE FROM label_sets WHERE name = ?", (name,))
 
     def check(self) -> None:
         """Raise StoreUnavailableError when the store can't answer now."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             connection.execute("SELECT count(*) FROM label_sets").fetchone()
 
     def close(self) -> None:
-        """Close every thread's connection."""
-        with self._lock:
-            for connection in self._connections:
-                connection.close()
-            self._connections.clear()
-
-    def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._threads, "connection", None)
-        if connection is None:
-            connection = sqlite3.connect(
-                self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-            )
-            # With WAL, FULL makes an acknowledged write survive a power cut.
-            connection.executescript("PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;")
-            self._threads.connection = connection
-            with self._lock:
-                self._connections.append(connection)
-        return connection
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._transaction("BEGIN") as connection:
-            yield connection
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._transaction("BEGIN IMMEDIATE") as connection:
-            yield connection
-
-    @contextmanager
-    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
-        """One transaction: all of it is kept, or after any error none of it."""
-        try:
-            connection = self._connection()
-            connection.execute(begin)
-            try:
-                yield connection
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise StoreUnavailableError("the label store does not answer; try again later") from error
+        """Close the file."""
+        self._database.close()
 
 
 def _etag(connection: sqlite3.Connection, name: str) -> str | None:
@@ -170,15 +141,21 @@ def _etag(connection: sqlite3.Connection, name: str) -> str | None:
     return None if row is None else str(row[0])
 
 
-def _read(connection: sqlite3.Connection, name: str) -> LabelSet:
+def _head(connection: sqlite3.Connection, name: str) -> tuple[str, datetime, datetime]:
+    """ETag, birthday and last change: two sets that agree in them are the same."""
     row = connection.execute(
-        "SELECT etag, templates, created, updated FROM label_sets WHERE name = ?", (name,)
+        "SELECT etag, created, updated FROM label_sets WHERE name = ?", (name,)
     ).fetchone()
     if row is None:
         raise UnknownLabelSetError(
             f"there is no label set {name!r}; create it with PUT /v1/label-sets/{name}"
         )
-    etag, templates, created, updated = row
+    return row[0], _time(row[1]), _time(row[2])
+
+
+def _read(connection: sqlite3.Connection, name: str) -> LabelSet:
+    etag, created, updated = _head(connection, name)
+    (templates,) = connection.execute("SELECT templates FROM label_sets WHERE name = ?", (name,)).fetchone()
     labels = connection.execute(
         "SELECT name, prompts FROM labels WHERE label_set = ? ORDER BY position", (name,)
     )
@@ -187,8 +164,8 @@ def _read(connection: sqlite3.Connection, name: str) -> LabelSet:
         labels=tuple(Label(label, tuple(json.loads(prompts))) for label, prompts in labels),
         templates=None if templates is None else tuple(json.loads(templates)),
         etag=etag,
-        created=_time(created),
-        updated=_time(updated),
+        created=created,
+        updated=updated,
     )
 
 

@@ -11,6 +11,7 @@ from service.bundle.bundle import Bundle
 from service.bundle.heads import LoadedAhse
 from service.encode.features import ClipFeatures, TextFeatures
 from service.rank.ahse import AhseRanker
+from service.rank.cosines import Cosines
 from service.rank.ranking import Scoring
 from service.rank.similarity import SimilarityRanker
 
@@ -18,12 +19,15 @@ Array = NDArray[np.float32]
 
 
 class Ranker(Protocol):
-    """From features to distances. Each row depends on itself and on stored numbers only."""
+    """From features to distances. Each row depends on itself and on stored numbers only.
+
+    What can be known of a name without a clip is worked out once, by `embed_labels`.
+    """
 
     def embed_labels(self, texts: TextFeatures) -> Array:
         """What the head keeps of each name: float32 [n, width], a function of the name alone."""
 
-    def distances(self, clip: ClipFeatures, texts: TextFeatures, embedded: Array) -> Array:
+    def distances(self, clip: ClipFeatures, cosines: Cosines, embedded: Array) -> Array:
         """Of a clip to names: float32 [n], smaller is better."""
 
     def scoring(self, clip: ClipFeatures, embedded: Array, /) -> Scoring:

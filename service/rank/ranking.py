@@ -51,8 +51,6 @@ class Scoring:
 class Ranking:
     """All candidates of one clip."""
 
-    order: NDArray[np.intp]
-    """int [n]: candidate indices, best first; equal distances keep the order of the request."""
     distance: Array
     """float32 [n], beta added for seen classes."""
     score: Array
@@ -60,9 +58,17 @@ class Ranking:
     unknown: float | None
     """0..1: how likely it is that none of the candidates fits; None where the head can't tell."""
 
+    def best(self, n: int | None = None) -> NDArray[np.intp]:
+        """Indices of the n best candidates, or of all, best first; equals keep the order of the request."""
+        if n is None or n >= len(self.distance):
+            return np.argsort(self.distance, kind="stable")
+        last = np.partition(self.distance, n - 1)[n - 1]
+        chosen = np.flatnonzero(self.distance <= last)
+        return chosen[np.argsort(self.distance[chosen], kind="stable")][:n]
+
 
 def rank(distance: Array, seen: NDArray[np.bool_], scoring: Scoring, beta: float | None = None) -> Ranking:
-    """Order by distance + beta [c seen] (AHSE, inference; Chao et al., ECCV 2016), and score.
+    """Stack: distance + beta [c seen] (AHSE, inference; Chao et al., ECCV 2016), and score.
 
     Args:
         distance: float32 [n], of the clip to each candidate.
@@ -74,7 +80,6 @@ def rank(distance: Array, seen: NDArray[np.bool_], scoring: Scoring, beta: float
     stacked = distance + added * seen.astype(np.float32)
     logits = (-stacked / scoring.temperature).astype(np.float32)
     return Ranking(
-        order=np.argsort(stacked, kind="stable"),
         distance=stacked,
         score=softmax(logits),
         unknown=None if scoring.unknown is None else _unknown(float(distance.min()), scoring.unknown),
@@ -86,16 +91,14 @@ def _unknown(nearest: float, score: UnknownScore) -> float:
     return 1 / (1 + math.exp(-max(-700.0, min(700.0, beyond))))
 
 
-def score_track(feature: Array, texts: Array, logit_scale: float) -> TrackScores:
+def score_track(cosine: Array, logit_scale: float) -> TrackScores:
     """Scores of one track alone, as CLIP and CLAP rank without any head.
 
     Args:
-        feature: float32 [dim], unit length.
-        texts: float32 [n, dim], unit rows.
+        cosine: float32 [n], of the track to each name.
         logit_scale: factor on the cosine before the softmax.
     """
-    similarity = texts @ feature
-    return TrackScores(similarity, softmax(similarity * np.float32(logit_scale)))
+    return TrackScores(cosine, softmax(cosine * np.float32(logit_scale)))
 
 
 def softmax(logits: Array) -> Array:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from service.bundle.heads import LoadedSimilarity
 from service.encode.features import ClipFeatures, TextFeatures
+from service.rank.cosines import Cosines
 from service.rank.ranking import Scoring
 
 Array = NDArray[np.float32]
@@ -39,25 +40,26 @@ class SimilarityRanker:
         audio = _moments(texts.audio, stored.audio_mean, stored.audio_covariance)
         return np.concatenate([visual, audio], axis=1)
 
-    def distances(self, clip: ClipFeatures, texts: TextFeatures, embedded: Array) -> Array:
+    def distances(self, clip: ClipFeatures, cosines: Cosines, embedded: Array) -> Array:
         """Minus the standardised similarity, z = (cosine - mean) / std, weighted over the clip's tracks.
 
         Args:
-            clip: features of the clip.
-            texts: text features of the names, n rows.
+            clip: features of the clip; which tracks it has shows in the cosines too.
+            cosines: of the clip to n names.
             embedded: float32 [n, 4], from `embed_labels`.
 
         Returns:
             float32 [n]; below zero where a clip is more similar to a name than clips are on average.
         """
+        del clip
         tracks = (
-            (self.head.facts.visual_share, clip.visual, texts.visual, embedded[:, :2]),
-            (1 - self.head.facts.visual_share, clip.audio, texts.audio, embedded[:, 2:]),
+            (self.head.facts.visual_share, cosines.visual, embedded[:, :2]),
+            (1 - self.head.facts.visual_share, cosines.audio, embedded[:, 2:]),
         )
         present = [
-            (weight, (names @ feature - moments[:, 0]) / moments[:, 1])
-            for weight, feature, names, moments in tracks
-            if feature is not None
+            (weight, (cosine - moments[:, 0]) / moments[:, 1])
+            for weight, cosine, moments in tracks
+            if cosine is not None
         ]
         if len(present) == 1:
             return -present[0][1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from service.bundle.graph import Runtime
 from service.candidates import LabelEmbedder
 from service.encode.features import TextFeatures
 from service.encode.text import encode_labels
+from service.errors import StoreUnavailableError
+from service.labels.embeddings import SqliteEmbeddings
 from service.labels.label import Label, make_label
 
 WAIT_S = 30.0
@@ -109,3 +111,78 @@ def test_more_names_than_the_cache_holds(bundle: Bundle, held: _Held) -> None:
         found = embedder.embed(bundle, labels)
         assert len(found.embedded) == 5
         np.testing.assert_array_equal(found.features.visual, encode_labels(bundle, labels).visual)
+
+
+def _kept(tmp_path: Path) -> SqliteEmbeddings:
+    return SqliteEmbeddings(tmp_path / "embeddings.sqlite3", 100)
+
+
+def test_a_restart_costs_no_encoding(bundle: Bundle, held: _Held, tmp_path: Path) -> None:
+    """A new process finds on disk what the old one encoded, to the bit; other templates are other names."""
+    labels = _labels("red", "blue")
+    first = LabelEmbedder(100, _kept(tmp_path)).embed(bundle, labels)
+    again = LabelEmbedder(100, _kept(tmp_path)).embed(bundle, [*labels, *_labels("green")])
+    assert held.asked == [["red", "blue"], ["green"]]
+    assert (first.n_encoded, again.n_encoded) == (2, 1)
+    np.testing.assert_array_equal(again.embedded[:2], first.embedded)
+    np.testing.assert_array_equal(again.features.audio[:2], first.features.audio)
+    assert LabelEmbedder(100, _kept(tmp_path)).embed(bundle, labels, ("a {}.",)).n_encoded == 2
+
+
+def test_a_list_with_a_name_of_its_own_is_kept_whole(bundle: Bundle, held: _Held) -> None:
+    """The same arrays come again; another list, other templates, and the list without its name do not."""
+    embedder, labels = LabelEmbedder(100), _labels("red", "blue")
+    first = embedder.embed(bundle, labels, known_as="etag")
+    again = embedder.embed(bundle, labels, known_as="etag")
+    assert again.features.visual.base is first.features.visual.base
+    assert (first.n_encoded, again.n_encoded) == (2, 0)
+    other = embedder.embed(bundle, _labels("red", "green"), known_as="other")
+    assert [label.name for label in other.labels] == ["red", "green"]
+    assert embedder.embed(bundle, labels, ("a {}.",), known_as="etag").n_encoded == 2
+    np.testing.assert_array_equal(embedder.embed(bundle, labels).embedded, first.embedded)
+    assert held.asked == [["red", "blue"], ["green"], ["red", "blue"]]
+
+
+def test_lists_make_room_for_each_other(bundle: Bundle) -> None:
+    """The one that was used least recently goes; a list longer than the cache is kept alone."""
+    embedder = LabelEmbedder(3)
+    one = embedder.embed(bundle, _labels("red", "blue"), known_as="one")
+    embedder.embed(bundle, _labels("a", "b", "c", "d"), known_as="long")
+    kept = embedder.embed(bundle, _labels("a", "b", "c", "d"), known_as="long")
+    assert kept.n_encoded == 0
+    again = embedder.embed(bundle, _labels("red", "blue"), known_as="one")
+    assert again.features.visual.base is not one.features.visual.base
+
+
+def test_a_large_list_is_kept_step_by_step(
+    bundle: Bundle, held: _Held, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is encoded when the client leaves or the process ends is not encoded again."""
+    monkeypatch.setattr(candidates, "_LABELS_PER_STEP", 2)
+    held.fails = True
+    held.go_on.set()
+    with pytest.raises(RuntimeError, match="broken"):
+        LabelEmbedder(100, _kept(tmp_path)).embed(bundle, _labels("a", "b", "slow", "c"))
+    found = LabelEmbedder(100, _kept(tmp_path)).embed(bundle, _labels("a", "b", "slow", "c"))
+    assert found.n_encoded == 2
+    assert held.asked == [["a", "b"], ["slow", "c"], ["slow", "c"]]
+
+
+class _Broken:
+    """A disk that does not answer."""
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        raise StoreUnavailableError(f"{len(keys)} not read")
+
+    def put(self, embeddings: Mapping[bytes, bytes]) -> None:
+        raise StoreUnavailableError(f"{len(embeddings)} not written")
+
+    def close(self) -> None:
+        return
+
+
+def test_a_broken_disk_costs_no_answer(bundle: Bundle) -> None:
+    """Names are encoded as if there were none."""
+    embedder = LabelEmbedder(100, _Broken())
+    assert embedder.embed(bundle, _labels("red", "blue")).n_encoded == 2
+    assert embedder.embed(bundle, _labels("red")).n_encoded == 0

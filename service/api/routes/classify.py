@@ -100,12 +100,13 @@ def _classify(
     started = time.perf_counter()
     options = parse_options(upload.fields, context.settings.max_labels)
     bundle = context.registry.get(options.bundle)
-    labels, templates = _candidates(context, options)
+    labels, templates, known_as = _candidates(context, options)
     result = context.classifier.classify(
         upload.path,
         bundle,
         labels,
         templates=options.templates or templates,
+        known_as=known_as,
         stacking=options.stacking,
         segment_s=options.segment_s,
         frames=options.frames or context.settings.frames,
@@ -123,16 +124,18 @@ def _classify(
     return answer.model_dump_json(), timings
 
 
-def _candidates(context: Context, options: ClassifyOptions) -> tuple[Sequence[Label], tuple[str, ...] | None]:
-    """Labels and templates of the request, or of its label set, which was checked when it was put."""
+def _candidates(
+    context: Context, options: ClassifyOptions
+) -> tuple[Sequence[Label], tuple[str, ...] | None, str | None]:
+    """Labels, templates and ETag of the label set, checked when it was put; or the request's own labels."""
     if options.label_set is not None:
         label_set = context.store.get(options.label_set)
         if not label_set.labels:
             raise errors.NoLabelsError(f"label set {label_set.name!r} is empty; add labels to it")
-        return label_set.labels, label_set.templates
+        return label_set.labels, label_set.templates, label_set.etag
     if not options.labels:
         raise errors.NoLabelsError(
             "No labels were given; send candidate names (-F labels=dog -F labels=cat) or a label_set."
         )
     check_labels(options.labels, context.settings.max_labels)
-    return options.labels, None
+    return options.labels, None, None

@@ -27,6 +27,7 @@ from service.bundle.directory import read_manifest
 from service.bundle.graph import Runtime
 from service.bundle.manifest import AhseHead, GraphCheck
 from service.encode.features import ClipFeatures, TextFeatures
+from service.rank.cosines import cosines_of
 from service.rank.ranker import ranker_of
 
 FACTS = BundleFacts("mine", "1", "For a test.", ("b",), (), "pytest", 0, "random weights", "# card")
@@ -96,7 +97,8 @@ def test_served_distances_are_torchs(toy_bundle: Path, tmp_path: Path, mode: Sta
     z = ranker.embed_labels(texts)
     for row in range(6):
         visual, audio = (side[row] if side[row].any() else None for side in clips)
-        found = ranker.distances(ClipFeatures(visual, audio), texts, z)
+        clip = ClipFeatures(visual, audio)
+        found = ranker.distances(clip, cosines_of(clip, texts), z)
         np.testing.assert_allclose(found, expected[row].numpy(), rtol=1e-4, atol=1e-4)
 
 

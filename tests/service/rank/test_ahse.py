@@ -14,6 +14,7 @@ from service.bundle.graph import Runtime
 from service.bundle.heads import LoadedAhse
 from service.encode.features import ClipFeatures, TextFeatures
 from service.rank.ahse import AhseRanker
+from service.rank.cosines import cosines_of
 from service.rank.ranker import ranker_of
 from tests.toy import write_toy_bundle
 
@@ -29,7 +30,7 @@ def _bundle(folder: Path, raw_weight: float, visual_share: float = 0.5) -> Bundl
 
 def _distances(bundle: Bundle, clip: ClipFeatures) -> NDArray[np.float32]:
     ranker = ranker_of(bundle)
-    return ranker.distances(clip, TEXTS, ranker.embed_labels(TEXTS))
+    return ranker.distances(clip, cosines_of(clip, TEXTS), ranker.embed_labels(TEXTS))
 
 
 def test_the_embedding_alone(tmp_path: Path) -> None:

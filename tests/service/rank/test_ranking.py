@@ -24,7 +24,7 @@ def test_distance_order_and_score_against_scipy() -> None:
     ranking = rank(DISTANCE, SEEN, STORED)
     expected = DISTANCE + 0.7 * SEEN
     np.testing.assert_allclose(ranking.distance, expected, rtol=1e-5)
-    assert ranking.order.tolist() == np.argsort(expected).tolist()
+    assert ranking.best().tolist() == np.argsort(expected).tolist()
     np.testing.assert_allclose(ranking.score, scipy_softmax(-expected / 0.3), rtol=1e-4)
 
 
@@ -33,8 +33,8 @@ def test_more_beta_never_helps_a_seen_class(beta: float) -> None:
     """Calibrated stacking is monotone: the best seen class can only fall behind."""
     free = rank(DISTANCE, SEEN, STORED, beta=0)
     held = rank(DISTANCE, SEEN, STORED, beta=beta)
-    place = {index: position for position, index in enumerate(held.order.tolist())}
-    for position, index in enumerate(free.order.tolist()):
+    place = {index: position for position, index in enumerate(held.best().tolist())}
+    for position, index in enumerate(free.best().tolist()):
         if SEEN[index]:
             assert place[index] >= position
 
@@ -42,7 +42,14 @@ def test_more_beta_never_helps_a_seen_class(beta: float) -> None:
 def test_equal_distances_keep_the_order_of_the_request() -> None:
     """The answer must not depend on the sort algorithm's mood."""
     ranking = rank(np.full(5, 1.5, np.float32), np.zeros(5, bool), STORED)
-    assert ranking.order.tolist() == [0, 1, 2, 3, 4]
+    assert ranking.best().tolist() == [0, 1, 2, 3, 4]
+
+
+@given(n=st.integers(1, 40), values=st.lists(st.sampled_from([0.5, 1.0, 1.5, 2.0]), min_size=1, max_size=40))
+def test_the_best_few_are_the_beginning_of_all(n: int, values: list[float]) -> None:
+    """Also where many are equal, as they are at the end of the few."""
+    ranking = rank(np.array(values, np.float32), np.zeros(len(values), bool), STORED)
+    assert ranking.best(n).tolist() == ranking.best().tolist()[:n]
 
 
 def test_scores_of_far_candidates_stay_finite() -> None:
@@ -67,7 +74,7 @@ def test_a_track_is_scored_as_clip_scores_images() -> None:
     """Softmax of cosine times logit scale."""
     texts = CANDIDATES / np.linalg.norm(CANDIDATES, axis=1, keepdims=True)
     feature = CLIP / np.linalg.norm(CLIP)
-    scores = score_track(feature, texts, 100.0)
+    scores = score_track(texts @ feature, 100.0)
     np.testing.assert_allclose(scores.similarity, 1 - cdist(CLIP[None], CANDIDATES, "cosine")[0], atol=1e-6)
     np.testing.assert_allclose(scores.score, scipy_softmax(100 * scores.similarity), rtol=1e-3, atol=1e-6)
 

@@ -19,6 +19,7 @@ from service.bundle.manifest import SimilarityHead
 from service.bundle.similarity import SimilarityStatistics, load_similarity_statistics, not_fitted
 from service.encode.features import ClipFeatures, TextFeatures, unit
 from service.errors import BundleInvalidError
+from service.rank.cosines import cosines_of
 from service.rank.ranker import ranker_of
 from service.rank.ranking import rank
 from service.rank.similarity import SimilarityRanker
@@ -40,7 +41,7 @@ def _random(n: int, dim: int, seed: int) -> Array:
 
 def _distances(statistics: SimilarityStatistics, clip: ClipFeatures, texts: TextFeatures) -> Array:
     ranker = SimilarityRanker(LoadedSimilarity(HEAD, statistics), 100.0, 20.0)
-    return ranker.distances(clip, texts, ranker.embed_labels(texts))
+    return ranker.distances(clip, cosines_of(clip, texts), ranker.embed_labels(texts))
 
 
 def test_without_statistics_it_is_the_encoders_own_logits() -> None:
@@ -99,7 +100,11 @@ def test_statistics_leave_the_scores_as_sharp_as_the_encoders_make_them() -> Non
     ranker = SimilarityRanker(LoadedSimilarity(HEAD, statistics), 30.0, 1.0)
     texts = TextFeatures(_random(5, 3, 1), np.zeros((5, 3), np.float32))
     embedded, clip = ranker.embed_labels(texts), ClipFeatures(_random(1, 3, 2)[0], None)
-    found = rank(ranker.distances(clip, texts, embedded), np.zeros(5, bool), ranker.scoring(clip, embedded))
+    found = rank(
+        ranker.distances(clip, cosines_of(clip, texts), embedded),
+        np.zeros(5, bool),
+        ranker.scoring(clip, embedded),
+    )
     assert clip.visual is not None
     np.testing.assert_allclose(found.score, softmax(30 * texts.visual @ clip.visual), rtol=1e-3)
 
@@ -119,7 +124,8 @@ def test_a_bundle_without_a_trained_head_opens_and_ranks(tmp_path: Path) -> None
     eye = np.eye(3, dtype=np.float32)
     texts = TextFeatures(visual=eye[[0, 0, 2]], audio=eye[[0, 2, 2]])
     ranker = ranker_of(bundle)
-    found = ranker.distances(ClipFeatures(eye[0], eye[2]), texts, ranker.embed_labels(texts))
+    clip = ClipFeatures(eye[0], eye[2])
+    found = ranker.distances(clip, cosines_of(clip, texts), ranker.embed_labels(texts))
     np.testing.assert_allclose(found, [-5, -10, -5], atol=1e-5)
 
 
@@ -151,6 +157,6 @@ def test_real_clip_vectors_give_the_expected_names() -> None:
     for image, (name, score) in expected.items():
         (row,) = np.flatnonzero(images["files"] == image)
         clip = ClipFeatures(unit(images["emb"][row].astype(np.float32)), None)
-        distance = ranker.distances(clip, texts, embedded)
+        distance = ranker.distances(clip, cosines_of(clip, texts), embedded)
         assert names[int(distance.argmin())] == name
         assert softmax(-distance).max() == pytest.approx(score, abs=1e-3)

@@ -1,0 +1,85 @@
+"""One SQLite file, used from several threads: WAL mode, a connection for each thread, whole transactions."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from service.errors import StoreUnavailableError
+
+_BUSY_TIMEOUT_S = 5.0
+
+
+class Database:
+    """Readers never wait for a writer, and every error is StoreUnavailableError.
+
+    Args:
+        path: of the file; its directory is made.
+        schema: statements that make what is not there yet.
+        durability: `FULL` makes an acknowledged write survive a power cut, `NORMAL` is quicker.
+    """
+
+    def __init__(self, path: Path, schema: str, durability: Literal["FULL", "NORMAL"]) -> None:
+        self._path = path
+        self._durability = durability
+        self._threads = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            connection = self._connection()
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(schema)
+        except (OSError, sqlite3.Error) as error:
+            raise StoreUnavailableError(
+                "the label store can't be opened; check that its directory exists and is writable"
+            ) from error
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """One state of the file, whatever others write meanwhile."""
+        with self._transaction("BEGIN") as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: all of it is kept, or after any error none of it."""
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close every thread's connection."""
+        with self._lock:
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()
+
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._threads, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(
+                self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+            connection.executescript(f"PRAGMA foreign_keys = ON; PRAGMA synchronous = {self._durability};")
+            self._threads.connection = connection
+            with self._lock:
+                self._connections.append(connection)
+        return connection
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        try:
+            connection = self._connection()
+            connection.execute(begin)
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StoreUnavailableError("the label store does not answer; try again later") from error
