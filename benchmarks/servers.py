@@ -25,7 +25,11 @@ class Server:
 
     def peak_memory_mib(self) -> float:
         """Largest resident memory so far of the server's process and of those it started, added up."""
-        return sum(_peak_kib(pid) for pid in _family(self.pid)) / 1024
+        return sum(_kib(pid, "VmHWM") for pid in _family(self.pid)) / 1024
+
+    def memory_mib(self) -> float:
+        """The same, resident now."""
+        return sum(_kib(pid, "VmRSS") for pid in _family(self.pid)) / 1024
 
 
 def serve_command(bundle: Path, port: int, data: Path, *further: str) -> list[str]:
@@ -69,6 +73,6 @@ def _family(pid: int) -> list[int]:
     return found
 
 
-def _peak_kib(pid: int) -> int:
+def _kib(pid: int, what: str) -> int:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
+    return next((int(line.split()[1]) for line in lines if line.startswith(what)), 0)

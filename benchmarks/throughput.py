@@ -38,7 +38,7 @@ LABELS = [f"thing number {index}" for index in range(10)]
 _PORT = 18_770
 # Requests of all clients together: as many waves as fit into a quarter of an hour for everything.
 _OPPONENT_REQUESTS = {1: 4, 8: 8, 32: 32}
-_SERVICE_REQUESTS = {1: 8, 8: 32, 32: 96}
+_SERVICE_REQUESTS = {1: 8, 8: 32, 32: 64}
 
 Fields = list[tuple[str, str]]
 Row = dict[str, Any]

@@ -98,6 +98,16 @@ def test_runs_that_differ_in_their_seed_only_are_one_method(measured: MeasuredRu
     assert len({method.name for method in found}) == 2
 
 
+def test_of_two_readings_of_eq_1_the_usual_one_keeps_the_papers_name(measured: MeasuredRun) -> None:
+    """So the ablation's rows are found; the other one stands beside them with its settings."""
+    usual = variant(measured, **row_config("full"))
+    other = variant(measured, **row_config("full") | {"standardisation": "per_dimension"})
+    names = [method.name for method in methods([other, usual])]
+    assert names[0] == "AHSE"
+    assert names[1].startswith("AHSE (per_dimension, ")
+    assert [method.name for method in methods([other])] == ["AHSE"]
+
+
 def test_gains_are_paired_by_seed(measured: MeasuredRun) -> None:
     """Seeds that only one of the two has do not count."""
     base = [variant(measured, shift, **row_config("baseline"), seed=s) for s, shift in ((0, 0.0), (1, 5.0))]
