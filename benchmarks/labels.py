@@ -12,13 +12,14 @@ import argparse
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from service.bundle.bundle import Bundle, load_bundle
 from service.bundle.graph import Runtime
-from service.candidates import LabelEmbeddings, join_columns, label_embeddings
+from service.candidates.embeddings import LabelEmbeddings, label_embeddings, rows_of
 from service.classifier import rank_candidates
 from service.encode.features import Array, ClipFeatures, TextFeatures, unit
 from service.labels.label import Label
@@ -53,19 +54,21 @@ def _row(bundle: Bundle, n: int) -> str:
         start = time.perf_counter()
         rank_candidates(bundle, ClipFeatures(visual, audio), candidates, "auto").ranking.best(10)
         times.append((time.perf_counter() - start) * 1000)
-    megabytes = candidates.features.visual.base.nbytes / 1e6  # type: ignore[union-attr]
+    megabytes = n * candidates.row(0).nbytes / 1e6
     cells = (towers.name, towers.head.kind, f"{dims[0]} + {dims[1]}", f"{n:,}", f"{megabytes:.0f}")
     return f"| {' | '.join(cells)} | {min(times):.1f}, {statistics.median(times):.1f} |"
 
 
 def _candidates(bundle: Bundle, n: int, draw: np.random.Generator) -> LabelEmbeddings:
     """Names without prompts, as if their texts had been encoded; step by step, to spare memory."""
-    towers, parts = bundle.manifest, list[Array]()
-    for start in range(0, n, _STEP):
-        m = min(_STEP, n - start)
-        texts = TextFeatures(_unit(draw, m, towers.visual.dim), _unit(draw, m, towers.audio.dim))
-        parts.append(join_columns(texts, ranker_of(bundle).embed_labels(texts)))
-    return label_embeddings(bundle, [Label(f"name {i}") for i in range(n)], np.concatenate(parts))
+
+    def rows() -> Iterator[Array]:
+        for start in range(0, n, _STEP):
+            m, towers = min(_STEP, n - start), bundle.manifest
+            texts = TextFeatures(_unit(draw, m, towers.visual.dim), _unit(draw, m, towers.audio.dim))
+            yield from rows_of(texts, ranker_of(bundle).embed_labels(texts))
+
+    return label_embeddings(bundle, [Label(f"name {i}") for i in range(n)], rows())
 
 
 def _unit(draw: np.random.Generator, n: int, dim: int) -> Array:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from service.bundle.bundle import Bundle
-from service.candidates import LabelEmbedder, LabelEmbeddings, Templates
+from service.candidates.embedder import LabelEmbedder, Templates
+from service.candidates.embeddings import LabelEmbeddings
 from service.decode.segment_length import SegmentLength
 from service.encode.clip import encode_clip, encode_segments
 from service.encode.features import ClipFeatures

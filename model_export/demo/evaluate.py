@@ -18,7 +18,8 @@ from model_export.head.metrics import Ranked, mean_class_accuracy, nearest
 from model_export.head.ranking import StageRanked
 from service.bundle.bundle import Bundle, load_bundle
 from service.bundle.graph import Runtime
-from service.candidates import LabelEmbedder, LabelEmbeddings
+from service.candidates.embedder import LabelEmbedder
+from service.candidates.embeddings import LabelEmbeddings
 from service.classifier import decode_spec
 from service.decode import decode_clip
 from service.encode.clip import encode_clip

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from service.api.schemas import ClassifyResponse, Prediction, SegmentAnswer, Tracks, TrackScore, TrackUse
-from service.candidates import LabelEmbeddings
+from service.candidates.embeddings import LabelEmbeddings
 from service.classifier import Classification, Ranked
 from service.media import Segment, Track
 from service.rank.ranking import TrackScores

@@ -20,7 +20,7 @@ from service.api.routes import classify, health, label_sets, models
 from service.api.upload import private_directory
 from service.batch.bundle import batched
 from service.bundle.registry import Registry
-from service.candidates import LabelEmbedder
+from service.candidates.embedder import LabelEmbedder
 from service.classifier import Classifier
 from service.decode.pool import DecodePool
 from service.labels.embeddings import SqliteEmbeddings

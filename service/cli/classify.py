@@ -46,7 +46,7 @@ def classify(
     """Rank candidate names for each clip. A clip that can't be used is reported and the others go on."""
     from service.api.options import parse_frames
     from service.bundle.bundle import load_bundle
-    from service.candidates import LabelEmbedder
+    from service.candidates.embedder import LabelEmbedder
     from service.classifier import Classifier
     from service.decode.pool import DecodePool
     from service.decode.segment_length import parse_segment_length

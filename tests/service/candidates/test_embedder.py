@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,15 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service import candidates
 from service.bundle.bundle import Bundle, load_bundle
 from service.bundle.graph import Runtime
-from service.candidates import LabelEmbedder
+from service.candidates import embedder as embedder_module
+from service.candidates.embedder import LabelEmbedder
 from service.encode.features import TextFeatures
 from service.encode.text import encode_labels
 from service.errors import StoreUnavailableError
 from service.labels.embeddings import SqliteEmbeddings
 from service.labels.label import Label, make_label
+from service.rank.ranker import ranker_of
 
 WAIT_S = 30.0
 
@@ -55,7 +58,7 @@ class _Held:
 def held(monkeypatch: pytest.MonkeyPatch) -> _Held:
     """In place of the text encoders."""
     encoder = _Held()
-    monkeypatch.setattr(candidates, "encode_labels", encoder)
+    monkeypatch.setattr(embedder_module, "encode_labels", encoder)
     return encoder
 
 
@@ -134,7 +137,7 @@ def test_a_list_with_a_name_of_its_own_is_kept_whole(bundle: Bundle, held: _Held
     embedder, labels = LabelEmbedder(100), _labels("red", "blue")
     first = embedder.embed(bundle, labels, known_as="etag")
     again = embedder.embed(bundle, labels, known_as="etag")
-    assert again.features.visual.base is first.features.visual.base
+    assert again.features.visual is first.features.visual
     assert (first.n_encoded, again.n_encoded) == (2, 0)
     other = embedder.embed(bundle, _labels("red", "green"), known_as="other")
     assert [label.name for label in other.labels] == ["red", "green"]
@@ -151,14 +154,41 @@ def test_lists_make_room_for_each_other(bundle: Bundle) -> None:
     kept = embedder.embed(bundle, _labels("a", "b", "c", "d"), known_as="long")
     assert kept.n_encoded == 0
     again = embedder.embed(bundle, _labels("red", "blue"), known_as="one")
-    assert again.features.visual.base is not one.features.visual.base
+    assert again.features.visual is not one.features.visual
+
+
+def test_a_list_that_made_room_is_gone_whole(bundle: Bundle, held: _Held) -> None:
+    """No row of it stays behind, which would keep all its arrays in memory; rows of others do stay."""
+    embedder = LabelEmbedder(4)
+    weak = weakref.ref(embedder.embed(bundle, _labels("red", "blue"), known_as="one").features.visual)
+    embedder.embed(bundle, _labels("green"))
+    assert weak() is not None
+    embedder.embed(bundle, _labels("a", "b", "c"), known_as="other")
+    gc.collect()
+    assert weak() is None
+    assert embedder.embed(bundle, _labels("a", "c")).n_encoded == 0
+    assert held.asked == [["red", "blue"], ["green"], ["a", "b", "c"]]
+
+
+def test_names_of_a_list_that_is_kept_whole_are_known_alone(bundle: Bundle, held: _Held) -> None:
+    """In another order, beside new ones, and as what the encoders and the head say of them."""
+    embedder = LabelEmbedder(100)
+    whole = embedder.embed(bundle, _labels("red", "blue", "green"), known_as="etag")
+    some = embedder.embed(bundle, _labels("green", "new", "red"))
+    assert held.asked == [["red", "blue", "green"], ["new"]]
+    for ours, index in ((0, 2), (2, 0)):
+        np.testing.assert_array_equal(some.row(ours), whole.row(index))
+    features = encode_labels(bundle, _labels("red", "blue", "green"))
+    np.testing.assert_allclose(whole.features.visual, features.visual, atol=1e-6)
+    np.testing.assert_allclose(whole.features.audio, features.audio, atol=1e-6)
+    np.testing.assert_allclose(whole.embedded, ranker_of(bundle).embed_labels(features), atol=1e-5)
 
 
 def test_a_large_list_is_kept_step_by_step(
     bundle: Bundle, held: _Held, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is encoded when the client leaves or the process ends is not encoded again."""
-    monkeypatch.setattr(candidates, "_LABELS_PER_STEP", 2)
+    monkeypatch.setattr(embedder_module, "_LABELS_PER_STEP", 2)
     held.fails = True
     held.go_on.set()
     with pytest.raises(RuntimeError, match="broken"):

@@ -8,18 +8,19 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
 from service.bundle.bundle import Bundle
-from service.encode.features import TextFeatures
+from service.candidates.embeddings import LabelEmbeddings, label_embeddings, rows_of
 from service.encode.text import encode_labels
 from service.errors import StoreUnavailableError
 from service.labels.embeddings import KeptEmbeddings
-from service.labels.label import Label, label_key
+from service.labels.label import Label
 from service.rank.ranker import ranker_of
 
 Array = NDArray[np.float32]
@@ -32,24 +33,15 @@ _LABELS_PER_STEP = 2_000
 
 _log = structlog.get_logger(__name__)
 
-
-@dataclass(frozen=True)
-class LabelEmbeddings:
-    """The candidates of one request, one row a name, in the order of the request."""
-
-    labels: tuple[Label, ...]
-    features: TextFeatures
-    """of the two text encoders, for the scores of each track alone."""
-    embedded: Array
-    """float32 [n, width]: what the bundle's head keeps of them (AHSE: standardised embeddings z)."""
-    seen: NDArray[np.bool_]
-    """bool [n]: the head was trained on this class."""
-    n_encoded: int
-    """how many of them were not known and had to be encoded."""
-
-
 _Key = tuple[str, Templates, Label]
 _SetKey = tuple[str, Templates, str]
+
+
+class _InList(NamedTuple):
+    """A row that is kept as part of a whole list."""
+
+    found: LabelEmbeddings
+    place: int
 
 
 class LabelEmbedder:
@@ -67,7 +59,7 @@ class LabelEmbedder:
     def __init__(self, capacity: int, kept: KeptEmbeddings | None = None) -> None:
         self._capacity = capacity
         self._kept = kept
-        self._rows: OrderedDict[_Key, Array] = OrderedDict()
+        self._rows: OrderedDict[_Key, Array | _InList] = OrderedDict()
         self._sets: OrderedDict[_SetKey, LabelEmbeddings] = OrderedDict()
         self._lock = threading.Lock()
         self._being_encoded: set[_Key] = set()
@@ -95,18 +87,12 @@ class LabelEmbedder:
             if key in self._sets:
                 self._sets.move_to_end(key)
                 return replace(self._sets[key], n_encoded=0)
-        found = self._assemble(bundle, labels, templates, share_rows=True)
+        found = self._assemble(bundle, labels, templates)
         with self._lock:
-            self._sets[key] = found
-            while (
-                len(self._sets) > 1 and sum(len(one.labels) for one in self._sets.values()) > self._capacity
-            ):
-                self._sets.popitem(last=False)
+            self._keep_whole(key, found)
         return found
 
-    def _assemble(
-        self, bundle: Bundle, labels: Sequence[Label], templates: Templates, *, share_rows: bool = False
-    ) -> LabelEmbeddings:
+    def _assemble(self, bundle: Bundle, labels: Sequence[Label], templates: Templates) -> LabelEmbeddings:
         keys = [(bundle.digest, templates, label) for label in labels]
         rows = self._known(keys)
         n_encoded = 0
@@ -117,22 +103,30 @@ class LabelEmbedder:
                     rows |= made
                     n_encoded += n_new
             rows |= self._known(missing)
-        matrix = np.stack([rows[key] for key in keys])
-        if share_rows:
-            self._share(keys, matrix)
-        return label_embeddings(bundle, labels, matrix, n_encoded)
+        return label_embeddings(bundle, labels, (_row(rows[key]) for key in keys), n_encoded)
 
-    def _known(self, keys: Sequence[_Key]) -> dict[_Key, Array]:
+    def _known(self, keys: Sequence[_Key]) -> dict[_Key, Array | _InList]:
         with self._lock:
             known = {key: self._rows[key] for key in keys if key in self._rows}
             for key in known:
                 self._rows.move_to_end(key)
         return known
 
-    def _share(self, keys: Sequence[_Key], matrix: Array) -> None:
-        """Let the rows in memory be those of a list that is kept whole, not copies of them."""
-        with self._lock:
-            self._rows |= {key: row for key, row in zip(keys, matrix, strict=True) if key in self._rows}
+    def _keep_whole(self, key: _SetKey, found: LabelEmbeddings) -> None:
+        """Keep a list, and let the rows of its names be parts of it, not copies."""
+        self._sets[key] = found
+        for index, name in enumerate(_keys(key, found)):
+            if name in self._rows:
+                self._rows[name] = _InList(found, index)
+        while len(self._sets) > 1 and sum(len(one.labels) for one in self._sets.values()) > self._capacity:
+            self._forget(*self._sets.popitem(last=False))
+
+    def _forget(self, key: _SetKey, found: LabelEmbeddings) -> None:
+        """Forget the rows that are parts of a list too: one of them would keep all its arrays in memory."""
+        for name in _keys(key, found):
+            row = self._rows.get(name)
+            if isinstance(row, _InList) and row.found is found:
+                del self._rows[name]
 
     @contextmanager
     def _claim(self, keys: Sequence[_Key]) -> Iterator[list[_Key]]:
@@ -169,7 +163,7 @@ class LabelEmbedder:
 
     def _encode(self, bundle: Bundle, keys: Sequence[_Key]) -> dict[_Key, Array]:
         features = encode_labels(bundle, [label for _, _, label in keys], keys[0][1])
-        matrix = join_columns(features, ranker_of(bundle).embed_labels(features))
+        matrix = rows_of(features, ranker_of(bundle).embed_labels(features))
         # Copies: a view would keep the arrays of its whole batch in memory.
         return {key: row.copy() for key, row in zip(keys, matrix, strict=True)}
 
@@ -197,24 +191,14 @@ class LabelEmbedder:
             _log.warning("embeddings_not_kept", n_labels=len(rows))
 
 
-def label_embeddings(
-    bundle: Bundle, labels: Sequence[Label], matrix: Array, n_encoded: int = 0
-) -> LabelEmbeddings:
-    """The value that rows make: float32 [n, visual dim + audio dim + width], as `join_columns` gives it."""
-    visual, audio = bundle.manifest.visual.dim, bundle.manifest.audio.dim
-    trained = {label_key(name) for name in bundle.manifest.seen_classes}
-    return LabelEmbeddings(
-        labels=tuple(labels),
-        features=TextFeatures(visual=matrix[:, :visual], audio=matrix[:, visual : visual + audio]),
-        embedded=matrix[:, visual + audio :],
-        seen=np.array([bool(trained) and label_key(label.name) in trained for label in labels]),
-        n_encoded=n_encoded,
-    )
+def _keys(key: _SetKey, found: LabelEmbeddings) -> Iterator[_Key]:
+    """The keys of a list's names, one by one."""
+    digest, templates, _ = key
+    return ((digest, templates, label) for label in found.labels)
 
 
-def join_columns(features: TextFeatures, embedded: Array) -> Array:
-    """All that is known of each name in one row."""
-    return np.concatenate([features.visual, features.audio, embedded], axis=1, dtype=np.float32)
+def _row(entry: Array | _InList) -> Array:
+    return entry.found.row(entry.place) if isinstance(entry, _InList) else entry
 
 
 def _place(key: _Key) -> bytes:
