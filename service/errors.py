@@ -28,12 +28,13 @@
     │   ├── InvalidRequestError   invalid_request   readable, but not of the documented form
     │   ├── MissingFileError      missing_file      no file part
     │   ├── InvalidOptionError    invalid_option    an option's value is not acceptable
-    │   └── BodyTooLargeError     body_too_large    more bytes than allowed
+    │   ├── BodyTooLargeError     body_too_large    more bytes than allowed
+    │   └── UploadStalledError    upload_stalled    the body stopped coming
     ├── BundleError               a bundle can't be used
     │   ├── BundleInvalidError    bundle_invalid    damaged, incomplete, or not what its manifest says
     │   └── UnknownBundleError    unknown_bundle    no bundle of that name is loaded
     └── UnavailableError          the service can't do it now
-        ├── OverloadedError         overloaded          too many requests wait already
+        ├── OverloadedError         overloaded          as many clips are here as may be
         ├── DeviceUnavailableError  device_unavailable  the device asked for can't be used
         ├── DecoderUnavailableError decoder_unavailable decoding processes can't be started
         ├── UploadUnavailableError  upload_unavailable  uploads can't be put on disk
@@ -229,6 +230,12 @@ class BodyTooLargeError(RequestError):
     code = "body_too_large"
 
 
+class UploadStalledError(RequestError):
+    """Nothing came of the body for longer than is waited."""
+
+    code = "upload_stalled"
+
+
 class BundleError(AhseError):
     """A bundle can't be used."""
 
@@ -254,7 +261,7 @@ class UnavailableError(AhseError):
 
 
 class OverloadedError(UnavailableError):
-    """As many requests wait as may; later ones are better told at once."""
+    """As many clips are being worked on or wait as may; later ones are better told at once."""
 
     code = "overloaded"
 

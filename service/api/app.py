@@ -11,11 +11,13 @@ from starlette.types import Scope
 
 from service import __version__
 from service.api import problems
+from service.api.admission import CLASSIFY, Admission
+from service.api.body_limit import BodyLimit
 from service.api.clip_workers import ClipWorkers
 from service.api.context import Context
 from service.api.metrics import Metrics
-from service.api.middleware import BodyLimit, RequestContext
 from service.api.openapi import openapi_of
+from service.api.request_context import RequestContext
 from service.api.routes import classify, health, label_sets, models
 from service.api.upload import private_directory
 from service.batch.bundle import batched
@@ -55,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
         store=store,
         classifier=Classifier(decoder, LabelEmbedder(settings.label_cache_size, kept)),
         metrics=metrics,
-        clip_workers=ClipWorkers(settings.max_concurrency, settings.max_waiting),
+        clip_workers=ClipWorkers(settings.max_concurrency),
         store_workers=ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="store"),
     )
 
@@ -75,7 +77,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(family.router)
     app.openapi = openapi_of(app)  # type: ignore[method-assign]  # FastAPI's documented way
     problems.register(app)
-    app.add_middleware(BodyLimit, limit_of=_limit_of(settings))
+    app.add_middleware(BodyLimit, limit_of=_limit_of(settings), pause_s=settings.upload_pause_s)
+    app.add_middleware(Admission, most=settings.max_concurrency + settings.max_waiting)
     app.add_middleware(RequestContext, metrics=context.metrics)
     return app
 
@@ -84,7 +87,7 @@ def _limit_of(settings: Settings) -> Callable[[Scope], int]:
     """Only classify takes clips; the other addresses take JSON."""
 
     def limit(scope: Scope) -> int:
-        is_upload = scope["path"] == "/v1/classify"
+        is_upload = scope["path"] == CLASSIFY
         return settings.max_upload_bytes if is_upload else settings.max_json_bytes
 
     return limit

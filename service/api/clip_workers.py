@@ -1,4 +1,4 @@
-"""Threads that work on clips, and the bounded number of requests that wait for one."""
+"""Threads that work on clips; what is more than they can do waits for its turn."""
 
 from __future__ import annotations
 
@@ -9,34 +9,28 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from service.client import drop_if_gone
-from service.errors import OverloadedError
 
 T = TypeVar("T")
 
 
 class ClipWorkers:
-    """A few threads for work that takes long. `run` is for the event loop's thread only.
+    """A few threads for work that takes long. The door bounds how much may wait for them (api/admission).
 
     Args:
         n_threads: pieces of work under way at once.
-        max_waiting: how many more may wait for a thread.
     """
 
-    def __init__(self, n_threads: int, max_waiting: int) -> None:
+    def __init__(self, n_threads: int) -> None:
         self._threads = ThreadPoolExecutor(n_threads, thread_name_prefix="clip")
-        self._n_allowed = n_threads + max_waiting
         self.n_taken = 0
-        """requests under way or waiting."""
+        """pieces of work under way or waiting."""
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do the work in a thread, in its turn.
+        """Do the work in a thread, in its turn; for the event loop's thread only.
 
         Raises:
-            OverloadedError: too much waits already.
             ClientGone: the client left while the work waited.
         """
-        if self.n_taken >= self._n_allowed:
-            raise OverloadedError("The service has more requests than it can work on; try again later.")
         self.n_taken += 1
         try:
             return await run_beside(self._threads, lambda: _unless_gone(work))

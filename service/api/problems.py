@@ -43,14 +43,19 @@ STATUS: Mapping[type[errors.AhseError], HTTPStatus] = {
     errors.MissingFileError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InvalidOptionError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UploadStalledError: HTTPStatus.REQUEST_TIMEOUT,
     errors.BundleInvalidError: HTTPStatus.CONFLICT,
     errors.UnknownBundleError: HTTPStatus.NOT_FOUND,
-    errors.OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.OverloadedError: HTTPStatus.TOO_MANY_REQUESTS,
     errors.DeviceUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DecoderUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.UploadUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
+
+# What may be gone when the same request comes again.
+_PASSING = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+_RETRY_AFTER_S = "5"
 
 _log = structlog.get_logger(__name__)
 
@@ -88,6 +93,15 @@ def problem(
     return JSONResponse(body, status_code=int(status), media_type=MEDIA_TYPE, headers=dict(headers or {}))
 
 
+def typed_problem(
+    request: Request, error: errors.AhseError, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The problem+json response of a typed error; one that passes says when to try again."""
+    status = STATUS[type(error)]
+    retry = {"Retry-After": _RETRY_AFTER_S} if status in _PASSING else {}
+    return problem(request, status, error.code, error.message, headers={**retry, **(headers or {})})
+
+
 def documented(*kinds: type[errors.AhseError]) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's `responses` for errors that an address may answer with, each kind with all below it."""
     codes: dict[HTTPStatus, list[str]] = {}
@@ -114,13 +128,11 @@ def register(app: FastAPI) -> None:
 async def _typed(request: Request, error: Exception) -> Response:
     if not isinstance(error, errors.AhseError):  # the framework's signature is wider than the registration
         raise error
-    status = STATUS[type(error)]
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if STATUS[type(error)] >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.error("unavailable", code=error.code, exc_info=error)
-        return problem(request, status, error.code, error.message, headers={"Retry-After": "5"})
-    if error.__cause__ is not None:
+    elif error.__cause__ is not None:
         _log.info("refused", code=error.code, cause=repr(error.__cause__)[:500])
-    return problem(request, status, error.code, error.message)
+    return typed_problem(request, error)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from service import errors
+from service.api.admission import CLASSIFY
 from service.api.answer import make_answer
 from service.api.client_watch import work_for_client
 from service.api.context import Context, ContextDep
@@ -64,13 +65,14 @@ _FORM: dict[str, Any] = {
 
 
 @router.post(
-    "/v1/classify",
+    CLASSIFY,
     response_model=ClassifyResponse,
     responses=documented(
         errors.MalformedBodyError,
         errors.UnknownBundleError,
         errors.UnknownLabelSetError,
         errors.BodyTooLargeError,
+        errors.UploadStalledError,
         errors.NotMediaError,
         errors.MediaError,
         errors.LabelError,
@@ -84,20 +86,21 @@ async def classify(request: Request, context: ContextDep) -> Response:
     started, settings = time.perf_counter(), context.settings
     limits = FormLimits(max_fields=settings.max_labels + 100, max_field_bytes=settings.max_json_bytes)
     async with receive_upload(request, settings.upload_dir, limits) as upload:
-        upload_ms = (time.perf_counter() - started) * 1000
+        upload_ms = _ms_since(started)
         # All of it beside the event loop: even reading and answering 10,000 names takes too long for it.
         request_id = request_id_of(request.scope)
         async with work_for_client(request, context.metrics):
-            body, timings = await context.classify(_classify, context, upload, request_id, upload_ms)
+            waits = time.perf_counter()
+            body, timings = await context.classify(_classify, context, upload, request_id, upload_ms, waits)
     steps = ", ".join(f"{step};dur={ms:.1f}" for step, ms in timings.items())
     return Response(body, media_type="application/json", headers={"Server-Timing": steps})
 
 
 def _classify(
-    context: Context, upload: Upload, request_id: str, upload_ms: float
+    context: Context, upload: Upload, request_id: str, upload_ms: float, waits: float
 ) -> tuple[str, dict[str, float]]:
     """The whole of a request behind the upload: JSON of the answer and the wall time of each step."""
-    started = time.perf_counter()
+    wait_ms = _ms_since(waits)
     options = parse_options(upload.fields, context.settings.max_labels)
     bundle = context.registry.get(options.bundle)
     labels, templates, known_as = _candidates(context, options)
@@ -111,8 +114,8 @@ def _classify(
         segment_s=options.segment_s,
         frames=options.frames or context.settings.frames,
     )
-    total_ms = upload_ms + (time.perf_counter() - started) * 1000
-    timings = {"upload": upload_ms, **result.timings_ms, "total": total_ms}
+    total_ms = upload_ms + _ms_since(waits)
+    timings = {"upload": upload_ms, "wait": wait_ms, **result.timings_ms, "total": total_ms}
     context.metrics.classification(timings, len(labels), result.labels.n_encoded)
     answer = make_answer(
         result,
@@ -122,6 +125,10 @@ def _classify(
         timings_ms=timings,
     )
     return answer.model_dump_json(), timings
+
+
+def _ms_since(moment: float) -> float:
+    return (time.perf_counter() - moment) * 1000
 
 
 def _candidates(

@@ -30,7 +30,7 @@ def test_the_right_name_comes_first(client: TestClient, clips: Clips) -> None:
     assert body["n_labels"] == 9
     assert body["tracks"]["visual"]["used"]
     assert body["tracks"]["audio"]["used"]
-    assert {"upload", "decode", "encode", "labels", "rank", "total"} == set(body["timings_ms"])
+    assert {"upload", "wait", "decode", "encode", "labels", "rank", "total"} == set(body["timings_ms"])
 
 
 def test_key_frames_when_they_are_asked_for(client: TestClient, clips: Clips) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -60,11 +61,16 @@ def body(clips: Clips) -> bytes:
 class _Asgi:
     """One request to the app; the client leaves when `left` is set, or when it has its answer."""
 
-    def __init__(self, app: FastAPI, body: bytes) -> None:
-        self.left = asyncio.Event()
+    def __init__(self, app: FastAPI, body: bytes, *headers: tuple[bytes, bytes], held: bool = False) -> None:
+        self.left, self.sends = asyncio.Event(), asyncio.Event()
+        if not held:
+            self.sends.set()
         self.status: int | None = None
+        self.headers: dict[bytes, bytes] = {}
+        self.answer = b""
+        self.n_received = 0
         self._messages: Iterator[Message] = iter([{"type": "http.request", "body": body}])
-        self._task = asyncio.create_task(app(self._scope(), self._receive, self._send))
+        self._task = asyncio.create_task(app(self._scope(headers), self._receive, self._send))
 
     async def ended(self) -> None:
         """Until the app has finished with the request."""
@@ -72,16 +78,20 @@ class _Asgi:
             await self._task
 
     async def _receive(self) -> Message:
+        await self.sends.wait()
         for message in self._messages:
+            self.n_received += 1
             return message
         await self.left.wait()
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
         self.status = message.get("status", self.status)
+        self.headers |= dict(message.get("headers", []))
+        self.answer += message.get("body", b"")
 
-    def _scope(self) -> dict[str, Any]:
-        headers = [(b"content-type", b"multipart/form-data; boundary=b")]
+    def _scope(self, further: Iterable[tuple[bytes, bytes]]) -> dict[str, Any]:
+        headers = [(b"content-type", b"multipart/form-data; boundary=b"), *further]
         path = "/v1/classify"
         return {
             "type": "http",
@@ -99,7 +109,7 @@ class _Asgi:
 def test_one_request_too_many_is_told_to_come_back(
     toy_bundle: Path, clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One is worked on, none may wait: the second has 503 and Retry-After at once, the first its answer."""
+    """One is worked on, none may wait: the second has 429 and Retry-After at once, the first its answer."""
     app = _app(toy_bundle, tmp_path, max_concurrency=1, max_waiting=0)
     with TestClient(app) as client, ThreadPoolExecutor(1) as other:
         held = _Held(Classifier, "classify", monkeypatch)
@@ -109,8 +119,76 @@ def test_one_request_too_many_is_told_to_come_back(
         held.go_on.set()
         assert first.result(WAIT_S).status_code == 200
         assert classify(client, clips["red low"], labels=["red"]).status_code == 200
-    assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+    assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
     assert refused.headers["Retry-After"]
+
+
+def test_an_upload_takes_a_place_before_it_has_arrived(toy_bundle: Path, body: bytes, tmp_path: Path) -> None:
+    """The one too many is refused at once; the first has its answer when it is whole, and makes room."""
+
+    async def ask() -> list[_Asgi]:
+        uploading = _Asgi(app, body, held=True)
+        await asyncio.sleep(0)
+        refused = _Asgi(app, body)
+        await refused.ended()
+        assert uploading.status is None
+        uploading.sends.set()
+        await uploading.ended()
+        later = _Asgi(app, body)
+        await later.ended()
+        return [uploading, refused, later]
+
+    app = _app(toy_bundle, tmp_path, max_concurrency=1, max_waiting=0)
+    with TestClient(app):
+        requests = asyncio.run(ask())
+    assert [request.status for request in requests] == [200, 429, 200]
+    refused = requests[1]
+    assert json.loads(refused.answer)["code"] == "overloaded"
+    assert refused.headers[b"retry-after"]
+    assert 'ahse_requests_total{method="POST",route="/v1/classify",status="429"} 1.0' in _metrics(app)
+    # It was small and was read, so the connection can be used again.
+    assert (refused.n_received, b"connection" in refused.headers) == (1, False)
+
+
+def test_a_client_that_asks_before_it_sends_is_spared_the_upload(
+    toy_bundle: Path, body: bytes, tmp_path: Path
+) -> None:
+    """`Expect: 100-continue`, as curl sends it with large files: nothing of the body is read."""
+
+    async def ask() -> _Asgi:
+        uploading = _Asgi(app, body, held=True)
+        await asyncio.sleep(0)
+        refused = _Asgi(app, body, (b"expect", b"100-continue"))
+        await refused.ended()
+        uploading.sends.set()
+        await uploading.ended()
+        return refused
+
+    app = _app(toy_bundle, tmp_path, max_concurrency=1, max_waiting=0)
+    with TestClient(app):
+        refused = asyncio.run(ask())
+    assert (refused.status, refused.n_received) == (429, 0)
+    assert refused.headers[b"connection"] == b"close"
+
+
+def test_an_upload_that_stands_still_loses_its_place(toy_bundle: Path, body: bytes, tmp_path: Path) -> None:
+    """408 after the pause; what it had sent is deleted and another clip is let in."""
+
+    async def ask() -> list[_Asgi]:
+        stalled = _Asgi(app, body, held=True)
+        await stalled.ended()
+        later = _Asgi(app, body)
+        await later.ended()
+        return [stalled, later]
+
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    app = _app(toy_bundle, tmp_path, max_concurrency=1, max_waiting=0, upload_pause_s=0.2, upload_dir=uploads)
+    with TestClient(app):
+        stalled, later = asyncio.run(ask())
+    assert (stalled.status, json.loads(stalled.answer)["code"]) == (408, "upload_stalled")
+    assert later.status == 200
+    assert not list(uploads.iterdir())
 
 
 async def _leave_while_held(app: FastAPI, body: bytes, held: _Held, n_requests: int) -> list[_Asgi]:
@@ -129,8 +207,12 @@ async def _leave_while_held(app: FastAPI, body: bytes, held: _Held, n_requests: 
     return requests
 
 
+def _metrics(app: FastAPI) -> str:
+    return str(app.state.context.metrics.text().decode())
+
+
 def _dropped(app: FastAPI, waited_for: str) -> str:
-    lines = app.state.context.metrics.text().decode().splitlines()
+    lines = _metrics(app).splitlines()
     wanted = f'ahse_dropped_requests_total{{waited_for="{waited_for}"}} '
     return next((line.removeprefix(wanted) for line in lines if line.startswith(wanted)), "0.0")
 
@@ -169,7 +251,7 @@ def test_a_client_that_stays_has_its_answer(toy_bundle: Path, body: bytes, tmp_p
         await request.ended()
         return request.status
 
-    app = _app(toy_bundle, tmp_path)
+    app = _app(toy_bundle, tmp_path, parallel_runs=1, batch_windows=16)
     with TestClient(app):
         assert asyncio.run(ask()) == 200
         text = app.state.context.metrics.text().decode()

@@ -40,7 +40,7 @@ def test_each_segment_gets_its_own_right_name(client: TestClient, changing: Path
     assert silent["predictions"][0]["audio"] is None
     assert [one["rank"] for one in silent["predictions"]] == [1, 2, 3, 4, 5]
     assert all(0 <= segment["unknown"] <= 1 for segment in body["segments"])
-    assert {"upload", "decode", "encode", "labels", "rank", "total"} == set(body["timings_ms"])
+    assert {"upload", "wait", "decode", "encode", "labels", "rank", "total"} == set(body["timings_ms"])
 
 
 def test_the_rest_of_the_answer_is_the_same_without_segments(client: TestClient, changing: Path) -> None:
