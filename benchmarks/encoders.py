@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.bundle.bundle import Bundle, load_bundle
-from service.bundle.graph import Runtime
 from service.bundle.manifest import TextTower
+from service.bundle.providers import Runtime
 
 _NAME_TOKENS = 8
 _NAMES = 16

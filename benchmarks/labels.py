@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from service.bundle.bundle import Bundle, load_bundle
-from service.bundle.graph import Runtime
+from service.bundle.providers import Runtime
 from service.candidates.embeddings import LabelEmbeddings, label_embeddings, rows_of
 from service.classifier import rank_candidates
 from service.encode.features import Array, ClipFeatures, TextFeatures, unit

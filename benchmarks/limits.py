@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.bundle.bundle import Bundle, load_bundle
-from service.bundle.graph import Runtime
+from service.bundle.providers import Runtime
 from service.classifier import decode_spec
 from service.decode.pool import DecodePool
 from service.settings import Settings

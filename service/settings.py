@@ -14,8 +14,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import service
 from service.batch.bundle import Budgets
-from service.bundle.graph import Device, Runtime
+from service.bundle.providers import Device, Runtime
 from service.media import DecodeLimits, Frames
+from service.processors import n_processors
 
 DEMO_BUNDLE = Path(service.__file__).resolve().parent.parent / "weights" / "demo"
 
@@ -35,41 +36,57 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    data_dir: Path = Field(default_factory=_data_directory, description="where label sets are kept")
+    data_dir: Path = Field(
+        default_factory=_data_directory, description="where label sets, embeddings and built engines are kept"
+    )
     upload_dir: Path | None = Field(
         default=None, description="where uploads wait while they are decoded; default: the system's"
     )
     device: Device = Field(
-        default="auto", description="auto, cpu or cuda; cuda refuses to start without a GPU"
+        default="auto", description="auto, cpu, cuda or tensorrt; the last two refuse to start without a GPU"
     )
     inference_threads: int = Field(
-        default=0, ge=0, le=1024, description="threads of one model run; 0: onnxruntime decides"
+        default=1, ge=0, le=1024, description="threads of one model run on a CPU; 0: onnxruntime decides"
+    )
+    gpu_memory_bytes: int = Field(
+        default=0, ge=0, description="most GPU memory of each of a bundle's graphs; 0: no limit"
     )
     decode_workers: int = Field(
-        default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, le=256, description="decoding processes"
+        default_factory=lambda: min(n_processors(), 256), ge=1, le=256, description="decoding processes"
     )
-    max_concurrency: int = Field(default=8, ge=1, le=1024, description="clips that are worked on at once")
+    max_concurrency: int = Field(
+        default_factory=lambda: min(max(8, 2 * n_processors()), 1024),
+        ge=1,
+        le=1024,
+        description="clips that are worked on at once",
+    )
     max_waiting: int = Field(
-        default=128, ge=0, description="requests that may wait for their turn; further ones are answered 503"
+        default=128, ge=0, description="clips that may wait for their turn; further ones are answered 429"
     )
     batch_frames: int = Field(
-        default=0, ge=0, le=4096, description="most frames in one model run; 0: 16 on a CPU, 128 on a GPU"
+        default=0, ge=0, le=4096, description="most frames in one model run; 0: 8 on a CPU, 128 on a GPU"
     )
     batch_windows: int = Field(
         default=0,
         ge=0,
         le=4096,
-        description="most audio windows in one model run; 0: 16 on a CPU, 64 on a GPU",
+        description="most audio windows in one model run; 0: 2 on a CPU, 64 on a GPU",
     )
     batch_tokens: int = Field(
         default=0, ge=0, description="most tokens of names in one model run; 0: 5000 on a CPU, 20000 on a GPU"
     )
     parallel_runs: int = Field(
-        default=0, ge=0, le=64, description="runs of one model at once; 0: 1 on a CPU, 2 on a GPU"
+        default=0,
+        ge=0,
+        le=64,
+        description="runs of one model at once; 0: 2 on a GPU, one for each processor else",
     )
     frames: Frames = Field(
         default="exact",
         description="pictures of a clip when a request does not say: exact, or key frames, which are quick",
+    )
+    upload_pause_s: float = Field(
+        default=30.0, gt=0, description="longest pause in the body of a request; after it comes 408"
     )
     max_upload_bytes: int = Field(default=512 * 2**20, ge=1, description="largest upload")
     max_json_bytes: int = Field(default=8 * 2**20, ge=1, description="largest JSON body")
@@ -103,8 +120,13 @@ class Settings(BaseSettings):
         return value
 
     def runtime(self) -> Runtime:
-        """How graphs run."""
-        return Runtime(device=self.device, n_threads=self.inference_threads)
+        """How graphs run for serving."""
+        return Runtime(
+            device=self.device,
+            n_threads=self.inference_threads,
+            gpu_memory_bytes=self.gpu_memory_bytes,
+            engines=self.data_dir / "engines",
+        )
 
     def budgets(self) -> Budgets:
         """What one run of an encoder may hold."""

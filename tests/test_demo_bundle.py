@@ -17,7 +17,7 @@ from model_export.demo.world import World
 from service.api.app import create_app
 from service.bundle.bundle import load_bundle
 from service.bundle.directory import read_manifest
-from service.bundle.graph import Runtime
+from service.bundle.providers import Runtime
 from service.settings import DEMO_BUNDLE, Settings
 
 ROOT = Path(__file__).resolve().parents[1]

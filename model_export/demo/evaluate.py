@@ -17,7 +17,7 @@ from model_export.head.evaluation import Accuracy
 from model_export.head.metrics import Ranked, mean_class_accuracy, nearest
 from model_export.head.ranking import StageRanked
 from service.bundle.bundle import Bundle, load_bundle
-from service.bundle.graph import Runtime
+from service.bundle.providers import Runtime
 from service.candidates.embedder import LabelEmbedder
 from service.candidates.embeddings import LabelEmbeddings
 from service.classifier import decode_spec

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,9 +42,10 @@ def its_length(rows: NDArray[Any]) -> int:
 class Batched:
     """Called as the encoder itself is, and gives what it gives.
 
-    Work-conserving: as soon as the encoder is free it takes what is waiting, and never waits for more. There
-    are no threads of its own. A caller that finds the encoder free runs the next batch, whoever's rows are in
-    it, until its own are encoded; then one of those that still wait goes on. Nothing has to be shut down.
+    Work-conserving: as soon as the encoder is free it takes what is waiting, and never waits for more. A
+    caller that finds the encoder free runs the next batch, whoever's rows are in it, until its own are
+    encoded; then one of those that still wait goes on. Where a run has one processor, free runs share what
+    waits: helpers, which other encoders may use too, take a part each. Nothing has to be shut down.
 
     Args:
         encoder: takes one input [n, ...], each row encoded for itself.
@@ -52,6 +54,8 @@ class Batched:
         n_runs: batches that may run at once. With two, one is put together while the other runs.
         row_cost: what a row of such rows costs.
         observer: is told what goes on.
+        helpers: threads that run parts of what a lone caller brings; None where one run is as fast as the
+            device is.
     """
 
     def __init__(
@@ -63,12 +67,14 @@ class Batched:
         n_runs: int,
         row_cost: RowCost,
         observer: Observer,
+        helpers: Executor | None = None,
     ) -> None:
         self._encoder = encoder
         self._name = name
         self._n_free = n_runs
         self._row_cost = row_cost
         self._observer = observer
+        self._helpers = helpers
         self._turns = Turns(name, budget)
         self._n_reported = 0
         # Guards all of the above; told when a run has ended or work was dropped.
@@ -90,6 +96,7 @@ class Batched:
         with self._changed:
             self._turns.add(job)
             self._report()
+            self._call_helpers(input_name, len(rows))
             while not job.is_done:
                 batch = self._next_batch() if self._n_free else []
                 if batch:
@@ -98,8 +105,19 @@ class Batched:
                     self._changed.wait()
         return job.result()
 
+    def _call_helpers(self, input_name: str, n_rows: int) -> None:
+        if self._helpers is not None:
+            for _ in range(min(self._n_free, n_rows) - 1):
+                self._helpers.submit(self._help, input_name)
+
+    def _help(self, input_name: str) -> None:
+        """Run what waits, for as long as the encoder is free."""
+        with self._changed:
+            while self._n_free and (batch := self._next_batch()):
+                self._run(input_name, batch)
+
     def _next_batch(self) -> list[Part]:
-        batch = self._turns.take()
+        batch = self._turns.take(1 if self._helpers is None else self._n_free)
         self._report()
         # Taking a batch drops the work of clients that have gone; their threads need not wait for its end.
         self._changed.notify_all()

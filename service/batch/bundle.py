@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from service.batch.batched import Batched, Observer, RowCost, its_length, one_each
+from service.batch.padded import padded
 from service.bundle.bundle import Bundle
 from service.bundle.graph import Encoder
+from service.bundle.providers import CPU
+from service.processors import n_processors
 
 
 @dataclass(frozen=True)
@@ -20,25 +24,37 @@ class Budgets:
     n_runs: int = 0
 
 
-# On a CPU a few rows keep the cores busy; more of them only wait for each other. A GPU wants many, and a
-# second batch that is put together, and copied, while the first one runs.
-_CPU = Budgets(frames=16, windows=16, tokens=5_000, n_runs=1)
+# On a CPU a run has a processor for itself, so that no thread waits for another one's part. A few rows keep
+# it busy, more leave its caches. A GPU wants many, and a second batch that is put together while one runs.
+_CPU = Budgets(frames=8, windows=2, tokens=5_000)
 _GPU = Budgets(frames=128, windows=64, tokens=20_000, n_runs=2)
 
 
 def batched(bundle: Bundle, budgets: Budgets, observer: Observer) -> Bundle:
     """The bundle with each encoder behind a queue of its own. Its head stays as it is: it takes one row."""
-    usual = _CPU if bundle.visual.provider == "CPUExecutionProvider" else _GPU
+    on_cpu = bundle.visual.provider == CPU
+    usual = _CPU if on_cpu else _GPU
+    frames, windows = budgets.frames or usual.frames, budgets.windows or usual.windows
     tokens = budgets.tokens or usual.tokens
+    n_runs = budgets.n_runs or usual.n_runs or n_processors()
+    helpers = ThreadPoolExecutor(n_runs, thread_name_prefix="helper") if on_cpu and n_runs > 1 else None
+    inner = bundle if on_cpu else padded(bundle, frames=frames, windows=windows, tokens=tokens)
 
     def queued(name: str, encoder: Encoder, budget: int, row_cost: RowCost) -> Batched:
-        n_runs = budgets.n_runs or usual.n_runs
-        return Batched(encoder, name, budget=budget, n_runs=n_runs, row_cost=row_cost, observer=observer)
+        return Batched(
+            encoder,
+            name,
+            budget=budget,
+            n_runs=n_runs,
+            row_cost=row_cost,
+            observer=observer,
+            helpers=helpers,
+        )
 
     return replace(
-        bundle,
-        visual=queued("visual", bundle.visual, budgets.frames or usual.frames, one_each),
-        audio=queued("audio", bundle.audio, budgets.windows or usual.windows, one_each),
-        text_visual=queued("text_visual", bundle.text_visual, tokens, its_length),
-        text_audio=queued("text_audio", bundle.text_audio, tokens, its_length),
+        inner,
+        visual=queued("visual", inner.visual, frames, one_each),
+        audio=queued("audio", inner.audio, windows, one_each),
+        text_visual=queued("text_visual", inner.text_visual, tokens, its_length),
+        text_audio=queued("text_audio", inner.text_audio, tokens, its_length),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from service.batch.job import Job, Part
@@ -35,17 +36,21 @@ class Turns:
         """Queue a job behind all others."""
         self._jobs.append(job)
 
-    def take(self) -> list[Part]:
+    def take(self, n_shares: int = 1) -> list[Part]:
         """The next batch: rows of one shape, within the budget, of the jobs whose turn it is.
 
         Empty when nothing waits. Jobs whose client has gone end here, with ClientGone.
+
+        Args:
+            n_shares: batches that can begin now; this one takes its share of what waits, not all of it.
         """
         self._drop()
         if not self._jobs:
             return []
         if self._jobs[0] is self._had_its_turn:
             self._jobs.rotate(-1)
-        first, room = self._jobs[0], self._budget
+        waiting = sum(job.n_waiting * job.row_cost for job in self._jobs)
+        first, room = self._jobs[0], min(self._budget, math.ceil(waiting / n_shares))
         batch: list[Part] = []
         for job in [one for one in self._jobs if one.rows.shape[1:] == first.rows.shape[1:]]:
             n_rows = room // job.row_cost or int(not batch)

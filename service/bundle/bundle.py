@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from service.bundle.directory import open_manifest, verify_files
-from service.bundle.graph import Axes, Encoder, Graph, Inputs, Runtime
+from service.bundle.graph import Axes, Encoder, Graph, Inputs
 from service.bundle.heads import LoadedAhse, LoadedSimilarity, load_head
 from service.bundle.manifest import Manifest, TextTower
+from service.bundle.providers import Runtime
 from service.bundle.tokens import Tokens
 
 

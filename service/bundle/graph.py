@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from service.errors import BundleInvalidError, DeviceUnavailableError
+from service.bundle.providers import CPU, Runtime, check_provider, choose_providers
+from service.errors import BundleInvalidError
 
-Device = Literal["auto", "cpu", "cuda"]
 Inputs = dict[str, tuple[str, tuple[int | None, ...]]]
 
 # Some builds of onnxruntime report to their maker; a service that handles people's clips must not.
@@ -21,17 +21,6 @@ ort.disable_telemetry_events()
 _DTYPES = {"uint8": np.uint8, "float": np.float32, "int64": np.int64}
 # Tokens in the rows that a graph with a free length is tried on.
 _TRIED_LENGTH = 4
-_CPU = "CPUExecutionProvider"
-_CUDA = "CUDAExecutionProvider"
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """How graphs run on this machine: settings of the deployment, not facts of a model."""
-
-    device: Device = "auto"
-    n_threads: int = 0
-    """intra-op threads of one graph; 0 leaves the choice to onnxruntime."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +52,14 @@ class Graph:
     def __init__(self, path: Path, axes: Axes, runtime: Runtime) -> None:
         self.path = path
         self._axes = axes
-        providers = _providers(runtime)
+        providers = choose_providers(runtime, ort.get_available_providers())
+        if providers[0][0] != CPU:
+            _prepare_gpu(runtime)
         try:
             self._session = ort.InferenceSession(path, sess_options=_options(runtime), providers=providers)
         except Exception as error:
             raise BundleInvalidError(f"onnxruntime can't run {path.name}") from error
-        _check_device(self.provider, runtime)
+        check_provider(self.provider, runtime)
         self._check_axes()
         self._try()
 
@@ -127,6 +118,13 @@ def _check_input(
         raise BundleInvalidError(f"{file}: the batch axis of {name} is fixed to {found[1][0]}")
 
 
+def _prepare_gpu(runtime: Runtime) -> None:
+    # The CUDA libraries come as packages beside onnxruntime-gpu, not from the system.
+    ort.preload_dlls()
+    if runtime.device == "tensorrt" and runtime.engines is not None:
+        runtime.engines.mkdir(parents=True, exist_ok=True)
+
+
 def _options(runtime: Runtime) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = runtime.n_threads
@@ -134,28 +132,3 @@ def _options(runtime: Runtime) -> ort.SessionOptions:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return options
-
-
-def _providers(runtime: Runtime) -> list[str | tuple[str, dict[str, str]]]:
-    available = ort.get_available_providers()
-    if runtime.device == "cpu" or (runtime.device == "auto" and _CUDA not in available):
-        return [_CPU]
-    if _CUDA not in available:
-        raise DeviceUnavailableError(
-            "device cuda was asked for, but the installed onnxruntime has no CUDA provider; "
-            "install the `gpu` extra instead of `cpu`, or set the device to cpu"
-        )
-    # The CUDA libraries come as packages beside onnxruntime-gpu, not from the system.
-    ort.preload_dlls()
-    # EXHAUSTIVE, the default, re-tunes the convolutions at every new batch size.
-    settings = {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
-    return [(_CUDA, settings), _CPU]
-
-
-def _check_device(provider: str, runtime: Runtime) -> None:
-    """Onnxruntime falls back to the CPU without an error when CUDA can't be started."""
-    if runtime.device == "cuda" and provider != _CUDA:
-        raise DeviceUnavailableError(
-            "device cuda was asked for, but onnxruntime could not start it on this machine; "
-            "check the driver and that the container was given a GPU, or set the device to cpu"
-        )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.bundle.graph import Axes, Graph, Inputs, Runtime
+from service.bundle.graph import Axes, Graph, Inputs
 from service.bundle.manifest import AhseHead, Manifest, SimilarityHead
+from service.bundle.providers import Runtime
 from service.bundle.similarity import SimilarityStatistics, load_similarity_statistics
 from service.bundle.statistics import Statistics, load_statistics
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,10 +31,22 @@ class Tokens:
                 f"{tower.tokenizer} has {size} tokens, the manifest says {tower.vocabulary_size}"
             )
         length = None if tower.dynamic_length else tower.context_length
+        self._pad_id = tower.pad_id
+        self._lengths: tuple[int, ...] = ()
         self._tokenizer.enable_padding(length=length, pad_id=tower.pad_id)
         self._tokenizer.enable_truncation(max_length=tower.context_length)
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Token ids int64 [len(texts), length], length at most context_length."""
         encodings = self._tokenizer.encode_batch_fast(list(texts))
-        return np.array([encoding.ids for encoding in encodings], dtype=np.int64)
+        ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
+        n_missing = min(
+            (length - ids.shape[1] for length in self._lengths if length >= ids.shape[1]), default=0
+        )
+        return np.pad(ids, ((0, 0), (0, n_missing)), constant_values=self._pad_id)
+
+    def in_lengths(self, lengths: Sequence[int]) -> Tokens:
+        """The same, padded further to the next of some lengths: so a graph sees few of them."""
+        other = copy.copy(self)
+        other._lengths = tuple(lengths)
+        return other

@@ -52,7 +52,7 @@ def _head(head: AhseHead | SimilarityHead) -> str:
 def verify(directory: Directory) -> None:
     """Check every file of a bundle and that its graphs are what the manifest says; exit code 2 if not."""
     from service.bundle.bundle import load_bundle
-    from service.bundle.graph import Runtime
+    from service.bundle.providers import Runtime
 
     bundle = load_bundle(directory, Runtime(device="cpu"))
     n_files = len(bundle.manifest.files)

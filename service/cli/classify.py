@@ -46,6 +46,7 @@ def classify(
     """Rank candidate names for each clip. A clip that can't be used is reported and the others go on."""
     from service.api.options import parse_frames
     from service.bundle.bundle import load_bundle
+    from service.bundle.providers import Runtime
     from service.candidates.embedder import LabelEmbedder
     from service.classifier import Classifier
     from service.decode.pool import DecodePool
@@ -65,7 +66,7 @@ def classify(
         "segment_s": None if segment_s is None else parse_segment_length(segment_s),
         "frames": parse_frames(frames),
     }
-    loaded = load_bundle(settings.bundles[0], settings.runtime())
+    loaded = load_bundle(settings.bundles[0], Runtime(device=settings.device))
     decoder = DecodePool(settings.decode_limits(), 1)
     try:
         classifier = Classifier(decoder, LabelEmbedder(settings.label_cache_size))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.bundle.bundle import Bundle
+from service.encode.both import both
 from service.encode.features import ClipFeatures, pool
 from service.encode.windows import audio_windows
 from service.media import Clip
@@ -41,10 +42,10 @@ def _encode(
 ) -> list[ClipFeatures]:
     """Features of stretches of clips, from the frames and the waveform of each."""
     distinct = [_distinct(f) for f in frames]
-    visual = _batched(lambda batch: bundle.visual(frames=batch), (pictures for pictures, _ in distinct))
-    audio = _batched(
-        lambda batch: bundle.audio(waveform=batch),
-        (() if waveform is None else _windows(bundle, waveform) for waveform in waveforms),
+    windows = (() if waveform is None else _windows(bundle, waveform) for waveform in waveforms)
+    visual, audio = both(
+        lambda: _batched(lambda batch: bundle.visual(frames=batch), (pictures for pictures, _ in distinct)),
+        lambda: _batched(lambda batch: bundle.audio(waveform=batch), windows),
     )
     seen = {i: pool(np.repeat(rows, distinct[i][1], axis=0)) for i, rows in visual.items()}
     heard = {i: pool(rows) for i, rows in audio.items()}

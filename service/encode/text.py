@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from service.bundle.bundle import Bundle
 from service.bundle.graph import Encoder
 from service.bundle.tokens import Tokens
+from service.encode.both import both
 from service.encode.features import TextFeatures, pool
 from service.labels.label import Label
 from service.labels.templates import fill
@@ -30,8 +31,10 @@ def encode_labels(
     """
     visual, audio = bundle.manifest.visual.text, bundle.manifest.audio.text
     return TextFeatures(
-        visual=_encode(bundle.text_visual, bundle.tokens_visual, labels, templates or visual.templates),
-        audio=_encode(bundle.text_audio, bundle.tokens_audio, labels, templates or audio.templates),
+        *both(
+            lambda: _encode(bundle.text_visual, bundle.tokens_visual, labels, templates or visual.templates),
+            lambda: _encode(bundle.text_audio, bundle.tokens_audio, labels, templates or audio.templates),
+        )
     )
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from service.bundle.bundle import load_bundle
 from service.bundle.directory import read_manifest
-from service.bundle.graph import Runtime
 from service.bundle.heads import LoadedSimilarity
 from service.bundle.manifest import SimilarityHead
+from service.bundle.providers import Runtime
 from tests.conftest import Ahse
 from tests.toy import COLOURS, TONES_HZ, write_clip, write_toy_bundle
 

@@ -16,8 +16,8 @@ from model_export.head.train import train
 from model_export.report.measured import MeasuredRun
 from service.bundle.bundle import load_bundle
 from service.bundle.directory import read_manifest
-from service.bundle.graph import Runtime
 from service.bundle.manifest import MANIFEST_FILE, GraphCheck, Licence
+from service.bundle.providers import Runtime
 from tests.conftest import Ahse
 from tests.model_export.head.small_world import small_world
 from tests.toy import write_toy_bundle

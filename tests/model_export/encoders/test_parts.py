@@ -22,7 +22,7 @@ from model_export.export.heads import similarity_head
 from model_export.export.quiet import quiet
 from service.bundle.bundle import load_bundle
 from service.bundle.directory import read_manifest
-from service.bundle.graph import Runtime
+from service.bundle.providers import Runtime
 from service.cli import main
 from service.encode.text import encode_labels
 from service.labels.label import Label

@@ -21,8 +21,8 @@ from model_export.encoders.laion import build_clap
 from model_export.export.precision import reduce_precision
 from service.bundle.bundle import Bundle, load_bundle
 from service.bundle.directory import read_manifest
-from service.bundle.graph import Runtime
 from service.bundle.manifest import GraphCheck, Precision
+from service.bundle.providers import Runtime
 from service.cli import main
 from tests.conftest import Ahse
 from tests.toy import write_clip

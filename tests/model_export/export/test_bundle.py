@@ -24,8 +24,8 @@ from model_export.head.run import Calibrations, DataIdentity, Run, RunConfig
 from model_export.head.statistics import Statistics
 from service.bundle.bundle import load_bundle
 from service.bundle.directory import read_manifest
-from service.bundle.graph import Runtime
 from service.bundle.manifest import AhseHead, GraphCheck
+from service.bundle.providers import Runtime
 from service.encode.features import ClipFeatures, TextFeatures
 from service.rank.cosines import cosines_of
 from service.rank.ranker import ranker_of

@@ -12,7 +12,7 @@ from model_export.extract.clips import Extracted, extract_clips
 from model_export.extract.journal import Journal
 from model_export.extract.listing import Listing, list_clips
 from service.bundle.bundle import Bundle, load_bundle
-from service.bundle.graph import Runtime
+from service.bundle.providers import Runtime
 from service.classifier import decode_spec
 from service.decode import decode_clip
 from service.encode.clip import encode_clip

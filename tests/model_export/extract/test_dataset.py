@@ -14,7 +14,7 @@ from model_export.extract.dataset import assemble, split_clips
 from model_export.extract.listing import ListedClip
 from service.bundle.bundle import load_bundle
 from service.bundle.directory import read_manifest
-from service.bundle.graph import Runtime
+from service.bundle.providers import Runtime
 from service.encode.features import ClipFeatures
 
 ROOT = Path("clips")

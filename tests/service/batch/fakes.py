@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
@@ -77,9 +78,18 @@ class Notes:
             assert self._changed.wait_for(lambda: self.n_waiting == n, WAIT_S), self.n_waiting
 
 
-def batched_fake(encoder: HeldEncoder, notes: Notes, *, budget: int = 4, n_runs: int = 1) -> Batched:
+def batched_fake(
+    encoder: HeldEncoder,
+    notes: Notes,
+    *,
+    budget: int = 4,
+    n_runs: int = 1,
+    helpers: Executor | None = None,
+) -> Batched:
     """The encoder behind a queue of small batches."""
-    return Batched(encoder, "fake", budget=budget, n_runs=n_runs, row_cost=one_each, observer=notes)
+    return Batched(
+        encoder, "fake", budget=budget, n_runs=n_runs, row_cost=one_each, observer=notes, helpers=helpers
+    )
 
 
 def rows_of(*numbers: float) -> NDArray[np.float32]:

@@ -159,6 +159,40 @@ def test_two_runs_at_once_when_so_asked(threads: ThreadPoolExecutor) -> None:
     assert _numbers(helper) == [12]
 
 
+def test_free_runs_share_the_rows_of_a_lone_caller(threads: ThreadPoolExecutor) -> None:
+    """A helper runs one half while the caller runs the other; when one run is busy the other takes all."""
+    encoder, notes = HeldEncoder(), Notes()
+    with ThreadPoolExecutor(2) as helpers:
+        callers = _Callers(threads, batched_fake(encoder, notes, n_runs=2, helpers=helpers), notes)
+        alone = callers.ask(1, 2, 3, 4)
+        encoder.wait_for_run()
+        encoder.wait_for_run()
+        assert sorted(encoder.batches) == [[1, 2], [3, 4]]
+        waiting = callers.ask_behind(5, 6, 7)
+        encoder.end_runs(1)
+        encoder.wait_for_run()
+        assert encoder.batches[2] == [5, 6, 7]
+        encoder.end_runs(2)
+        assert _numbers(alone) == [2, 4, 6, 8]
+        assert _numbers(waiting) == [10, 12, 14]
+
+
+def test_what_fails_in_a_helper_fails_for_its_caller(threads: ThreadPoolExecutor) -> None:
+    """The helper itself goes on."""
+    encoder, notes = HeldEncoder(), Notes()
+    with ThreadPoolExecutor(1) as helpers:
+        callers = _Callers(threads, batched_fake(encoder, notes, n_runs=2, helpers=helpers), notes)
+        for _ in range(3):
+            bad = callers.ask(1, -2)
+            encoder.wait_for_run()
+            encoder.wait_for_run()
+            encoder.end_runs(2)
+            with pytest.raises(RuntimeError, match="can't encode -2"):
+                bad.result(WAIT_S)
+    assert notes.n_waiting == 0
+    assert notes.ran == [1, 1, 1]
+
+
 def test_no_more_waits_than_callers_have_asked_for(threads: ThreadPoolExecutor) -> None:
     """A caller is held until its rows are encoded, so the threads bound the queue."""
     encoder, notes = HeldEncoder(held=False), Notes()

@@ -12,7 +12,7 @@ from service.api.metrics import Metrics
 from service.batch.batched import Batched
 from service.batch.bundle import Budgets, batched
 from service.bundle.bundle import Bundle, load_bundle
-from service.bundle.graph import Runtime
+from service.bundle.providers import Runtime
 from service.bundle.registry import Registry
 from service.encode.clip import encode_clip
 from service.encode.text import encode_labels

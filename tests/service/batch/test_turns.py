@@ -73,6 +73,17 @@ def test_the_budget_is_of_cost_not_of_rows() -> None:
     assert [[len(part.rows) for part in turns.take()] for _ in range(4)] == [[2], [1], [1], [1]]
 
 
+def test_a_share_is_of_the_cost_that_waits() -> None:
+    """Two batches that can begin now halve what waits, rounded up; the budget still holds."""
+    turns = _queue({"one": _job(5)}, budget=10)
+    assert [[len(part.rows) for part in turns.take(n)] for n in (2, 1)] == [[3], [2]]
+    assert [len(part.rows) for part in _queue({"large": _job(100)}, budget=10).take(2)] == [10]
+    assert [len(part.rows) for part in _queue({"single": _job(1)}, budget=10).take(8)] == [1]
+    dear = Turns("fake", 100)
+    dear.add(Job(np.zeros((4, 1)), row_cost=10))
+    assert [len(part.rows) for part in dear.take(2)] == [2]
+
+
 def test_work_of_a_client_that_left_is_dropped() -> None:
     """Its rows are in no batch, and it ends with ClientGone; the others are as if it had never been there."""
     gone = Client()

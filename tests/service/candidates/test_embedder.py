@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from service.bundle.bundle import Bundle, load_bundle
-from service.bundle.graph import Runtime
+from service.bundle.providers import Runtime
 from service.candidates import embedder as embedder_module
 from service.candidates.embedder import LabelEmbedder
 from service.encode.features import TextFeatures

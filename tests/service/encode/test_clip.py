@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from service.bundle.bundle import Bundle, load_bundle
-from service.bundle.graph import Runtime
+from service.bundle.providers import Runtime
 from service.encode.clip import encode_clip, encode_segments
 from service.media import Clip, Segment, Track
 

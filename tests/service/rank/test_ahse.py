@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from service.bundle.bundle import Bundle, load_bundle
-from service.bundle.graph import Runtime
 from service.bundle.heads import LoadedAhse
+from service.bundle.providers import Runtime
 from service.encode.features import ClipFeatures, TextFeatures
 from service.rank.ahse import AhseRanker
 from service.rank.cosines import cosines_of

@@ -13,9 +13,9 @@ from scipy.special import softmax
 from scipy.stats import zscore
 
 from service.bundle.bundle import load_bundle
-from service.bundle.graph import Runtime
 from service.bundle.heads import LoadedSimilarity
 from service.bundle.manifest import SimilarityHead
+from service.bundle.providers import Runtime
 from service.bundle.similarity import SimilarityStatistics, load_similarity_statistics, not_fitted
 from service.encode.features import ClipFeatures, TextFeatures, unit
 from service.errors import BundleInvalidError

@@ -1,0 +1,104 @@
+"""Rows padded to a few shapes; the graph itself, on what was not padded, is the oracle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from service.api.metrics import Metrics
+from service.batch.bundle import Budgets, batched
+from service.batch.padded import Padded, batch_sizes
+from service.bundle.bundle import Bundle, load_bundle
+from service.bundle.graph import Encoder
+from service.bundle.providers import Runtime
+from service.encode.text import encode_labels
+from service.labels.label import make_label
+from tests.toy import CLASSES
+
+
+class _Gpu:
+    """A graph that says it runs on a GPU, and writes down the shapes that it sees."""
+
+    provider = "CUDAExecutionProvider"
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __call__(self, **inputs: NDArray[Any]) -> NDArray[np.float32]:
+        (rows,) = inputs.values()
+        self.shapes.append(rows.shape)
+        return self._encoder(**inputs)
+
+
+@pytest.fixture
+def plain(toy_bundle: Path) -> Bundle:
+    """The toy bundle as loaded."""
+    return load_bundle(toy_bundle, Runtime(device="cpu", n_threads=1))
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 5, 6, 7, 15])
+def test_features_are_those_of_the_rows_alone(plain: Bundle, n: int) -> None:
+    """Whatever stands in the padding; more rows than the largest size go through in turns."""
+    rows = np.random.default_rng(n).integers(0, 256, (n, 16, 16, 3), np.uint8)
+    gpu = _Gpu(plain.visual)
+    found = Padded(gpu, (1, 4, 6))(frames=rows)
+    np.testing.assert_allclose(found, plain.visual(frames=rows), atol=1e-6)
+    assert {shape[0] for shape in gpu.shapes} <= {1, 4, 6}
+
+
+@given(most=st.integers(1, 5_000))
+def test_at_most_a_third_of_a_batch_is_padding(most: int) -> None:
+    """A size for every number of rows, and not many of them."""
+    sizes = batch_sizes(most)
+    assert sizes[0] == 1
+    assert sizes[-1] == most
+    assert list(sizes) == sorted(set(sizes))
+    assert len(sizes) <= 2 * most.bit_length()
+    assert all(3 * (before + 1) >= 2 * size for before, size in pairwise(sizes))
+
+
+def test_nothing_new_after_the_warm_up(plain: Bundle) -> None:
+    """A bundle for a GPU has run every shape that any request can bring, and its numbers stay the same."""
+    gpus: dict[str, Any] = {
+        name: _Gpu(getattr(plain, name)) for name in ("visual", "audio", "text_visual", "text_audio")
+    }
+    serving = batched(replace(plain, **gpus), Budgets(frames=5, windows=3, tokens=100), Metrics())
+    warm = {name: set(gpu.shapes) for name, gpu in gpus.items()}
+    assert {shape[0] for shape in warm["visual"]} == {1, 2, 3, 4, 5}
+    assert {shape[0] for shape in warm["audio"]} == {1, 2, 3}
+    for n in range(1, 12):
+        rows = np.random.default_rng(n).integers(0, 256, (n, 16, 16, 3), np.uint8)
+        np.testing.assert_allclose(serving.visual(frames=rows), plain.visual(frames=rows), atol=1e-6)
+        labels = [make_label(f"{CLASSES[i % 3]} {'and more ' * i}") for i in range(n)]
+        found, alone = encode_labels(serving, labels), encode_labels(plain, labels)
+        np.testing.assert_allclose(found.visual, alone.visual, atol=1e-6)
+        np.testing.assert_allclose(found.audio, alone.audio, atol=1e-6)
+    assert {name: set(gpu.shapes) for name, gpu in gpus.items()} == warm
+    assert len(gpus["visual"].shapes) > 5
+
+
+def test_the_largest_shape_follows_on_the_smallest(plain: Bundle) -> None:
+    """An engine that TensorRT builds for both is good for all between."""
+    gpu = _Gpu(plain.audio)
+    window = plain.manifest.audio.window_samples
+    Padded(gpu, (1, 2, 3, 4)).warm_up(waveform=np.zeros((1, window), np.float32))
+    assert [shape[0] for shape in gpu.shapes] == [1, 4, 3, 2]
+
+
+def test_a_cpu_sees_the_rows_as_they_are(plain: Bundle) -> None:
+    """It tunes nothing for a shape; padding would only be work."""
+    cpu = _Gpu(plain.visual)
+    cpu.provider = "CPUExecutionProvider"
+    serving = batched(replace(plain, visual=cpu), Budgets(n_runs=1), Metrics())
+    assert cpu.shapes == []
+    serving.visual(frames=np.zeros((5, 16, 16, 3), np.uint8))
+    assert [shape[0] for shape in cpu.shapes] == [5]
