@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from service.allocator import settle_memory
 from service.settings import Settings
 
 
@@ -33,6 +34,7 @@ def serve(
         "log_format": log_format,
     }
     settings = read_settings({name: value for name, value in flags.items() if value is not None})
+    settle_memory()
     # Imported here: `ahse classify --help` should not wait for a web framework.
     import uvicorn
 

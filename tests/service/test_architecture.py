@@ -12,7 +12,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # From the bottom up: a room may import rooms to its left only.
 ROOMS = [
-    ["service", "service.client", "service.errors", "service.media", "service.processors"],
+    [
+        "service",
+        "service.allocator",
+        "service.client",
+        "service.errors",
+        "service.media",
+        "service.processors",
+    ],
     ["service.bundle", "service.labels"],
     ["service.batch", "service.decode", "service.encode"],
     ["service.rank"],
