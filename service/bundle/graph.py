@@ -17,6 +17,10 @@ Inputs = dict[str, tuple[str, tuple[int | None, ...]]]
 
 # Some builds of onnxruntime report to their maker; a service that handles people's clips must not.
 ort.disable_telemetry_events()
+# One arena for all graphs on the CPU: with one each, every graph keeps what its largest batches took.
+ort.create_and_register_allocator(
+    ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT), None
+)
 
 _DTYPES = {"uint8": np.uint8, "float": np.float32, "int64": np.int64}
 # Tokens in the rows that a graph with a free length is tried on.
@@ -130,5 +134,6 @@ def _options(runtime: Runtime) -> ort.SessionOptions:
     options.intra_op_num_threads = runtime.n_threads
     # Spinning threads take the cores that decoding needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.use_env_allocators", "1")
     options.log_severity_level = 3
     return options
