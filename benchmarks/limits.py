@@ -1,6 +1,7 @@
 """The limits of a service on this machine: decoding alone, and each encoder graph alone at its best.
 
-Nothing answers clips faster than these steps can be done one after the other with all processors.
+On a CPU nothing answers clips faster than these steps can be done one after the other with all processors.
+With a GPU the processors decode meanwhile, and the slower of the two is the limit.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,11 @@ from service.classifier import decode_spec
 from service.decode.pool import DecodePool
 from service.settings import Settings
 
-_CLIPS_AT_ONCE = (1, 2, 4)
+BenchmarkDevice = Literal["cpu", "cuda"]
+
+_CLIPS_AT_ONCE = {"cpu": (1, 2, 4), "cuda": (4, 16, 64)}
+# Runs at once on a GPU: one is copied while the other runs.
+_GPU_RUNS = 2
 _SECONDS_EACH = 1.5
 
 
@@ -34,18 +39,19 @@ class GraphLimit:
     clips_at_once: int
     """whose rows went through it together."""
     n_threads: int
-    """of one run; as many runs at once as processors allow."""
+    """of one run on a CPU; as many runs at once as processors allow."""
 
 
-def graph_limits(directory: Path) -> dict[str, GraphLimit]:
+def graph_limits(directory: Path, device: BenchmarkDevice) -> dict[str, GraphLimit]:
     """Of the image and the sound encoder, on a clip's frames and one window of sound."""
     n_cores = len(os.sched_getaffinity(0))
     found: dict[str, list[GraphLimit]] = {"visual": [], "audio": []}
-    for n_threads in sorted({1, n_cores}):
-        bundle = load_bundle(directory, Runtime(device="cpu", n_threads=n_threads))
+    for n_threads in sorted({1, n_cores}) if device == "cpu" else [1]:
+        bundle = load_bundle(directory, Runtime(device=device, n_threads=n_threads))
+        n_runs = n_cores // n_threads if device == "cpu" else _GPU_RUNS
         for graph, limits in found.items():
-            for n_clips in _CLIPS_AT_ONCE:
-                rate = _rate(_work(bundle, graph, n_clips), n_cores // n_threads) * n_clips
+            for n_clips in _CLIPS_AT_ONCE[device]:
+                rate = _rate(_work(bundle, graph, n_clips), n_runs) * n_clips
                 limits.append(GraphLimit(rate, n_clips, n_threads))
     return {graph: max(limits, key=lambda one: one.clips_per_s) for graph, limits in found.items()}
 
@@ -62,9 +68,10 @@ def decode_rate(directory: Path, clip: Path, n_clips: int) -> float:
         return n_clips / (time.perf_counter() - started)
 
 
-def together(rates: Sequence[float]) -> float:
-    """Clips per second of steps that share the processors."""
-    return 1 / sum(1 / rate for rate in rates)
+def together(encoding: Sequence[float], decoding: float, device: BenchmarkDevice) -> float:
+    """Clips per second of all steps: encoding shares the processors with decoding, or has a GPU."""
+    encoded = 1 / sum(1 / rate for rate in encoding)
+    return min(encoded, decoding) if device == "cuda" else 1 / (1 / encoded + 1 / decoding)
 
 
 def _work(bundle: Bundle, graph: str, n_clips: int) -> Callable[[], NDArray[np.float32]]:

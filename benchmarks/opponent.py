@@ -1,6 +1,6 @@
 """The straightforward service: what a competent user writes with FastAPI, torch, open_clip and laion_clap.
 
-    python -m benchmarks.opponent --port 8901 --clap-tokenizer tokenizer.json [--threads 2]
+    python -m benchmarks.opponent --port 8901 --clap-tokenizer tokenizer.json [--threads 2] [--device cuda]
 
 One request at a time; every frame of the clip is decoded, with FFmpeg's own threads, and n_frames of them are
 prepared with PIL and encoded in one batch; the first ten seconds of sound are encoded; every name is encoded
@@ -37,23 +37,34 @@ N_FRAMES = 8
 class Straightforward:
     """Both models, and what leads from a file and names to similarities."""
 
-    def __init__(self, clap_tokenizer: Path) -> None:
+    def __init__(self, clap_tokenizer: Path, device: str) -> None:
+        self.device = device
         self.image = load_image_encoder(ImageChoice(), 0)
         self.sound = load_sound_encoder(SoundChoice(tokenizer=clap_tokenizer), 0)
+        for part in (self.image, self.image.text, self.sound, self.sound.text):
+            part.module.to(device)
 
     @torch.inference_mode()
     def classify(self, path: str, labels: list[str], template: str) -> list[dict[str, Any]]:
         """Cosine similarity of each track to each name, and their softmax, fused half and half."""
         prompts = [template.replace("{}", label) for label in labels]
-        visual = _unit(self.image.module(torch.from_numpy(_frames(path, self.image.size_px))).mean(0))
-        audio = _unit(self.sound.module(torch.from_numpy(_waveform(path, self.sound.sample_rate_hz))).mean(0))
-        seen = self.image.text.module(_tokens(self.image.text, prompts, full=True)) @ visual
-        heard = self.sound.text.module(_tokens(self.sound.text, prompts, full=False)) @ audio
+        frames = torch.from_numpy(_frames(path, self.image.size_px)).to(self.device)
+        waveform = torch.from_numpy(_waveform(path, self.sound.sample_rate_hz)).to(self.device)
+        visual = _unit(self.image.module(frames).mean(0))
+        audio = _unit(self.sound.module(waveform).mean(0))
+        seen = self.image.text.module(self._tokens(self.image.text, prompts, full=True)) @ visual
+        heard = self.sound.text.module(self._tokens(self.sound.text, prompts, full=False)) @ audio
         scores = torch.softmax(50 * seen + 10 * heard, dim=0)
         return [
             {"label": label, "score": float(score), "visual": float(v), "audio": float(a)}
             for label, score, v, a in zip(labels, scores, seen, heard, strict=True)
         ]
+
+    def _tokens(self, text: TextEncoder, prompts: list[str], *, full: bool) -> Tensor:
+        """Token ids, padded to the context length or to the longest of them."""
+        rows = [encoding.ids[: text.context_length] for encoding in text.tokenizer.encode_batch(prompts)]
+        length = text.context_length if full else max(map(len, rows))
+        return torch.tensor([row + [text.pad_id] * (length - len(row)) for row in rows], device=self.device)
 
 
 def _frames(path: str, size: int) -> np.ndarray:
@@ -83,13 +94,6 @@ def _waveform(path: str, rate_hz: int, seconds: int = 10) -> np.ndarray:
         parts = [p.to_ndarray()[0] for f in container.decode(audio=0) for p in resampler.resample(f)]
         parts += [p.to_ndarray()[0] for p in resampler.resample(None)]
     return np.resize(np.concatenate(parts)[: seconds * rate_hz], (1, seconds * rate_hz))
-
-
-def _tokens(text: TextEncoder, prompts: list[str], *, full: bool) -> Tensor:
-    """Token ids, padded to the context length or to the longest of them."""
-    rows = [encoding.ids[: text.context_length] for encoding in text.tokenizer.encode_batch(prompts)]
-    length = text.context_length if full else max(map(len, rows))
-    return torch.tensor([row + [text.pad_id] * (length - len(row)) for row in rows])
 
 
 def _unit(feature: Tensor) -> Tensor:
@@ -125,9 +129,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--clap-tokenizer", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    app = create_app(Straightforward(options.clap_tokenizer))
+    app = create_app(Straightforward(options.clap_tokenizer, options.device))
     uvicorn.run(app, port=options.port, log_level="warning")
 
 

@@ -1,6 +1,6 @@
 """Clips per second: this service, the straightforward one, and the limits of the machine, in one run.
 
-    python -m benchmarks.throughput [--out benchmarks/results] [--bundle DIR] [--quick]
+    python -m benchmarks.throughput [--out benchmarks/results] [--bundle DIR] [--quick] [--device cuda]
 
 Random weights of the real architectures (ViT-B/32, HTSAT-tiny, RoBERTa), which cost what trained ones cost
 and whose answers mean nothing; the bundle is exported anew unless one is given. Generated clips of 10 s,
@@ -25,6 +25,8 @@ from typing import Any
 
 from benchmarks import limits
 from benchmarks.clips import write_benchmark_clip
+from benchmarks.gpu import describe_gpu, watch_gpu
+from benchmarks.limits import BenchmarkDevice
 from benchmarks.load import form, measure, post, unique_labels
 from benchmarks.machine import describe_machine
 from benchmarks.report import write_report
@@ -32,13 +34,12 @@ from benchmarks.servers import Server, running, serve_command
 
 CLIPS = tuple(product((360, 1080), (30, 250)))
 SECONDS = 10
-CLIENTS = (1, 8, 32)
 TEMPLATE = "a video of a {}."
 LABELS = [f"thing number {index}" for index in range(10)]
 _PORT = 18_770
 # Requests of all clients together: as many waves as fit into a quarter of an hour for everything.
-_OPPONENT_REQUESTS = {1: 4, 8: 8, 32: 32}
-_SERVICE_REQUESTS = {1: 8, 8: 32, 32: 64}
+_OPPONENT_REQUESTS = {"cpu": {1: 4, 8: 8, 32: 32}, "cuda": {1: 16, 8: 32, 64: 128}}
+_SERVICE_REQUESTS = {"cpu": {1: 8, 8: 32, 32: 64}, "cuda": {1: 64, 8: 512, 64: 2048}}
 
 Fields = list[tuple[str, str]]
 Row = dict[str, Any]
@@ -50,45 +51,50 @@ def main() -> None:
     clips = CLIPS[:1] if options.quick else CLIPS
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        bundle = options.bundle or _export(folder / "random")
+        bundle = options.bundle or _export(folder / "random", options.device)
         files = {clip: _clip(folder, *clip) for clip in clips}
         found: Row = {"machine": describe_machine(), "clips": [_clip_name(*clip) for clip in clips]}
-        found["limits"] = _limits(bundle, files)
-        found["rows"] = _opponent(bundle, files)
-        found["rows"] += _service(bundle, files, folder)
+        found["machine"] |= describe_gpu() if options.device == "cuda" else {}
+        found["limits"] = _limits(bundle, files, options.device)
+        found["rows"] = _opponent(bundle, files, options.device)
+        found["rows"] += _service(bundle, files, folder, options.device)
         found["difference"] = _difference(found["rows"])
     write_report(found, options.out)
 
 
-def _limits(bundle: Path, files: dict[tuple[int, int], Path]) -> Row:
-    graphs = limits.graph_limits(bundle)
+def _limits(bundle: Path, files: dict[tuple[int, int], Path], device: BenchmarkDevice) -> Row:
+    graphs = limits.graph_limits(bundle, device)
     decoding = {_clip_name(*clip): limits.decode_rate(bundle, file, 16) for clip, file in files.items()}
     encoding = [graph.clips_per_s for graph in graphs.values()]
     _say(f"limits: {graphs}, decoding {decoding}")
     return {
         "graphs": {name: asdict(graph) for name, graph in graphs.items()},
         "decoding": decoding,
-        "together": {clip: limits.together([*encoding, rate]) for clip, rate in decoding.items()},
+        "together": {clip: limits.together(encoding, rate, device) for clip, rate in decoding.items()},
     }
 
 
-def _opponent(bundle: Path, files: dict[tuple[int, int], Path]) -> list[Row]:
-    command = [sys.executable, "-m", "benchmarks.opponent", "--port", str(_PORT)]
+def _opponent(bundle: Path, files: dict[tuple[int, int], Path], device: BenchmarkDevice) -> list[Row]:
+    command = [sys.executable, "-m", "benchmarks.opponent", "--port", str(_PORT), "--device", device]
+    n_requests = _OPPONENT_REQUESTS[device]
     with running([*command, "--clap-tokenizer", str(bundle / "tokenizer_audio.json")], _PORT) as server:
         return [
             row
             for clip, file in files.items()
-            for row in _measure(server, clip, file, "straightforward", "every time", _OPPONENT_REQUESTS, [])
+            for row in _measure(server, clip, file, "straightforward", "every time", n_requests, [])
         ]
 
 
-def _service(bundle: Path, files: dict[tuple[int, int], Path], folder: Path) -> list[Row]:
-    rows = []
-    with running(serve_command(bundle, _PORT, folder / "data"), _PORT) as server:
+def _service(
+    bundle: Path, files: dict[tuple[int, int], Path], folder: Path, device: BenchmarkDevice
+) -> list[Row]:
+    rows, n_requests = [], _SERVICE_REQUESTS[device]
+    command = serve_command(bundle, _PORT, folder / "data", "--device", device)
+    with running(command, _PORT) as server:
         for clip, file in files.items():
             for labels in ("warm", "cold"):
-                rows += _measure(server, clip, file, "ahse", labels, _SERVICE_REQUESTS, [])
-            last = {max(CLIENTS): _SERVICE_REQUESTS[max(CLIENTS)]}
+                rows += _measure(server, clip, file, "ahse", labels, n_requests, [])
+            last = {max(n_requests): n_requests[max(n_requests)]}
             rows += _measure(server, clip, file, "ahse, key frames", "warm", last, [("frames", "key")])
     return rows
 
@@ -107,11 +113,12 @@ def _measure(
     post(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60), _body(content, LABELS, fields))
     for n_clients, n in n_requests.items():
         body_of = _cold(content, fields) if labels == "cold" else _warm(content, fields)
-        result = measure(server.port, body_of, n_clients, n)
+        with watch_gpu() as busy:
+            result = measure(server.port, body_of, n_clients, n)
         told = _similarities(server.port, _body(content, LABELS, fields))
         row = {"service": who, "clip": _clip_name(*clip), "labels": labels, "clients": n_clients}
         row |= asdict(result) | {"peak_memory_mib": server.peak_memory_mib(), "ready_s": server.ready_s}
-        rows.append(row | {"similarities": told})
+        rows.append(row | {"similarities": told, "gpu_busy_percent": busy.mean})
         _say(f"{who}, {row['clip']}, {labels}, {n_clients} clients: {result.clips_per_s:.2f} clips/s")
     return rows
 
@@ -153,12 +160,12 @@ def _difference(rows: list[Row]) -> float:
     )
 
 
-def _export(out: Path) -> Path:
+def _export(out: Path, device: BenchmarkDevice) -> Path:
     from typer.testing import CliRunner
 
     from model_export.cli.export import app
 
-    result = CliRunner().invoke(app, ["clip-clap", "--random-weights", "--out", str(out)])
+    result = CliRunner().invoke(app, ["clip-clap", "--random-weights", "--device", device, "--out", str(out)])
     if result.exit_code:
         raise SystemExit(result.output)
     _say(result.output.strip())
@@ -184,6 +191,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--bundle", type=Path, help="exported with --random-weights and seed 0")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of both services")
     parser.add_argument("--quick", action="store_true", help="the first clip only")
     return parser.parse_args()
 

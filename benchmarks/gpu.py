@@ -1,0 +1,49 @@
+"""What NVIDIA's own tool says of a GPU: which it is, and how much of the time it is busy."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+_SAMPLE_MS = 200
+
+
+@dataclass
+class Busy:
+    """Filled when the context ends."""
+
+    percent: list[float] = field(default_factory=list)
+    """share of each sample's time in which the GPU ran something."""
+
+    @property
+    def mean(self) -> float | None:
+        """Over all samples; None without a GPU."""
+        return statistics.mean(self.percent) if self.percent else None
+
+
+def describe_gpu() -> dict[str, str]:
+    """Card, driver and memory."""
+    names = ("name", "driver_version", "memory.total")
+    command = ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader"]
+    line = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0]  # noqa: S603
+    return dict(zip(("GPU", "driver", "GPU memory"), line.split(", "), strict=True))
+
+
+@contextmanager
+def watch_gpu() -> Iterator[Busy]:
+    """How busy the GPU is while the context lasts; nothing is watched where there is none."""
+    busy, tool = Busy(), shutil.which("nvidia-smi")
+    if tool is None:
+        yield busy
+        return
+    query = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", f"--loop-ms={_SAMPLE_MS}"]
+    with subprocess.Popen([tool, *query], stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  (our own arguments)
+        try:
+            yield busy
+        finally:
+            process.terminate()
+            busy.percent = [float(line) for line in (process.stdout or []) if line.strip().isdecimal()]
