@@ -28,7 +28,7 @@ class Busy:
 def describe_gpu() -> dict[str, str]:
     """Card, driver and memory."""
     names = ("name", "driver_version", "memory.total")
-    command = ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader"]
+    command = ["nvidia-smi", "--id=0", f"--query-gpu={','.join(names)}", "--format=csv,noheader"]
     line = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0]  # noqa: S603
     return dict(zip(("GPU", "driver", "GPU memory"), line.split(", "), strict=True))
 
@@ -40,7 +40,12 @@ def watch_gpu() -> Iterator[Busy]:
     if tool is None:
         yield busy
         return
-    query = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", f"--loop-ms={_SAMPLE_MS}"]
+    query = [
+        "--id=0",
+        "--query-gpu=utilization.gpu",
+        "--format=csv,noheader,nounits",
+        f"--loop-ms={_SAMPLE_MS}",
+    ]
     with subprocess.Popen([tool, *query], stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  (our own arguments)
         try:
             yield busy

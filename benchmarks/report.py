@@ -38,9 +38,10 @@ def _markdown(found: dict[str, Any]) -> str:
         "- the services' similarities for the same clip and names differ by at most "
         f"{found['difference']:.4f}",
         "",
-        "Ratio: clips/s beside the straightforward service at the same number of clients.",
+        "Ratio: clips/s beside the straightforward service at the same number of clients. "
+        f"That one computes in {found['precision'][_OPPONENT]}, this one in {found['precision'][_OURS]}.",
         "",
-        *_table(_columns(found["rows"]), [_cells(row) for row in sorted(found["rows"], key=_order)]),
+        *_table(_columns(found), [_cells(found, row) for row in sorted(found["rows"], key=_order)]),
         "",
         "Limits: each step alone with all that the machine has, and all of them together.",
         "",
@@ -54,16 +55,16 @@ def _order(row: Row) -> tuple[Any, ...]:
     return row["clip"].startswith("1080"), row["clip"], row["clients"], row["service"] != _OPPONENT
 
 
-def _columns(rows: list[Row]) -> tuple[str, ...]:
-    watched = any(row["gpu_busy_percent"] is not None for row in rows)
-    return (*_COLUMNS, "GPU busy %") if watched else _COLUMNS
+def _columns(found: dict[str, Any]) -> tuple[str, ...]:
+    return (*_COLUMNS, "GPU busy %") if "GPU" in found["machine"] else _COLUMNS
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(found: dict[str, Any], row: Row) -> list[str]:
     times = [f"{row[key]:.0f}" for key in ("p50_ms", "p95_ms", "p99_ms", "peak_memory_mib")]
     rates = [f"{row['clips_per_s']:.2f}", f"{row['ratio']:.1f}"]
-    busy = [] if row["gpu_busy_percent"] is None else [f"{row['gpu_busy_percent']:.0f}"]
-    return [row["clip"], str(row["clients"]), row["service"], row["labels"], *rates, *times, *busy]
+    busy = "" if row["gpu_busy_percent"] is None else f"{row['gpu_busy_percent']:.0f}"
+    cells = [row["clip"], str(row["clients"]), row["service"], row["labels"], *rates, *times, busy]
+    return cells[: len(_columns(found))]
 
 
 def _limits(found: dict[str, Any]) -> list[str]:

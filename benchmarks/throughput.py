@@ -38,8 +38,12 @@ TEMPLATE = "a video of a {}."
 LABELS = [f"thing number {index}" for index in range(10)]
 _PORT = 18_770
 # Requests of all clients together: as many waves as fit into a quarter of an hour for everything.
-_OPPONENT_REQUESTS = {"cpu": {1: 4, 8: 8, 32: 32}, "cuda": {1: 16, 8: 32, 64: 128}}
-_SERVICE_REQUESTS = {"cpu": {1: 8, 8: 32, 32: 64}, "cuda": {1: 64, 8: 512, 64: 2048}}
+_OPPONENT_REQUESTS = {"cpu": {1: 3, 8: 8, 32: 32}, "cuda": {1: 16, 8: 32, 64: 128}}
+_SERVICE_REQUESTS = {"cpu": {1: 6, 8: 24, 32: 64}, "cuda": {1: 64, 8: 512, 64: 2048}}
+_PRECISION = {
+    "cpu": {"straightforward": "fp32", "ahse": "int8"},
+    "cuda": {"straightforward": "fp16", "ahse": "fp16"},
+}
 
 Fields = list[tuple[str, str]]
 Row = dict[str, Any]
@@ -54,6 +58,7 @@ def main() -> None:
         bundle = options.bundle or _export(folder / "random", options.device)
         files = {clip: _clip(folder, *clip) for clip in clips}
         found: Row = {"machine": describe_machine(), "clips": [_clip_name(*clip) for clip in clips]}
+        found["precision"] = _PRECISION[options.device]
         found["machine"] |= describe_gpu() if options.device == "cuda" else {}
         found["limits"] = _limits(bundle, files, options.device)
         found["rows"] = _opponent(bundle, files, options.device)

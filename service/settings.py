@@ -49,7 +49,7 @@ class Settings(BaseSettings):
         default=1, ge=0, le=1024, description="threads of one model run on a CPU; 0: onnxruntime decides"
     )
     gpu_memory_bytes: int = Field(
-        default=0, ge=0, description="most GPU memory of each of a bundle's graphs; 0: no limit"
+        default=0, ge=0, description="most GPU memory of the arena of each encoder; 0: no limit"
     )
     decode_workers: int = Field(
         default_factory=lambda: min(n_processors(), 256), ge=1, le=256, description="decoding processes"
@@ -79,7 +79,7 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         le=64,
-        description="runs of one model at once; 0: 2 on a GPU, one for each processor else",
+        description="runs of one encoder at once; 0: 2 on a GPU, else as many as processors allow",
     )
     frames: Frames = Field(
         default="exact",
@@ -119,11 +119,11 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    def runtime(self) -> Runtime:
-        """How graphs run for serving."""
+    def runtime(self, n_threads: int | None = None) -> Runtime:
+        """How graphs run: for serving, or with all threads where one run goes at a time."""
         return Runtime(
             device=self.device,
-            n_threads=self.inference_threads,
+            n_threads=self.inference_threads if n_threads is None else n_threads,
             gpu_memory_bytes=self.gpu_memory_bytes,
             engines=self.data_dir / "engines",
         )
@@ -135,6 +135,7 @@ class Settings(BaseSettings):
             windows=self.batch_windows,
             tokens=self.batch_tokens,
             n_runs=self.parallel_runs,
+            n_threads=self.inference_threads,
         )
 
     def decode_limits(self) -> DecodeLimits:

@@ -15,8 +15,8 @@ from model_export.extract.journal import Journal
 from model_export.extract.moments import fit, list_unlabelled
 from service.bundle.bundle import load_bundle
 from service.bundle.heads import LoadedSimilarity
-from service.bundle.providers import Runtime
 from service.cli.serve import read_settings
+from service.processors import n_processors
 
 app = TrainingApp()
 
@@ -30,7 +30,7 @@ def calibrate(
     out: Annotated[
         Path | None, typer.Option(help="Directory of the new bundle; default: BUNDLE itself is replaced.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Take mean and covariance of the clips' features, so that similarity to any name can be standardised.
 
@@ -40,7 +40,7 @@ def calibrate(
     if out is not None and out.exists():
         raise DatasetError(out, [Problem(str(out), "exists already; choose another directory or remove it")])
     settings, target = read_settings({"device": device}), out or bundle
-    loaded, listing = load_bundle(bundle, Runtime(device=settings.device)), list_unlabelled(clips)
+    loaded, listing = load_bundle(bundle, settings.runtime(n_processors())), list_unlabelled(clips)
     head, manifest = loaded.head, loaded.manifest
     if not isinstance(head, LoadedSimilarity):
         what = "has a trained head, whose statistics come from training; only similarity heads are calibrated"

@@ -22,9 +22,9 @@ from model_export.extract.dataset import assemble, split_clips
 from model_export.extract.journal import Journal
 from model_export.extract.listing import Listing, list_clips
 from service.bundle.bundle import Bundle, load_bundle
-from service.bundle.providers import Runtime
 from service.cli.serve import read_settings
 from service.decode import DecodePool
+from service.processors import n_processors
 from service.settings import Settings
 
 app = TrainingApp()
@@ -43,7 +43,7 @@ def extract(
     seed: Seed = 0,
     unseen: Unseen = None,
     name: Annotated[str | None, typer.Option(help="Of the data set; default: that of CLIPS.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Decode and encode every clip as serving does, and keep the features with splits to train by.
 
@@ -53,7 +53,7 @@ def extract(
     settings, names = read_settings({"device": device}), read_unseen(unseen)
     listing = list_clips(source)
     split_clips(source, listing.clips, seed, names)  # before the work: what can't be split is not worth it
-    loaded = load_bundle(bundle, Runtime(device=settings.device))
+    loaded = load_bundle(bundle, settings.runtime(n_processors()))
     out.parent.mkdir(parents=True, exist_ok=True)
     with Journal(out.with_name(f"{out.name}.journal"), loaded.manifest.encoders_digest()) as journal:
         found = extract_with_progress(listing, loaded, journal, settings)

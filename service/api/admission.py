@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.addresses import CLASSIFY
 from service.api.refuse import refuse
 from service.errors import OverloadedError
-
-CLASSIFY = "/v1/classify"
 
 
 class Admission:

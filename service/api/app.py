@@ -11,7 +11,8 @@ from starlette.types import Scope
 
 from service import __version__
 from service.api import problems
-from service.api.admission import CLASSIFY, Admission
+from service.api.addresses import CLASSIFY
+from service.api.admission import Admission
 from service.api.body_limit import BodyLimit
 from service.api.clip_workers import ClipWorkers
 from service.api.context import Context
@@ -51,13 +52,15 @@ def create_app(settings: Settings) -> FastAPI:
         kept = SqliteEmbeddings(settings.data_dir / "embeddings.sqlite3", settings.label_store_size)
     decoder = DecodePool(settings.decode_limits(), min(settings.decode_workers, settings.max_concurrency))
     decoder.start()
+    clip_workers = ClipWorkers(settings.max_concurrency)
+    metrics.count_clips(lambda: clip_workers.n_taken)
     context = Context(
         settings=settings,
         registry=registry,
         store=store,
         classifier=Classifier(decoder, LabelEmbedder(settings.label_cache_size, kept)),
         metrics=metrics,
-        clip_workers=ClipWorkers(settings.max_concurrency),
+        clip_workers=clip_workers,
         store_workers=ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="store"),
     )
 

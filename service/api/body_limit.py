@@ -9,7 +9,7 @@ from collections.abc import Callable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.refuse import refuse
+from service.api.refuse import refuse, refuse_rest
 from service.errors import AhseError, BodyTooLargeError, UploadStalledError
 
 
@@ -43,7 +43,8 @@ class BodyLimit:
         with contextlib.suppress(_Refused):
             await self._app(scope, body.receive, body.send)
         if body.fault is not None and not body.is_answered:
-            await refuse(scope, body.rest, send, body.fault)
+            is_coming = not isinstance(body.fault, UploadStalledError)
+            await refuse_rest(scope, body.rest, send, body.fault, is_coming=is_coming)
 
 
 class _Body:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -51,6 +51,11 @@ class Metrics:
             ["waited_for"],
             registry=self.registry,
         )
+
+    def count_clips(self, n_clips: Callable[[], int]) -> None:
+        """Ask for the number of clips whenever the metrics are read."""
+        gauge = Gauge("ahse_clips", "Clips that are worked on or wait for it.", registry=self.registry)
+        gauge.set_function(n_clips)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""

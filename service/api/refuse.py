@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from service.api.problems import typed_problem
-from service.errors import AhseError, UploadStalledError
+from service.errors import AhseError
 
 # A client that is still sending would see a reset instead of the answer; so a little more is read first.
 _DRAIN_BYTES = 64 * 2**20
@@ -17,9 +17,23 @@ _DRAIN_S = 2.0
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send, error: AhseError) -> None:
-    """Answer with the error's problem. The connection is closed where some of the body is left in it."""
-    sends_on = not _waits_for_our_word(scope) and not isinstance(error, UploadStalledError)
-    is_empty = sends_on and await _drain(receive)
+    """Answer a request of whose body nothing was read yet."""
+    await refuse_rest(scope, receive, send, error, is_coming=not _waits_for_our_word(scope))
+
+
+async def refuse_rest(
+    scope: Scope, receive: Receive, send: Send, error: AhseError, *, is_coming: bool
+) -> None:
+    """Answer with the error's problem. The connection is closed where some of the body is left in it.
+
+    Args:
+        scope: of the request.
+        receive: gives what is left of its body.
+        send: takes the answer.
+        error: what to answer with.
+        is_coming: whether the client is sending that rest; else it is not waited for.
+    """
+    is_empty = is_coming and await _drain(receive)
     response = typed_problem(Request(scope), error, headers={} if is_empty else {"Connection": "close"})
     await response(scope, receive, send)
 

@@ -9,7 +9,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.admission import CLASSIFY
+from service.api.addresses import CLASSIFY
 from service.api.metrics import Metrics
 from service.api.problems import unforeseen
 from service.api.request_id import HEADER, assign_request_id

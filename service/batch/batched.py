@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -96,28 +97,26 @@ class Batched:
         with self._changed:
             self._turns.add(job)
             self._report()
-            self._call_helpers(input_name, len(rows))
             while not job.is_done:
-                batch = self._next_batch() if self._n_free else []
+                batch = self._next_batch(input_name) if self._n_free else []
                 if batch:
                     self._run(input_name, batch)
                 elif not job.is_done:
                     self._changed.wait()
         return job.result()
 
-    def _call_helpers(self, input_name: str, n_rows: int) -> None:
-        if self._helpers is not None:
-            for _ in range(min(self._n_free, n_rows) - 1):
-                self._helpers.submit(self._help, input_name)
-
     def _help(self, input_name: str) -> None:
         """Run what waits, for as long as the encoder is free."""
         with self._changed:
-            while self._n_free and (batch := self._next_batch()):
+            while self._n_free and (batch := self._next_batch(input_name)):
                 self._run(input_name, batch)
 
-    def _next_batch(self) -> list[Part]:
+    def _next_batch(self, input_name: str) -> list[Part]:
         batch = self._turns.take(1 if self._helpers is None else self._n_free)
+        if self._helpers is not None:
+            with contextlib.suppress(RuntimeError):  # no more threads to be had: then without help
+                for _ in range(min(self._n_free - 1, self._turns.n_rows)):
+                    self._helpers.submit(self._help, input_name)
         self._report()
         # Taking a batch drops the work of clients that have gone; their threads need not wait for its end.
         self._changed.notify_all()
@@ -147,8 +146,8 @@ class Batched:
 
     def _outcomes(self, input_name: str, batch: Sequence[Part]) -> Sequence[Features | Exception]:
         """Features or error of each part. A batch that fails is run part by part, so that one fails alone."""
-        rows = batch[0].rows if len(batch) == 1 else np.concatenate([part.rows for part in batch])
         try:
+            rows = batch[0].rows if len(batch) == 1 else np.concatenate([part.rows for part in batch])
             features = self._encoder(**{input_name: rows})
         except Exception as error:  # noqa: BLE001  (it is raised again, in the thread of whose rows they are)
             if len(batch) == 1:

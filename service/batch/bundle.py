@@ -22,21 +22,23 @@ class Budgets:
     tokens: int = 0
     """of all names' prompts in the run together, padding included."""
     n_runs: int = 0
+    n_threads: int = 1
+    """of one run on a CPU; 0 for one for each processor."""
 
 
-# On a CPU a run has a processor for itself, so that no thread waits for another one's part. A few rows keep
+# On a CPU a run has one thread by default, so that none waits for another one's part. A few rows keep
 # it busy, more leave its caches. A GPU wants many, and a second batch that is put together while one runs.
 _CPU = Budgets(frames=8, windows=2, tokens=5_000)
 _GPU = Budgets(frames=128, windows=64, tokens=20_000, n_runs=2)
 
 
 def batched(bundle: Bundle, budgets: Budgets, observer: Observer) -> Bundle:
-    """The bundle with each encoder behind a queue of its own. Its head stays as it is: it takes one row."""
+    """The bundle with each encoder behind a queue of its own. Its head is small, and stays as it is."""
     on_cpu = bundle.visual.provider == CPU
     usual = _CPU if on_cpu else _GPU
     frames, windows = budgets.frames or usual.frames, budgets.windows or usual.windows
     tokens = budgets.tokens or usual.tokens
-    n_runs = budgets.n_runs or usual.n_runs or n_processors()
+    n_runs = budgets.n_runs or usual.n_runs or max(1, n_processors() // (budgets.n_threads or n_processors()))
     helpers = ThreadPoolExecutor(n_runs, thread_name_prefix="helper") if on_cpu and n_runs > 1 else None
     inner = bundle if on_cpu else padded(bundle, frames=frames, windows=windows, tokens=tokens)
 

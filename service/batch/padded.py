@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from service.bundle.bundle import Bundle
 from service.bundle.graph import Encoder
 from service.bundle.manifest import TextTower
+from service.errors import DeviceUnavailableError
 
 Rows = NDArray[Any]
 
@@ -52,10 +53,19 @@ class Padded:
         """Run every size on copies of a row [1, ...].
 
         The largest follows on the smallest, so that TensorRT builds an engine for all between at once.
+
+        Raises:
+            DeviceUnavailableError: one of them can't be run.
         """
         ((name, row),) = inputs.items()
-        for size in (*self._sizes[:1], *self._sizes[:0:-1]):
-            self._encoder(**{name: np.repeat(row, size, axis=0)})
+        try:
+            for size in (*self._sizes[:1], *self._sizes[:0:-1]):
+                self._encoder(**{name: np.repeat(row, size, axis=0)})
+        except Exception as error:
+            raise DeviceUnavailableError(
+                f"the device can't run batches of {self._sizes[-1]} {name}; it may lack memory: lower "
+                "AHSE_BATCH_FRAMES, AHSE_BATCH_WINDOWS or AHSE_BATCH_TOKENS, or raise AHSE_GPU_MEMORY_BYTES"
+            ) from error
 
 
 def batch_sizes(most: int) -> tuple[int, ...]:

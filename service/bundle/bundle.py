@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,8 @@ def load_bundle(directory: Path, runtime: Runtime) -> Bundle:
         **_graphs(directory, manifest, runtime),
         tokens_visual=Tokens(directory, manifest.visual.text),
         tokens_audio=Tokens(directory, manifest.audio.text),
-        head=load_head(directory, manifest, runtime),
+        # So small that a way to a GPU and back would take longer than its work.
+        head=load_head(directory, manifest, replace(runtime, device="cpu")),
     )
 
 

@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.bundle.providers import CPU, Runtime, check_provider, choose_providers
-from service.errors import BundleInvalidError
+from service.errors import BundleInvalidError, DeviceUnavailableError
 
 Inputs = dict[str, tuple[str, tuple[int | None, ...]]]
 
@@ -126,7 +126,12 @@ def _prepare_gpu(runtime: Runtime) -> None:
     # The CUDA libraries come as packages beside onnxruntime-gpu, not from the system.
     ort.preload_dlls()
     if runtime.device == "tensorrt" and runtime.engines is not None:
-        runtime.engines.mkdir(parents=True, exist_ok=True)
+        try:
+            runtime.engines.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DeviceUnavailableError(
+                "the engines of TensorRT can't be kept; check that AHSE_DATA_DIR is writable"
+            ) from error
 
 
 def _options(runtime: Runtime) -> ort.SessionOptions:

@@ -46,13 +46,13 @@ def classify(
     """Rank candidate names for each clip. A clip that can't be used is reported and the others go on."""
     from service.api.options import parse_frames
     from service.bundle.bundle import load_bundle
-    from service.bundle.providers import Runtime
     from service.candidates.embedder import LabelEmbedder
     from service.classifier import Classifier
     from service.decode.pool import DecodePool
     from service.decode.segment_length import parse_segment_length
     from service.labels.label import check_labels, make_label
     from service.labels.templates import check_templates
+    from service.processors import n_processors
     from service.rank.ranking import parse_stacking
 
     if timeline and segment_s is None:
@@ -66,7 +66,7 @@ def classify(
         "segment_s": None if segment_s is None else parse_segment_length(segment_s),
         "frames": parse_frames(frames),
     }
-    loaded = load_bundle(settings.bundles[0], Runtime(device=settings.device))
+    loaded = load_bundle(settings.bundles[0], settings.runtime(n_processors()))
     decoder = DecodePool(settings.decode_limits(), 1)
     try:
         classifier = Classifier(decoder, LabelEmbedder(settings.label_cache_size))

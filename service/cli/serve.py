@@ -20,7 +20,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or tensorrt.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where label sets are kept.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where label sets and embeddings are kept.")] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
 ) -> None:
     """Serve over HTTP until interrupted. Every setting also has an AHSE_... environment variable."""

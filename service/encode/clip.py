@@ -27,6 +27,8 @@ def encode_clip(bundle: Bundle, clip: Clip) -> ClipFeatures:
 
 def encode_segments(bundle: Bundle, clip: Clip) -> list[ClipFeatures]:
     """Features of each segment, as if it were a clip; frames and windows of several share a batch."""
+    if not clip.segments:
+        return []
     return _encode(
         bundle,
         [segment.frames for segment in clip.segments],

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from service import errors
-from service.api.admission import CLASSIFY
+from service.api.addresses import CLASSIFY
 from service.api.answer import make_answer
 from service.api.client_watch import work_for_client
 from service.api.context import Context, ContextDep

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from service.api.context import ContextDep
 from service.api.problems import documented
 from service.api.schemas import Live, Ready
-from service.errors import UnavailableError
+from service.errors import StoreUnavailableError
 
 router = APIRouter(tags=["health"])
 
@@ -18,7 +18,7 @@ async def live() -> Live:
     return Live()
 
 
-@router.get("/v2/health/ready", responses=documented(UnavailableError))
+@router.get("/v2/health/ready", responses=documented(StoreUnavailableError))
 async def ready(context: ContextDep) -> Ready:
     """The bundles are loaded and the label store answers. Send no requests while this fails."""
     await context.ask_store(context.store.check)

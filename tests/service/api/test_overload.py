@@ -59,9 +59,24 @@ def body(clips: Clips) -> bytes:
 
 
 class _Asgi:
-    """One request to the app; the client leaves when `left` is set, or when it has its answer."""
+    """One request to the app; the client leaves when `left` is set, or when it has its answer.
 
-    def __init__(self, app: FastAPI, body: bytes, *headers: tuple[bytes, bytes], held: bool = False) -> None:
+    Args:
+        app: is asked.
+        body: sent at once.
+        headers: further ones.
+        held: nothing is sent before `sends` is set.
+        then: what is sent afterwards; None: the body never ends.
+    """
+
+    def __init__(
+        self,
+        app: FastAPI,
+        body: bytes,
+        *headers: tuple[bytes, bytes],
+        held: bool = False,
+        then: bytes | None = b"",
+    ) -> None:
         self.left, self.sends = asyncio.Event(), asyncio.Event()
         if not held:
             self.sends.set()
@@ -69,7 +84,11 @@ class _Asgi:
         self.headers: dict[bytes, bytes] = {}
         self.answer = b""
         self.n_received = 0
-        self._messages: Iterator[Message] = iter([{"type": "http.request", "body": body}])
+        parts = [body] if not then else [body, then]
+        self._messages: Iterator[Message] = iter(
+            {"type": "http.request", "body": part, "more_body": then is None or part is not parts[-1]}
+            for part in parts
+        )
         self._task = asyncio.create_task(app(self._scope(headers), self._receive, self._send))
 
     async def ended(self) -> None:
@@ -175,8 +194,9 @@ def test_an_upload_that_stands_still_loses_its_place(toy_bundle: Path, body: byt
     """408 after the pause; what it had sent is deleted and another clip is let in."""
 
     async def ask() -> list[_Asgi]:
-        stalled = _Asgi(app, body, held=True)
+        stalled = _Asgi(app, body[:-50], then=None)
         await stalled.ended()
+        assert stalled.n_received == 1
         later = _Asgi(app, body)
         await later.ended()
         return [stalled, later]
@@ -191,11 +211,28 @@ def test_an_upload_that_stands_still_loses_its_place(toy_bundle: Path, body: byt
     assert not list(uploads.iterdir())
 
 
+def test_a_body_that_turns_out_too_large_is_read_to_its_end(
+    toy_bundle: Path, body: bytes, tmp_path: Path
+) -> None:
+    """Also of a client that had asked before it sent: it was told to go on, and is sending."""
+
+    async def ask() -> _Asgi:
+        request = _Asgi(app, body, (b"expect", b"100-continue"), then=b"more")
+        await request.ended()
+        return request
+
+    app = _app(toy_bundle, tmp_path, max_upload_bytes=100)
+    with TestClient(app):
+        request = asyncio.run(ask())
+    assert (request.status, request.n_received) == (413, 2)
+    assert b"connection" not in request.headers
+
+
 async def _leave_while_held(app: FastAPI, body: bytes, held: _Held, n_requests: int) -> list[_Asgi]:
     """The first of some requests is held; all clients leave; then the work goes on and ends."""
     requests = [_Asgi(app, body) for _ in range(n_requests)]
     assert await asyncio.to_thread(held.entered.acquire, timeout=WAIT_S)
-    while app.state.context.clip_workers.n_taken < n_requests:  # their uploads are still arriving
+    while f"ahse_clips {n_requests}.0" not in _metrics(app):  # their uploads are still arriving
         await asyncio.sleep(0)
     for request in requests:
         request.left.set()

@@ -177,6 +177,19 @@ def test_free_runs_share_the_rows_of_a_lone_caller(threads: ThreadPoolExecutor) 
         assert _numbers(waiting) == [10, 12, 14]
 
 
+def test_without_threads_to_be_had_the_caller_does_it_all() -> None:
+    """A container may be at its limit of them."""
+
+    class NoThreads(ThreadPoolExecutor):
+        def submit(self, *_: Any, **__: Any) -> Any:
+            raise RuntimeError("can't start new thread")
+
+    encoder, notes = HeldEncoder(held=False), Notes()
+    queue = batched_fake(encoder, notes, n_runs=2, helpers=NoThreads(1))
+    np.testing.assert_array_equal(queue(rows=rows_of(1, 2, 3)), 2 * rows_of(1, 2, 3))
+    assert notes.n_waiting == 0
+
+
 def test_what_fails_in_a_helper_fails_for_its_caller(threads: ThreadPoolExecutor) -> None:
     """The helper itself goes on."""
     encoder, notes = HeldEncoder(), Notes()

@@ -65,7 +65,7 @@ def test_names_of_parallel_requests_are_encoded_as_alone(plain: Bundle) -> None:
 def test_each_encoder_has_its_own_queue_and_numbers(plain: Bundle) -> None:
     """What ran is in the metrics, by encoder; nothing waits afterwards."""
     metrics = Metrics()
-    serving = batched(plain, Budgets(frames=3), metrics)
+    serving = batched(plain, Budgets(frames=3, n_runs=1), metrics)
     assert serving.visual.provider == plain.visual.provider
     encode_clip(serving, _clip(0))
     lines = metrics.text().decode().splitlines()

@@ -20,6 +20,7 @@ from service.bundle.bundle import Bundle, load_bundle
 from service.bundle.graph import Encoder
 from service.bundle.providers import Runtime
 from service.encode.text import encode_labels
+from service.errors import DeviceUnavailableError
 from service.labels.label import make_label
 from tests.toy import CLASSES
 
@@ -92,6 +93,20 @@ def test_the_largest_shape_follows_on_the_smallest(plain: Bundle) -> None:
     window = plain.manifest.audio.window_samples
     Padded(gpu, (1, 2, 3, 4)).warm_up(waveform=np.zeros((1, window), np.float32))
     assert [shape[0] for shape in gpu.shapes] == [1, 4, 3, 2]
+
+
+def test_what_does_not_fit_is_told_at_the_start(plain: Bundle) -> None:
+    """With the settings to change; not by the first request that brings so much."""
+    gpu = _Gpu(plain.visual)
+
+    def full(**inputs: NDArray[Any]) -> NDArray[np.float32]:
+        if len(inputs["frames"]) > 4:
+            raise RuntimeError("out of memory")
+        return plain.visual(**inputs)
+
+    gpu._encoder = full  # type: ignore[assignment]
+    with pytest.raises(DeviceUnavailableError, match=r"batches of 6 frames.*AHSE_BATCH_FRAMES"):
+        batched(replace(plain, visual=gpu), Budgets(frames=6), Metrics())
 
 
 def test_a_cpu_sees_the_rows_as_they_are(plain: Bundle) -> None:

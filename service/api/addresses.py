@@ -1,0 +1,3 @@
+"""Addresses that not only their routes must know."""
+
+CLASSIFY = "/v1/classify"
