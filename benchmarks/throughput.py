@@ -39,7 +39,7 @@ LABELS = [f"thing number {index}" for index in range(10)]
 _PORT = 18_770
 # Requests of all clients together: as many waves as fit into a quarter of an hour for everything.
 _OPPONENT_REQUESTS = {"cpu": {1: 3, 8: 8, 32: 32}, "cuda": {1: 16, 8: 32, 64: 128}}
-_SERVICE_REQUESTS = {"cpu": {1: 6, 8: 24, 32: 64}, "cuda": {1: 64, 8: 512, 64: 2048}}
+_SERVICE_REQUESTS = {"cpu": {1: 6, 8: 16, 32: 48}, "cuda": {1: 64, 8: 512, 64: 2048}}
 _PRECISION = {
     "cpu": {"straightforward": "fp32", "ahse": "int8"},
     "cuda": {"straightforward": "fp16", "ahse": "fp16"},
