@@ -33,7 +33,7 @@ check: test lint types ## Everything that CI runs
 weights: $(DEV_ENV)/.installed ## Rebuild weights/demo and examples/ from nothing (about half an hour on 2 cores)
 	$(DEV_ENV)/bin/ahse demo build
 
-bench: $(DEV_ENV)/.installed ## Clips per second beside a straightforward service, about 13 minutes
+bench: $(DEV_ENV)/.installed ## Clips per second beside a straightforward service, 12 minutes on 2 cores
 	$(DEV_ENV)/bin/python -m benchmarks.throughput
 
 images: ## Build both container images without a Docker engine and try them (root, buildah, debootstrap)
