@@ -6,7 +6,6 @@ With a GPU the processors decode meanwhile, and the slower of the two is the lim
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,15 +16,21 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.load import unique_labels
 from service.bundle.bundle import Bundle, load_bundle
 from service.bundle.providers import Runtime
 from service.classifier import decode_spec
 from service.decode.pool import DecodePool
+from service.processors import n_processors
 from service.settings import Settings
 
+CLIP_GRAPHS = ("visual", "audio")
+NAME_GRAPHS = ("text_visual", "text_audio")
+"""run only for names that are not known."""
 BenchmarkDevice = Literal["cpu", "cuda"]
 
 _CLIPS_AT_ONCE = {"cpu": (1, 2, 4), "cuda": (4, 16, 64)}
+_NAMES_PER_CLIP = 10
 # Runs at once on a GPU: one is copied while the other runs.
 _GPU_RUNS = 2
 _SECONDS_EACH = 1.5
@@ -43,9 +48,9 @@ class GraphLimit:
 
 
 def graph_limits(directory: Path, device: BenchmarkDevice) -> dict[str, GraphLimit]:
-    """Of the image and the sound encoder, on a clip's frames and one window of sound."""
-    n_cores = len(os.sched_getaffinity(0))
-    found: dict[str, list[GraphLimit]] = {"visual": [], "audio": []}
+    """Of each encoder, on what a clip brings: its frames, a window of sound, ten names with a prompt each."""
+    n_cores = n_processors()
+    found: dict[str, list[GraphLimit]] = {name: [] for name in (*CLIP_GRAPHS, *NAME_GRAPHS)}
     for n_threads in sorted({1, n_cores}) if device == "cpu" else [1]:
         bundle = load_bundle(directory, Runtime(device=device, n_threads=n_threads))
         n_runs = n_cores // n_threads if device == "cpu" else _GPU_RUNS
@@ -60,7 +65,7 @@ def decode_rate(directory: Path, clip: Path, n_clips: int) -> float:
     """Clips decoded in a second, by as many processes as there are processors."""
     settings = Settings()
     spec = decode_spec(load_bundle(directory, Runtime(device="cpu")))
-    n_workers = len(os.sched_getaffinity(0))
+    n_workers = n_processors()
     with DecodePool(settings.decode_limits(), n_workers) as pool, ThreadPoolExecutor(n_workers) as threads:
         list(threads.map(lambda _: pool.decode(clip, spec), range(2 * n_workers)))
         started = time.perf_counter()
@@ -81,6 +86,11 @@ def _work(bundle: Bundle, graph: str, n_clips: int) -> Callable[[], NDArray[np.f
         size = visual.image_size_px
         shape = (n_clips * visual.n_frames, size, size, 3)
         rows["frames"] = draw.integers(0, 256, shape, dtype=np.uint8)
+    elif graph in NAME_GRAPHS:
+        tokens = getattr(bundle, graph.replace("text", "tokens"))
+        # Of such names as the cold requests bring: their length decides.
+        names = unique_labels(_NAMES_PER_CLIP * n_clips)(40)
+        rows["tokens"] = tokens([f"a video of a {name}." for name in names])
     else:
         rows["waveform"] = draw.normal(0, 0.1, (n_clips, audio.window_samples)).astype(np.float32)
     encoder = getattr(bundle, graph)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 from datetime import UTC, datetime
 from pathlib import Path
+
+from service.processors import n_processors
 
 _VERSIONED = ("av", "onnxruntime", "torch", "numpy", "fastapi", "uvicorn", "open-clip-torch")
 _EIGHT_BIT_PRODUCTS = ("avx512_vnni", "avx_vnni", "amx_int8")
@@ -21,7 +22,7 @@ def describe_machine() -> dict[str, str]:
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "processor": known.get("model name", platform.machine()),
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": str(n_processors()),
         "8-bit products": ", ".join(flag for flag in _EIGHT_BIT_PRODUCTS if flag in flags) or "none",
         "python": platform.python_version(),
         "versions": ", ".join(versions),

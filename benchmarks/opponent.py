@@ -14,7 +14,6 @@ that its answers can be compared with the service's. Only decoding, preparing an
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import threading
 from pathlib import Path
@@ -31,6 +30,7 @@ from torch import Tensor
 from model_export.encoders.image import ImageChoice, load_image_encoder
 from model_export.encoders.loaded import TextEncoder
 from model_export.encoders.sound import SoundChoice, load_sound_encoder
+from service.processors import n_processors
 
 N_FRAMES = 8
 
@@ -134,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--clap-tokenizer", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=n_processors())
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -43,7 +43,8 @@ def _markdown(found: dict[str, Any]) -> str:
         "",
         *_table(_columns(found), [_cells(found, row) for row in sorted(found["rows"], key=_order)]),
         "",
-        "Limits: each step alone with all that the machine has, and all of them together.",
+        "Limits: each step alone with all that the machine has, and all that a clip needs together (the text "
+        "encoders only where names are cold).",
         "",
         *_limits(found),
         "",
@@ -70,15 +71,18 @@ def _cells(found: dict[str, Any], row: Row) -> list[str]:
 def _limits(found: dict[str, Any]) -> list[str]:
     limits, rows = found["limits"], []
     graphs = {name: one["clips_per_s"] for name, one in limits["graphs"].items()}
-    for clip, together in limits["together"].items():
-        rate = max(_rates(found["rows"], clip))
-        shown = [limits["decoding"][clip], *graphs.values(), together, rate]
-        rows.append([clip, *(f"{value:.2f}" for value in shown), f"{100 * rate / together:.0f} %"])
-    return _table(("clip", "decoding", *graphs, "together", "ahse, warm", "of the limit"), rows)
+    for clip, decoding in limits["decoding"].items():
+        for labels in ("warm", "cold"):
+            together, rate = limits[labels][clip], max(_rates(found["rows"], clip, labels))
+            shown = [decoding, *graphs.values(), together, rate]
+            rows.append(
+                [clip, labels, *(f"{value:.2f}" for value in shown), f"{100 * rate / together:.0f} %"]
+            )
+    return _table(("clip", "labels", "decoding", *graphs, "together", "ahse", "of the limit"), rows)
 
 
-def _rates(rows: list[Row], clip: str) -> list[float]:
-    chosen = [r for r in rows if r["service"] == _OURS and r["labels"] == "warm" and r["clip"] == clip]
+def _rates(rows: list[Row], clip: str, labels: str) -> list[float]:
+    chosen = [r for r in rows if r["service"] == _OURS and r["labels"] == labels and r["clip"] == clip]
     return [row["clips_per_s"] for row in chosen]
 
 
@@ -95,7 +99,7 @@ def _plot(found: dict[str, Any]) -> Figure:
         rows = [r for r in found["rows"] if (r["clip"], r["clients"]) == (clip, most)]
         for row in rows:
             series.setdefault(f"{row['service']}, names {row['labels']}", []).append(row["clips_per_s"])
-        series.setdefault("limit", []).append(found["limits"]["together"][clip])
+        series.setdefault("limit, names warm", []).append(found["limits"]["warm"][clip])
     width = 0.8 / len(series)
     for index, (name, rates) in enumerate(series.items()):
         places = [place + (index - len(series) / 2 + 0.5) * width for place in range(len(rates))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from model_export.demo.corpus import clip_rng, list_head_clips, record_clips, ru
 from model_export.demo.examples import GENTLE_PICTURE, GENTLE_SOUND
 from model_export.demo.world import ClassSpec, World
 from service.errors import AhseError
+from service.processors import n_processors
 
 _STREAM = 6
 
@@ -51,7 +51,7 @@ def write_class_folders(folder: Path, n_classes: int, per_class: int, seed: int)
     classes = World().classes
     chosen = [classes[i * len(classes) // n_classes] for i in range(n_classes)]
     tasks = [_Task(folder, spec, number, per_class, seed) for number, spec in enumerate(chosen)]
-    return tuple(run_in_processes(_record, tasks, len(os.sched_getaffinity(0))))
+    return tuple(run_in_processes(_record, tasks, n_processors()))
 
 
 def write_dataset(
@@ -74,7 +74,7 @@ def write_dataset(
     _check_empty(folder)
     world = world or World()
     clips = list_head_clips(world, folder)
-    record_clips(world, seed, clips, n_workers=len(os.sched_getaffinity(0)), progress=progress)
+    record_clips(world, seed, clips, n_workers=n_processors(), progress=progress)
     listing = folder / "clips.csv"
     with listing.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
