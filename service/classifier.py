@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from service.bundle.bundle import Bundle
 from service.candidates.embedder import LabelEmbedder, Templates
 from service.candidates.embeddings import LabelEmbeddings
@@ -20,6 +22,9 @@ from service.media import Clip, DecodeSpec, Frames
 from service.rank.cosines import cosines_of
 from service.rank.ranker import ranker_of
 from service.rank.ranking import Ranking, Stacking, TrackScores, beta_of, rank, score_track
+
+# Names that a warning lists.
+_MAX_FAR_NAMES = 5
 
 
 class Decoder(Protocol):
@@ -63,7 +68,18 @@ class Classification:
             missing.append(f"Ranked by the sound alone; no picture was used: {self.clip.visual.detail}.")
         if self.whole.audio is None:
             missing.append(f"Ranked by the picture alone; no sound was used: {self.clip.audio.detail}.")
-        return (*missing, *self.clip.warnings)
+        return (*missing, *self.clip.warnings, *self._far_names())
+
+    def _far_names(self) -> Iterator[str]:
+        known, nearness = self.bundle.manifest.known_names, self.labels.features.nearness
+        far = np.flatnonzero(nearness < known.threshold) if known is not None and nearness is not None else ()
+        if len(far):
+            named = ", ".join(repr(self.labels.labels[index].name) for index in far[:_MAX_FAR_NAMES])
+            rest = f" and {len(far) - _MAX_FAR_NAMES} more" if len(far) > _MAX_FAR_NAMES else ""
+            yield (
+                f"Far from every name that the bundle's encoders know, so their scores mean little: {named}"
+                f"{rest}."
+            )
 
 
 @dataclass

@@ -38,6 +38,7 @@ def make_answer(
         id=request_id,
         bundle=manifest.name,
         bundle_version=manifest.version,
+        bundle_notice=manifest.notice,
         label_set=label_set,
         n_labels=len(result.labels.labels),
         predictions=_predictions(whole, result.labels, top_k),

@@ -82,6 +82,9 @@ class ClassifyResponse(_Wire):
     id: str = Field(description="the request's id")
     bundle: str
     bundle_version: str
+    bundle_notice: str | None = Field(
+        description="what everybody who reads this answer must know of the bundle; null if there is nothing"
+    )
     label_set: str | None = Field(description="the label set that was used")
     n_labels: int = Field(description="candidates that were ranked")
     predictions: list[Prediction] = Field(description="best first, top_k of them")
@@ -174,6 +177,7 @@ class Model(_Wire):
     owned_by: str
     version: str
     description: str
+    notice: str | None = Field(description="what everybody who reads its answers must know")
     digest: str = Field(description="changes with any byte of the bundle")
     default: bool
     provider: str = Field(description="execution provider of onnxruntime")

@@ -53,10 +53,13 @@ def batched(bundle: Bundle, budgets: Budgets, observer: Observer) -> Bundle:
             helpers=helpers,
         )
 
+    text_visual = queued("text_visual", inner.text_visual, tokens, its_length)
     return replace(
         inner,
         visual=queued("visual", inner.visual, frames, one_each),
         audio=queued("audio", inner.audio, windows, one_each),
-        text_visual=queued("text_visual", inner.text_visual, tokens, its_length),
-        text_audio=queued("text_audio", inner.text_audio, tokens, its_length),
+        text_visual=text_visual,
+        text_audio=text_visual
+        if bundle.manifest.shares_text
+        else queued("text_audio", inner.text_audio, tokens, its_length),
     )

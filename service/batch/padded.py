@@ -89,12 +89,15 @@ def padded(bundle: Bundle, *, frames: int, windows: int, tokens: int) -> Bundle:
     pictures.warm_up(frames=np.zeros((1, size, size, 3), np.uint8))
     sounds = Padded(bundle.audio, batch_sizes(windows))
     sounds.warm_up(waveform=np.zeros((1, audio.window_samples), np.float32))
+    text_visual = _names(bundle.text_visual, visual.text, tokens)
     return replace(
         bundle,
         visual=pictures,
         audio=sounds,
-        text_visual=_names(bundle.text_visual, visual.text, tokens),
-        text_audio=_names(bundle.text_audio, audio.text, tokens),
+        text_visual=text_visual,
+        text_audio=text_visual
+        if bundle.manifest.shares_text
+        else _names(bundle.text_audio, audio.text, tokens),
         tokens_visual=bundle.tokens_visual.in_lengths(_lengths(visual.text)),
         tokens_audio=bundle.tokens_audio.in_lengths(_lengths(audio.text)),
     )

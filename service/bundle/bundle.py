@@ -25,6 +25,7 @@ class Bundle:
     audio: Encoder
     text_visual: Encoder
     text_audio: Encoder
+    """the same as text_visual where both tracks share one: its rows are the outputs of `text_outputs`."""
     tokens_visual: Tokens
     tokens_audio: Tokens
     head: LoadedAhse | LoadedSimilarity
@@ -61,12 +62,25 @@ def _graphs(directory: Path, manifest: Manifest, runtime: Runtime) -> dict[str, 
     frames: Inputs = {"frames": ("uint8", (size, size, 3))}
     waveform: Inputs = {"waveform": ("float", (audio.window_samples,))}
     wanted = {
-        "visual": (visual.graph, Axes(frames, "features", visual.dim)),
-        "audio": (audio.graph, Axes(waveform, "features", audio.dim)),
-        "text_visual": (visual.text.graph, Axes(_tokens(visual.text), "features", visual.dim)),
-        "text_audio": (audio.text.graph, Axes(_tokens(audio.text), "features", audio.dim)),
+        "visual": (visual.graph, Axes(frames, {"features": visual.dim})),
+        "audio": (audio.graph, Axes(waveform, {"features": audio.dim})),
+        "text_visual": (visual.text.graph, Axes(_tokens(visual.text), text_outputs(manifest))),
     }
-    return {part: Graph(directory / file, axes, runtime) for part, (file, axes) in wanted.items()}
+    if not manifest.shares_text:
+        wanted["text_audio"] = audio.text.graph, Axes(_tokens(audio.text), {audio.text.output: audio.dim})
+    graphs = {part: Graph(directory / file, axes, runtime) for part, (file, axes) in wanted.items()}
+    return {"text_audio": graphs["text_visual"], **graphs}
+
+
+def text_outputs(manifest: Manifest) -> dict[str, int]:
+    """Outputs and dims of `text_visual`: its own, and where it is shared those of the whole text graph."""
+    visual, audio, known = manifest.visual, manifest.audio, manifest.known_names
+    outputs = {visual.text.output: visual.dim}
+    if manifest.shares_text:
+        outputs[audio.text.output] = audio.dim
+    if known is not None:
+        outputs[known.output] = 1
+    return outputs
 
 
 def _tokens(tower: TextTower) -> Inputs:

@@ -29,14 +29,15 @@ _TRIED_LENGTH = 4
 
 @dataclass(frozen=True)
 class Axes:
-    """What a graph must look like: input name -> (dtype, shape after the batch axis), and its one output.
+    """What a graph must look like.
 
-    None in a shape is an axis of any length.
+    Attributes:
+        inputs: Input name -> (dtype, shape after the batch axis); None in a shape is an axis of any length.
+        outputs: Output name -> dim, float32 [batch, dim] each.
     """
 
     inputs: Inputs
-    output: str
-    output_dim: int
+    outputs: dict[str, int]
 
 
 class Encoder(Protocol):
@@ -73,9 +74,9 @@ class Graph:
         return str(self._session.get_providers()[0])
 
     def __call__(self, **inputs: NDArray[Any]) -> NDArray[np.float32]:
-        """Run on named inputs [batch, ...]; returns the one output, float32 [batch, output_dim]."""
-        output: NDArray[np.float32] = self._session.run([self._axes.output], inputs)[0]
-        return output
+        """Run on named inputs [batch, ...]; returns the outputs side by side, float32 [batch, all dims]."""
+        outputs: list[NDArray[np.float32]] = self._session.run(list(self._axes.outputs), inputs)
+        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=1)
 
     def _try(self) -> None:
         """Run once on zeros: what can't run is found out here, and the first request finds it warm."""
@@ -87,7 +88,7 @@ class Graph:
             output = self(**zeros)
         except Exception as error:
             raise BundleInvalidError(f"{self.path.name} can't be run") from error
-        if output.shape != (2, self._axes.output_dim) or not np.isfinite(output).all():
+        if output.shape != (2, sum(self._axes.outputs.values())) or not np.isfinite(output).all():
             raise BundleInvalidError(
                 f"{self.path.name} gives numbers that are not finite, or too many of them"
             )
@@ -101,11 +102,9 @@ class Graph:
         for name, (dtype, shape) in self._axes.inputs.items():
             _check_input(self.path.name, name, found[name], dtype, shape)
         outputs = {node.name: tuple(node.shape) for node in self._session.get_outputs()}
-        wanted = self._axes.output, self._axes.output_dim
-        if outputs.get(wanted[0], ())[-1:] != (wanted[1],):
-            raise BundleInvalidError(
-                f"{self.path.name} gives {outputs}, not {wanted[0]} [batch, {wanted[1]}]"
-            )
+        for name, dim in self._axes.outputs.items():
+            if outputs.get(name, ())[-1:] != (dim,):
+                raise BundleInvalidError(f"{self.path.name} gives {outputs}, not {name} [batch, {dim}]")
 
 
 def _check_input(

@@ -41,7 +41,7 @@ def load_head(directory: Path, manifest: Manifest, runtime: Runtime) -> LoadedAh
     if isinstance(facts, SimilarityHead):
         return LoadedSimilarity(facts, load_similarity_statistics(file, visual_dim, audio_dim))
     features: Inputs = {"visual": ("float", (visual_dim,)), "audio": ("float", (audio_dim,))}
-    axes = Axes(features, "theta", facts.dim)
+    axes = Axes(features, {"theta": facts.dim})
     return LoadedAhse(
         facts,
         av=Graph(directory / facts.av_graph, axes, runtime),

@@ -31,9 +31,13 @@ class _Record(BaseModel):
 
 
 class TextTower(_Record):
-    """One text encoder. Graph: `tokens` int64 [batch, length] -> `features` float32 [batch, dim]."""
+    """One text encoder. Graph: `tokens` int64 [batch, length] -> `output` float32 [batch, dim].
+
+    Both towers may name the same graph with an output for each: then it is stored and run once.
+    """
 
     graph: FileName
+    output: str = Field(default="features", min_length=1, description="the graph's output for this tower")
     tokenizer: FileName = Field(description="file of the `tokenizers` library")
     vocabulary_size: int = Field(ge=100, description="an emptied tokenizer shows as a smaller one")
     context_length: int = Field(ge=4, le=4096, description="tokens a text is cut to, and padded to")
@@ -150,6 +154,30 @@ class AhseHead(_Record):
     calibrations: Calibrations
 
 
+class SimilarityScore(_Record):
+    """How standardised similarity becomes probabilities; fitted on labelled clips."""
+
+    temperature: float = Field(gt=0, description="score = softmax(similarity / temperature)")
+    unknown_threshold: float = Field(
+        description="similarity of the nearest of one name at which none fitting is as likely"
+    )
+    unknown_slope: float = Field(
+        ge=0, description="what each e-fold of the number of names adds to the threshold"
+    )
+    unknown_scale: float = Field(
+        gt=0,
+        description="unknown = sigmoid((unknown_threshold + unknown_slope ln n - nearest) / unknown_scale)",
+    )
+
+
+class SimilarityScores(_Record):
+    """One for clips with both tracks, one for each track alone."""
+
+    both: SimilarityScore
+    visual: SimilarityScore
+    audio: SimilarityScore
+
+
 class SimilarityHead(_Record):
     """No trained head: names are ranked by the standardised similarity of each track to its own text.
 
@@ -160,6 +188,19 @@ class SimilarityHead(_Record):
     statistics: FileName
     visual_share: float = Field(ge=0, le=1, description="share of the picture for clips with both tracks")
     n_clips: int = Field(ge=0, description="clips the statistics are of; 0: similarity is not standardised")
+    scores: SimilarityScores | None = Field(
+        default=None,
+        description="null: scores as sharp as the encoders' own logit scales, and no measure of unknown",
+    )
+
+
+class KnownNames(_Record):
+    """How near a name is to those that the encoders were trained with, so that a far one can be warned of."""
+
+    output: str = Field(
+        min_length=1, description="output of the shared text graph: cosine to the nearest, float32 [batch, 1]"
+    )
+    threshold: float = Field(gt=-1, lt=1, description="names below it get a warning")
 
 
 class Metric(_Record):
@@ -207,9 +248,15 @@ class Manifest(_Record):
     name: Name
     version: str = Field(min_length=1, max_length=40)
     description: str
+    notice: str | None = Field(
+        default=None,
+        max_length=500,
+        description="what readers of an answer must know; stands in each",
+    )
     requires_service: str = Field(pattern=r"^\d+\.\d+\.\d+$", description="oldest service that can run it")
     visual: VisualTower
     audio: AudioTower
+    known_names: KnownNames | None = Field(default=None, description="null: nothing is known of that")
     head: AhseHead | SimilarityHead = Field(discriminator="kind")
     seen_classes: tuple[str, ...]
     unseen_classes: tuple[str, ...] = Field(description="classes the metrics call unseen; never trained on")
@@ -217,6 +264,22 @@ class Manifest(_Record):
     provenance: Provenance
     licences: tuple[Licence, ...]
     files: dict[FileName, Sha256] = Field(description="sha256 of every other file of the directory")
+
+    @property
+    def shares_text(self) -> bool:
+        """Whether one text graph serves both tracks."""
+        return self.visual.text.graph == self.audio.text.graph
+
+    @model_validator(mode="after")
+    def _one_text_graph_has_one_input(self) -> Self:
+        visual, audio = self.visual.text, self.audio.text
+        if not self.shares_text:
+            if self.known_names is not None:
+                raise ValueError("known_names goes with one text graph for both tracks")
+            return self
+        if visual.model_copy(update={"output": audio.output}) != audio or visual.output == audio.output:
+            raise ValueError("towers that share a text graph must differ in its output and in nothing else")
+        return self
 
     def named_files(self) -> set[str]:
         """All files that the manifest's parts point to."""

@@ -31,12 +31,27 @@ class LabelEmbeddings:
 
     def row(self, index: int) -> Array:
         """One name as `rows_of` gives it."""
-        return np.concatenate((self.features.visual[index], self.features.audio[index], self.embedded[index]))
+        nearness = self.features.nearness
+        return np.concatenate(
+            (
+                self.features.visual[index],
+                self.features.audio[index],
+                self.embedded[index],
+                () if nearness is None else nearness[index : index + 1],
+            ),
+            dtype=np.float32,
+        )
 
 
 def rows_of(features: TextFeatures, embedded: Array) -> Array:
-    """All that is known of each name in one row: float32 [n, visual dim + audio dim + width]."""
-    return np.concatenate([features.visual, features.audio, embedded], axis=1, dtype=np.float32)
+    """All that is known of each name in one row: float32 [n, visual dim + audio dim + width].
+
+    One column more, the last, where the bundle says how near names are to what it knows.
+    """
+    parts = [features.visual, features.audio, embedded]
+    if features.nearness is not None:
+        parts.append(features.nearness[:, None])
+    return np.concatenate(parts, axis=1, dtype=np.float32)
 
 
 def label_embeddings(
@@ -52,15 +67,20 @@ def label_embeddings(
     first = next(rows)
     to_visual = bundle.manifest.visual.dim
     to_audio = to_visual + bundle.manifest.audio.dim
+    knows = bundle.manifest.known_names is not None
+    to_embedded = len(first) - knows
     visual = np.empty((n, to_visual), np.float32)
     audio = np.empty((n, to_audio - to_visual), np.float32)
-    embedded = np.empty((len(first) - to_audio, n), np.float32).T
+    embedded = np.empty((to_embedded - to_audio, n), np.float32).T
+    nearness = np.empty(n, np.float32) if knows else None
     for index, row in enumerate((first, *rows)):
         visual[index], audio[index], embedded[index] = (
             row[:to_visual],
             row[to_visual:to_audio],
-            row[to_audio:],
+            row[to_audio:to_embedded],
         )
+        if nearness is not None:
+            nearness[index] = row[-1]
     trained = {label_key(name) for name in bundle.manifest.seen_classes}
     seen = np.array([bool(trained) and label_key(label.name) in trained for label in labels])
-    return LabelEmbeddings(tuple(labels), TextFeatures(visual, audio), embedded, seen, n_encoded)
+    return LabelEmbeddings(tuple(labels), TextFeatures(visual, audio, nearness), embedded, seen, n_encoded)

@@ -27,6 +27,8 @@ def inspect(
         return
     visual, audio = manifest.visual, manifest.audio
     typer.echo(f"{manifest.name} {manifest.version}: {manifest.description}")
+    if manifest.notice:
+        typer.echo(f"notice  {manifest.notice}")
     typer.echo(
         f"visual  {visual.n_frames} frames of {visual.image_size_px} px ({visual.sampling}) -> {visual.dim}"
     )
@@ -45,7 +47,8 @@ def _head(head: AhseHead | SimilarityHead) -> str:
     if head.kind == "ahse":
         return f"ahse, {head.dim} dims, {head.standardisation}, beta {head.calibrations.both.beta:g}"
     fitted = f"statistics of {head.n_clips} clips" if head.n_clips else "not standardised: no clips yet"
-    return f"similarity, {fitted}, share of the picture {head.visual_share:g}"
+    scores = "fitted scores" if head.scores else "the encoders' own scores"
+    return f"similarity, {fitted}, {scores}, share of the picture {head.visual_share:g}"
 
 
 @app.command()

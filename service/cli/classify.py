@@ -111,7 +111,8 @@ def _as_text(clip: Path, result: Classification, top_k: int) -> str:
     ranking, labels = result.whole.ranking, result.labels.labels
     lines += [f"  {ranking.score[i]:7.2%}  {labels[i].name}" for i in ranking.best(top_k).tolist()]
     lines += timeline_lines(result, top_k)
-    lines += [f"  note: {warning}" for warning in result.warnings]
+    notice = result.bundle.manifest.notice
+    lines += [f"  note: {text}" for text in (*([notice] if notice else []), *result.warnings)]
     return "\n".join(lines)
 
 

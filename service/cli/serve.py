@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from service.allocator import settle_memory
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.bundle.registry import Registry
 
 
 def serve(
@@ -43,7 +46,7 @@ def serve(
 
     configure_logging(settings.log_format, settings.log_level)
     app = create_app(settings)
-    _announce(settings, app.state.context.registry.names(), time.perf_counter() - started)
+    _announce(settings, app.state.context.registry, time.perf_counter() - started)
     uvicorn.run(
         app,
         host=settings.host,
@@ -68,9 +71,13 @@ def read_settings(flags: dict[str, Any]) -> Settings:
         raise typer.Exit(2) from None
 
 
-def _announce(settings: Settings, bundles: list[str], seconds: float) -> None:
+def _announce(settings: Settings, registry: Registry, seconds: float) -> None:
     import structlog
 
-    structlog.get_logger(__name__).info(
-        "loaded", bundles=bundles, host=settings.host, port=settings.port, seconds=round(seconds, 2)
+    log = structlog.get_logger(__name__)
+    log.info(
+        "loaded", bundles=registry.names(), host=settings.host, port=settings.port, seconds=round(seconds, 2)
     )
+    for name in registry.names():
+        if notice := registry.get(name).manifest.notice:
+            log.warning("bundle_notice", bundle=name, notice=notice)

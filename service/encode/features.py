@@ -33,6 +33,8 @@ class TextFeatures:
     """float32 [n, visual dim], rows of unit length."""
     audio: Array
     """float32 [n, audio dim], rows of unit length."""
+    nearness: Array | None = None
+    """float32 [n], -1..1: cosine to the nearest name that the encoders were trained with; None: not known."""
 
 
 def pool(features: Array) -> Array:

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle.bundle import Bundle
+from service.bundle.bundle import Bundle, text_outputs
 from service.bundle.graph import Encoder
 from service.bundle.tokens import Tokens
 from service.encode.both import both
 from service.encode.features import TextFeatures, pool
 from service.labels.label import Label
 from service.labels.templates import fill
+
+Array = NDArray[np.float32]
 
 # Prompts that run through a text graph at once.
 _PROMPTS_PER_BATCH = 64
@@ -30,11 +32,24 @@ def encode_labels(
         templates: prompt templates for both modalities instead of the bundle's own.
     """
     visual, audio = bundle.manifest.visual.text, bundle.manifest.audio.text
+    if bundle.manifest.shares_text:
+        return _encode_for_both(bundle, labels, templates or visual.templates)
+    of_visual, of_audio = both(
+        lambda: _encode(bundle.text_visual, bundle.tokens_visual, labels, templates or visual.templates),
+        lambda: _encode(bundle.text_audio, bundle.tokens_audio, labels, templates or audio.templates),
+    )
+    return TextFeatures(_pooled(of_visual), _pooled(of_audio))
+
+
+def _encode_for_both(bundle: Bundle, labels: Sequence[Label], templates: Sequence[str]) -> TextFeatures:
+    """Text features from the one graph that both tracks share: its outputs stand side by side."""
+    groups = _encode(bundle.text_visual, bundle.tokens_visual, labels, templates)
+    ends = np.cumsum(list(text_outputs(bundle.manifest).values()))[:-1]
+    outputs = [[np.split(rows, ends, axis=1)[i] for rows in groups] for i in range(len(ends) + 1)]
+    # The best known of a name's prompts counts: one that is near to what was trained with is enough.
+    nearness = [np.float32(rows.max()) for rows in outputs[2]] if len(outputs) > 2 else None
     return TextFeatures(
-        *both(
-            lambda: _encode(bundle.text_visual, bundle.tokens_visual, labels, templates or visual.templates),
-            lambda: _encode(bundle.text_audio, bundle.tokens_audio, labels, templates or audio.templates),
-        )
+        _pooled(outputs[0]), _pooled(outputs[1]), None if nearness is None else np.array(nearness)
     )
 
 
@@ -43,12 +58,14 @@ def prompts_of(label: Label, templates: Sequence[str]) -> list[str]:
     return [fill(text, label.name) for text in label.prompts or templates]
 
 
-def _encode(
-    graph: Encoder, tokens: Tokens, labels: Sequence[Label], templates: Sequence[str]
-) -> NDArray[np.float32]:
+def _encode(graph: Encoder, tokens: Tokens, labels: Sequence[Label], templates: Sequence[str]) -> list[Array]:
+    """What the graph gives for each label's prompts: float32 [n_prompts, width] each."""
     prompts = [prompts_of(label, templates) for label in labels]
     ids = tokens([prompt for group in prompts for prompt in group])
     batches = range(0, len(ids), _PROMPTS_PER_BATCH)
-    features = np.concatenate([graph(tokens=ids[start : start + _PROMPTS_PER_BATCH]) for start in batches])
-    ends = np.cumsum([len(group) for group in prompts])
-    return np.stack([pool(group) for group in np.split(features, ends[:-1])])
+    rows = np.concatenate([graph(tokens=ids[start : start + _PROMPTS_PER_BATCH]) for start in batches])
+    return np.split(rows, np.cumsum([len(group) for group in prompts])[:-1])
+
+
+def _pooled(groups: Sequence[Array]) -> Array:
+    return np.stack([pool(rows) for rows in groups])

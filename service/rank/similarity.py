@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.bundle.heads import LoadedSimilarity
+from service.bundle.manifest import SimilarityScores
 from service.encode.features import ClipFeatures, TextFeatures
 from service.rank.cosines import Cosines
-from service.rank.ranking import Scoring
+from service.rank.ranking import Scoring, UnknownScore
 
 Array = NDArray[np.float32]
 
@@ -68,16 +70,31 @@ class SimilarityRanker:
         return -fused
 
     def scoring(self, clip: ClipFeatures, embedded: Array) -> Scoring:
-        """Temperatures that keep the encoders' own sharpness; beta and unknown take labelled clips.
+        """The stored temperature and measure of unknown, which take labelled clips.
 
-        One typical deviation of these names counts in the softmax as much as it does in CLIP's and CLAP's.
+        Without them the encoders' own sharpness is kept: one typical deviation of these names counts in the
+        softmax as much as it does in CLIP's and CLAP's, and nothing tells whether any name fits.
         """
+        if self.head.facts.scores is not None:
+            return _fitted(self.head.facts.scores, clip, len(embedded))
         share = self.head.facts.visual_share
         visual = 1 / (self.visual_scale * float(embedded[:, 1].mean()))
         audio = 1 / (self.audio_scale * float(embedded[:, 3].mean()))
         if clip.visual is None:
             return Scoring(audio)
         return Scoring(visual if clip.audio is None else share * visual + (1 - share) * audio)
+
+
+def _fitted(scores: SimilarityScores, clip: ClipFeatures, n_names: int) -> Scoring:
+    """The stored numbers for clips with these tracks.
+
+    The best of many names is more similar than the best of few, also where none fits: so the threshold of
+    unknown grows with the logarithm of their number.
+    """
+    one_track = scores.audio if clip.visual is None else scores.visual
+    score = scores.both if clip.visual is not None and clip.audio is not None else one_track
+    threshold = score.unknown_threshold + score.unknown_slope * math.log(n_names)
+    return Scoring(score.temperature, unknown=UnknownScore(-threshold, score.unknown_scale))
 
 
 def _moments(texts: Array, mean: Array, covariance: Array) -> Array:

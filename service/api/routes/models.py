@@ -64,6 +64,7 @@ def _model(bundle: Bundle, is_default: bool) -> Model:
         owned_by="ahse",
         version=manifest.version,
         description=manifest.description,
+        notice=manifest.notice,
         digest=bundle.digest,
         default=is_default,
         provider=bundle.visual.provider,
