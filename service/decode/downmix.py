@@ -70,7 +70,7 @@ def form_of(frame: AudioFrame) -> Form:
 def forget_own_order(context: AudioCodecContext) -> None:
     """Take the names off channels that stand in an order of their own; their mean does not need them.
 
-    FFmpeg keeps such an order in a list. PyAV 17 and 18 free the list with the frame and again with the
+    FFmpeg keeps such an order in a list. PyAV 18 frees the list with the frame and again with the
     frame's layout, which ends the process. Call it before the first frame is decoded.
     """
     layout = context.layout  # read once, and replaced: it frees the list as well
