@@ -40,7 +40,7 @@ def waveform_batches(encoder: SoundEncoder) -> list[Tensor]:
     noise = 0.1 * torch.randn(2, window, generator=_draw())
     clips = _clips(DecodeSpec(1, 32, rate, encoder.window_s))
     sounds = [clip.waveform for clip in clips if clip.waveform is not None] or [_chord(rate)]
-    windows = [audio_windows(sound, window=window, hop=window, padding="repeat") for sound in sounds]
+    windows = [audio_windows(sound, window=window, hop=window, padding=encoder.padding) for sound in sounds]
     return [noise, torch.from_numpy(np.concatenate(windows))]
 
 

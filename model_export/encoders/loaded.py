@@ -8,7 +8,7 @@ from typing import Literal
 from tokenizers import Tokenizer
 from torch import nn
 
-from service.bundle.manifest import Licence
+from service.bundle.manifest import Licence, Padding
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class SoundEncoder:
         dim: Of the space.
         sample_rate_hz: Of the waveform.
         window_s: Seconds in the waveform.
+        padding: What fills the waveform of shorter sound, as the model was trained.
         logit_scale: Factor on cosines.
         licence: Of the weights.
         stand_in_tokenizer: The tokenizer is a made-up one, for random weights only.
@@ -73,6 +74,7 @@ class SoundEncoder:
     dim: int
     sample_rate_hz: int
     window_s: float
+    padding: Padding
     logit_scale: float
     licence: Licence
     stand_in_tokenizer: bool = False

@@ -88,7 +88,7 @@ def encoder_parts(image: ImageEncoder, sound: SoundEncoder, options: ExportOptio
             window_s=sound.window_s,
             hop_s=sound.window_s,
             max_s=MAX_AUDIO_S,
-            padding="repeat",
+            padding=sound.padding,
             logit_scale=sound.logit_scale,
             text=_text_facts(sound.text, "audio", AUDIO_TEMPLATES),
         ),

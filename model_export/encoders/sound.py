@@ -17,6 +17,7 @@ from model_export.encoders.state import load_all, read_state
 from model_export.encoders.tokenizer_file import open_tokenizer
 from model_export.encoders.towers import LaionSoundTower, LaionTextTower
 from model_export.encoders.transformers_clap import (
+    PADDINGS,
     TransformersSoundTower,
     TransformersTextTower,
     load_transformers_clap,
@@ -94,6 +95,7 @@ def _laion(
         dim=clap.joint_embed_shape,
         sample_rate_hz=facts["sample_rate"],
         window_s=facts["clip_samples"] / facts["sample_rate"],
+        padding="repeat_whole",  # its data_filling is repeatpad for every checkpoint
         logit_scale=clap.logit_scale_a.detach().exp().item(),
         licence=licence,
         stand_in_tokenizer=stand_in,
@@ -113,6 +115,7 @@ def _transformers(folder: Path, choice: SoundChoice, licence: Licence) -> SoundE
         dim=clap.config.projection_dim,
         sample_rate_hz=reader.sampling_rate,
         window_s=reader.nb_max_samples / reader.sampling_rate,
+        padding=PADDINGS[reader.padding],
         logit_scale=clap.logit_scale_a.detach().exp().item(),
         licence=licence,
     )

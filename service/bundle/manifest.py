@@ -22,6 +22,7 @@ Template = Annotated[str, StringConstraints(min_length=2, max_length=500, patter
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Standardisation = Literal["none", "per_dimension", "per_sample", "stored_then_sample"]
 Precision = Literal["fp32", "fp16", "int8"]
+Padding = Literal["repeat_whole", "repeat", "zero"]
 
 
 class _Record(BaseModel):
@@ -92,7 +93,11 @@ class AudioTower(_Record):
     window_s: float = Field(gt=0, le=60)
     hop_s: float = Field(gt=0, le=60)
     max_s: float = Field(gt=0, description="sound after this many seconds is not used")
-    padding: Literal["repeat", "zero"] = Field(description="what fills a last window that is too short")
+    padding: Padding = Field(
+        description="what fills the window of sound shorter than it. repeat_whole: the sound as often as it "
+        "fits as a whole, then zeros (laion_clap's repeatpad); repeat: the sound over and over, the last "
+        "time cut off; zero: zeros after the sound"
+    )
     logit_scale: float = Field(gt=0, description="factor on cosine similarity to its own text, as in CLAP")
     text: TextTower
 

@@ -10,7 +10,7 @@ segments  where the segments of a clip lie (segment_length: as a request says it
 reader    running the decoder over them
 picture   frame to square RGB picture
 video     the four above in order
-audio     sound to a mono waveform
+audio     sound to a mono waveform (downmix: the mean of the channels, at the wanted rate)
 """
 
 from typing import TYPE_CHECKING

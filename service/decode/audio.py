@@ -3,10 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.packet import Packet
 
+from service.decode.downmix import Downmix, forget_own_order, form_of
 from service.decode.segments import Span
 from service.decode.source import UNREADABLE
 from service.media import DecodeLimits, DecodeSpec
@@ -33,6 +33,7 @@ class Sound:
         self.is_cut = False
         self._context = stream.codec_context
         self._context.thread_count = 1
+        forget_own_order(self._context)
         self._rate_hz = spec.sample_rate_hz
         self._limit_s = limits.max_duration_s
         self._n_whole = round(spec.max_audio_s * spec.sample_rate_hz)
@@ -43,8 +44,7 @@ class Sound:
         self._start_s: float | None = None
         self._heard_s = 0.0
         self._windows: list[npt.NDArray[np.float32]] = []
-        self._resampler: AudioResampler | None = None
-        self._layout: tuple[str, str, int] | None = None
+        self._downmix: Downmix | None = None
 
     @property
     def is_full(self) -> bool:
@@ -59,7 +59,7 @@ class Sound:
             return
         try:
             for frame in self._context.decode(packet):
-                self._resample(frame)
+                self._mix(frame)
         except UNREADABLE:
             self.n_errors += 1
 
@@ -90,35 +90,30 @@ class Sound:
             self._heard_s = self._n_samples / self._rate_hz
         self._heard_s += float((packet.duration or 0) * (packet.time_base or 0))
 
-    def _resample(self, frame: AudioFrame) -> None:
+    def _mix(self, frame: AudioFrame) -> None:
         if self._start_s is None:
             self._start_s = frame.time
-        layout = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if layout != self._layout:  # the first frame, or a stream that changes under way
+        if self._downmix is None or self._downmix.form != form_of(frame):  # a stream may change under way
             self._flush()
-            self._layout = layout
-            self._resampler = AudioResampler(format="flt", layout="mono", rate=self._rate_hz)
-        if self._resampler is not None:
-            self._keep(self._resampler.resample(frame))
+            self._downmix = Downmix(frame, self._rate_hz)
+        self._keep(self._downmix.add(frame))
 
     def _drain(self) -> None:
         try:
             for frame in self._context.decode(None):
-                self._resample(frame)
+                self._mix(frame)
         except UNREADABLE:
             self.n_errors += 1
         self._flush()
 
     def _flush(self) -> None:
-        if self._resampler is not None:
-            self._keep(self._resampler.resample(None))
-            self._resampler = None
+        if self._downmix is not None:
+            self._keep(self._downmix.rest())
+            self._downmix = None
 
-    def _keep(self, frames: list[AudioFrame]) -> None:
-        for frame in frames:
-            window = np.asarray(frame.to_ndarray(), dtype=np.float32).reshape(-1)
-            self._windows.append(window)
-            self._n_samples += len(window)
+    def _keep(self, windows: list[npt.NDArray[np.float32]]) -> None:
+        self._windows.extend(windows)
+        self._n_samples += sum(map(len, windows))
 
 
 def is_silent(waveform: npt.NDArray[np.float32]) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
+
+from service.bundle.manifest import Padding
 
 Array = NDArray[np.float32]
 
@@ -14,7 +14,7 @@ Array = NDArray[np.float32]
 _LEAST_REST = 0.01
 
 
-def audio_windows(waveform: Array, *, window: int, hop: int, padding: Literal["repeat", "zero"]) -> Array:
+def audio_windows(waveform: Array, *, window: int, hop: int, padding: Padding) -> Array:
     """Windows at 0, hop, 2 hop ... and, if more than a hundredth of a window is left, one at the very end.
 
     So every window is full of sound, and a clip a little longer than a window is not half judged by padding.
@@ -23,20 +23,23 @@ def audio_windows(waveform: Array, *, window: int, hop: int, padding: Literal["r
         waveform: float32 [n_samples], n_samples >= 1.
         window: samples in a window.
         hop: samples from one window's start to the next.
-        padding: what fills the window of a waveform shorter than it: the waveform repeated, or zeros.
+        padding: what fills the window of a waveform shorter than it, as `AudioTower.padding` says.
 
     Returns:
         float32 [n_windows, window], n_windows >= 1.
     """
     n_samples = len(waveform)
     if n_samples < window:
-        filled = np.resize if padding == "repeat" else _pad
-        return filled(waveform, window)[None]
+        return _filled(waveform, window, padding)[None]
     starts = list(range(0, n_samples - window + 1, hop))
     if starts[-1] + window + _LEAST_REST * window < n_samples:
         starts.append(n_samples - window)
     return np.stack([waveform[start : start + window] for start in starts])
 
 
-def _pad(waveform: Array, window: int) -> Array:
-    return np.pad(waveform, (0, window - len(waveform)))
+def _filled(waveform: Array, window: int, padding: Padding) -> Array:
+    if padding == "repeat":
+        return np.resize(waveform, window)
+    n_times = window // len(waveform) if padding == "repeat_whole" else 1
+    sound = np.tile(waveform, n_times)
+    return np.pad(sound, (0, window - len(sound)))

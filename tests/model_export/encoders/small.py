@@ -10,9 +10,10 @@ from typing import Any
 
 import open_clip
 import torch
-from transformers import ClapConfig, ClapModel
+from transformers import ClapConfig, ClapModel, RobertaConfig
 
 from model_export.encoders.image import ImageChoice, load_image_encoder
+from model_export.encoders.laion import ROBERTA_BASE, build_clap
 from model_export.encoders.loaded import ImageEncoder, SoundEncoder
 from model_export.encoders.sound import SoundChoice, load_sound_encoder
 from model_export.encoders.stand_in import stand_in_tokenizer
@@ -20,6 +21,8 @@ from model_export.encoders.stand_in import stand_in_tokenizer
 CLIP = "small-clip"
 N_ROWS = 300
 RATE_HZ = 16_000
+# The real sound branch beside a text branch of one layer: 768 wide, as laion_clap's projection wants it.
+SHALLOW = RobertaConfig(**{**ROBERTA_BASE.to_dict(), "num_hidden_layers": 1, "vocab_size": 300})
 
 
 @cache
@@ -42,6 +45,23 @@ def small_image_encoder(seed: int = 0) -> ImageEncoder:
     return load_image_encoder(ImageChoice(CLIP), seed)
 
 
+@cache
+def shallow_clap() -> tuple[Any, dict[str, Any]]:
+    """laion_clap's HTSAT-tiny with random weights, a shallow text branch, and its configuration of sound."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        network: Any
+        network, facts = build_clap("HTSAT-tiny", SHALLOW)
+        _unlike_fresh(network.audio_branch.bn0, -40, 150)
+    return network, facts
+
+
+def _unlike_fresh(norm: Any, mean: float, variance: float) -> None:
+    """Fresh batch statistics are the identity; others show whether they are used."""
+    torch.nn.init.uniform_(norm.running_mean, mean, -10)
+    torch.nn.init.uniform_(norm.running_var, 50, variance)
+
+
 def small_clap(**audio: Any) -> ClapModel:
     """Random weights; 1 s at 16 kHz."""
     torch.manual_seed(0)
@@ -51,10 +71,7 @@ def small_clap(**audio: Any) -> ClapModel:
     sound |= {"depths": [2, 1], "num_attention_heads": [2, 4], "patch_embeds_hidden_size": 16}
     sound |= {"num_hidden_layers": 2}
     model: Any = ClapModel(ClapConfig(text_config=text, audio_config=sound | audio, projection_dim=20))
-    # Fresh batch statistics are the identity; others show whether they are used.
-    norm = model.audio_model.audio_encoder.batch_norm
-    torch.nn.init.uniform_(norm.running_mean, -30, -10)
-    torch.nn.init.uniform_(norm.running_var, 50, 100)
+    _unlike_fresh(model.audio_model.audio_encoder.batch_norm, -30, 100)
     return model.eval()  # type: ignore[no-any-return]
 
 

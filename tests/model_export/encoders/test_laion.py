@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import RobertaConfig
 
 from model_export.encoders import laion
 from model_export.encoders.errors import EncoderError
@@ -18,19 +17,13 @@ from model_export.encoders.laion import build_clap
 from model_export.encoders.sound import SoundChoice, load_sound_encoder
 from model_export.encoders.towers import LaionSoundTower, LaionTextTower
 from tests.model_export.encoders.original_laion import _fresh_htsat, audio_embedding, text_embedding
-
-# The real sound branch beside a text branch of one layer: 768 wide, as laion_clap's projection wants it.
-SHALLOW = RobertaConfig(**{**laion.ROBERTA_BASE.to_dict(), "num_hidden_layers": 1, "vocab_size": 300})
+from tests.model_export.encoders.small import SHALLOW, shallow_clap
 
 
 @pytest.fixture(scope="module")
 def clap() -> tuple[Any, dict[str, Any]]:
-    """HTSAT-tiny with random weights, and statistics of its first norm that are not the identity."""
-    torch.manual_seed(0)
-    network, facts = build_clap("HTSAT-tiny", SHALLOW)
-    network.audio_branch.bn0.running_mean.uniform_(-40, -10)  # type: ignore[union-attr, operator]
-    network.audio_branch.bn0.running_var.uniform_(50, 150)  # type: ignore[union-attr, operator]
-    return network, facts
+    """HTSAT-tiny with random weights."""
+    return shallow_clap()
 
 
 def test_nothing_is_asked_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,7 @@ def test_the_manifest_says_all_of_it(bundle: Path) -> None:
     manifest = read_manifest(bundle)
     assert (manifest.visual.dim, manifest.visual.n_frames, manifest.visual.image_size_px) == (24, 3, 32)
     assert (manifest.audio.dim, manifest.audio.sample_rate_hz, manifest.audio.window_s) == (20, 16_000, 1.0)
-    assert (manifest.audio.hop_s, manifest.audio.padding) == (1.0, "repeat")
+    assert (manifest.audio.hop_s, manifest.audio.padding) == (1.0, "repeat_whole")
     assert manifest.visual.text.dynamic_length
     assert manifest.audio.text.pad_id == 1
     assert all(

@@ -14,6 +14,7 @@ from transformers import ClapFeatureExtractor
 
 from model_export.encoders.errors import EncoderError
 from model_export.encoders.sound import SoundChoice, load_sound_encoder
+from service.encode.windows import audio_windows
 from tests.model_export.encoders.small import RATE_HZ, save_small_clap
 
 
@@ -64,6 +65,48 @@ def test_a_model_with_fusion_is_refused(tmp_path: Path) -> None:
     save_small_clap(tmp_path)
     _edit(tmp_path / "config.json", audio_config={"enable_fusion": True})
     with pytest.raises(EncoderError, match="choose an unfused CLAP"):
+        load_sound_encoder(SoundChoice(checkpoint=tmp_path))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("padding", ["repeatpad", "repeat", "pad", None])
+@pytest.mark.parametrize("seconds", [0.15, 0.4, 0.6, 1.0])
+def test_short_sound_is_filled_as_transformers_fills_it(
+    padding: str | None, seconds: float, tmp_path: Path
+) -> None:
+    """By the checkpoint's own setting, or by transformers' default where it has none."""
+    model: Any = save_small_clap(tmp_path)
+    if padding is not None:
+        _edit(tmp_path / "preprocessor_config.json", padding=padding)
+    encoder = load_sound_encoder(SoundChoice(checkpoint=tmp_path))
+    sound = np.random.default_rng(0).normal(0, 0.1, round(seconds * RATE_HZ)).astype(np.float32)
+    reader = ClapFeatureExtractor(**json.loads((tmp_path / "preprocessor_config.json").read_text()))
+    read = reader(sound, sampling_rate=RATE_HZ, return_tensors="pt")
+    theirs = torch.nn.functional.normalize(model.get_audio_features(**read).pooler_output, dim=-1)
+    window = round(encoder.window_s * encoder.sample_rate_hz)
+    filled = audio_windows(sound, window=window, hop=window, padding=encoder.padding)
+    np.testing.assert_allclose(encoder.module(torch.from_numpy(filled)), theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("truncation", ["fusion", "middle", None])
+def test_another_truncation_is_refused(truncation: str | None, tmp_path: Path) -> None:
+    """Fusion is transformers' default: also where a checkpoint says nothing. The message says what to do."""
+    save_small_clap(tmp_path)
+    path = tmp_path / "preprocessor_config.json"
+    settings = json.loads(path.read_text())
+    del settings["truncation"]
+    path.write_text(json.dumps(settings | ({} if truncation is None else {"truncation": truncation})))
+    said = rf"truncation '{truncation or 'fusion'}'.*choose an unfused CLAP.*\"truncation\": \"rand_trunc\""
+    with pytest.raises(EncoderError, match=said):
+        load_sound_encoder(SoundChoice(checkpoint=tmp_path))
+
+
+@pytest.mark.parametrize("padding", ["reflect", True, ["pad"]])
+def test_another_padding_is_refused(padding: object, tmp_path: Path) -> None:
+    """Transformers takes any word for zeros, without a warning."""
+    save_small_clap(tmp_path)
+    _edit(tmp_path / "preprocessor_config.json", padding=padding)
+    with pytest.raises(EncoderError, match=r"padding .* is none of repeatpad, repeat, pad\. Set the one"):
         load_sound_encoder(SoundChoice(checkpoint=tmp_path))
 
 

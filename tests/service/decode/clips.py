@@ -30,7 +30,9 @@ class Recipe:
         pixel_aspect: Width of a pixel divided by its height.
         video_options: Further options of the video encoder.
         audio: Encoder of the sound; None for no sound.
+        layout: Layout of the sound; the same tone is in every channel.
         tone_hz: Frequency of the sound; 0 for digital silence.
+        level: Peak of the tone.
         audio_s: Length of the sound.
         container_options: Options of the container.
     """
@@ -46,7 +48,9 @@ class Recipe:
     pixel_aspect: Fraction = Fraction(1)
     video_options: dict[str, str] = field(default_factory=dict)
     audio: str | None = None
+    layout: str = "stereo"
     tone_hz: float = 440.0
+    level: float = 0.5
     audio_s: float = 2.0
     container_options: dict[str, str] = field(default_factory=dict)
 
@@ -56,15 +60,40 @@ def make(recipe: Recipe, directory: Path) -> Path:
     path = directory / recipe.name
     with av.open(str(path), "w", container_options=recipe.container_options) as container:
         video = _video_stream(container, recipe) if recipe.codec is not None else None
-        audio: Any = container.add_stream(recipe.audio, rate=AUDIO_RATE_HZ) if recipe.audio else None
+        audio = _sound_stream(container, recipe.audio, recipe.layout) if recipe.audio is not None else None
         if video is not None:
             for number, tick in enumerate(recipe.ticks):
                 container.mux(video.encode(_frame(number, tick, recipe)))
             container.mux(video.encode(None))
         if audio is not None:
-            for frame in _sound(recipe, audio.codec_context):
-                container.mux(audio.encode(frame))
-            container.mux(audio.encode(None))
+            _encode_sound(container, audio, _tone(recipe, audio.layout.nb_channels))
+    return path
+
+
+def write_sound(
+    path: Path,
+    samples: npt.NDArray[np.floating[Any]],
+    codec: str,
+    *,
+    layout: str,
+    rate_hz: int = AUDIO_RATE_HZ,
+    sample_format: str | None = None,
+) -> Path:
+    """Encode sound alone.
+
+    Args:
+        path: Its suffix chooses the container.
+        samples: Float [n_channels, n_samples], -1..1.
+        codec: The encoder.
+        layout: What the channels are.
+        rate_hz: Of the samples and of the file.
+        sample_format: What the encoder takes; None for its own choice.
+    """
+    with av.open(str(path), "w") as container:
+        stream = _sound_stream(container, codec, layout, rate_hz)
+        if sample_format is not None:
+            stream.format = sample_format
+        _encode_sound(container, stream, samples)
     return path
 
 
@@ -100,11 +129,19 @@ def _frame(number: int, tick: int, recipe: Recipe) -> av.VideoFrame:
     return frame
 
 
-def _sound(recipe: Recipe, context: Any) -> list[av.AudioFrame]:
-    """A tone at half of full scale, in frames of the encoder's own format, size and layout."""
-    n_samples = round(recipe.audio_s * AUDIO_RATE_HZ)
-    tone = 0.5 * np.sin(2 * np.pi * recipe.tone_hz * np.arange(n_samples) / AUDIO_RATE_HZ)
-    convert = av.AudioResampler(context.format, context.layout, AUDIO_RATE_HZ, context.frame_size or 1024)
-    whole = av.AudioFrame.from_ndarray(tone.astype(np.float32)[None], "flt", "mono")
-    whole.sample_rate, whole.pts, whole.time_base = AUDIO_RATE_HZ, 0, Fraction(1, AUDIO_RATE_HZ)
-    return [*convert.resample(whole), *convert.resample(None)]
+def _sound_stream(container: OutputContainer, codec: str, layout: str, rate_hz: int = AUDIO_RATE_HZ) -> Any:
+    return container.add_stream(codec, rate=rate_hz, layout=layout)
+
+
+def _tone(recipe: Recipe, n_channels: int) -> npt.NDArray[np.float64]:
+    time_s = np.arange(round(recipe.audio_s * AUDIO_RATE_HZ)) / AUDIO_RATE_HZ
+    return np.tile(recipe.level * np.sin(2 * np.pi * recipe.tone_hz * time_s), (n_channels, 1))
+
+
+def _encode_sound(container: OutputContainer, stream: Any, samples: npt.NDArray[np.floating[Any]]) -> None:
+    """Encode samples [n_channels, n_samples] in one go; the stream cuts and converts them as it needs."""
+    packed = np.ascontiguousarray(samples.T, dtype=np.float32).reshape(1, -1)
+    frame = av.AudioFrame.from_ndarray(packed, "flt", stream.layout)
+    frame.sample_rate, frame.pts, frame.time_base = stream.rate, 0, Fraction(1, stream.rate)
+    container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.bundle.manifest import Padding
 from service.encode.windows import audio_windows
 
 
@@ -39,10 +42,38 @@ def test_a_rest_that_a_codec_made_costs_no_window() -> None:
 
 
 @pytest.mark.parametrize(
-    ("padding", "expected"), [("repeat", [1, 2, 3, 1, 2, 3, 1]), ("zero", [1, 2, 3, 0, 0, 0, 0])]
+    ("padding", "expected"),
+    [
+        ("repeat_whole", [1, 2, 3, 1, 2, 3, 0, 0]),
+        ("repeat", [1, 2, 3, 1, 2, 3, 1, 2]),
+        ("zero", [1, 2, 3, 0, 0, 0, 0, 0]),
+    ],
 )
-def test_a_short_wave_is_filled(padding: str, expected: list[int]) -> None:
-    """By repeating itself or by zeros, as the bundle says."""
+def test_a_short_wave_is_filled(padding: Padding, expected: list[int]) -> None:
+    """By repeating itself, whole or to the end, or by zeros, as the bundle says."""
     wave = np.array([1, 2, 3], np.float32)
-    windows = audio_windows(wave, window=7, hop=7, padding=padding)  # type: ignore[arg-type]  # parametrised
+    windows = audio_windows(wave, window=8, hop=8, padding=padding)
+    assert windows.dtype == np.float32
     assert windows.tolist() == [expected]
+
+
+@given(n=st.integers(1, 99), window=st.integers(100, 300))
+def test_a_wave_is_repeated_whole_as_often_as_it_fits(n: int, window: int) -> None:
+    """Never a part of it, and less silence than one more time would take."""
+    wave = np.arange(1, n + 1, dtype=np.float32)
+    (filled,) = audio_windows(wave, window=window, hop=window, padding="repeat_whole")
+    n_heard = int(np.count_nonzero(filled))
+    assert n_heard % n == 0
+    assert window - n_heard < n
+    assert np.array_equal(filled[:n_heard], np.tile(wave, n_heard // n))
+
+
+@pytest.mark.parametrize("padding", get_args(Padding))
+@pytest.mark.parametrize("n", [8, 9, 16])
+def test_a_wave_that_fills_its_windows_is_not_filled(padding: Padding, n: int) -> None:
+    """Whatever the bundle says."""
+    wave = np.arange(1, n + 1, dtype=np.float32)
+    windows = audio_windows(wave, window=8, hop=8, padding=padding)
+    assert windows.all()
+    assert np.array_equal(windows[0], wave[:8])
+    assert np.array_equal(windows[-1], wave[-8:])
