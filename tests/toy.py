@@ -36,7 +36,7 @@ from service.bundle.manifest import (
     TextTower,
     VisualTower,
 )
-from service.bundle.similarity import not_fitted
+from service.bundle.similarity import SimilarityStatistics
 from service.bundle.statistics import Statistics
 
 COLOURS = {"red": (230, 20, 20), "green": (20, 230, 20), "blue": (20, 20, 230)}
@@ -329,3 +329,22 @@ def _model(
         [numpy_helper.from_array(value, n) for n, value in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def not_fitted(
+    visual_dim: int, visual_scale: float, audio_dim: int, audio_scale: float
+) -> SimilarityStatistics:
+    """Statistics of no clips: standardised similarity is then cosine x logit scale, as CLIP and CLAP rank.
+
+    Args:
+        visual_dim: of the visual features.
+        visual_scale: the image encoder's logit scale.
+        audio_dim: of the audio features.
+        audio_scale: the sound encoder's logit scale.
+    """
+    return SimilarityStatistics(
+        visual_mean=np.zeros(visual_dim, np.float32),
+        visual_covariance=np.eye(visual_dim, dtype=np.float32) / np.float32(visual_scale**2),
+        audio_mean=np.zeros(audio_dim, np.float32),
+        audio_covariance=np.eye(audio_dim, dtype=np.float32) / np.float32(audio_scale**2),
+    )

@@ -10,6 +10,7 @@ import typer
 from model_export.cli.app import TrainingApp
 from model_export.cli.extract import extract_with_progress, say_found
 from model_export.data.errors import DatasetError, Problem
+from model_export.export.heads import STATISTICS_FILE
 from model_export.export.refit import write_refitted
 from model_export.extract.journal import Journal
 from model_export.extract.moments import fit, list_unlabelled
@@ -51,7 +52,9 @@ def calibrate(
         found = extract_with_progress(listing, loaded, journal, settings)
         say_found(found)
         statistics = fit(found.features, clips)
-        fitted = head.facts.model_copy(update={"n_clips": len(found.clips)})
+        # Fitted scores were for similarity on another scale.
+        update = {"statistics": STATISTICS_FILE, "n_clips": len(found.clips), "scores": None}
+        fitted = head.facts.model_copy(update=update)
         command = f"ahse calibrate {manifest.name} ({len(found.clips)} clips)"
         write_refitted(bundle, manifest, target, fitted, statistics, command)
         journal.remove()

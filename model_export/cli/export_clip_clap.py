@@ -103,7 +103,7 @@ def export_clip_clap(
         data="random weights" if random_weights else "see the sources of the weights",
         card=model_card(description, image, sound, command),
     )
-    export_bundle(out, parts, similarity_head(parts.visual, parts.audio), facts)
+    export_bundle(out, parts, similarity_head(), facts)
     typer.echo(f"{out}: bundle {name}. {description}")
     typer.echo(f"next: ahse classify CLIP --bundle {out} --label ... , or ahse serve --bundle {out}")
 

@@ -37,7 +37,7 @@ def encoder_parts(encoders: TinyEncoders) -> EncoderParts:
             name: export_graph(
                 towers[name],
                 {input_name: rows},
-                "features",
+                ["features"],
                 folder / f"{name}.onnx",
                 tolerance=TOWER_TOLERANCE,
             )

@@ -25,6 +25,7 @@ from model_export.hub.checkpoints import open_clip_checkpoint
 from service.bundle.manifest import Licence
 
 PART = "image encoder and its text encoder"
+TEMPLATES = ("a photo of a {}.", "a photo of {}.", "a video of a {}.", "a video of a person {}.")
 _RESIZE: dict[tuple[str, str], Literal["shorter_side_bicubic_center_crop", "squash_bicubic"]] = {
     ("shortest", "bicubic"): "shorter_side_bicubic_center_crop",
     ("squash", "bicubic"): "squash_bicubic",
@@ -168,7 +169,9 @@ def _text(model: Any, config: dict[str, Any], choice: ImageChoice) -> TextEncode
             )
     causal = type(model) is CLIP and model.attn_mask is not None and model.text_pool_type in ("argmax", "eos")
     module = CausalTextTower(model) if causal else FullTextTower(model)
-    return TextEncoder(module.eval(), tokenizer, length, dynamic_length=causal, pad_id=pad_id)
+    return TextEncoder(
+        module.eval(), tokenizer, length, dynamic_length=causal, pad_id=pad_id, templates=TEMPLATES
+    )
 
 
 def _n_rows(model: Any) -> int:

@@ -15,12 +15,16 @@ from service.bundle.manifest import Licence, Padding
 class TextEncoder:
     """Encodes texts: `module` takes tokens int64 [batch, length], gives unit features float32 [batch, dim].
 
+    One that both encoders share gives features for the picture and for the sound, and may give a third tensor
+    [batch, 1]: how near a text is to what the encoders were trained with, as a cosine.
+
     Attributes:
         module: Of torch, in eval mode.
         tokenizer: Its ids are the rows of the module's embedding.
         context_length: Tokens a text is cut to.
         dynamic_length: Whether shorter rows give the same features as rows padded to the context length.
         pad_id: What short rows are filled with.
+        templates: Prompts of a name, `{}` stands for it.
     """
 
     module: nn.Module
@@ -28,6 +32,7 @@ class TextEncoder:
     context_length: int
     dynamic_length: bool
     pad_id: int
+    templates: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import torch
 from torch import Tensor, nn
 
 from model_export.encoders.examples import frame_batches, token_batches, waveform_batches
@@ -15,11 +16,12 @@ from model_export.encoders.loaded import ImageEncoder, SoundEncoder, TextEncoder
 from model_export.export.bundle import EncoderParts
 from model_export.export.graph import OPSET, export_graph
 from model_export.export.precision import PrecisionError, reduce_precision
-from service.bundle.manifest import AudioTower, GraphCheck, Precision, TextTower, VisualTower
+from service.bundle.manifest import AudioTower, GraphCheck, KnownNames, Precision, TextTower, VisualTower
 
 TOWERS: Final = ("visual", "text_visual", "audio", "text_audio")
-VISUAL_TEMPLATES = ("a photo of a {}.", "a photo of {}.", "a video of a {}.", "a video of a person {}.")
-AUDIO_TEMPLATES = ("This is a sound of {}.",)
+NEARNESS: Final = "nearness"
+"""Output of a shared text graph: cosine to the nearest name that the encoders were trained with."""
+_SHARED_OUTPUTS: Final = ("visual", "audio", NEARNESS)
 
 # Largest difference to torch in a feature of unit length; 2e-7 is usual, a mixed-up batch shows from 4e-5 on.
 TOLERANCE = 2e-5
@@ -54,20 +56,34 @@ class _Tower:
     input: str
     batches: Sequence[Tensor]
     max_length: int | None = None
+    outputs: tuple[str, ...] = ("features",)
 
 
-def encoder_parts(image: ImageEncoder, sound: SoundEncoder, options: ExportOptions) -> EncoderParts:
-    """Both encoders as the bundle's writer wants them; graphs are made and compared when it writes."""
+def encoder_parts(
+    image: ImageEncoder, sound: SoundEncoder, options: ExportOptions, known: KnownNames | None = None
+) -> EncoderParts:
+    """Both encoders as the bundle's writer wants them; graphs are made and compared when it writes.
+
+    A text encoder that is the same object for both is written once.
+
+    Args:
+        image: The image encoder.
+        sound: The sound encoder.
+        options: How graphs are written.
+        known: When names get a warning; the shared text encoder must tell how near they are to known ones.
+    """
+    is_shared = image.text is sound.text
 
     def write(folder: Path) -> dict[str, GraphCheck]:
-        image.text.tokenizer.save(str(folder / "tokenizer_visual.json"))
-        sound.text.tokenizer.save(str(folder / "tokenizer_audio.json"))
         towers = {
             "visual": _Tower(image.module, "frames", frame_batches(image)),
-            "text_visual": _text_tower(image.text),
             "audio": _Tower(sound.module, "waveform", waveform_batches(sound)),
-            "text_audio": _text_tower(sound.text),
         }
+        for side, text in {"visual": image.text, "audio": sound.text}.items():
+            name = "text" if is_shared else f"text_{side}"
+            if name not in towers:
+                text.tokenizer.save(str(folder / _tokenizer_name(side, is_shared)))
+                towers[name] = _text_tower(text, is_shared)
         return {name: _write(name, tower, folder, options) for name, tower in towers.items()}
 
     return EncoderParts(
@@ -79,7 +95,7 @@ def encoder_parts(image: ImageEncoder, sound: SoundEncoder, options: ExportOptio
             n_frames=options.n_frames,
             sampling="uniform",
             logit_scale=image.logit_scale,
-            text=_text_facts(image.text, "visual", VISUAL_TEMPLATES),
+            text=_text_facts(image.text, "visual", is_shared),
         ),
         audio=AudioTower(
             graph="audio.onnx",
@@ -90,10 +106,11 @@ def encoder_parts(image: ImageEncoder, sound: SoundEncoder, options: ExportOptio
             max_s=MAX_AUDIO_S,
             padding=sound.padding,
             logit_scale=sound.logit_scale,
-            text=_text_facts(sound.text, "audio", AUDIO_TEMPLATES),
+            text=_text_facts(sound.text, "audio", is_shared),
         ),
         write=write,
         licences=(image.licence, sound.licence),
+        known_names=known,
     )
 
 
@@ -103,7 +120,7 @@ def _write(name: str, tower: _Tower, folder: Path, options: ExportOptions) -> Gr
     check = export_graph(
         lean(tower.module),
         {tower.input: first},
-        "features",
+        tower.outputs,
         path,
         tolerance=TOLERANCE,
         original=tower.module,
@@ -126,19 +143,28 @@ def _write(name: str, tower: _Tower, folder: Path, options: ExportOptions) -> Gr
     return check
 
 
-def _text_tower(text: TextEncoder) -> _Tower:
-    return _Tower(
-        text.module, "tokens", token_batches(text), text.context_length if text.dynamic_length else None
-    )
+def _text_tower(text: TextEncoder, is_shared: bool) -> _Tower:
+    outputs = ("features",)
+    if is_shared:
+        with torch.no_grad():
+            n_outputs = len(text.module(torch.full((1, 4), text.pad_id)))
+        outputs = _SHARED_OUTPUTS[:n_outputs]
+    max_length = text.context_length if text.dynamic_length else None
+    return _Tower(text.module, "tokens", token_batches(text), max_length, outputs)
 
 
-def _text_facts(text: TextEncoder, side: str, templates: tuple[str, ...]) -> TextTower:
+def _tokenizer_name(side: str, is_shared: bool) -> str:
+    return "tokenizer.json" if is_shared else f"tokenizer_{side}.json"
+
+
+def _text_facts(text: TextEncoder, side: str, is_shared: bool) -> TextTower:
     return TextTower(
-        graph=f"text_{side}.onnx",
-        tokenizer=f"tokenizer_{side}.json",
+        graph="text.onnx" if is_shared else f"text_{side}.onnx",
+        output=side if is_shared else "features",
+        tokenizer=_tokenizer_name(side, is_shared),
         vocabulary_size=text.tokenizer.get_vocab_size(),
         context_length=text.context_length,
         dynamic_length=text.dynamic_length,
         pad_id=text.pad_id,
-        templates=templates,
+        templates=text.templates,
     )

@@ -27,6 +27,7 @@ from service.bundle.manifest import Licence
 
 PART = "sound encoder and its text encoder"
 CONTEXT_LENGTH = 77
+TEMPLATES = ("This is a sound of {}.",)
 _TOKENIZER = "roberta-base"
 
 
@@ -130,4 +131,6 @@ def _text(module: torch.nn.Module, tokenizer: Tokenizer, pad_id: int) -> TextEnc
         raise EncoderError(
             f"the text encoder pads with id {pad_id}, which the tokenizer has for something else"
         )
-    return TextEncoder(module.eval(), tokenizer, CONTEXT_LENGTH, dynamic_length=True, pad_id=pad_id)
+    return TextEncoder(
+        module.eval(), tokenizer, CONTEXT_LENGTH, dynamic_length=True, pad_id=pad_id, templates=TEMPLATES
+    )

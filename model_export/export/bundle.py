@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from service.bundle.manifest import (
     AhseHead,
     AudioTower,
     GraphCheck,
+    KnownNames,
     Licence,
     Manifest,
     Metric,
@@ -35,12 +36,14 @@ class EncoderParts:
         audio: Likewise for the sound encoder.
         write: Writes graphs and tokenizers into a directory; returns how each graph was checked, by its part.
         licences: Of the weights.
+        known_names: How near names are to what the encoders know, where their shared text encoder tells it.
     """
 
     visual: VisualTower
     audio: AudioTower
     write: Callable[[Path], dict[str, GraphCheck]]
     licences: tuple[Licence, ...]
+    known_names: KnownNames | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,9 @@ class BundleFacts:
         seed: Of everything random in it, if anything is.
         data: What the weights were trained on.
         card: Text of MODEL_CARD.md.
+        notice: What everybody who reads an answer must know.
+        texts: Further text files by name.
+        created: None for now.
     """
 
     name: str
@@ -83,6 +89,9 @@ class BundleFacts:
     seed: int | None
     data: str
     card: str
+    notice: str | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
+    created: datetime | None = None
 
 
 def export_bundle(directory: Path, encoders: EncoderParts, head: HeadParts, facts: BundleFacts) -> None:
@@ -96,7 +105,8 @@ def export_bundle(directory: Path, encoders: EncoderParts, head: HeadParts, fact
     def fill(aside: Path) -> None:
         parity.update(encoders.write(aside))
         parity.update(head.write(aside))
-        (aside / "MODEL_CARD.md").write_text(facts.card, encoding="utf-8")
+        for name, text in {"MODEL_CARD.md": facts.card, **facts.texts}.items():
+            (aside / name).write_text(text, encoding="utf-8")
 
     write_bundle(directory, fill, lambda files: _manifest(encoders, head, facts, parity, files))
 
@@ -113,15 +123,17 @@ def _manifest(
         name=facts.name,
         version=facts.version,
         description=facts.description,
+        notice=facts.notice,
         requires_service=__version__,
         visual=encoders.visual,
         audio=encoders.audio,
+        known_names=encoders.known_names,
         head=head.facts,
         seen_classes=head.seen_classes,
         unseen_classes=facts.unseen_classes,
         metrics=facts.metrics,
         provenance=Provenance(
-            created=datetime.now(UTC).replace(microsecond=0),
+            created=facts.created or datetime.now(UTC).replace(microsecond=0),
             command=facts.command,
             seed=facts.seed,
             data=facts.data,

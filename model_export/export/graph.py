@@ -34,7 +34,7 @@ class ParityError(ExportError):
 def export_graph(
     module: nn.Module,
     examples: Mapping[str, Tensor],
-    output: str,
+    outputs: Sequence[str],
     path: Path,
     *,
     tolerance: float,
@@ -48,9 +48,9 @@ def export_graph(
     Zeros are silence and black pictures, where a lost epsilon shows.
 
     Args:
-        module: takes the examples in order, gives one tensor [batch, dim].
+        module: takes the examples in order, gives one tensor [batch, dim], or one for each output.
         examples: input name -> tensor [batch, ...], at least two rows.
-        output: name of the output.
+        outputs: their names.
         path: where to write.
         tolerance: largest absolute difference that passes.
         original: what to compare with, where the module is another form of it.
@@ -66,19 +66,23 @@ def export_graph(
         ParityError: the difference is above the tolerance.
     """
     module = module.eval()
-    _save(_export(module, examples, output, max_length, opset), path)
+    _save(_export(module, examples, outputs, max_length, opset), path)
     first = {name: rows[:1] for name, rows in examples.items()}
     zeros = {name: torch.zeros_like(rows) for name, rows in examples.items()}
     batches = [examples, first, zeros, *({name: rows} for name in examples for rows in further)]
     known = module if original is None else original.eval()
-    difference = float(np.max(_differences(known, path, batches, output)))  # unlike max(), NaN stays
+    difference = float(np.max(_differences(known, path, batches, outputs)))  # unlike max(), NaN stays
     if not difference <= tolerance:
         raise ParityError(f"{path.name} differs from torch by {difference:.1e}; allowed is {tolerance:.1e}")
     return GraphCheck(difference=difference, tolerance=tolerance)
 
 
 def _export(
-    module: nn.Module, examples: Mapping[str, Tensor], output: str, max_length: int | None, opset: int
+    module: nn.Module,
+    examples: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    max_length: int | None,
+    opset: int,
 ) -> onnx.ModelProto:
     axes = {0: torch.export.Dim("batch")}
     if max_length is not None:
@@ -88,7 +92,7 @@ def _export(
             module,
             tuple(examples.values()),
             input_names=list(examples),
-            output_names=[output],
+            output_names=list(outputs),
             dynamic_shapes=tuple(dict(axes) for _ in examples),
             opset_version=opset,
             dynamo=True,
@@ -105,20 +109,22 @@ def _export(
 
 @torch.no_grad()
 def _differences(
-    module: nn.Module, path: Path, batches: Sequence[Mapping[str, Tensor]], output: str
+    module: nn.Module, path: Path, batches: Sequence[Mapping[str, Tensor]], outputs: Sequence[str]
 ) -> list[float]:
     try:
         session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ExportError(f"onnxruntime can't run {path.name}; leave --opset at {OPSET}") from error
-    return [_difference(module, session, inputs, output) for inputs in batches]
+    return [_difference(module, session, inputs, outputs) for inputs in batches]
 
 
 def _difference(
-    module: nn.Module, session: ort.InferenceSession, inputs: Mapping[str, Tensor], output: str
+    module: nn.Module, session: ort.InferenceSession, inputs: Mapping[str, Tensor], outputs: Sequence[str]
 ) -> float:
-    (found,) = session.run([output], {name: rows.numpy() for name, rows in inputs.items()})
-    return float(np.abs(found - module(*inputs.values()).numpy()).max())
+    found = session.run(list(outputs), {name: rows.numpy() for name, rows in inputs.items()})
+    wanted = module(*inputs.values())
+    pairs = zip(found, [wanted] if isinstance(wanted, Tensor) else wanted, strict=True)
+    return float(np.max([np.abs(one - other.numpy()).max() for one, other in pairs]))
 
 
 def _save(model: onnx.ModelProto, path: Path) -> None:

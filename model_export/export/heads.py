@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch.nn.functional import normalize
@@ -15,17 +16,15 @@ from model_export.head.modules import head_av_module, head_text_module
 from model_export.head.run import Run
 from service.bundle.manifest import (
     AhseHead,
-    AudioTower,
     Calibration,
     Calibrations,
     GraphCheck,
     SimilarityHead,
-    VisualTower,
+    SimilarityScores,
 )
-from service.bundle.similarity import not_fitted
 
 HEAD_TOLERANCE = 1e-5
-_STATISTICS_FILE = "statistics.safetensors"
+STATISTICS_FILE: Final = "statistics.safetensors"
 
 
 def trained_head(run: Run) -> HeadParts:
@@ -35,7 +34,7 @@ def trained_head(run: Run) -> HeadParts:
         dim=run.statistics.av_mean.shape[0],
         av_graph="head_av.onnx",
         text_graph="head_text.onnx",
-        statistics=_STATISTICS_FILE,
+        statistics=STATISTICS_FILE,
         standardisation=run.config.head.standardisation,
         calibrations=Calibrations(
             both=_calibration(run, "both"),
@@ -46,21 +45,15 @@ def trained_head(run: Run) -> HeadParts:
     return HeadParts(facts, run.config.data.seen_classes, partial(_write_trained, run))
 
 
-def similarity_head(visual: VisualTower, audio: AudioTower) -> HeadParts:
-    """No training and no statistics yet: names are ranked by cosine x logit scale, both tracks alike."""
+def similarity_head(visual_share: float = 0.5, scores: SimilarityScores | None = None) -> HeadParts:
+    """No training and no statistics yet: names are ranked by cosine x logit scale."""
     facts = SimilarityHead(
         kind="similarity",
-        statistics=_STATISTICS_FILE,
-        visual_share=0.5,
+        visual_share=visual_share,
         n_clips=0,
+        scores=scores,
     )
-    statistics = not_fitted(visual.dim, visual.logit_scale, audio.dim, audio.logit_scale)
-
-    def write(folder: Path) -> dict[str, GraphCheck]:
-        statistics.save(folder / _STATISTICS_FILE)
-        return {}
-
-    return HeadParts(facts, (), write)
+    return HeadParts(facts, (), lambda _: {})
 
 
 def _write_trained(run: Run, folder: Path) -> dict[str, GraphCheck]:
@@ -70,10 +63,10 @@ def _write_trained(run: Run, folder: Path) -> dict[str, GraphCheck]:
         "visual": normalize(torch.randn(5, data.n_visual, generator=draw), dim=1),
         "audio": normalize(torch.randn(5, data.n_audio, generator=draw), dim=1),
     }
-    run.statistics.save(folder / _STATISTICS_FILE)
+    run.statistics.save(folder / STATISTICS_FILE)
     modules = {"head_av": head_av_module(run), "head_text": head_text_module(run)}
     return {
-        name: export_graph(module, examples, "theta", folder / f"{name}.onnx", tolerance=HEAD_TOLERANCE)
+        name: export_graph(module, examples, ["theta"], folder / f"{name}.onnx", tolerance=HEAD_TOLERANCE)
         for name, module in modules.items()
     }
 

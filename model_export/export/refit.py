@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from model_export.export.heads import STATISTICS_FILE
 from service.bundle.directory import write_bundle
 from service.bundle.manifest import Manifest, SimilarityHead
 from service.bundle.similarity import SimilarityStatistics
@@ -32,7 +33,7 @@ def write_refitted(
     def fill(aside: Path) -> None:
         for name in manifest.files:
             shutil.copyfile(source / name, aside / name)
-        statistics.save(aside / head.statistics)
+        statistics.save(aside / STATISTICS_FILE)
 
     provenance = manifest.provenance.model_copy(
         update={"command": f"{manifest.provenance.command}; {command}"}

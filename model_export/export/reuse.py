@@ -25,7 +25,11 @@ def encoders_of(directory: Path) -> tuple[Manifest, EncoderParts]:
     verify_files(directory, manifest)
     licences = tuple(one for one in manifest.licences if one.part != HEAD)
     return manifest, EncoderParts(
-        manifest.visual, manifest.audio, partial(_copy, directory, manifest), licences
+        manifest.visual,
+        manifest.audio,
+        partial(_copy, directory, manifest),
+        licences,
+        manifest.known_names,
     )
 
 

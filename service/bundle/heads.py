@@ -27,7 +27,8 @@ class LoadedSimilarity:
     """No trained head: the statistics standardise the similarity of each track to its own text."""
 
     facts: SimilarityHead
-    statistics: SimilarityStatistics
+    statistics: SimilarityStatistics | None
+    """None: similarity is cosine x logit scale."""
 
 
 def load_head(directory: Path, manifest: Manifest, runtime: Runtime) -> LoadedAhse | LoadedSimilarity:
@@ -37,8 +38,10 @@ def load_head(directory: Path, manifest: Manifest, runtime: Runtime) -> LoadedAh
         BundleInvalidError: a graph or the statistics are not what the manifest says.
     """
     facts, visual_dim, audio_dim = manifest.head, manifest.visual.dim, manifest.audio.dim
-    file = directory / facts.statistics
     if isinstance(facts, SimilarityHead):
+        if facts.statistics is None:
+            return LoadedSimilarity(facts, None)
+        file = directory / facts.statistics
         return LoadedSimilarity(facts, load_similarity_statistics(file, visual_dim, audio_dim))
     features: Inputs = {"visual": ("float", (visual_dim,)), "audio": ("float", (audio_dim,))}
     axes = Axes(features, {"theta": facts.dim})
@@ -46,5 +49,7 @@ def load_head(directory: Path, manifest: Manifest, runtime: Runtime) -> LoadedAh
         facts,
         av=Graph(directory / facts.av_graph, axes, runtime),
         text=Graph(directory / facts.text_graph, axes, runtime),
-        statistics=load_statistics(file, dim=facts.dim, visual_dim=visual_dim, audio_dim=audio_dim),
+        statistics=load_statistics(
+            directory / facts.statistics, dim=facts.dim, visual_dim=visual_dim, audio_dim=audio_dim
+        ),
     )

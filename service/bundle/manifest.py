@@ -186,11 +186,12 @@ class SimilarityScores(_Record):
 class SimilarityHead(_Record):
     """No trained head: names are ranked by the standardised similarity of each track to its own text.
 
-    The statistics file holds mean and covariance of each track's features over unlabelled clips.
+    The statistics file holds mean and covariance of each track's features over unlabelled clips. Without one
+    similarity is the cosine times the encoder's logit scale.
     """
 
     kind: Literal["similarity"]
-    statistics: FileName
+    statistics: FileName | None = None
     visual_share: float = Field(ge=0, le=1, description="share of the picture for clips with both tracks")
     n_clips: int = Field(ge=0, description="clips the statistics are of; 0: similarity is not standardised")
     scores: SimilarityScores | None = Field(
@@ -206,6 +207,11 @@ class KnownNames(_Record):
         min_length=1, description="output of the shared text graph: cosine to the nearest, float32 [batch, 1]"
     )
     threshold: float = Field(gt=-1, lt=1, description="names below it get a warning")
+    alphabets: tuple[str, ...] = Field(
+        default=(),
+        description="first words of the Unicode names of letters that the text encoder was trained with, "
+        "such as LATIN; names with other letters get the warning too. Empty: any letters",
+    )
 
 
 class Metric(_Record):
@@ -292,7 +298,7 @@ class Manifest(_Record):
         return {
             *self.encoder_files(),
             *((head.av_graph, head.text_graph) if isinstance(head, AhseHead) else ()),
-            head.statistics,
+            *(() if head.statistics is None else (head.statistics,)),
         }
 
     def encoder_files(self) -> list[str]:

@@ -38,25 +38,6 @@ class SimilarityStatistics:
         )
 
 
-def not_fitted(
-    visual_dim: int, visual_scale: float, audio_dim: int, audio_scale: float
-) -> SimilarityStatistics:
-    """Statistics of no clips: standardised similarity is then cosine x logit scale, as CLIP and CLAP rank.
-
-    Args:
-        visual_dim: of the visual features.
-        visual_scale: the image encoder's logit scale.
-        audio_dim: of the audio features.
-        audio_scale: the sound encoder's logit scale.
-    """
-    return SimilarityStatistics(
-        visual_mean=np.zeros(visual_dim, np.float32),
-        visual_covariance=np.eye(visual_dim, dtype=np.float32) / np.float32(visual_scale**2),
-        audio_mean=np.zeros(audio_dim, np.float32),
-        audio_covariance=np.eye(audio_dim, dtype=np.float32) / np.float32(audio_scale**2),
-    )
-
-
 def load_similarity_statistics(path: Path, visual_dim: int, audio_dim: int) -> SimilarityStatistics:
     """Read and check the statistics file.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -46,11 +47,26 @@ def _encode_for_both(bundle: Bundle, labels: Sequence[Label], templates: Sequenc
     groups = _encode(bundle.text_visual, bundle.tokens_visual, labels, templates)
     ends = np.cumsum(list(text_outputs(bundle.manifest).values()))[:-1]
     outputs = [[np.split(rows, ends, axis=1)[i] for rows in groups] for i in range(len(ends) + 1)]
-    # The best known of a name's prompts counts: one that is near to what was trained with is enough.
-    nearness = [np.float32(rows.max()) for rows in outputs[2]] if len(outputs) > 2 else None
-    return TextFeatures(
-        _pooled(outputs[0]), _pooled(outputs[1]), None if nearness is None else np.array(nearness)
-    )
+    known = bundle.manifest.known_names
+    nearness = None if known is None else _nearness(labels, outputs[2], known.alphabets)
+    return TextFeatures(_pooled(outputs[0]), _pooled(outputs[1]), nearness)
+
+
+def _nearness(labels: Sequence[Label], cosines: Sequence[Array], alphabets: Sequence[str]) -> Array:
+    """Of each label, float32 [n]; -1 where it has letters of other alphabets: cosines of such mean nothing.
+
+    The best known of a label's prompts counts: one that is near to what was trained with is enough.
+    """
+    read = [
+        not alphabets or all(_alphabet(c) in alphabets for c in one.name if c.isalpha()) for one in labels
+    ]
+    best = np.array([rows.max() for rows in cosines], np.float32)
+    return np.where(read, best, np.float32(-1))
+
+
+def _alphabet(letter: str) -> str:
+    """LATIN, CYRILLIC, CJK ...: the first word of the letter's Unicode name."""
+    return unicodedata.name(letter, "").split(" ")[0]
 
 
 def prompts_of(label: Label, templates: Sequence[str]) -> list[str]:

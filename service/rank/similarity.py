@@ -38,6 +38,8 @@ class SimilarityRanker:
         The columns are mean and standard deviation over clips, of the picture and then of the sound.
         """
         stored = self.head.statistics
+        if stored is None:
+            return _not_standardised(len(texts.visual), self.visual_scale, self.audio_scale)
         visual = _moments(texts.visual, stored.visual_mean, stored.visual_covariance)
         audio = _moments(texts.audio, stored.audio_mean, stored.audio_covariance)
         return np.concatenate([visual, audio], axis=1)
@@ -83,6 +85,12 @@ class SimilarityRanker:
         if clip.visual is None:
             return Scoring(audio)
         return Scoring(visual if clip.audio is None else share * visual + (1 - share) * audio)
+
+
+def _not_standardised(n: int, visual_scale: float, audio_scale: float) -> Array:
+    """Means of 0 and deviations of 1 / scale: similarity is then cosine x scale, as CLIP and CLAP rank."""
+    row = np.array([0, 1 / visual_scale, 0, 1 / audio_scale], np.float32)
+    return np.tile(row, (n, 1))
 
 
 def _fitted(scores: SimilarityScores, clip: ClipFeatures, n_names: int) -> Scoring:

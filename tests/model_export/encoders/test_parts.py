@@ -55,7 +55,7 @@ def pair(files: Path) -> Pair:
 
 def _export(out: Path, pair: Pair, options: ExportOptions) -> Path:
     made = encoder_parts(*pair, options)
-    export_bundle(out, made, similarity_head(made.visual, made.audio), FACTS)
+    export_bundle(out, made, similarity_head(), FACTS)
     return out
 
 

@@ -135,13 +135,13 @@ class _LosesItsEpsilon(torch.nn.Module):
 def test_a_graph_that_fails_on_silence_only_is_refused(tmp_path: Path) -> None:
     """Random inputs alone would let it pass."""
     with pytest.raises(ParityError, match="differs from torch by nan"):
-        export_graph(_LosesItsEpsilon(), {"x": torch.randn(3, 4)}, "y", tmp_path / "g.onnx", tolerance=1e-5)
+        export_graph(_LosesItsEpsilon(), {"x": torch.randn(3, 4)}, ["y"], tmp_path / "g.onnx", tolerance=1e-5)
 
 
 def test_a_graph_tells_nothing_of_the_machine(tmp_path: Path) -> None:
     """No source file, line or stack of the exporting process is inside."""
     module = torch.nn.Linear(4, 2)
-    export_graph(module, {"x": torch.randn(3, 4)}, "y", tmp_path / "g.onnx", tolerance=1e-5)
+    export_graph(module, {"x": torch.randn(3, 4)}, ["y"], tmp_path / "g.onnx", tolerance=1e-5)
     content = (tmp_path / "g.onnx").read_bytes()
     assert b".py" not in content
     assert b"site-packages" not in content

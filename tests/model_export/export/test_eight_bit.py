@@ -34,7 +34,7 @@ class Picture(nn.Module):
 
 def _eight_bit(module: nn.Module, name: str, rows: Tensor, folder: Path) -> onnx.ModelProto:
     path = folder / "graph.onnx"
-    export_graph(module, {name: rows}, "features", path, tolerance=1e-4)
+    export_graph(module, {name: rows}, ["features"], path, tolerance=1e-4)
     return to_eight_bit(onnx.load(str(path)))
 
 

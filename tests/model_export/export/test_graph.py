@@ -41,7 +41,7 @@ def test_a_free_length_takes_any_up_to_the_longest(tmp_path: Path) -> None:
     lengths = [torch.randint(0, 50, (3, length)) for length in (2, 12)]
     path = tmp_path / "g.onnx"
     examples = {"tokens": torch.randint(0, 50, (2, 5))}
-    check = export_graph(module, examples, "y", path, tolerance=1e-6, further=lengths, max_length=12)
+    check = export_graph(module, examples, ["y"], path, tolerance=1e-6, further=lengths, max_length=12)
     assert check.difference <= 1e-6
     session = ort.InferenceSession(path)
     assert session.get_inputs()[0].shape == ["batch", "length"]
@@ -53,17 +53,17 @@ def test_a_free_length_takes_any_up_to_the_longest(tmp_path: Path) -> None:
 def test_a_graph_that_mixes_up_other_batches_is_refused(tmp_path: Path) -> None:
     """It is right for the batch that it was traced with only."""
     with pytest.raises(ParityError, match="differs from torch"):
-        export_graph(RoundsItsBatch(), {"x": torch.randn(2, 8)}, "y", tmp_path / "g.onnx", tolerance=1e-6)
+        export_graph(RoundsItsBatch(), {"x": torch.randn(2, 8)}, ["y"], tmp_path / "g.onnx", tolerance=1e-6)
 
 
 def test_an_opset_that_torch_can_not_write_is_refused(tmp_path: Path) -> None:
     """It would fall back to its own without an error."""
     module = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
     with pytest.raises(ExportError, match=r"can't write opset 13; leave --opset at 20"):
-        export_graph(module, {"x": torch.randn(3, 4)}, "y", tmp_path / "g.onnx", tolerance=1e-5, opset=13)
+        export_graph(module, {"x": torch.randn(3, 4)}, ["y"], tmp_path / "g.onnx", tolerance=1e-5, opset=13)
 
 
 def test_a_newer_opset(tmp_path: Path) -> None:
     """If onnxruntime runs it."""
     module = nn.Linear(4, 4)
-    export_graph(module, {"x": torch.randn(3, 4)}, "y", tmp_path / "g.onnx", tolerance=1e-5, opset=22)
+    export_graph(module, {"x": torch.randn(3, 4)}, ["y"], tmp_path / "g.onnx", tolerance=1e-5, opset=22)

@@ -49,7 +49,7 @@ class Sound(nn.Module):
 
 def _exported(module: nn.Module, name: str, rows: Tensor, folder: Path) -> tuple[Path, GraphCheck]:
     path = folder / "graph.onnx"
-    return path, export_graph(module, {name: rows}, "features", path, tolerance=1e-5)
+    return path, export_graph(module, {name: rows}, ["features"], path, tolerance=1e-5)
 
 
 @pytest.fixture

@@ -16,14 +16,14 @@ from service.bundle.bundle import load_bundle
 from service.bundle.heads import LoadedSimilarity
 from service.bundle.manifest import SimilarityHead
 from service.bundle.providers import Runtime
-from service.bundle.similarity import SimilarityStatistics, load_similarity_statistics, not_fitted
+from service.bundle.similarity import SimilarityStatistics, load_similarity_statistics
 from service.encode.features import ClipFeatures, TextFeatures, unit
 from service.errors import BundleInvalidError
 from service.rank.cosines import cosines_of
 from service.rank.ranker import ranker_of
 from service.rank.ranking import rank
 from service.rank.similarity import SimilarityRanker
-from tests.toy import write_toy_bundle
+from tests.toy import not_fitted, write_toy_bundle
 
 Array = NDArray[np.float32]
 VECTORS = Path(__file__).parents[4] / "shared" / "clip_vectors"

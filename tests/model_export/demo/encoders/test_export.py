@@ -40,7 +40,7 @@ def test_the_graph_answers_as_torch_does(name: str, tmp_path: Path) -> None:
     """At two batch sizes that differ from the one it was exported with, within 1e-5."""
     tower, path = small_tower(name), tmp_path / "tower.onnx"
     axis, example = example_inputs(CONFIG, 3)[name]
-    export_graph(tower, {axis: example}, "features", path, tolerance=1e-5)
+    export_graph(tower, {axis: example}, ["features"], path, tolerance=1e-5)
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     for n in (2, 5):
         _, other = example_inputs(CONFIG, n, seed=n)[name]

