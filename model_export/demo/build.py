@@ -111,7 +111,8 @@ def build_head(
     """
     own = work / read_manifest(encoders).encoders_digest()[:12]
     data = demo_features(encoders, work / "clips", own / "features.safetensors", seed, progress)
-    run = train(data, PRESETS["ahse"].model_copy(update={"seed": seed}), own / "run", n_threads=2)
+    # One thread: another number would round otherwise, and a busy or small machine would wait for the second.
+    run = train(data, PRESETS["ahse"].model_copy(update={"seed": seed}), own / "run", n_threads=1)
     measure = partial(evaluate_demo, work=work, seed=seed, progress=progress)
     return bundle_demo(encoders, run, data, measure, out, command)
 
