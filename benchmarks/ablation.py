@@ -1,15 +1,17 @@
 """Compare the baseline, the parts of AHSE and the product's default, with equal tuning and paired seeds.
 
     python -m benchmarks.ablation RUNS DATASET... [--tune-on DATASET] [--seeds 0 1 2 3 4] [--rows full ...]
+    python -m benchmarks.ablation RUNS DATASET... --untuned --rows product "product per sample"
 
 Every row chooses in the same way: first between two learning rates, with the epochs that each needs, and two
 logit scales, with lambda 1; then, where there is an alignment loss, between four values of lambda. It chooses
 by the validation HM of one first stage on the tuning data set (by default the first), before any test clip is
-looked at. Then every row trains once for each seed; seed s takes data set s, counted round. Nothing is
-trained twice: what is in RUNS already is used, so that a stopped comparison goes on, and rows can be shared
-out over processes.
+looked at. Then every row trains once for each seed; seed s takes data set s, counted round. With --untuned
+nothing is chosen: each row keeps the preset's own settings. Nothing is trained twice: what is in RUNS already
+is used, so that a stopped comparison goes on, and rows can be shared out over processes.
 
-Afterwards `ahse evaluate` and `ahse report` make the tables from RUNS/<row>/seed_<s>.
+Afterwards `ahse evaluate` and `ahse report` make the tables from RUNS/<row>/seed_<s>, and
+`python -m benchmarks.pairs` compares two of the rows seed by seed.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ ROWS: Final = _PAPER | {
     # The other reading of Eq. 1: mean and deviation of each dimension over the training set.
     "per dimension": _PAPER["full"].model_copy(update={"standardisation": "per_dimension"}),
     "product": PRESETS["ahse"],
+    # The product without stored statistics.
+    "product per sample": PRESETS["ahse"].model_copy(update={"standardisation": "per_sample"}),
 }
 SCHEDULES: Final = ({"lr": 1e-3, "n_epochs": 6}, {"lr": 1e-4, "n_epochs": 15})
 LOGIT_SCALES: Final = ({"logit_scale": "inverse_sqrt"}, {"logit_scale": "reference"})
@@ -49,8 +53,10 @@ def main() -> None:
     """Tune and train the rows that were asked for."""
     options = _options()
     torch.set_num_threads(options.threads)
-    tune_on = open_dataset(options.tune_on or options.datasets[0])
-    chosen = {row: tune(row, tune_on, options.runs) for row in options.rows}
+    chosen = {row: ROWS[row] for row in options.rows}
+    if not options.untuned:
+        tune_on = open_dataset(options.tune_on or options.datasets[0])
+        chosen = {row: tune(row, tune_on, options.runs) for row in options.rows}
     for seed in options.seeds:
         data = open_dataset(options.datasets[seed % len(options.datasets)])
         for row, config in chosen.items():
@@ -104,7 +110,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("runs", type=Path)
     parser.add_argument("datasets", type=Path, nargs="+")
-    parser.add_argument("--tune-on", type=Path)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--tune-on", type=Path)
+    how.add_argument("--untuned", action="store_true")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--rows", choices=list(ROWS), nargs="+", default=list(ROWS))
     parser.add_argument("--threads", type=int, default=1)

@@ -17,7 +17,10 @@ from model_export.demo.world import World
 from service.api.app import create_app
 from service.bundle.bundle import load_bundle
 from service.bundle.directory import read_manifest
+from service.bundle.heads import LoadedAhse
 from service.bundle.providers import Runtime
+from service.encode.text import encode_labels
+from service.labels.label import make_label
 from service.settings import DEMO_BUNDLE, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,6 +93,21 @@ def test_the_bundle_is_small_and_says_that_it_knows_only_its_world() -> None:
     """At most 15 MB; the card's first words are the caveat."""
     assert sum(path.stat().st_size for path in DEMO_BUNDLE.iterdir()) <= 15e6
     assert "**This bundle knows only its own world.**" in (DEMO_BUNDLE / "MODEL_CARD.md").read_text()
+
+
+def test_the_stored_statistics_are_those_of_the_trained_classes() -> None:
+    """Means and deviations of the seen names' embeddings (Eq. 1), not the 0 and 1 of a head without any."""
+    bundle = load_bundle(DEMO_BUNDLE, Runtime(device="cpu"))
+    assert isinstance(bundle.head, LoadedAhse)
+    assert bundle.head.facts.standardisation == "stored_then_sample"
+    stored = bundle.head.statistics
+    texts = encode_labels(bundle, [make_label(name) for name in bundle.manifest.seen_classes])
+    theta = bundle.head.text(visual=texts.visual, audio=texts.audio)
+    np.testing.assert_allclose(stored.text_mean, theta.mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(stored.text_std, np.sqrt(theta.var(axis=0) + 1e-5), atol=1e-4)
+    for mean, std in ((stored.av_mean, stored.av_std), (stored.text_mean, stored.text_std)):
+        assert np.ptp(mean) > 0.05
+        assert np.ptp(std) > 0.05
 
 
 def test_readme_shows_the_numbers_of_the_manifest() -> None:

@@ -71,7 +71,7 @@ def simulate(
 @app.command()
 def pack(
     source: Annotated[
-        Path, typer.Argument(help="Folder in the published layout, or features.npz.", metavar="SOURCE")
+        Path, typer.Argument(help="Folder in the published layout, or a feature file.", metavar="SOURCE")
     ],
     out: Annotated[
         Path, typer.Argument(help="Feature file to write, ending in .safetensors.", metavar="OUT")

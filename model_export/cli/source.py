@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 from model_export.data.errors import DatasetError, Problem
 from model_export.data.feature_file import SUFFIX, read_feature_file
 from model_export.data.features import GzslData
 from model_export.data.published import read_published
-from model_export.data.validation import data_problems
 
 
 def open_dataset(path: Path, *, legacy_text_order: bool = False) -> GzslData:
-    """Read a folder in the published layout, a feature file, or the demo world's features.npz.
+    """Read a folder in the published layout, or a feature file.
 
     Args:
         path: of the data set.
@@ -30,20 +28,5 @@ def open_dataset(path: Path, *, legacy_text_order: bool = False) -> GzslData:
         raise DatasetError(path, [Problem(str(path), "no such file or folder")])
     if path.suffix == SUFFIX:
         return read_feature_file(path).data
-    if path.suffix == ".npz":
-        return _read_demo(path)
-    what = "not a data set: neither a folder in the published layout, a .safetensors nor an .npz file"
+    what = f"not a data set: neither a folder in the published layout nor a {SUFFIX} file"
     raise DatasetError(path, [Problem(str(path), what)])
-
-
-def _read_demo(path: Path) -> GzslData:
-    from model_export.demo.features import load_features
-
-    try:
-        data = load_features(path).data
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        what = f"no features of the demo world, or cut short or damaged: {error}"
-        raise DatasetError(path, [Problem(path.name, what)]) from None
-    if problems := data_problems(data):
-        raise DatasetError(path, problems)
-    return data

@@ -32,7 +32,7 @@ def train(
     dataset: Annotated[
         Path,
         typer.Argument(
-            help="Folder in the published layout, feature file, or the demo's features.npz.",
+            help="Folder in the published layout, or feature file.",
             metavar="DATASET",
         ),
     ],

@@ -1,4 +1,4 @@
-"""Everything of the demo, from nothing: encoders, features, head, bundle, examples."""
+"""The demo bundle: the head beside encoders that are there, or everything from nothing, examples included."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-
 from model_export.data.features import GzslData
-from model_export.demo.bundle import encoder_parts
+from model_export.demo.bundle import write_encoders
 from model_export.demo.card import metrics, model_card
 from model_export.demo.encoders.build import build_encoders
-from model_export.demo.encoders.trained import CONFIG_FILE, TinyEncoders, load_encoders
+from model_export.demo.encoders.trained import CONFIG_FILE, load_encoders
 from model_export.demo.evaluate import DemoScores, evaluate_demo
 from model_export.demo.examples import write_examples
-from model_export.demo.features import FEATURES_FILE, build_features, load_features
+from model_export.demo.features import demo_features
 from model_export.demo.world import World
 from model_export.export.bundle import BundleFacts, export_bundle
 from model_export.export.heads import trained_head
+from model_export.export.reuse import encoders_of
 from model_export.head.config import PRESETS
 from model_export.head.evaluate import evaluate, predict
 from model_export.head.run import Run
 from model_export.head.train import train
+from service.bundle.directory import read_manifest
 from service.errors import AhseError
 
 Progress = Callable[[str], None]
@@ -37,7 +37,7 @@ class OtherBuildError(AhseError):
 
 
 def build_demo(work: Path, out: Path, examples: Path, seed: int, progress: Progress) -> DemoScores:
-    """Rebuild the demo bundle and the example clips; what an interrupted build has finished is kept.
+    """Rebuild encoders, head and example clips; what an interrupted build has finished is kept.
 
     Args:
         work: For everything made on the way; several hundred megabytes of clips.
@@ -49,25 +49,34 @@ def build_demo(work: Path, out: Path, examples: Path, seed: int, progress: Progr
     Raises:
         OtherBuildError: the work folder holds a build of another world or seed.
     """
-    world = World()
-    claim(work, f"seed {seed}, {world!r}")
-    encoders = (
-        load_encoders(work / "encoders") if has_encoders(work) else build_encoders(work, seed, progress)
-    )
-    features = work / FEATURES_FILE
-    data = (
-        load_features(features) if features.is_file() else build_features(work, seed, progress, world)
-    ).data
-    config = PRESETS["ahse"].model_copy(update={"seed": seed})
-    run = train(data, config, work / "run", n_threads=2)
-    measure = partial(evaluate_demo, work=work, seed=seed, progress=progress, world=world)
-    scores = bundle_demo(encoders, run, data, measure, out, seed)
-    write_examples(world, seed, examples)
+    claim(work, seed)
+    encoders = trained_encoders(work, seed, progress)
+    scores = build_head(encoders, work, out, seed, progress, f"ahse demo build --seed {seed}")
+    write_examples(World(), seed, examples)
     return scores
 
 
-def claim(work: Path, identity: str) -> None:
+def rebuild_head(work: Path, out: Path, seed: int, progress: Progress) -> DemoScores:
+    """Rebuild the head of a bundle beside its encoders, which stay as they are; examples stay too.
+
+    Args:
+        work: For everything made on the way.
+        out: A demo bundle; the new one takes its place.
+        seed: Of the clips and the head.
+        progress: Told what is going on, a line at a time.
+
+    Raises:
+        BundleInvalidError: there is no whole bundle in `out`.
+        OtherBuildError: the work folder holds a build of another world or seed.
+    """
+    encoders_of(out)  # before the work: what is no bundle can't keep its encoders
+    claim(work, seed)
+    return build_head(out, work, out, seed, progress, f"ahse demo build --keep-encoders --seed {seed}")
+
+
+def claim(work: Path, seed: int) -> None:
     """Note in the work folder which build it is for, or make sure that it is for this one."""
+    identity = f"seed {seed}, {World()!r}"
     work.mkdir(parents=True, exist_ok=True)
     note = work / "build.txt"
     if note.is_file() and note.read_text(encoding="utf-8") != identity:
@@ -77,47 +86,70 @@ def claim(work: Path, identity: str) -> None:
     note.write_text(identity, encoding="utf-8")
 
 
-def has_encoders(work: Path) -> bool:
-    """Whether the encoders' training came to its end: their configuration is written last."""
-    return (work / "encoders" / CONFIG_FILE).is_file()
+def trained_encoders(work: Path, seed: int, progress: Progress) -> Path:
+    """A bundle of encoders trained from nothing, so that features are made as serving makes them."""
+    bundle, trained = work / "encoders_bundle", work / "encoders"
+    if not bundle.is_dir():
+        # Their configuration is written last.
+        done = (trained / CONFIG_FILE).is_file()
+        write_encoders(load_encoders(trained) if done else build_encoders(work, seed, progress), bundle, seed)
+    return bundle
+
+
+def build_head(
+    encoders: Path, work: Path, out: Path, seed: int, progress: Progress, command: str
+) -> DemoScores:
+    """Record clips, extract features, train the head, measure it and write the bundle.
+
+    Args:
+        encoders: Bundle whose encoders are taken over; may be `out`.
+        work: Clips are kept in it, and features and the run by the encoders' digest.
+        out: Where the bundle shall stand.
+        seed: Of clips and head.
+        progress: Told what is going on, a line at a time.
+        command: That makes the bundle, for the manifest.
+    """
+    own = work / read_manifest(encoders).encoders_digest()[:12]
+    data = demo_features(encoders, work / "clips", own / "features.safetensors", seed, progress)
+    # One thread: another number would round otherwise, and a busy or small machine would wait for the second.
+    run = train(data, PRESETS["ahse"].model_copy(update={"seed": seed}), own / "run", n_threads=1)
+    measure = partial(evaluate_demo, work=work, seed=seed, progress=progress)
+    return bundle_demo(encoders, run, data, measure, out, command)
 
 
 def bundle_demo(
-    encoders: TinyEncoders,
-    run: Run,
-    data: GzslData,
-    measure: Callable[[Path], DemoScores],
-    out: Path,
-    seed: int,
+    encoders: Path, run: Run, data: GzslData, measure: Callable[[Path], DemoScores], out: Path, command: str
 ) -> DemoScores:
     """Export a draft, measure it as it will be served, and export it with what was measured.
 
     Args:
-        encoders: The trained towers.
+        encoders: Bundle whose encoders are taken over, byte for byte; may be `out`.
         run: The trained head.
-        data: What the head was trained on.
+        data: What it was trained on.
         measure: Classifies the test clips with a bundle.
         out: Where the bundle shall stand.
-        seed: For the manifest.
+        command: That makes the bundle, for the manifest.
     """
+    manifest, parts = encoders_of(encoders)
     facts = BundleFacts(
         name="demo",
         version="1.0.0",
         description="A made-up world of shapes and sounds, to try the service with; knows nothing else.",
         unseen_classes=tuple(data.class_names[i] for i in data.stage(2).unseen),
         metrics=(),
-        command=f"ahse demo build --seed {seed}",
-        seed=seed,
-        data="procedurally made clips of the demo world",
+        command=command,
+        seed=run.config.head.seed,
+        data=f"procedurally made clips of the demo world; encoders {manifest.encoders_digest()}",
         card="not measured yet",
     )
-    parts, head = encoder_parts(encoders), trained_head(run)
+    head = trained_head(run)
     with TemporaryDirectory() as folder:
         draft = Path(folder) / "draft"
         export_bundle(draft, parts, head, facts)
         scores = measure(draft)
     late_fusion = evaluate(run, data, ranking="raw").accuracy
-    n_differing = int(np.sum(scores.predicted != predict(run, data)))
-    card, measured = model_card(scores, late_fusion, seed), metrics(scores, late_fusion, n_differing)
+    torchs = [data.class_names[i] for i in predict(run, data)]
+    n_differing = sum(ours != theirs for ours, theirs in zip(scores.predicted, torchs, strict=True))
+    card, measured = model_card(scores, late_fusion, command), metrics(scores, late_fusion, n_differing)
     export_bundle(out, parts, head, replace(facts, metrics=measured, card=card))
     return scores

@@ -1,24 +1,45 @@
-"""The demo world's encoders as a bundle's parts."""
+"""The demo world's encoders as a bundle's parts, and as a bundle of their own."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from model_export.demo.encoders.towers import example_inputs
-from model_export.demo.encoders.trained import MAX_AUDIO_S, N_FRAMES, TOKENIZER_FILE, TinyEncoders
+from model_export.demo.encoders.trained import TOKENIZER_FILE, TinyEncoders
 from model_export.demo.world import AUDIO_TEMPLATES, VISUAL_TEMPLATES
-from model_export.export.bundle import EncoderParts
+from model_export.export.bundle import BundleFacts, EncoderParts, export_bundle
 from model_export.export.graph import export_graph
+from model_export.export.heads import similarity_head
 from service.bundle.manifest import AudioTower, GraphCheck, Licence, TextTower, VisualTower
 
 # Of features of unit length. Silence is the worst: its spectrogram is nothing but the rounding of a mean.
 TOWER_TOLERANCE = 5e-5
+
+N_FRAMES = 8
+MAX_AUDIO_S = 30.0
 
 _LICENCE = Licence(
     part="all weights and example clips",
     licence="Apache-2.0",
     source="made by `ahse demo build`, no outside data",
 )
+
+
+def write_encoders(encoders: TinyEncoders, out: Path, seed: int) -> None:
+    """Write the towers as a bundle without a trained head: what the head's features are made with."""
+    parts = encoder_parts(encoders)
+    facts = BundleFacts(
+        name="demo-encoders",
+        version="1.0.0",
+        description="The demo world's encoders, without a trained head.",
+        unseen_classes=(),
+        metrics=(),
+        command=f"ahse demo build --seed {seed}",
+        seed=seed,
+        data="procedurally made clips of the demo world",
+        card="# The demo world's encoders\n\nThe trained head stands in the demo bundle.\n",
+    )
+    export_bundle(out, parts, similarity_head(parts.visual, parts.audio), facts)
 
 
 def encoder_parts(encoders: TinyEncoders) -> EncoderParts:

@@ -71,22 +71,30 @@ def verdict(scores: DemoScores) -> Sequence[str]:
     return lines
 
 
-def model_card(scores: DemoScores, late_fusion: Accuracy, seed: int) -> str:
-    """The text of MODEL_CARD.md."""
+def model_card(scores: DemoScores, late_fusion: Accuracy, command: str) -> str:
+    """The text of MODEL_CARD.md.
+
+    Args:
+        scores: Of the bundle.
+        late_fusion: Of the raw similarities alone.
+        command: That made the bundle.
+    """
     return f"""# Model card: the demo bundle
 
 **This bundle knows only its own world.** It was trained on procedurally made clips: one of 16 drawn shapes
 is shown while one of 16 synthesised sounds is heard, among clutter and noise. It can say which of these fits
 a clip of that world. On real videos its answers mean nothing; it exists so that the service can be tried,
-tested and measured without a download. Encoders, head and clips are made by `ahse demo build` with seed
-{seed}; no outside data is used.
+tested and measured without a download. Made by `{command}`, no outside data
+is used; `--keep-encoders` trains the head anew beside encoders that an earlier `ahse demo build` trained.
 
 ## Parts
 
 - a tiny CLIP (image and text tower) and a tiny CLAP (sound and text tower), trained on demo captions;
 - an AHSE head trained on clips of 60 seen and 18 validation classes by the two-stage protocol; beta,
   temperature and fusion weights were chosen on validation only;
-- stored standardisation statistics from one pass over the training clips.
+- stored standardisation statistics: mean and deviation of each of the embedding's 64 dimensions, over the
+  training clips and over the names of their classes, from one pass after training. At inference every
+  embedding is standardised by them, and then by its own mean and deviation.
 
 ## Measured
 

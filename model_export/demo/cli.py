@@ -24,9 +24,15 @@ def build(
     out: Annotated[Path, typer.Option(help="Where the bundle shall stand.")] = DEMO_BUNDLE,
     examples: Annotated[Path, typer.Option(help="Where the example clips shall stand.")] = _ROOT / "examples",
     seed: Seed = 0,
+    keep_encoders: Annotated[
+        bool,
+        typer.Option(
+            "--keep-encoders", help="Keep the encoders of the bundle there and the examples; train the head."
+        ),
+    ] = False,
 ) -> None:
     """Train the demo world's encoders and head from nothing and write the bundle and the examples."""
-    from model_export.demo.build import build_demo
+    from model_export.demo.build import build_demo, rebuild_head
     from model_export.demo.card import kind_table, table
 
     started = time.monotonic()
@@ -34,7 +40,10 @@ def build(
     def progress(line: str) -> None:
         typer.echo(f"[{time.monotonic() - started:6.0f} s] {line}")
 
-    scores = build_demo(work, out, examples, seed, progress)
+    if keep_encoders:
+        scores = rebuild_head(work, out, seed, progress)
+    else:
+        scores = build_demo(work, out, examples, seed, progress)
     typer.echo(
         f"{table(scores)}\n\n{kind_table(scores)}\n\nbuilt in {(time.monotonic() - started) / 60:.1f} minutes"
     )

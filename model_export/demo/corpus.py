@@ -165,19 +165,22 @@ class _HeadTask:
 def record_clips(
     world: World, seed: int, clips: Sequence[HeadClip], *, n_workers: int, progress: Progress
 ) -> None:
-    """Records clips of the head's data, each as its file."""
-    tasks = [_HeadTask(world, seed, tuple(clips[i : i + _CHUNK])) for i in range(0, len(clips), _CHUNK)]
+    """Records clips of the head's data, each as its file; those that are there already are kept."""
+    missing = [clip for clip in clips if not clip.path.is_file()]
+    tasks = [_HeadTask(world, seed, tuple(missing[i : i + _CHUNK])) for i in range(0, len(missing), _CHUNK)]
     n_done = 0
     for n in run_in_processes(_record_clips, tasks, n_workers):
         n_done += n
-        progress(f"recorded clips: {n_done} of {len(clips)}")
+        progress(f"recorded clips: {n_done} of {len(missing)}")
 
 
 def _record_clips(task: _HeadTask) -> int:
     studio = Studio(task.world)
     for clip in task.clips:
         clip.path.parent.mkdir(parents=True, exist_ok=True)
-        studio.record(plan_head_clip(studio, task.seed, clip), clip.path)
+        partial = clip.path.with_suffix(".partial")  # so that a clip that is there is whole
+        studio.record(plan_head_clip(studio, task.seed, clip), partial)
+        partial.replace(clip.path)
     return len(task.clips)
 
 

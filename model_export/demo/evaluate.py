@@ -31,7 +31,6 @@ from service.rank.ranker import ranker_of
 
 Progress = Callable[[str], None]
 Floats = NDArray[np.float32]
-Indices = NDArray[np.int64]
 
 TRACKS: tuple[Track, ...] = ("both", "visual", "audio")
 _CHUNK = 100
@@ -61,13 +60,13 @@ class DemoScores:
     Attributes:
         tracks: The four figures with both tracks and with each track alone.
         kinds: Both tracks, by kind of unseen class.
-        predicted: Class that each test clip was given, both tracks.
+        predicted: Name of the class that each test clip was given, both tracks; clips of seen classes first.
         n_clips: Test clips of seen and of unseen classes.
     """
 
     tracks: dict[Track, Accuracy]
     kinds: tuple[KindAccuracy, ...]
-    predicted: Indices
+    predicted: tuple[str, ...]
     n_clips: tuple[int, int]
 
 
@@ -86,8 +85,7 @@ def evaluate_demo(
     """
     world = world or World()
     clips = test_clips(world, work)
-    missing = [clip for clip in clips if not clip.path.is_file()]
-    record_clips(world, seed, missing, n_workers=n_workers, progress=progress)
+    record_clips(world, seed, clips, n_workers=n_workers, progress=progress)
     features = _encode(bundle, clips, n_workers, progress)
     return _score(load_bundle(bundle, Runtime(device="cpu")), world, clips, features)
 
@@ -131,7 +129,7 @@ def _score(
     return DemoScores(
         tracks={track: accuracy_of(one, betas[track]) for track, one in ranked.items()},
         kinds=tuple(_kind(both, world, kind, beta) for kind in KINDS),
-        predicted=predicted_and_actual(both, beta)[0],
+        predicted=tuple(world.classes[i].name for i in predicted_and_actual(both, beta)[0]),
         n_clips=(len(both.seen_clips.class_index), len(both.unseen_clips.class_index)),
     )
 

@@ -72,6 +72,13 @@ def write_dataset(
         FolderTakenError: the folder holds something.
     """
     _check_empty(folder)
+    return record_dataset(folder, seed, progress, world)
+
+
+def record_dataset(
+    folder: Path, seed: int, progress: Callable[[str], None], world: World | None = None
+) -> Path:
+    """Like `write_dataset`, in a folder that may hold some of these clips already; they are kept."""
     world = world or World()
     clips = list_head_clips(world, folder)
     record_clips(world, seed, clips, n_workers=n_processors(), progress=progress)

@@ -75,7 +75,8 @@ def calibrate_fused(
     """Choose the weights of the raw distance by validation HM, then calibrate the sum.
 
     Of visual shares that are equally good the first is taken, of raw weights the middle one: with few clips
-    many weights reach the same HM, and the outer ones are a step from worse.
+    many weights reach the same HM, and the outer ones are a step from worse. Of two middle ones it is the
+    smaller, so that a head that does no worse than none is used.
 
     Args:
         embedding: distances of the embedding.
@@ -90,7 +91,7 @@ def calibrate_fused(
     )
     row = int(harmonic.max(axis=1).argmax())
     equals = np.flatnonzero(harmonic[row] == harmonic.max())
-    weight = raw_weights[equals[len(equals) // 2]]
+    weight = raw_weights[equals[(len(equals) - 1) // 2]]
     fused = fuse_ranked(embedding, raws[row], weight)
     return _calibrated(fused, raw_weight=weight, visual_share=visual_shares[row])
 

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from model_export.data.features import Track
-from model_export.head.config import PRESETS, HeadConfig
+from model_export.head.config import PAPER_STANDARDISATION, PRESETS, HeadConfig
 from model_export.head.evaluation import Evaluation, Ranking
 from model_export.report.measured import MeasuredRun
 
@@ -107,7 +107,8 @@ def methods(runs: Sequence[MeasuredRun]) -> tuple[Method, ...]:
     """Group runs by configuration; the paper's rows first, in the paper's order.
 
     Two configurations with the same name are told apart by their settings; the one that is standardised as
-    the product's default keeps the plain name, if there is just one.
+    usual (the paper's rows per sample, others as the product's default) keeps the plain name, if there is
+    just one.
     """
     groups: dict[str, list[MeasuredRun]] = {}
     for run in sorted(runs, key=lambda run: run.config.head.seed):
@@ -121,7 +122,7 @@ def methods(runs: Sequence[MeasuredRun]) -> tuple[Method, ...]:
 
 
 def _told_apart(name: str, groups: list[tuple[MeasuredRun, ...]]) -> Iterator[Method]:
-    usual = PRESETS["ahse"].standardisation
+    usual = PAPER_STANDARDISATION if name in PAPER_ROWS else PRESETS["ahse"].standardisation
     plain = [group for group in groups if len(groups) == 1 or group[0].config.head.standardisation == usual]
     for group in groups:
         yield Method(name if plain == [group] else f"{name} ({_setting(group[0])})", group)

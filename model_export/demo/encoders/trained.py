@@ -15,15 +15,10 @@ from torch import nn
 
 from model_export.demo.encoders.subwords import encode
 from model_export.demo.encoders.towers import AudioTower, TextTower, TinyConfig, VisualTower
-from model_export.demo.world import AUDIO_TEMPLATES, VISUAL_TEMPLATES
 from service.encode.features import pool
-from service.encode.windows import audio_windows
-from service.media import Clip, DecodeSpec
 
 Floats = NDArray[np.float32]
 
-N_FRAMES = 8
-MAX_AUDIO_S = 30.0
 CONFIG_FILE, TOKENIZER_FILE = "encoders.json", "tokenizer.json"
 
 
@@ -50,28 +45,6 @@ class TinyEncoders:
     tokenizer: Tokenizer
     logit_scale_visual: float
     logit_scale_audio: float
-
-    @property
-    def decode_spec(self) -> DecodeSpec:
-        """What these encoders want of a clip."""
-        return DecodeSpec(N_FRAMES, self.config.image_size_px, self.config.sample_rate_hz, MAX_AUDIO_S)
-
-    @torch.no_grad()
-    def encode_clip(self, clip: Clip) -> tuple[Floats, Floats]:
-        """Visual and audio features [dim] of a clip with both tracks, as the service computes them."""
-        if clip.frames is None or clip.waveform is None:
-            raise ValueError("the clip lacks a track")
-        size = self.config.window_samples
-        windows = audio_windows(clip.waveform, window=size, hop=size, padding="repeat")
-        visual = self.visual(torch.from_numpy(clip.frames)).numpy()
-        return pool(visual), pool(self.audio(torch.from_numpy(windows)).numpy())
-
-    def encode_names(self, names: Sequence[str]) -> tuple[Floats, Floats]:
-        """Visual and audio text features [n, dim] of names, each averaged over its side's templates."""
-        return (
-            encode_prompts(self.text_visual, self.tokenizer, names, VISUAL_TEMPLATES),
-            encode_prompts(self.text_audio, self.tokenizer, names, AUDIO_TEMPLATES),
-        )
 
 
 @torch.no_grad()

@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from model_export.demo.folders import FolderTakenError, write_class_folders, write_dataset
+from model_export.demo.folders import (
+    FolderTakenError,
+    record_dataset,
+    write_class_folders,
+    write_dataset,
+)
 from model_export.demo.world import ClipCounts, World
 from model_export.extract.listing import list_clips
 from service.decode import decode_clip
@@ -40,3 +45,19 @@ def test_the_heads_own_clips_come_with_a_list_that_extraction_takes(tmp_path: Pa
     assert all(clip.path.stat().st_size > 1000 for clip in listing.clips)
     with pytest.raises(FolderTakenError):
         write_dataset(tmp_path / "all", 0, lambda _: None, world)
+
+
+def test_recording_goes_on_with_the_clips_that_are_missing(tmp_path: Path) -> None:
+    """Whole clips are kept, one that was cut off is recorded again, to the same bytes."""
+    world = World(counts=ClipCounts(train=0, val_seen=0, val_unseen=0, test_seen=0, test_unseen=1))
+    list_clips(record_dataset(tmp_path, 0, lambda _: None, world))
+    kept, lost = sorted(tmp_path.rglob("*.mp4"))[:2]
+    whole = lost.read_bytes()
+    lost.rename(lost.with_suffix(".partial"))
+    kept.write_bytes(b"not recorded again")
+    told: list[str] = []
+    record_dataset(tmp_path, 0, told.append, world)
+    assert told == ["recorded clips: 1 of 1"]
+    assert lost.read_bytes() == whole
+    assert kept.read_bytes() == b"not recorded again"
+    assert not list(tmp_path.rglob("*.partial"))

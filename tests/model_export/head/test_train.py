@@ -13,7 +13,9 @@ import torch
 from model_export.data.features import GzslData, SplitFeatures
 from model_export.head import calibration, checkpoint, stage
 from model_export.head import train as training
+from model_export.head.batches import StageTensors
 from model_export.head.errors import RunError
+from model_export.head.ranking import rank_raw
 from model_export.head.run import Run
 from model_export.head.train import train
 from tests.model_export.conftest import SMALL
@@ -169,3 +171,14 @@ def test_of_raw_weights_that_are_equally_good_the_middle_one_is_taken(small_run:
     weights = [weight for weight in calibration.RAW_WEIGHTS if weight > 0]
     assert small_run.calibration.harmonic_mean == 100
     assert weights[4] < small_run.calibration.raw_weight < weights[-4]
+
+
+def test_of_two_weights_that_are_equally_good_the_one_with_more_of_the_head_is_taken(
+    small_run: Run, small_data: GzslData
+) -> None:
+    """A head that ranks just as the raw features do is used, not left out; of three it is the middle one."""
+    stage_1 = StageTensors.of(small_data, small_data.stage(1), torch.device("cpu"))
+    raw = rank_raw(small_run.statistics, stage_1, 0.5)
+    for weights, chosen in (((0.75, 1.0), 0.75), ((0.5, 0.75, 1.0), 0.75)):
+        found = calibration.calibrate_fused(raw, small_run.statistics, stage_1, weights, (0.5,))
+        assert found.raw_weight == chosen

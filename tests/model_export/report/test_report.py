@@ -98,7 +98,7 @@ def test_runs_that_differ_in_their_seed_only_are_one_method(measured: MeasuredRu
     assert len({method.name for method in found}) == 2
 
 
-def test_of_two_readings_of_eq_1_the_usual_one_keeps_the_papers_name(measured: MeasuredRun) -> None:
+def test_of_two_readings_of_eq_1_the_papers_row_is_the_one_per_sample(measured: MeasuredRun) -> None:
     """So the ablation's rows are found; the other one stands beside them with its settings."""
     usual = variant(measured, **row_config("full"))
     other = variant(measured, **row_config("full") | {"standardisation": "per_dimension"})
@@ -106,6 +106,17 @@ def test_of_two_readings_of_eq_1_the_usual_one_keeps_the_papers_name(measured: M
     assert names[0] == "AHSE"
     assert names[1].startswith("AHSE (per_dimension, ")
     assert [method.name for method in methods([other])] == ["AHSE"]
+
+
+def test_the_product_is_called_so_as_its_preset_standardises(measured: MeasuredRun) -> None:
+    """With stored statistics; without them it stands beside with its settings."""
+    preset = PRESETS["ahse"].model_dump(exclude={"seed"})
+    product = variant(measured, **preset)
+    other = variant(measured, **preset | {"standardisation": "per_sample"})
+    names = [method.name for method in methods([other, product])]
+    assert names[0] == method_name(PRESETS["ahse"])
+    assert names[1].startswith(f"{names[0]} (per_sample, ")
+    assert product.config.head.standardisation == "stored_then_sample"
 
 
 def test_gains_are_paired_by_seed(measured: MeasuredRun) -> None:

@@ -1,0 +1,66 @@
+"""Two rows of a comparison beside each other, seed by seed.
+
+    python -m benchmarks.pairs RUNS/product RUNS/product_per_sample
+
+Both are folders of seed_<s> that `ahse evaluate` has measured. Prints a Markdown table: both rows, and mean
+and sample deviation of the first less the second over the seeds that both have; by the embedding and fused
+with the raw similarities.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from model_export.head.errors import RunError
+from model_export.head.evaluation import Ranking
+from model_export.report.comparison import gain
+from model_export.report.measured import MeasuredRun
+from model_export.report.summary import Method
+from model_export.report.tables import Table, data_title
+
+RANKINGS: Final[tuple[Ranking, ...]] = ("embedding", "fused")
+FIGURES: Final = ("S", "U", "HM", "ZSL", "hubness")
+
+
+def main() -> None:
+    """Compare the two folders named on the command line."""
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    first, second = (row_of(Path(argument)) for argument in sys.argv[1:])
+    sys.stdout.write(compare(first, second).markdown() + "\n")
+
+
+def row_of(folder: Path) -> Method:
+    """The measured runs of one row.
+
+    Raises:
+        RunError: there are none, or one was not evaluated.
+    """
+    runs = [MeasuredRun.load(path) for path in folder.glob("seed_*")]
+    if not runs:
+        raise RunError(f"{folder} holds no seed_<s>; name a row's folder of benchmarks.ablation")
+    return Method(folder.name, tuple(sorted(runs, key=lambda run: run.config.head.seed)))
+
+
+def compare(first: Method, second: Method) -> Table:
+    """One line for each ranking and figure."""
+    rows = [
+        (
+            f"{figure}, {ranking}",
+            first.figure(figure, ranking).shown(),
+            second.figure(figure, ranking).shown(),
+            difference.shown(),
+            ", ".join(f"{value:+.2f}" for value in difference.values),
+        )
+        for ranking in RANKINGS
+        for figure in FIGURES
+        if (difference := gain(first, second, figure, ranking))
+    ]
+    columns = ("figure", first.name, second.name, "difference", "by seed")
+    return Table(f"{first.name} less {second.name}, {data_title([first, second])}", columns, tuple(rows))
+
+
+if __name__ == "__main__":
+    main()

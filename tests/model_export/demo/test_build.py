@@ -1,0 +1,70 @@
+"""Building the demo bundle: a head beside encoders that are kept."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model_export.demo.build import OtherBuildError, bundle_demo, claim, rebuild_head
+from model_export.demo.evaluate import evaluate_demo
+from model_export.demo.features import demo_features
+from model_export.demo.world import ClipCounts, World
+from model_export.head.config import PRESETS
+from model_export.head.train import train
+from service.bundle.directory import read_manifest, verify_files
+from service.bundle.statistics import load_statistics
+from service.errors import BundleInvalidError
+from service.settings import DEMO_BUNDLE
+
+
+def quiet(_: str) -> None:
+    """Tell nobody."""
+
+
+@pytest.mark.slow
+def test_a_head_is_trained_measured_and_written_beside_kept_encoders(tmp_path: Path) -> None:
+    """From clips to a bundle, with one clip of each class and split and a few steps of training."""
+    world = World(counts=ClipCounts(train=1, val_seen=1, val_unseen=1, test_seen=1, test_unseen=1))
+    work, out = tmp_path / "work", tmp_path / "demo"
+    data = demo_features(DEMO_BUNDLE, work / "clips", work / "features.safetensors", 0, quiet, world)
+    shipped = read_manifest(DEMO_BUNDLE)
+    assert data.encoders == shipped.encoders_digest()
+    config = PRESETS["ahse"].model_copy(update={"n_epochs": 1, "n_batches_per_epoch": 4, "seed": 0})
+    run = train(data, config, work / "run", n_threads=1)
+    measure = partial(evaluate_demo, work=work, seed=0, progress=quiet, world=world)
+    scores = bundle_demo(DEMO_BUNDLE, run, data, measure, out, "ahse demo build --keep-encoders --seed 0")
+    manifest = read_manifest(out)
+    verify_files(out, manifest)
+    assert {name: manifest.files[name] for name in manifest.encoder_files()} == {
+        name: shipped.files[name] for name in shipped.encoder_files()
+    }
+    assert manifest.encoders_digest() == shipped.encoders_digest()
+    assert manifest.provenance.command == "ahse demo build --keep-encoders --seed 0"
+    assert manifest.provenance.command in (out / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert set(manifest.unseen_classes) == {spec.name for spec in world.candidates(("test_unseen",))}
+    assert manifest.head.kind == "ahse"
+    assert manifest.head.standardisation == "stored_then_sample"
+    stored = load_statistics(out / manifest.head.statistics, dim=64, visual_dim=128, audio_dim=128)
+    np.testing.assert_array_equal(stored.av_mean, run.statistics.av_mean.numpy())
+    assert np.ptp(stored.av_mean) > 0
+    figures = {metric.name: metric.value for metric in manifest.metrics}
+    assert figures["decisions unlike torch's"] == 0
+    assert figures["HM, both tracks"] == scores.tracks["both"].harmonic_mean
+
+
+def test_without_a_bundle_there_are_no_encoders_to_keep(tmp_path: Path) -> None:
+    """Said before any clip is recorded."""
+    with pytest.raises(BundleInvalidError, match="no manifest"):
+        rebuild_head(tmp_path / "work", tmp_path / "none", 0, quiet)
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_work_folder_of_another_seed_is_refused(tmp_path: Path) -> None:
+    """Its clips are not those of this build."""
+    claim(tmp_path, 0)
+    claim(tmp_path, 0)
+    with pytest.raises(OtherBuildError, match="another world or seed"):
+        claim(tmp_path, 1)
