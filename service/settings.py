@@ -18,7 +18,9 @@ from service.bundle.providers import Device, Runtime
 from service.media import DecodeLimits, Frames
 from service.processors import n_processors
 
-DEMO_BUNDLE = Path(service.__file__).resolve().parent.parent / "weights" / "demo"
+_WEIGHTS = Path(service.__file__).resolve().parent.parent / "weights"
+EVERYDAY_BUNDLE = _WEIGHTS / "everyday"
+DEMO_BUNDLE = _WEIGHTS / "demo"
 
 
 def _data_directory() -> Path:
@@ -32,7 +34,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="AHSE_", frozen=True, extra="ignore")
 
     bundles: Annotated[tuple[Path, ...], NoDecode] = Field(
-        default=(DEMO_BUNDLE,), min_length=1, description="bundle directories, the first is the default"
+        default=(EVERYDAY_BUNDLE,), min_length=1, description="bundle directories, the first is the default"
     )
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -41,7 +42,10 @@ def export_custom(
         built.image,
         built.sound,
         ExportOptions(
-            built.n_frames, preferred=built.precision, progress=lambda line: typer.echo(line, err=True)
+            built.n_frames,
+            preferred=built.precision,
+            typical=built.typical,
+            progress=partial(typer.echo, err=True),
         ),
         built.known,
     )

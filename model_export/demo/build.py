@@ -135,8 +135,8 @@ def bundle_demo(
         name="demo",
         version="1.1.0",
         description="A made-up world of shapes and sounds, to try the service with; knows nothing else.",
-        notice="This bundle knows a made-up world of drawn shapes and synthetic sounds only: on real clips its answers "
-        "mean nothing.",
+        notice="This bundle knows a made-up world of drawn shapes and synthetic sounds only: on real clips "
+        "its answers mean nothing.",
         unseen_classes=tuple(data.class_names[i] for i in data.stage(2).unseen),
         metrics=(),
         command=command,

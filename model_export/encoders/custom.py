@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from model_export.encoders.errors import EncoderError
 from model_export.encoders.loaded import ImageEncoder, SoundEncoder
 from service.bundle.manifest import KnownNames, Metric, Precision, SimilarityScores
@@ -28,6 +30,8 @@ class CustomBundle:
         version: Of the bundle.
         n_frames: Pictures of a clip.
         precision: Preferred for each graph; fp32 takes its place where it is too far from that.
+        typical: Inputs like those that a graph will meet (`visual`, `audio`, `text`): smaller precisions are
+            compared with fp32 on them.
         visual_share: Of the picture, for clips with both tracks.
         scores: How similarity becomes probabilities; None: as sharp as the encoders' logit scales.
         known: When names get a warning, where the shared text encoder tells how near they are to known ones.
@@ -45,6 +49,7 @@ class CustomBundle:
     version: str = "1"
     n_frames: int = 8
     precision: Precision = "fp32"
+    typical: Mapping[str, Tensor] = field(default_factory=dict)
     visual_share: float = 0.5
     scores: SimilarityScores | None = None
     known: KnownNames | None = None

@@ -37,6 +37,8 @@ class ExportOptions:
         n_frames: Pictures of a clip.
         precision: Of some of TOWERS; the export stops where it is too far from fp32.
         preferred: Of the others; fp32 takes its place where it is too far from that.
+        typical: Inputs like those that a graph will meet, by its name: a smaller precision is compared with
+            fp32 on them, not on noise and the project's own clips.
         opset: Of ONNX.
         progress: Told what was done, a line at a time.
     """
@@ -44,6 +46,7 @@ class ExportOptions:
     n_frames: int = 8
     precision: Mapping[str, Precision] = field(default_factory=dict)
     preferred: Precision = "fp32"
+    typical: Mapping[str, Tensor] = field(default_factory=dict)
     opset: int = OPSET
     progress: Callable[[str], None] = lambda _: None
 
@@ -128,7 +131,8 @@ def _write(name: str, tower: _Tower, folder: Path, options: ExportOptions) -> Gr
         max_length=tower.max_length,
         opset=options.opset,
     )
-    batches = [{tower.input: batch.numpy()} for batch in tower.batches]
+    compared = [options.typical[name]] if name in options.typical else tower.batches
+    batches = [{tower.input: batch.numpy()} for batch in compared]
     try:
         check = reduce_precision(path, options.precision.get(name, options.preferred), check, batches)
     except PrecisionError as error:

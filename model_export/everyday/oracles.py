@@ -17,6 +17,7 @@ import numpy as np
 import onnxruntime as ort
 import torch
 from PIL import Image, ImageOps
+from sklearn.datasets import load_sample_images
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -54,6 +55,29 @@ def sweep() -> Tensor:
     return torch.from_numpy((tone * (0.6 + 0.4 * np.sin(6 * np.pi * time_s))).astype(np.float32)[None])
 
 
+def photos() -> Tensor:
+    """Photos that come with the packages, whole and by quarters: uint8 [15, 260, 260, 3]."""
+    whole = [_hopper(), *(Image.fromarray(image) for image in load_sample_images().images)]
+    quarters = [
+        photo.crop((x, y, x + photo.width // 2, y + photo.height // 2))
+        for photo in whole
+        for x in (0, photo.width // 2)
+        for y in (0, photo.height // 2)
+    ]
+    return torch.stack([_square(photo) for photo in whole + quarters])
+
+
+def _hopper() -> Image.Image:
+    with Image.open(matplotlib.cbook.get_sample_data("grace_hopper.jpg")) as photo:
+        return photo.convert("RGB")
+
+
+def _square(photo: Image.Image) -> Tensor:
+    """The shorter side scaled and the centre cut out, as of frames: uint8 [260, 260, 3]."""
+    size = (LITE2_SIZE_PX, LITE2_SIZE_PX)
+    return torch.from_numpy(np.array(ImageOps.fit(photo, size, Image.Resampling.BICUBIC)))
+
+
 @torch.no_grad()
 def check_yamnet(network: Yamnet) -> None:
     """Compare with TensorFlow.
@@ -69,14 +93,12 @@ def check_yamnet(network: Yamnet) -> None:
 
 @torch.no_grad()
 def check_lite2(network: nn.Module, names: Sequence[str]) -> None:
-    """Show it a known photo, prepared as frames are: the shorter side scaled, the centre cut out.
+    """Show it a known photo.
 
     Raises:
         EncoderError: it sees something else.
     """
-    with Image.open(matplotlib.cbook.get_sample_data("grace_hopper.jpg")) as photo:
-        square = ImageOps.fit(photo.convert("RGB"), (LITE2_SIZE_PX, LITE2_SIZE_PX), Image.Resampling.BICUBIC)
-    pixels = torch.from_numpy(np.array(square, np.float32)).permute(2, 0, 1)[None]
+    pixels = _square(_hopper()).permute(2, 0, 1)[None].float()
     logits = network((pixels - 127) / 128)
     seen = [names[index] for index in logits[0].topk(_N_SEEN).indices.tolist()]
     if _UNIFORM not in seen:

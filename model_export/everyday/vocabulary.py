@@ -39,6 +39,13 @@ def embedder(sentences: SentenceEncoder, tokenizer: Tokenizer) -> Embed:
     return partial(_embed, sentences, tokenizer)
 
 
+def token_rows(tokenizer: Tokenizer, templates: Sequence[str], names: Sequence[str]) -> Tensor:
+    """Prompts of names as the service makes them, padded to the longest: int64 [n, length]."""
+    prompts = [template.format(name) for name in names for template in templates]
+    rows = [torch.tensor(tokenizer.encode(prompt).ids) for prompt in prompts]
+    return pad_sequence(rows, batch_first=True, padding_value=tokenizer.token_to_id("[PAD]"))
+
+
 def pictured_names() -> tuple[str, ...]:
     """ImageNet's 1000 classes: the names that OpenAI curated for CLIP, as open_clip carries them (MIT)."""
     return tuple(IMAGENET_CLASSNAMES)

@@ -50,9 +50,8 @@ def reduce_precision(
     if precision == "fp32":
         return check
     smaller = _SMALLER[precision](onnx.load(str(path))).SerializeToString()
-    cosine = float(
-        np.min(np.sum(_features(path, batches) * _features(smaller, batches), axis=1))
-    )  # a NaN stays
+    pairs = zip(_features(path, batches), _features(smaller, batches), strict=True)
+    cosine = float(np.min([np.sum(wide * narrow, axis=1).min() for wide, narrow in pairs]))  # a NaN stays
     if not cosine >= COSINE_FLOOR:
         raise PrecisionError(
             f"{path.name} in {precision} has a cosine of {cosine:.5f} to fp32; {COSINE_FLOOR} is the least."
@@ -63,8 +62,11 @@ def reduce_precision(
     )
 
 
-def _features(graph: Path | bytes, batches: Sequence[Mapping[str, Array]]) -> NDArray[np.float32]:
+def _features(graph: Path | bytes, batches: Sequence[Mapping[str, Array]]) -> list[NDArray[np.float32]]:
+    """All rows of each output that has features; one of a single column is a number, not a direction."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    return np.concatenate([session.run(None, dict(batch))[0] for batch in batches])
+    outputs = zip(*(session.run(None, dict(batch)) for batch in batches), strict=True)
+    rows = [np.concatenate(output) for output in outputs]
+    return [features for features in rows if features.shape[1] > 1]

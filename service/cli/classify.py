@@ -25,7 +25,7 @@ def classify(
     labels_file: Annotated[
         Path | None, typer.Option(help="File of candidate names: one a line, or a JSON array.")
     ] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Bundle directory; default the demo.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle directory; default the everyday one.")] = None,
     template: Annotated[
         list[str] | None, typer.Option(help="Prompt template, `{}` stands for the name; repeat for several.")
     ] = None,

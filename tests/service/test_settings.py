@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.settings import DEMO_BUNDLE, Settings
+from service.settings import EVERYDAY_BUNDLE, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,8 +25,8 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_default_is_the_demo_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Found wherever the package is installed, not relative to the working directory."""
     monkeypatch.delenv("AHSE_BUNDLES", raising=False)
-    assert Settings().bundles == (DEMO_BUNDLE,)
-    assert (DEMO_BUNDLE / "manifest.json").is_file()
+    assert Settings().bundles == (EVERYDAY_BUNDLE,)
+    assert (EVERYDAY_BUNDLE / "manifest.json").is_file()
 
 
 @pytest.mark.parametrize("flags", [{"max_labels": 0}, {"device": "tpu"}, {"bundles": ()}, {"port": 70_000}])

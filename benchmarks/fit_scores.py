@@ -1,0 +1,123 @@
+"""Fit the scores of a similarity head to labelled clips: temperatures, and the measure of unknown.
+
+    python -m benchmarks.fit_scores DIR [--bundle weights/everyday] [--lists 100 300 1000] [--distractors ...]
+
+For each set of tracks, over lists of all lengths together: the temperature that makes the right names most
+likely (Guo et al., ICML 2017), and threshold, slope and scale of `unknown` by logistic regression on the
+similarity of the nearest name, with the right name in the list and with it left out. Prints the part `scores`
+of a manifest. DIR and the options are those of benchmarks.real_clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+
+from benchmarks.clip_measure import CannotMeasureError, Measured, measure
+from benchmarks.ranked_lists import Track, similarities
+from benchmarks.real_clips import CAN_FAIL, add_options, read_clips, read_distractors
+from service.bundle.bundle import load_bundle
+from service.bundle.heads import LoadedSimilarity
+from service.bundle.manifest import SimilarityScore, SimilarityScores
+from service.bundle.providers import Runtime
+from service.candidates.embedder import LabelEmbedder
+
+Floats = NDArray[np.float64]
+_PARTS: dict[str, Track] = {"both": "fused", "visual": "picture", "audio": "sound"}
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A clip among one list of names.
+
+    Attributes:
+        similarity: float64 [n], to each name of the list.
+        right: Index of the right one.
+        weight: Lists of one length count as one together.
+    """
+
+    similarity: Floats
+    right: int
+    weight: float
+
+
+def main() -> None:
+    """Print the fitted part of the manifest as JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    add_options(parser)
+    options = parser.parse_args()
+    try:
+        bundle = load_bundle(options.bundle, Runtime(device="cpu"))
+        if not isinstance(bundle.head, LoadedSimilarity):
+            raise CannotMeasureError("Its head is trained: `ahse train` fits the scores of such a one.")
+        distractors = read_distractors(options.distractors, options.column)
+        measured = measure(bundle, read_clips(options.folder), distractors, options.lists)
+    except CAN_FAIL as error:
+        parser.exit(2, f"{error}\n")
+    names = LabelEmbedder(len(measured.labels)).embed(bundle, measured.labels)
+    fitted = {}
+    for part, track in _PARTS.items():
+        rows = similarities(bundle, names, measured.encoded.features, track)
+        fitted[part] = fit(_ranked(measured, rows))
+    sys.stdout.write(SimilarityScores(**fitted).model_dump_json(indent=2) + "\n")
+
+
+def fit(ranked: Sequence[Ranked]) -> SimilarityScore:
+    """The numbers that make the right names, and the lists without one, most likely."""
+    sharpness = _least(lambda x: _surprise(ranked, float(np.exp(x[0]))), [0.0])
+    nearest = np.array([[one.similarity.max(), _best_wrong(one)] for one in ranked])
+    n_names = np.log([[len(one.similarity), len(one.similarity) - 1] for one in ranked])
+    weights = np.array([one.weight for one in ranked])[:, None]
+
+    def loss(x: Floats) -> float:
+        """Logistic loss of `unknown`, which is right where the right name was left out."""
+        logits = (x[0] + np.exp(x[1]) * n_names - nearest) / np.exp(x[2])
+        return float(np.sum(weights * (np.logaddexp(0, logits) - logits * [0.0, 1.0])))
+
+    threshold, slope, scale = _least(loss, [float(nearest.mean()), -1.0, 1.0])
+    return SimilarityScore(
+        temperature=round(float(np.exp(-sharpness[0])), 3),
+        unknown_threshold=round(float(threshold), 3),
+        unknown_slope=round(float(np.exp(slope)), 3),
+        unknown_scale=round(float(np.exp(scale)), 3),
+    )
+
+
+def _ranked(measured: Measured, rows: dict[int, Floats]) -> list[Ranked]:
+    ranked = []
+    for lists in measured.lists:
+        for clip, similarity in rows.items():
+            for draw in lists.draws:
+                right = int(np.flatnonzero(draw[clip] == measured.right[clip])[0])
+                ranked.append(Ranked(similarity[draw[clip]], right, 1 / len(lists.draws)))
+    return ranked
+
+
+def _surprise(ranked: Sequence[Ranked], sharpness: float) -> float:
+    """Mean negative log-likelihood of the right names."""
+    logits = [replace(one, similarity=one.similarity * sharpness) for one in ranked]
+    return sum(one.weight * float(logsumexp(one.similarity) - one.similarity[one.right]) for one in logits)
+
+
+def _best_wrong(one: Ranked) -> float:
+    return float(np.delete(one.similarity, one.right).max())
+
+
+def _least(loss: Callable[[Floats], float], start: Sequence[float]) -> Floats:
+    found: Floats = minimize(loss, np.array(start), method="Nelder-Mead", options={"maxiter": 5000}).x
+    return found
+
+
+if __name__ == "__main__":
+    main()
