@@ -76,7 +76,7 @@ def test_one_text_graph_serves_both_tracks(shared_bundle: Path) -> None:
     assert bundle.text_audio is bundle.text_visual
     assert text_outputs(bundle.manifest) == {"visual": 3, "audio": 3, "nearness": 1}
     ids = bundle.tokens_visual(["red low", "filler0 high", "piano"])
-    expected = [[1, 0, 0, 1, 0, 0, 0.9], [0, 0, 0, 0, 0, 1, 0.9], [0, 0, 0, 0, 0, 0, 0]]
+    expected = np.array([[1, 0, 0, 1, 0, 0, 0.9], [0, 0, 0, 0, 0, 1, 0.9], [0] * 7])
     np.testing.assert_allclose(bundle.text_visual(tokens=ids), expected, atol=1e-6)
 
 
