@@ -231,6 +231,7 @@ def test_a_name_of_a_whole_list_has_its_own_nearness(shared: Bundle) -> None:
     embedder = LabelEmbedder(100)
     embedder.embed(shared, _labels("piano", "red", "filler0"), known_as="etag")
     nearness = embedder.embed(shared, _labels("filler0", "blue", "piano")).features.nearness
+    assert nearness is not None
     np.testing.assert_allclose(nearness, [0.5, 0.9, 0], atol=1e-6)
 
 
