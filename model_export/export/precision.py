@@ -31,7 +31,11 @@ class PrecisionError(ExportError):
 
 
 def reduce_precision(
-    path: Path, precision: Precision, check: GraphCheck, batches: Sequence[Mapping[str, Array]]
+    path: Path,
+    precision: Precision,
+    check: GraphCheck,
+    batches: Sequence[Mapping[str, Array]],
+    cosine_floor: float = COSINE_FLOOR,
 ) -> GraphCheck:
     """Replace an fp32 graph by a smaller one that gives nearly the same directions.
 
@@ -43,22 +47,23 @@ def reduce_precision(
         precision: fp32 leaves it alone.
         check: what was measured of the fp32 graph.
         batches: inputs to compare on; no zero rows of features.
+        cosine_floor: smallest cosine to fp32 that passes.
 
     Raises:
-        PrecisionError: the smallest cosine is below COSINE_FLOOR.
+        PrecisionError: the smallest cosine is below the floor.
     """
     if precision == "fp32":
         return check
     smaller = _SMALLER[precision](onnx.load(str(path))).SerializeToString()
     pairs = zip(_features(path, batches), _features(smaller, batches), strict=True)
     cosine = float(np.min([np.sum(wide * narrow, axis=1).min() for wide, narrow in pairs]))  # a NaN stays
-    if not cosine >= COSINE_FLOOR:
+    if not cosine >= cosine_floor:
         raise PrecisionError(
-            f"{path.name} in {precision} has a cosine of {cosine:.5f} to fp32; {COSINE_FLOOR} is the least."
+            f"{path.name} in {precision} has a cosine of {cosine:.5f} to fp32; {cosine_floor} is the least."
         )
     path.write_bytes(smaller)
     return check.model_copy(
-        update={"precision": precision, "cosine": min(cosine, 1.0), "cosine_floor": COSINE_FLOOR}
+        update={"precision": precision, "cosine": min(cosine, 1.0), "cosine_floor": cosine_floor}
     )
 
 
