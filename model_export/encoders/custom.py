@@ -33,7 +33,7 @@ class CustomBundle:
         precision: Preferred for each graph; fp32 takes its place where it is too far from that.
         typical: Inputs like those that a graph will meet (`visual`, `audio`, `text`): smaller precisions are
             compared with fp32 on them.
-        cosine_floor: Smallest cosine to fp32 that passes. Lower than the default where decisions were counted.
+        cosine_floor: Smallest cosine to fp32 that passes; lower where changed decisions were counted.
         visual_share: Of the picture, for clips with both tracks.
         scores: How similarity becomes probabilities; None: as sharp as the encoders' logit scales.
         known: When names get a warning, where the shared text encoder tells how near they are to known ones.
