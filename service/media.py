@@ -1,15 +1,46 @@
 """Values of the decode step: what is asked of a clip, what is allowed, and what came out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 Sampling = Literal["uniform", "middle"]
 Frames = Literal["exact", "key"]
-Resize = Literal["shorter_side_bicubic_center_crop", "squash_bicubic"]
+Resize = Literal[
+    "shorter_side_bicubic_center_crop",
+    "shorter_side_bilinear_center_crop",
+    "squash_bicubic",
+    "squash_bilinear",
+]
 TrackReason = Literal["no_stream", "undecodable", "no_samples", "silent"]
+
+
+class ResizeRule(NamedTuple):
+    """How a frame becomes a square picture.
+
+    Attributes:
+        shape: `shorter_side`: scaled by its shorter side, and the centre square cut out; `squash`: both
+            sides scaled to the square's, so that the aspect is not kept.
+        filter: By which pixels are averaged; it grows with the frame where that shrinks.
+    """
+
+    shape: Literal["shorter_side", "squash"]
+    filter: Literal["bicubic", "bilinear"]
+
+
+RESIZE_RULES: Final[Mapping[Resize, ResizeRule]] = MappingProxyType(
+    {
+        "shorter_side_bicubic_center_crop": ResizeRule("shorter_side", "bicubic"),
+        "shorter_side_bilinear_center_crop": ResizeRule("shorter_side", "bilinear"),
+        "squash_bicubic": ResizeRule("squash", "bicubic"),
+        "squash_bilinear": ResizeRule("squash", "bilinear"),
+    }
+)
+"""What each `resize` of a bundle means."""
 
 # Frames of a segment: it shows less than a whole clip, and there are many.
 _MAX_SEGMENT_FRAMES = 4
@@ -30,8 +61,7 @@ class DecodeSpec:
         sample_rate_hz: Rate of the mono waveform.
         max_audio_s: Sound after this many seconds is not read.
         sampling: `uniform`: the midpoints of `n_frames` equal intervals over the clip; `middle`: its middle.
-        resize: `shorter_side_bicubic_center_crop`: shorter side to `image_size_px` with a bicubic filter,
-            then the centre square; `squash_bicubic`: both sides to `image_size_px`, the aspect is not kept.
+        resize: How a frame becomes a square of `image_size_px`: one of RESIZE_RULES.
         frames: `exact`: what is on screen at the wanted times; `key`: the key frames nearest to them, which
             decode without any other frame.
         segment_s: Length of the segments that the clip is cut into besides; None for none. Their sound is

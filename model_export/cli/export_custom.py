@@ -45,6 +45,7 @@ def export_custom(
             built.n_frames,
             preferred=built.precision,
             typical=built.typical,
+            cosine_floor=built.cosine_floor,
             progress=partial(typer.echo, err=True),
         ),
         built.known,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from model_export.encoders.errors import EncoderError
 from model_export.encoders.loaded import ImageEncoder, SoundEncoder
+from model_export.export.precision import COSINE_FLOOR
 from service.bundle.manifest import KnownNames, Metric, Precision, SimilarityScores
 
 
@@ -32,6 +33,7 @@ class CustomBundle:
         precision: Preferred for each graph; fp32 takes its place where it is too far from that.
         typical: Inputs like those that a graph will meet (`visual`, `audio`, `text`): smaller precisions are
             compared with fp32 on them.
+        cosine_floor: Smallest cosine to fp32 that passes; lower where changed decisions were counted.
         visual_share: Of the picture, for clips with both tracks.
         scores: How similarity becomes probabilities; None: as sharp as the encoders' logit scales.
         known: When names get a warning, where the shared text encoder tells how near they are to known ones.
@@ -50,6 +52,7 @@ class CustomBundle:
     n_frames: int = 8
     precision: Precision = "fp32"
     typical: Mapping[str, Tensor] = field(default_factory=dict)
+    cosine_floor: float = COSINE_FLOOR
     visual_share: float = 0.5
     scores: SimilarityScores | None = None
     known: KnownNames | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import open_clip
 import torch
@@ -23,13 +23,13 @@ from model_export.encoders.towers import CausalTextTower, FullTextTower, Picture
 from model_export.export.quiet import quiet
 from model_export.hub.checkpoints import open_clip_checkpoint
 from service.bundle.manifest import Licence
+from service.media import RESIZE_RULES, Resize
 
 PART = "image encoder and its text encoder"
 TEMPLATES = ("a photo of a {}.", "a photo of {}.", "a video of a {}.", "a video of a person {}.")
-_RESIZE: dict[tuple[str, str], Literal["shorter_side_bicubic_center_crop", "squash_bicubic"]] = {
-    ("shortest", "bicubic"): "shorter_side_bicubic_center_crop",
-    ("squash", "bicubic"): "squash_bicubic",
-}
+# open_clip's words for ours.
+_SHAPES = {"shorter_side": "shortest", "squash": "squash"}
+_RESIZE = {(_SHAPES[rule.shape], rule.filter): resize for resize, rule in RESIZE_RULES.items()}
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,7 @@ def _load(model: nn.Module, state: dict[str, torch.Tensor], name: str, source: s
     load_all(model, state, f"open_clip {name}", source)
 
 
-def _preprocessing(
-    model: Any, name: str
-) -> tuple[int, Literal["shorter_side_bicubic_center_crop", "squash_bicubic"], list[float], list[float]]:
+def _preprocessing(model: Any, name: str) -> tuple[int, Resize, list[float], list[float]]:
     """Side of the pictures, how they become square, mean and std, as the model's own transform has them."""
     facts = model.visual.preprocess_cfg
     size = facts["size"]
@@ -150,7 +148,7 @@ def _preprocessing(
     if resize is None or height != width:
         raise EncoderError(
             f"{name} wants pictures of {height} x {width}, {facts['resize_mode']}, {facts['interpolation']}; "
-            "the service prepares square ones only, shortest or squash, bicubic"
+            "the service prepares square ones only, shortest or squash, bicubic or bilinear"
         )
     return height, resize, list(facts["mean"]), list(facts["std"])
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
+from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 from torchlibrosa.stft import LogmelFilterBank, Spectrogram
 
 
 def lean(network: nn.Module) -> nn.Module:
     """A copy that computes the same: attention without detours, spectrograms without unused frequencies."""
-    network = copy.deepcopy(network)
+    network = reparameterize_model(network)
     for module in list(network.modules()):
         attention = getattr(module, "attn", None)
         if isinstance(attention, nn.MultiheadAttention) and attention.batch_first:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from tokenizers import Tokenizer
 from torch import nn
 
 from service.bundle.manifest import Licence, Padding
+from service.media import Resize
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ImageEncoder:
     text: TextEncoder
     dim: int
     size_px: int
-    resize: Literal["shorter_side_bicubic_center_crop", "squash_bicubic"]
+    resize: Resize
     logit_scale: float
     licence: Licence
 

@@ -15,7 +15,7 @@ from model_export.encoders.lean import lean
 from model_export.encoders.loaded import ImageEncoder, SoundEncoder, TextEncoder
 from model_export.export.bundle import EncoderParts
 from model_export.export.graph import OPSET, export_graph
-from model_export.export.precision import PrecisionError, reduce_precision
+from model_export.export.precision import COSINE_FLOOR, PrecisionError, reduce_precision
 from service.bundle.manifest import AudioTower, GraphCheck, KnownNames, Precision, TextTower, VisualTower
 
 TOWERS: Final = ("visual", "text_visual", "audio", "text_audio")
@@ -39,6 +39,7 @@ class ExportOptions:
         preferred: Of the others; fp32 takes its place where it is too far from that.
         typical: Inputs like those that a graph will meet, by its name: a smaller precision is compared with
             fp32 on them, not on noise and the project's own clips.
+        cosine_floor: Smallest cosine of a smaller precision to fp32 that passes.
         opset: Of ONNX.
         progress: Told what was done, a line at a time.
     """
@@ -47,6 +48,7 @@ class ExportOptions:
     precision: Mapping[str, Precision] = field(default_factory=dict)
     preferred: Precision = "fp32"
     typical: Mapping[str, Tensor] = field(default_factory=dict)
+    cosine_floor: float = COSINE_FLOOR
     opset: int = OPSET
     progress: Callable[[str], None] = lambda _: None
 
@@ -134,7 +136,8 @@ def _write(name: str, tower: _Tower, folder: Path, options: ExportOptions) -> Gr
     compared = [options.typical[name]] if name in options.typical else tower.batches
     batches = [{tower.input: batch.numpy()} for batch in compared]
     try:
-        check = reduce_precision(path, options.precision.get(name, options.preferred), check, batches)
+        precision = options.precision.get(name, options.preferred)
+        check = reduce_precision(path, precision, check, batches, options.cosine_floor)
     except PrecisionError as error:
         if name in options.precision:
             raise PrecisionError(f"{error.message} Keep it in fp32: --precision {name}=fp32") from error

@@ -15,9 +15,9 @@ VISUAL_SHARE = 0.61
 """With both scales: 0.65 of the cosine by the picture, 0.35 by the sound."""
 
 SCORES = SimilarityScores(
-    both=SimilarityScore(temperature=0.68, unknown_threshold=6.6, unknown_slope=0.31, unknown_scale=2.6),
-    visual=SimilarityScore(temperature=1.0, unknown_threshold=7.6, unknown_slope=0.42, unknown_scale=3.8),
-    audio=SimilarityScore(temperature=1.0, unknown_threshold=4.0, unknown_slope=0.7, unknown_scale=3.3),
+    both=SimilarityScore(temperature=0.66, unknown_threshold=6.6, unknown_slope=0.25, unknown_scale=2.8),
+    visual=SimilarityScore(temperature=0.95, unknown_threshold=7.7, unknown_slope=0.3, unknown_scale=4.3),
+    audio=SimilarityScore(temperature=0.76, unknown_threshold=4.4, unknown_slope=0.52, unknown_scale=3.1),
 )
 
 KNOWN_THRESHOLD = 0.38

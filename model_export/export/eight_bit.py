@@ -210,7 +210,7 @@ def _patches_to_matmul(graph: onnx.GraphProto) -> None:
 def _is_tiled(node: onnx.NodeProto, dims: Sequence[int]) -> bool:
     settings = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
     plain = settings.get("group", 1) == 1 and not any(settings.get("pads", ()))
-    large = int(np.prod(dims[1:])) >= _BLOCK  # smaller ones are no work
+    large = int(np.prod(dims[1:])) >= _BLOCK and dims[2:] != [1, 1]  # smaller ones are no work
     return len(dims) == 4 and plain and large and list(settings.get("strides", ())) == list(dims[2:])
 
 

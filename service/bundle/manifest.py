@@ -13,6 +13,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from service.media import Resize
+
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 
@@ -65,7 +67,7 @@ class VisualTower(_Record):
     graph: FileName
     dim: int = Field(ge=1)
     image_size_px: int = Field(ge=8, le=4096)
-    resize: Literal["shorter_side_bicubic_center_crop", "squash_bicubic"]
+    resize: Resize
     n_frames: int = Field(ge=1, le=1024)
     sampling: Literal["uniform", "middle"] = Field(
         description="uniform: at the midpoints of n_frames equal intervals; middle: the one in the middle"

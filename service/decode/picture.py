@@ -9,12 +9,12 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from service.errors import ClipTooLargeError
-from service.media import Resize
+from service.media import RESIZE_RULES, Resize
 
-# Bicubic, with the whole chroma used and the same result on every processor.
-_FILTER = (
-    Interpolation.BICUBIC
-    | Interpolation.ACCURATE_RND
+_FILTERS = {"bicubic": Interpolation.BICUBIC, "bilinear": Interpolation.BILINEAR}
+# With the whole chroma used and the same result on every processor.
+_EXACT = (
+    Interpolation.ACCURATE_RND
     | Interpolation.FULL_CHR_H_INT
     | Interpolation.FULL_CHR_H_INP
     | Interpolation.BITEXACT
@@ -28,14 +28,16 @@ class Framer:
 
     Args:
         size_px: Side of the pictures.
-        resize: How a frame becomes a square: cut out of it, or squashed into it.
+        resize: How a frame becomes a square.
         pixel_aspect: Width of a pixel divided by its height.
         max_pixels: Most pixels of the scaled frame before it is cropped.
     """
 
     def __init__(self, size_px: int, resize: Resize, pixel_aspect: float, max_pixels: int) -> None:
         self._size_px = size_px
-        self._resize = resize
+        rule = RESIZE_RULES[resize]
+        self._squash = rule.shape == "squash"
+        self._filter = _FILTERS[rule.filter] | _EXACT
         low, high = _LIKELY_PIXEL_ASPECT
         self._pixel_aspect = pixel_aspect if low <= pixel_aspect <= high else 1.0
         self._max_pixels = max_pixels
@@ -51,7 +53,7 @@ class Framer:
         if width * height > self._max_pixels:
             raise ClipTooLargeError("The frames are far too long and thin. Crop the clip and send it again.")
         scaled = self._reformatter.reformat(
-            frame, width, height, "rgb24", interpolation=_FILTER, dst_color_range="JPEG", threads=1
+            frame, width, height, "rgb24", interpolation=self._filter, dst_color_range="JPEG", threads=1
         )
         top, left = round((height - self._size_px) / 2), round((width - self._size_px) / 2)
         pixels = np.asarray(scaled.to_ndarray(), dtype=np.uint8)
@@ -60,7 +62,7 @@ class Framer:
 
     def _scaled_size(self, frame: VideoFrame) -> tuple[int, int]:
         """Width and height, as stored: the square, or what gives the shorter side the wanted size."""
-        if self._resize == "squash_bicubic":
+        if self._squash:
             return self._size_px, self._size_px
         width, height = frame.width * self._pixel_aspect, float(frame.height)
         shorter = min(width, height)

@@ -92,6 +92,13 @@ def test_patches_are_a_product_too(tmp_path: Path, bias: bool) -> None:
     np.testing.assert_allclose(_run(model, frames), expected, atol=0.02 * np.abs(expected).max())
 
 
+def test_convolutions_of_one_pixel_stay_as_they_are(tmp_path: Path) -> None:
+    """As a product they would be turned over twice, which costs more than 8 bits save."""
+    module = nn.Sequential(nn.Conv2d(256, 32, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = _eight_bit(module, "frames", torch.randn(2, 256, 4, 4), tmp_path)
+    assert [node.op_type for node in model.graph.node].count("Conv") == 1
+
+
 def test_a_row_depends_on_no_other(tmp_path: Path) -> None:
     """So a clip's feature does not move with its neighbours in a batch."""
     torch.manual_seed(0)
