@@ -85,7 +85,7 @@ def test_names_in_other_alphabets_are_far(shared: Bundle, name: str) -> None:
     assert encode_labels(shared, _labels(name)).nearness == pytest.approx([-1])
 
 
-@pytest.mark.parametrize("name", ["red 42", "red 🙂", "red - (low!)", "red é", "red ² №"])
+@pytest.mark.parametrize("name", ["red 42", "red 🙂", "red - (low!)", "red é", "red ² №", "red Hawai\u02bbi"])
 def test_what_is_no_letter_belongs_to_no_alphabet(shared: Bundle, name: str) -> None:
     """Digits, emoji and signs leave the graph's own answer, and so do Latin letters with accents."""
     assert encode_labels(shared, _labels(name)).nearness == pytest.approx([0.9])
