@@ -22,4 +22,15 @@ SCORES = SimilarityScores(
 
 KNOWN_THRESHOLD = 0.38
 
-METRICS: tuple[Metric, ...] = ()
+METRICS = (
+    Metric(name="top-1, both tracks", value=24, unit="count", data="29 development clips, their 26 names"),
+    Metric(
+        name="top-1, both tracks",
+        value=15,
+        unit="count",
+        data="29 development clips, 321 names with VGGSound's",
+    ),
+    Metric(
+        name="top-1, both tracks", value=60, unit="count", data="87 stamps made into clips, their 84 names"
+    ),
+)
