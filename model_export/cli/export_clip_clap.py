@@ -77,8 +77,8 @@ def export_clip_clap(
         n_frames,
         precisions(precision or []),
         preferred(device),
-        opset,
-        lambda line: typer.echo(line, err=True),
+        opset=opset,
+        progress=lambda line: typer.echo(line, err=True),
     )
     image_choice = ImageChoice(image_model, image_pretrained, image_checkpoint, image_tokenizer)
     sound_choice = SoundChoice(audio_pretrained, audio_model, audio_checkpoint, clap_tokenizer)
