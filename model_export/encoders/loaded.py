@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 from torch import nn
 
-from service.bundle.manifest import Licence
+from model_export.hub.fetch import ModelFile
+from service.bundle.manifest import Licence, Source
 from service.media import Resize
 
 
@@ -42,6 +44,8 @@ class ImageEncoder:
         resize: How a picture becomes square.
         logit_scale: Factor on cosines.
         licence: Of the weights.
+        sources: Files of weights and tokenizer.
+        stand_in_tokenizer: The tokenizer is a made-up one, for random weights only.
     """
 
     module: nn.Module
@@ -51,6 +55,8 @@ class ImageEncoder:
     resize: Resize
     logit_scale: float
     licence: Licence
+    sources: tuple[Source, ...] = ()
+    stand_in_tokenizer: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class SoundEncoder:
         logit_scale: Factor on cosines.
         licence: Of the weights.
         stand_in_tokenizer: The tokenizer is a made-up one, for random weights only.
+        sources: Files of weights and tokenizer.
     """
 
     module: nn.Module
@@ -76,3 +83,12 @@ class SoundEncoder:
     logit_scale: float
     licence: Licence
     stand_in_tokenizer: bool = False
+    sources: tuple[Source, ...] = ()
+
+
+def sources(part: str, files: Iterable[ModelFile]) -> tuple[Source, ...]:
+    """Files that a part was made of, for the manifest."""
+    return tuple(
+        Source(part=part, repository=file.repo, revision=file.commit, file=file.path.name, sha256=file.sha256)
+        for file in files
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from model_export.encoders.lean import lean
 from model_export.encoders.loaded import ImageEncoder, SoundEncoder, TextEncoder
 from model_export.export.bundle import EncoderParts
 from model_export.export.graph import OPSET, export_graph
-from model_export.export.precision import PrecisionError, reduce_precision
+from model_export.export.precision import WORTHWHILE_SHARE, PrecisionError, reduce_precision
 from service.bundle.manifest import AudioTower, GraphCheck, Precision, TextTower, VisualTower
 
 TOWERS: Final = ("visual", "text_visual", "audio", "text_audio")
@@ -34,7 +35,7 @@ class ExportOptions:
     Attributes:
         n_frames: Pictures of a clip.
         precision: Of some of TOWERS; the export stops where it is too far from fp32.
-        preferred: Of the others; fp32 takes its place where it is too far from that.
+        preferred: Of the others; fp32 takes its place where it is too far from that, or hardly smaller.
         opset: Of ONNX.
         progress: Told what was done, a line at a time.
     """
@@ -94,6 +95,7 @@ def encoder_parts(image: ImageEncoder, sound: SoundEncoder, options: ExportOptio
         ),
         write=write,
         licences=(image.licence, sound.licence),
+        sources=(*image.sources, *sound.sources),
     )
 
 
@@ -112,8 +114,10 @@ def _write(name: str, tower: _Tower, folder: Path, options: ExportOptions) -> Gr
         opset=options.opset,
     )
     batches = [{tower.input: batch.numpy()} for batch in tower.batches]
+    precision = options.precision.get(name, options.preferred)
+    largest_share = math.inf if name in options.precision else WORTHWHILE_SHARE
     try:
-        check = reduce_precision(path, options.precision.get(name, options.preferred), check, batches)
+        check = reduce_precision(path, precision, check, batches, largest_share)
     except PrecisionError as error:
         if name in options.precision:
             raise PrecisionError(f"{error.message} Keep it in fp32: --precision {name}=fp32") from error

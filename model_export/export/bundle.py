@@ -20,10 +20,15 @@ from service.bundle.manifest import (
     Metric,
     Provenance,
     SimilarityHead,
+    Source,
     VisualTower,
 )
 
-_VERSIONED = ("torch", "onnx", "onnxruntime", "tokenizers", "numpy")
+_VERSIONED = (
+    *("torch", "onnx", "onnxruntime", "tokenizers", "numpy"),
+    # The encoders' own code.
+    *("open-clip-torch", "timm", "laion-clap", "transformers"),
+)
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,14 @@ class EncoderParts:
         audio: Likewise for the sound encoder.
         write: Writes graphs and tokenizers into a directory; returns how each graph was checked, by its part.
         licences: Of the weights.
+        sources: The files that weights, settings and tokenizers are from.
     """
 
     visual: VisualTower
     audio: AudioTower
     write: Callable[[Path], dict[str, GraphCheck]]
     licences: tuple[Licence, ...]
+    sources: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,6 +133,7 @@ def _manifest(
             seed=facts.seed,
             data=facts.data,
             versions={name: importlib.metadata.version(name) for name in _VERSIONED},
+            sources=encoders.sources,
             parity=parity,
         ),
         licences=encoders.licences,
