@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.cli import main
-from tests.toy import CLASSES, write_clip, write_toy_bundle
+from tests.toy import CLASSES, NOTICE, write_clip, write_toy_bundle
 
 Ahse = Callable[..., tuple[int, str, str]]
 
@@ -17,6 +17,14 @@ Ahse = Callable[..., tuple[int, str, str]]
 def toy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of the toy bundle; the first four classes are seen. Don't change it."""
     return write_toy_bundle(tmp_path_factory.mktemp("bundles") / "toy", seen=CLASSES[:4])
+
+
+@pytest.fixture(scope="session")
+def shared_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a toy bundle with one text graph for both tracks and a notice. Don't change it."""
+    return write_toy_bundle(
+        tmp_path_factory.mktemp("bundles") / "shared", name="shared", shared=True, notice=NOTICE
+    )
 
 
 @pytest.fixture(scope="session")

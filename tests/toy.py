@@ -28,6 +28,7 @@ from service.bundle.manifest import (
     AudioTower,
     Calibration,
     Calibrations,
+    KnownNames,
     Licence,
     Manifest,
     Provenance,
@@ -45,6 +46,10 @@ CLASSES = [f"{colour} with a {tone} tone" for colour in COLOURS for tone in TONE
 SIZE_PX, RATE_HZ, WINDOW_S, CONTEXT = 16, 16_000, 0.5, 12
 LOGIT_SCALE = 10.0
 TEMPLATE = "a clip of {}"
+# How near names with such words are to what the shared text graph knows; all others are at 0.
+NEARNESS = {**dict.fromkeys((*COLOURS, *TONES_HZ), 0.9), "filler0": 0.5}
+KNOWN_NAMES = KnownNames(output="nearness", threshold=0.4, alphabets=("LATIN",))
+NOTICE = "Knows three colours and three tones."
 CALIBRATION = {
     "raw_weight": 0.0,
     "visual_share": 0.5,
@@ -62,29 +67,46 @@ def write_toy_bundle(
     seen: Sequence[str] = (),
     standardisation: Standardisation = "none",
     version: str = "1",
-    head: Literal["ahse", "similarity"] = "ahse",
+    head: Literal["ahse", "similarity"] | SimilarityHead = "ahse",
     middle: bool = False,
+    shared: bool = False,
+    notice: str | None = None,
     **calibration: float,
 ) -> Path:
-    """Write the toy bundle; `middle` looks at one frame only, `calibration` overrides some of CALIBRATION."""
+    """Write the toy bundle.
+
+    Args:
+        directory: where to.
+        name: of the bundle.
+        seen: classes that the head was trained on.
+        standardisation: of the head `ahse`.
+        version: of the bundle.
+        head: a kind, or a head without a network as the manifest has it.
+        middle: look at one frame only.
+        shared: one text graph for both tracks, which also tells how near names are to NEARNESS.
+        notice: what everybody who reads an answer must know.
+        calibration: in place of some of CALIBRATION.
+    """
+    stored = _similarity_head() if head == "similarity" else head
 
     def fill(aside: Path) -> None:
         onnx.save(_visual(), aside / "visual.onnx")
         onnx.save(_audio(), aside / "audio.onnx")
-        onnx.save(_text(list(COLOURS)), aside / "text_visual.onnx")
-        onnx.save(_text(list(TONES_HZ)), aside / "text_audio.onnx")
+        for file, graph in _texts(shared=shared).items():
+            onnx.save(graph, aside / file)
         _tokenizer().save(str(aside / "tokenizer.json"))
-        if head == "similarity":
-            not_fitted(3, LOGIT_SCALE, 3, LOGIT_SCALE).save(aside / "statistics.safetensors")
+        if isinstance(stored, SimilarityHead):
+            if stored.statistics is not None:
+                not_fitted(3, LOGIT_SCALE, 3, LOGIT_SCALE).save(aside / stored.statistics)
             return
         onnx.save(_head(), aside / "head_av.onnx")
         onnx.save(_head(), aside / "head_text.onnx")
         _statistics().save(aside / "statistics.safetensors")
 
     def manifest(files: dict[str, str]) -> Manifest:
-        similarity = _similarity_head() if head == "similarity" else None
-        trained = _ahse_head(standardisation, calibration)
-        return _manifest(files, name, version, tuple(seen), similarity or trained, middle=middle)
+        ours = stored if isinstance(stored, SimilarityHead) else _ahse_head(standardisation, calibration)
+        whole = _manifest(files, name, version, tuple(seen), ours, middle=middle, shared=shared)
+        return whole.model_copy(update={"notice": notice})
 
     write_bundle(directory, fill, manifest)
     return directory
@@ -165,6 +187,7 @@ def _manifest(
     head: AhseHead | SimilarityHead,
     *,
     middle: bool,
+    shared: bool,
 ) -> Manifest:
     return Manifest(
         format_version=1,
@@ -180,7 +203,7 @@ def _manifest(
             n_frames=1 if middle else 4,
             sampling="middle" if middle else "uniform",
             logit_scale=LOGIT_SCALE,
-            text=_text_tower("text_visual.onnx"),
+            text=_text_tower("visual", shared=shared),
         ),
         audio=AudioTower(
             graph="audio.onnx",
@@ -191,8 +214,9 @@ def _manifest(
             max_s=60.0,
             padding="repeat",
             logit_scale=LOGIT_SCALE,
-            text=_text_tower("text_audio.onnx"),
+            text=_text_tower("audio", shared=shared),
         ),
+        known_names=KNOWN_NAMES if shared else None,
         head=head,
         seen_classes=seen,
         unseen_classes=tuple(name for name in CLASSES if name not in seen),
@@ -226,9 +250,10 @@ def _similarity_head() -> SimilarityHead:
     )
 
 
-def _text_tower(graph: str) -> TextTower:
+def _text_tower(track: str, *, shared: bool) -> TextTower:
     return TextTower(
-        graph=graph,
+        graph="text.onnx" if shared else f"text_{track}.onnx",
+        output=track if shared else "features",
         tokenizer="tokenizer.json",
         vocabulary_size=len(_vocabulary()),
         context_length=CONTEXT,
@@ -257,11 +282,12 @@ def _statistics() -> Statistics:
 def _visual() -> onnx.ModelProto:
     return _model(
         {"frames": (TensorProto.UINT8, [SIZE_PX, SIZE_PX, 3])},
-        ("features", 3),
+        {"features": 3},
         {"axes": np.array([1, 2])},
         [
             helper.make_node("Cast", ["frames"], ["float"], to=TensorProto.FLOAT),
             helper.make_node("ReduceMean", ["float", "axes"], ["raw"], keepdims=0),
+            *_unit_length("raw", "features"),
         ],
     )
 
@@ -271,7 +297,7 @@ def _audio() -> onnx.ModelProto:
     phase = 2 * np.pi * np.outer(np.arange(n_samples) / RATE_HZ, list(TONES_HZ.values()))
     return _model(
         {"waveform": (TensorProto.FLOAT, [n_samples])},
-        ("features", 3),
+        {"features": 3},
         {"cosine": np.cos(phase).astype(np.float32), "sine": np.sin(phase).astype(np.float32)},
         [
             helper.make_node("MatMul", ["waveform", "cosine"], ["real"]),
@@ -279,53 +305,71 @@ def _audio() -> onnx.ModelProto:
             helper.make_node("Mul", ["real", "real"], ["real2"]),
             helper.make_node("Mul", ["imaginary", "imaginary"], ["imaginary2"]),
             helper.make_node("Add", ["real2", "imaginary2"], ["raw"]),
+            *_unit_length("raw", "features"),
         ],
     )
 
 
-def _text(words: list[str]) -> onnx.ModelProto:
-    vocabulary = _vocabulary()
-    table = np.zeros((len(vocabulary), 3), np.float32)
-    for axis, word in enumerate(words):
-        table[vocabulary[word], axis] = 1
-    return _model(
-        {"tokens": (TensorProto.INT64, [CONTEXT])},
-        ("features", 3),
-        {"table": table, "axes": np.array([1])},
-        [
-            helper.make_node("Gather", ["table", "tokens"], ["rows"]),
-            helper.make_node("ReduceSum", ["rows", "axes"], ["raw"], keepdims=0),
-        ],
-    )
+def _texts(*, shared: bool) -> dict[str, onnx.ModelProto]:
+    """Text graphs by file: one for each track, or one for both."""
+    words = {"visual": list(COLOURS), "audio": list(TONES_HZ)}
+    if not shared:
+        return {f"text_{track}.onnx": _text({"features": own}) for track, own in words.items()}
+    known = np.array([[NEARNESS.get(word, 0.0)] for word in _vocabulary()], np.float32)
+    return {"text.onnx": _text(words, known)}
+
+
+def _text(words: Mapping[str, list[str]], known: NDArray[np.float32] | None = None) -> onnx.ModelProto:
+    """An output for each list of words, and `nearness`: the nearest word's, where it is given."""
+    vocabulary, nodes = _vocabulary(), []
+    constants: dict[str, NDArray[np.generic]] = {"axes": np.array([1])}
+    for output, own in words.items():
+        table = np.zeros((len(vocabulary), 3), np.float32)
+        for axis, word in enumerate(own):
+            table[vocabulary[word], axis] = 1
+        constants[f"{output}_table"] = table
+        nodes += [
+            helper.make_node("Gather", [f"{output}_table", "tokens"], [f"{output}_rows"]),
+            helper.make_node("ReduceSum", [f"{output}_rows", "axes"], [f"{output}_raw"], keepdims=0),
+            *_unit_length(f"{output}_raw", output),
+        ]
+    outputs = dict.fromkeys(words, 3)
+    if known is not None:
+        constants["known"], outputs[KNOWN_NAMES.output] = known, 1
+        nodes += [
+            helper.make_node("Gather", ["known", "tokens"], ["of_words"]),
+            helper.make_node("ReduceMax", ["of_words", "axes"], [KNOWN_NAMES.output], keepdims=0),
+        ]
+    return _model({"tokens": (TensorProto.INT64, [CONTEXT])}, outputs, constants, nodes)
 
 
 def _head() -> onnx.ModelProto:
     nodes = [helper.make_node("Concat", ["visual", "audio"], ["theta"], axis=1)]
     inputs = {"visual": (TensorProto.FLOAT, [3]), "audio": (TensorProto.FLOAT, [3])}
-    return _model(inputs, ("theta", 6), {}, nodes, scale_to_unit=False)
+    return _model(inputs, {"theta": 6}, {}, nodes)
+
+
+def _unit_length(raw: str, output: str) -> list[onnx.NodeProto]:
+    """Nodes that scale rows; `last` and `tiny` are in every graph."""
+    return [
+        helper.make_node("ReduceL2", [raw, "last"], [f"{output}_norm"], keepdims=1),
+        helper.make_node("Add", [f"{output}_norm", "tiny"], [f"{output}_safe"]),
+        helper.make_node("Div", [raw, f"{output}_safe"], [output]),
+    ]
 
 
 def _model(
     inputs: Mapping[str, tuple[int, list[int]]],
-    output: tuple[str, int],
+    outputs: Mapping[str, int],
     constants: dict[str, NDArray[np.generic]],
     nodes: list[onnx.NodeProto],
-    *,
-    scale_to_unit: bool = True,
 ) -> onnx.ModelProto:
-    if scale_to_unit:
-        constants = {**constants, "last": np.array([-1]), "tiny": np.array(1e-9, np.float32)}
-        nodes = [
-            *nodes,
-            helper.make_node("ReduceL2", ["raw", "last"], ["norm"], keepdims=1),
-            helper.make_node("Add", ["norm", "tiny"], ["safe"]),
-            helper.make_node("Div", ["raw", "safe"], [output[0]]),
-        ]
+    constants = {**constants, "last": np.array([-1]), "tiny": np.array(1e-9, np.float32)}
     graph = helper.make_graph(
         nodes,
         "toy",
         [helper.make_tensor_value_info(n, kind, ["batch", *shape]) for n, (kind, shape) in inputs.items()],
-        [helper.make_tensor_value_info(output[0], TensorProto.FLOAT, ["batch", output[1]])],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", dim]) for n, dim in outputs.items()],
         [numpy_helper.from_array(value, n) for n, value in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)

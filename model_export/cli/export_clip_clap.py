@@ -94,8 +94,8 @@ def export_clip_clap(
         n_frames,
         precisions(precision or []),
         preferred(device),
-        opset,
-        lambda line: typer.echo(line, err=True),
+        opset=opset,
+        progress=lambda line: typer.echo(line, err=True),
     )
     image_choice = ImageChoice(
         image_model, image_pretrained, image_checkpoint, image_tokenizer, image_revision

@@ -39,7 +39,7 @@ def write_encoders(encoders: TinyEncoders, out: Path, seed: int) -> None:
         data="procedurally made clips of the demo world",
         card="# The demo world's encoders\n\nThe trained head stands in the demo bundle.\n",
     )
-    export_bundle(out, parts, similarity_head(parts.visual, parts.audio), facts)
+    export_bundle(out, parts, similarity_head(), facts)
 
 
 def encoder_parts(encoders: TinyEncoders) -> EncoderParts:

@@ -152,7 +152,7 @@ def _write(name: str, tower: _Tower, folder: Path, options: ExportOptions) -> Gr
 
 
 def _text_tower(text: TextEncoder, *, is_shared: bool) -> _Tower:
-    outputs = ("features",)
+    outputs: tuple[str, ...] = ("features",)
     if is_shared:
         with torch.no_grad():
             n_outputs = len(text.module(torch.full((1, 4), text.pad_id)))

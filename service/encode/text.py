@@ -58,10 +58,15 @@ def _nearness(labels: Sequence[Label], cosines: Sequence[Array], alphabets: Sequ
     The best known of a label's prompts counts: one that is near to what was trained with is enough.
     """
     read = [
-        not alphabets or all(_alphabet(c) in alphabets for c in one.name if c.isalpha()) for one in labels
+        not alphabets or all(_alphabet(c) in alphabets for c in one.name if _is_letter(c)) for one in labels
     ]
     best = np.array([rows.max() for rows in cosines], np.float32)
     return np.where(read, best, np.float32(-1))
+
+
+def _is_letter(character: str) -> bool:
+    """Of an alphabet; not what goes with letters of many, such as Hawaiian's okina (Lm)."""
+    return character.isalpha() and unicodedata.category(character) != "Lm"
 
 
 def _alphabet(letter: str) -> str:

@@ -22,7 +22,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.max_labels, settings.port) == (5, 9001)
 
 
-def test_the_default_is_the_demo_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_is_the_everyday_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Found wherever the package is installed, not relative to the working directory."""
     monkeypatch.delenv("AHSE_BUNDLES", raising=False)
     assert Settings().bundles == (EVERYDAY_BUNDLE,)

@@ -76,6 +76,23 @@ def test_each_encoder_has_its_own_queue_and_numbers(plain: Bundle) -> None:
     assert not any("text" in line for line in lines if line.startswith("ahse_batch_rows"))
 
 
+def test_a_shared_text_encoder_stands_behind_one_queue(shared_bundle: Path) -> None:
+    """The same object for both tracks; names run through it once, and none through a second one."""
+    plain = load_bundle(shared_bundle, Runtime(device="cpu", n_threads=1))
+    metrics = Metrics()
+    serving = batched(plain, Budgets(n_runs=1), metrics)
+    assert isinstance(serving.text_visual, Batched)
+    assert serving.text_audio is serving.text_visual
+    labels = [make_label(name) for name in CLASSES]
+    found, alone = encode_labels(serving, labels), encode_labels(plain, labels)
+    np.testing.assert_allclose(found.visual, alone.visual, atol=1e-6)
+    np.testing.assert_allclose(found.audio, alone.audio, atol=1e-6)
+    np.testing.assert_array_equal(found.nearness, alone.nearness)
+    lines = metrics.text().decode().splitlines()
+    assert f'ahse_batch_rows_sum{{encoder="text_visual"}} {len(CLASSES):.1f}' in lines
+    assert not any('encoder="text_audio"' in line for line in lines)
+
+
 def test_a_reloaded_bundle_is_batched_too(toy_bundle: Path) -> None:
     """The registry prepares what it loads, at the start and later; the old bundle keeps its queues."""
     registry = Registry(

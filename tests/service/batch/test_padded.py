@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from service.api.metrics import Metrics
 from service.batch.bundle import Budgets, batched
-from service.batch.padded import Padded, batch_sizes
+from service.batch.padded import Padded, batch_sizes, padded
 from service.bundle.bundle import Bundle, load_bundle
 from service.bundle.graph import Encoder
 from service.bundle.providers import Runtime
@@ -85,6 +85,24 @@ def test_nothing_new_after_the_warm_up(plain: Bundle) -> None:
         np.testing.assert_allclose(found.audio, alone.audio, atol=1e-6)
     assert {name: set(gpu.shapes) for name, gpu in gpus.items()} == warm
     assert len(gpus["visual"].shapes) > 5
+
+
+def test_a_shared_text_encoder_is_warmed_up_once(shared_bundle: Path) -> None:
+    """And stays one: each name's row runs through it once, for both tracks and nearness."""
+    plain = load_bundle(shared_bundle, Runtime(device="cpu", n_threads=1))
+    gpu = _Gpu(plain.text_visual)
+    on_gpu: Any = replace(plain, visual=_Gpu(plain.visual), text_visual=gpu, text_audio=gpu)
+    inner = padded(on_gpu, frames=2, windows=2, tokens=36)
+    assert isinstance(inner.text_visual, Padded)
+    assert inner.text_audio is inner.text_visual
+    assert [shape[0] for shape in gpu.shapes] == [1, 3, 2]
+    gpu.shapes.clear()
+    labels = [make_label(name) for name in CLASSES[:2]]
+    found, alone = encode_labels(inner, labels), encode_labels(plain, labels)
+    assert [shape[0] for shape in gpu.shapes] == [2]
+    np.testing.assert_allclose(found.visual, alone.visual, atol=1e-6)
+    np.testing.assert_allclose(found.audio, alone.audio, atol=1e-6)
+    np.testing.assert_array_equal(found.nearness, alone.nearness)
 
 
 def test_the_largest_shape_follows_on_the_smallest(plain: Bundle) -> None:

@@ -13,9 +13,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from service.bundle.bundle import load_bundle
+from service.bundle.bundle import load_bundle, text_outputs
 from service.bundle.directory import file_sha256
-from service.bundle.manifest import MANIFEST_FILE
+from service.bundle.heads import LoadedSimilarity
+from service.bundle.manifest import MANIFEST_FILE, SimilarityHead
 from service.bundle.providers import Runtime
 from service.bundle.registry import Registry
 from service.bundle.statistics import load_statistics
@@ -29,7 +30,11 @@ Rewrite = Callable[[Callable[[dict[str, Any]], None]], Path]
 @pytest.fixture
 def rewrite(toy_bundle: Path, tmp_path: Path) -> Rewrite:
     """Change a copy of the bundle's manifest with all hashes kept right: only deeper checks can fail."""
-    bundle = Path(shutil.copytree(toy_bundle, tmp_path / "bundle"))
+    return _rewriter(toy_bundle, tmp_path)
+
+
+def _rewriter(original: Path, folder: Path) -> Rewrite:
+    bundle = Path(shutil.copytree(original, folder / "bundle"))
 
     def change(edit: Callable[[dict[str, Any]], None]) -> Path:
         path = bundle / MANIFEST_FILE
@@ -40,6 +45,12 @@ def rewrite(toy_bundle: Path, tmp_path: Path) -> Rewrite:
         return bundle
 
     return change
+
+
+@pytest.fixture
+def rewrite_shared(shared_bundle: Path, tmp_path: Path) -> Rewrite:
+    """The same for the bundle with one text graph."""
+    return _rewriter(shared_bundle, tmp_path)
 
 
 def _save_head(bundle: Path, nodes: list[onnx.NodeProto], batch: int | str) -> None:
@@ -57,6 +68,56 @@ def test_the_toy_bundle_opens(toy_bundle: Path) -> None:
     assert bundle.name == "toy"
     assert bundle.visual.provider == "CPUExecutionProvider"
     assert bundle.visual(frames=np.zeros((2, 16, 16, 3), np.uint8)).shape == (2, 3)
+
+
+def test_one_text_graph_serves_both_tracks(shared_bundle: Path) -> None:
+    """The same object; its outputs stand side by side in the order of `text_outputs`."""
+    bundle = load_bundle(shared_bundle, CPU)
+    assert bundle.text_audio is bundle.text_visual
+    assert text_outputs(bundle.manifest) == {"visual": 3, "audio": 3, "nearness": 1}
+    ids = bundle.tokens_visual(["red low", "filler0 high", "piano"])
+    expected = np.array([[1, 0, 0, 1, 0, 0, 0.9], [0, 0, 0, 0, 0, 1, 0.9], [0] * 7])
+    np.testing.assert_allclose(bundle.text_visual(tokens=ids), expected, atol=1e-6)
+
+
+def test_two_text_graphs_are_two(toy_bundle: Path) -> None:
+    """With one output each."""
+    bundle = load_bundle(toy_bundle, CPU)
+    assert bundle.text_audio is not bundle.text_visual
+    assert text_outputs(bundle.manifest) == {"features": 3}
+
+
+def test_an_output_that_nobody_wants_is_left_out(rewrite_shared: Rewrite) -> None:
+    """Without known_names nearness is not computed."""
+    bundle = load_bundle(rewrite_shared(lambda document: document.update(known_names=None)), CPU)
+    assert bundle.text_visual(tokens=bundle.tokens_visual(["red"])).shape == (1, 6)
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda d: d["audio"]["text"].update(output="sound"), r"text\.onnx gives .*, not sound \[batch, 3\]"),
+        (lambda d: d["known_names"].update(output="near"), r"text\.onnx gives .*, not near \[batch, 1\]"),
+        (lambda d: d["known_names"].update(output="audio"), r"not audio \[batch, 1\]"),
+    ],
+    ids=["no such output", "no such nearness", "an output of another dim"],
+)
+def test_outputs_that_a_shared_graph_does_not_have_are_refused(
+    rewrite_shared: Rewrite, edit: Callable[[dict[str, Any]], None], says: str
+) -> None:
+    """Each is looked for by name and dim."""
+    with pytest.raises(BundleInvalidError, match=says):
+        load_bundle(rewrite_shared(edit), CPU)
+
+
+def test_a_head_may_have_no_statistics(tmp_path: Path) -> None:
+    """Neither a file nor arrays."""
+    bare = SimilarityHead(kind="similarity", visual_share=0.5, n_clips=0)
+    directory = write_toy_bundle(tmp_path / "toy", head=bare)
+    assert not (directory / "statistics.safetensors").exists()
+    head = load_bundle(directory, CPU).head
+    assert isinstance(head, LoadedSimilarity)
+    assert head.statistics is None
 
 
 def test_a_graph_of_another_frame_size_is_refused(rewrite: Rewrite) -> None:

@@ -198,6 +198,50 @@ def test_a_large_list_is_kept_step_by_step(
     assert held.asked == [["a", "b"], ["slow", "c"], ["slow", "c"]]
 
 
+@pytest.fixture(scope="module")
+def shared(shared_bundle: Path) -> Bundle:
+    """A bundle that tells how near names are to what it knows."""
+    return load_bundle(shared_bundle, Runtime(device="cpu", n_threads=1))
+
+
+def test_nearness_is_kept_with_a_name(shared: Bundle, held: _Held, tmp_path: Path) -> None:
+    """In memory, as part of a whole list, and on disk over a restart, to the bit; nothing else moves."""
+    names = ("red low", "piano", "синий", "filler0")
+    direct = encode_labels(shared, _labels(*names))
+    z = ranker_of(shared).embed_labels(direct)
+    embedder = LabelEmbedder(100, _kept(tmp_path))
+    found = [
+        embedder.embed(shared, _labels(*names)),
+        embedder.embed(shared, _labels(*names)),
+        embedder.embed(shared, _labels(*names), known_as="etag"),
+        embedder.embed(shared, _labels(*names), known_as="etag"),
+        LabelEmbedder(100, _kept(tmp_path)).embed(shared, _labels(*names)),
+    ]
+    assert held.asked == [list(names)]
+    assert [one.n_encoded for one in found] == [4, 0, 0, 0, 0]
+    for one in found:
+        np.testing.assert_array_equal(one.features.nearness, direct.nearness)
+        np.testing.assert_array_equal(one.features.visual, direct.visual)
+        np.testing.assert_array_equal(one.features.audio, direct.audio)
+        np.testing.assert_array_equal(one.embedded, z)
+
+
+def test_a_name_of_a_whole_list_has_its_own_nearness(shared: Bundle) -> None:
+    """In another order and beside a new one."""
+    embedder = LabelEmbedder(100)
+    embedder.embed(shared, _labels("piano", "red", "filler0"), known_as="etag")
+    nearness = embedder.embed(shared, _labels("filler0", "blue", "piano")).features.nearness
+    assert nearness is not None
+    np.testing.assert_allclose(nearness, [0.5, 0.9, 0], atol=1e-6)
+
+
+def test_a_bundle_that_knows_no_nearness_has_no_column_of_it(bundle: Bundle) -> None:
+    """Its rows are as they were."""
+    found = LabelEmbedder(100).embed(bundle, _labels("red"))
+    assert found.features.nearness is None
+    assert len(found.row(0)) == 3 + 3 + found.embedded.shape[1]
+
+
 class _Broken:
     """A disk that does not answer."""
 

@@ -11,10 +11,11 @@ import pytest
 
 from service import __version__
 from service.cli import main
-from tests.toy import CLASSES, write_scenes, write_toy_bundle
+from tests.toy import CLASSES, NOTICE, write_scenes, write_toy_bundle
 
 Capture = pytest.CaptureFixture[str]
 Clips = dict[str, Path]
+FAR = "'piano', 'синий'"
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -103,6 +104,46 @@ def test_timeline_says_where_there_is_nothing(
     out = capsys.readouterr().out
     assert "(sound alone)" in out
     assert "nothing to rank by (picture: no video stream; sound: digital silence)" in out
+
+
+def test_far_names_and_the_notice_are_told(
+    shared_bundle: Path, clips: Clips, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """In the text as notes, the notice first; in JSON as the service has them."""
+    names = ("red", "piano", "синий")
+    arguments = ("classify", clips["green"], "--bundle", shared_bundle)
+    labels = [part for name in names for part in ("--label", name)]
+    assert _run(monkeypatch, *arguments, *labels) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  note: ")]
+    far = f"Far from every name that the bundle's encoders know, so their scores mean little: {FAR}."
+    assert notes[0] == f"  note: {NOTICE}"
+    assert notes[-1] == f"  note: {far}"
+    assert _run(monkeypatch, *arguments, *labels, "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["bundle_notice"] == NOTICE
+    assert answer["warnings"][-1] == far
+
+
+def test_without_a_notice_there_is_no_note_of_it(
+    toy_bundle: Path, clips: Clips, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """JSON says null; nothing is known of far names either."""
+    arguments = ("classify", clips["red low"], "--bundle", toy_bundle, "--label", "red", "--label", "piano")
+    assert _run(monkeypatch, *arguments) == 0
+    assert "note:" not in capsys.readouterr().out
+    assert _run(monkeypatch, *arguments, "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["bundle_notice"], answer["warnings"]) == (None, [])
+
+
+def test_inspect_prints_the_notice(
+    toy_bundle: Path, shared_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """Where there is one."""
+    assert _run(monkeypatch, "bundle", "inspect", shared_bundle) == 0
+    assert f"notice  {NOTICE}" in capsys.readouterr().out.splitlines()
+    assert _run(monkeypatch, "bundle", "inspect", toy_bundle) == 0
+    assert "notice" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -14,22 +14,35 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.toy import write_toy_bundle
+from tests.toy import NOTICE, write_toy_bundle
 
 COMMAND = [sys.executable, "-m", "service.cli", "serve"]
 
 
 @contextmanager
-def _serving(bundle: Path, data: Path) -> Iterator[httpx2.Client]:
-    """A server on a free port, which it says in its log; stopped as a container engine stops it."""
+def _serving(bundle: Path, data: Path, *flags: str, log: list[str] | None = None) -> Iterator[httpx2.Client]:
+    """A server on a free port, which it says in its log; stopped as a container engine stops it.
+
+    Args:
+        bundle: that it serves.
+        data: its folder.
+        flags: further ones.
+        log: gets the lines of its log up to the address.
+    """
+    lines = [] if log is None else log
     with subprocess.Popen(  # noqa: S603  (our own interpreter and code)
-        [*COMMAND, "--bundle", str(bundle), "--port", "0", "--data-dir", str(data)],
+        [*COMMAND, "--bundle", str(bundle), "--port", "0", "--data-dir", str(data), *flags],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"NO_COLOR": "1"},
     ) as process:
         assert process.stderr is not None
-        address = next(filter(None, (re.search(r"http://[\d.]+:\d+", line) for line in process.stderr)))
+        address = None
+        for line in process.stderr:
+            lines.append(line)
+            if address := re.search(r"http://[\d.]+:\d+", line):
+                break
+        assert address is not None, lines
         try:
             with httpx2.Client(base_url=address.group(), timeout=60) as client:
                 yield client
@@ -58,6 +71,17 @@ def test_a_label_added_at_run_time_survives_a_restart(
         assert winner(client) == "red"
     with _serving(toy_bundle, tmp_path) as client:
         assert winner(client) == "red"
+
+
+def test_notices_are_logged_at_the_start(toy_bundle: Path, shared_bundle: Path, tmp_path: Path) -> None:
+    """Once for each bundle that has one, as a warning, before the first request can come."""
+    log: list[str] = []
+    with _serving(toy_bundle, tmp_path, "--bundle", str(shared_bundle), log=log):
+        pass
+    (line,) = [line for line in log if "bundle_notice" in line]
+    assert "warning" in line
+    assert "bundle=shared" in line
+    assert NOTICE in line
 
 
 @pytest.mark.parametrize(

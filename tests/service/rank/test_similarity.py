@@ -14,14 +14,14 @@ from scipy.stats import zscore
 
 from service.bundle.bundle import load_bundle
 from service.bundle.heads import LoadedSimilarity
-from service.bundle.manifest import SimilarityHead
+from service.bundle.manifest import SimilarityHead, SimilarityScore, SimilarityScores
 from service.bundle.providers import Runtime
 from service.bundle.similarity import SimilarityStatistics, load_similarity_statistics
 from service.encode.features import ClipFeatures, TextFeatures, unit
 from service.errors import BundleInvalidError
 from service.rank.cosines import cosines_of
 from service.rank.ranker import ranker_of
-from service.rank.ranking import rank
+from service.rank.ranking import Ranking, rank
 from service.rank.similarity import SimilarityRanker
 from tests.toy import not_fitted, write_toy_bundle
 
@@ -44,6 +44,12 @@ def _distances(statistics: SimilarityStatistics, clip: ClipFeatures, texts: Text
     return ranker.distances(clip, cosines_of(clip, texts), ranker.embed_labels(texts))
 
 
+def _ranking(ranker: SimilarityRanker, clip: ClipFeatures, texts: TextFeatures) -> Ranking:
+    embedded = ranker.embed_labels(texts)
+    distance = ranker.distances(clip, cosines_of(clip, texts), embedded)
+    return rank(distance, np.zeros(len(distance), bool), ranker.scoring(clip, embedded))
+
+
 def test_without_statistics_it_is_the_encoders_own_logits() -> None:
     """Cosine times logit scale, by the picture, by the sound, and a weighted mean of both."""
     texts, clip = TextFeatures(_random(9, 8, 0), _random(9, 6, 1)), (_random(1, 8, 2)[0], _random(1, 6, 3)[0])
@@ -55,6 +61,82 @@ def test_without_statistics_it_is_the_encoders_own_logits() -> None:
     ]
     for got, expected in zip(found, (visual, audio, 0.25 * visual + 0.75 * audio), strict=True):
         np.testing.assert_allclose(got, -expected, rtol=1e-4, atol=1e-4)
+
+
+def test_no_statistics_at_all_are_the_same_as_those_of_no_clips() -> None:
+    """Cosine times logit scale to the last bit of rounding; order and scores are those of `not_fitted`."""
+    texts = TextFeatures(_random(40, 8, 10), _random(40, 6, 11))
+    visual, audio = _random(1, 8, 12)[0], _random(1, 6, 13)[0]
+    rankers = [
+        SimilarityRanker(LoadedSimilarity(HEAD, statistics), 100.0, 20.0)
+        for statistics in (None, not_fitted(8, 100.0, 6, 20.0))
+    ]
+    exact = {
+        (True, True): 0.25 * 100 * (texts.visual @ visual) + 0.75 * 20 * (texts.audio @ audio),
+        (True, False): 100 * (texts.visual @ visual),
+        (False, True): 20 * (texts.audio @ audio),
+    }
+    for (sees, hears), logits in exact.items():
+        clip = ClipFeatures(visual if sees else None, audio if hears else None)
+        ours, theirs = (_ranking(ranker, clip, texts) for ranker in rankers)
+        np.testing.assert_allclose(ours.distance, -logits, rtol=1e-5, atol=1e-5)
+        np.testing.assert_array_equal(ours.best(), theirs.best())
+        np.testing.assert_allclose(ours.score, theirs.score, rtol=1e-4)
+        np.testing.assert_allclose(ours.score, softmax(logits), rtol=1e-4)
+        assert ours.unknown is None
+
+
+SCORES = SimilarityScores(
+    both=SimilarityScore(temperature=0.5, unknown_threshold=6.0, unknown_slope=0.3, unknown_scale=2.0),
+    visual=SimilarityScore(temperature=1.5, unknown_threshold=7.0, unknown_slope=0.4, unknown_scale=3.0),
+    audio=SimilarityScore(temperature=2.5, unknown_threshold=4.0, unknown_slope=0.0, unknown_scale=0.5),
+)
+
+
+@pytest.mark.parametrize(
+    ("tracks", "similarity", "unknown"),
+    [
+        # sigmoid((6 + 0.3 ln 4 - 8) / 2), of 0.25 x 14 + 0.75 x 6
+        ("both", [8.0, 2.0, 1.0, 0.0], 0.311727),
+        # sigmoid((7 + 0.4 ln 4 - 14) / 3)
+        ("visual", [14.0, 2.0, 1.0, 0.0], 0.104472),
+        # sigmoid((4 - 6) / 0.5)
+        ("audio", [6.0, 2.0, 1.0, 0.0], 0.017986),
+    ],
+)
+def test_fitted_scores_are_those_of_the_tracks(tracks: str, similarity: list[float], unknown: float) -> None:
+    """Temperature and unknown of four names worked out by hand; each set of tracks has its own numbers."""
+    facts = HEAD.model_copy(update={"scores": SCORES})
+    ranker = SimilarityRanker(LoadedSimilarity(facts, None), 20.0, 10.0)
+    eye = np.eye(4, dtype=np.float32)
+    texts = TextFeatures(eye, eye)
+    visual, audio = (np.array([top, 2, 1, 0], np.float32) for top in (14, 6))
+    clip = ClipFeatures(
+        None if tracks == "audio" else visual / np.float32(20),
+        None if tracks == "visual" else audio / np.float32(10),
+    )
+    found = _ranking(ranker, clip, texts)
+    np.testing.assert_allclose(found.distance, -np.array(similarity), rtol=1e-5, atol=1e-5)
+    temperature = getattr(SCORES, tracks).temperature
+    np.testing.assert_allclose(found.score, softmax(np.array(similarity) / temperature), rtol=1e-4)
+    assert found.unknown == pytest.approx(unknown, abs=1e-5)
+
+
+def test_more_names_that_do_not_fit_leave_unknown_higher() -> None:
+    """The same nearest of a hundred names says less than of two: ln n grows, by the stored slope."""
+    ranker = SimilarityRanker(LoadedSimilarity(HEAD.model_copy(update={"scores": SCORES}), None), 20.0, 10.0)
+    clip = ClipFeatures(np.array([0.3, 0], np.float32), None)
+    near, far = np.array([1, 0], np.float32), np.array([0, 1], np.float32)
+    unknown = [
+        _ranking(
+            ranker, clip, TextFeatures(np.stack([near, *[far] * (n - 1)]), np.zeros((n, 2), np.float32))
+        ).unknown
+        for n in (2, 100)
+    ]
+    assert unknown[0] is not None
+    assert unknown[1] is not None
+    logits = [np.log(one / (1 - one)) for one in unknown if one is not None]
+    assert logits[1] - logits[0] == pytest.approx(0.4 * np.log(50) / 3, abs=1e-4)
 
 
 def test_similarity_is_standardised_by_what_clips_have_to_a_name() -> None:

@@ -1,0 +1,105 @@
+"""Names encoded: by one graph for both tracks as by two, and how near they are to what is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.bundle.bundle import Bundle, load_bundle
+from service.bundle.graph import Encoder
+from service.bundle.providers import Runtime
+from service.encode.text import encode_labels
+from service.labels.label import Label, make_label
+from tests.toy import CLASSES
+
+CPU = Runtime(device="cpu", n_threads=1)
+
+
+class _Counted:
+    """An encoder that writes down how many rows each run has."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self.provider = encoder.provider
+        self.n_rows: list[int] = []
+
+    def __call__(self, **inputs: NDArray[Any]) -> NDArray[np.float32]:
+        self.n_rows.append(len(inputs["tokens"]))
+        return self._encoder(**inputs)
+
+
+@pytest.fixture(scope="module")
+def shared(shared_bundle: Path) -> Bundle:
+    """One text graph, which tells nearness."""
+    return load_bundle(shared_bundle, CPU)
+
+
+@pytest.fixture(scope="module")
+def separate(toy_bundle: Path) -> Bundle:
+    """Two text graphs with the same weights."""
+    return load_bundle(toy_bundle, CPU)
+
+
+def _labels(*names: str) -> list[Label]:
+    return [make_label(name) for name in names]
+
+
+def test_one_graph_gives_what_two_give(shared: Bundle, separate: Bundle) -> None:
+    """With the bundle's templates, with a request's, and with prompts of a label's own."""
+    labels = [*_labels(*CLASSES, "nothing"), make_label("sunset", ("red", "red and blue", "a low one"))]
+    for templates in (None, ("{}", "red {}", "{} high")):
+        ours, theirs = (encode_labels(bundle, labels, templates) for bundle in (shared, separate))
+        np.testing.assert_allclose(ours.visual, theirs.visual, atol=1e-6)
+        np.testing.assert_allclose(ours.audio, theirs.audio, atol=1e-6)
+        assert ours.nearness is not None
+        assert theirs.nearness is None
+
+
+def test_the_graph_runs_once_for_both_tracks(shared: Bundle, separate: Bundle) -> None:
+    """A run for each 64 prompts, where two graphs have one each."""
+    labels = _labels(*(f"name {index}" for index in range(70)))
+    counted = _Counted(shared.text_visual)
+    encode_labels(replace(shared, text_visual=counted, text_audio=counted), labels)
+    assert counted.n_rows == [64, 6]
+    visual, audio = _Counted(separate.text_visual), _Counted(separate.text_audio)
+    encode_labels(replace(separate, text_visual=visual, text_audio=audio), labels)
+    assert visual.n_rows == audio.n_rows == [64, 6]
+
+
+def test_the_nearest_of_a_names_prompts_counts(shared: Bundle) -> None:
+    """One that is near to what was trained with is enough."""
+    prompts = ("filler0", "piano", "red")
+    labels = [make_label("piano"), *(make_label("piano", prompts[:n]) for n in (1, 2, 3))]
+    nearness = encode_labels(shared, labels).nearness
+    np.testing.assert_allclose(nearness, [0, 0.5, 0.5, 0.9], atol=1e-6)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["red и blue", "красный red", "赤 red", "red αβγ", "أحمر red"])
+def test_names_in_other_alphabets_are_far(shared: Bundle, name: str) -> None:
+    """A cosine of letters that the text encoder was not trained with means nothing."""
+    assert encode_labels(shared, _labels(name)).nearness == pytest.approx([-1])
+
+
+@pytest.mark.parametrize("name", ["red 42", "red 🙂", "red - (low!)", "red é", "red ² №", "red Hawai\u02bbi"])
+def test_what_is_no_letter_belongs_to_no_alphabet(shared: Bundle, name: str) -> None:
+    """Digits, emoji and signs leave the graph's own answer, and so do Latin letters with accents."""
+    assert encode_labels(shared, _labels(name)).nearness == pytest.approx([0.9])
+
+
+def test_names_without_any_letter_are_left_to_the_graph(shared: Bundle) -> None:
+    """They are of no alphabet, so of no other one."""
+    assert encode_labels(shared, _labels("42", "🙂🙂")).nearness == pytest.approx([0, 0])
+
+
+def test_without_alphabets_any_letters_are_read(shared: Bundle) -> None:
+    """For text encoders of many languages."""
+    known = shared.manifest.known_names
+    assert known is not None
+    manifest = shared.manifest.model_copy(update={"known_names": known.model_copy(update={"alphabets": ()})})
+    nearness = encode_labels(replace(shared, manifest=manifest), _labels("красный red")).nearness
+    assert nearness == pytest.approx([0.9])
