@@ -216,7 +216,6 @@ def test_far_names_are_answered_and_warned_of(client: TestClient, photos: dict[s
     (warning,) = [text for text in body["warnings"] if text.startswith(FAR)]
     assert warning.endswith(f"{', '.join(repr(name) for name in far)}.")
     assert len(body["predictions"]) == 8
-    assert next(one["label"] for one in body["predictions"] if one["label"] in near) == "military uniform"
 
 
 @pytest.mark.parametrize(
