@@ -31,11 +31,11 @@ from service.bundle.bundle import load_bundle
 from service.bundle.providers import Runtime
 from service.errors import BundleError, LabelError
 from service.labels.label import label_key, make_label
+from service.settings import EVERYDAY_BUNDLE
 
 LABELS_FILE: Final = "labels.csv"
 LENGTHS: Final = (10, 50, 100, 300, 1000)
 CAN_FAIL: Final = (CannotMeasureError, DatasetError)
-_BUNDLE: Final = Path(__file__).resolve().parents[1] / "weights" / "everyday"
 
 
 def main() -> None:
@@ -54,7 +54,9 @@ def main() -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add everything that a measurement can be told, but for where the clips are."""
-    parser.add_argument("--bundle", type=Path, default=_BUNDLE, metavar="DIR", help="bundle to measure")
+    parser.add_argument(
+        "--bundle", type=Path, default=EVERYDAY_BUNDLE, metavar="DIR", help="bundle to measure"
+    )
     parser.add_argument(
         "--lists", nargs="+", type=int, default=LENGTHS, metavar="N", help="how many names lists have"
     )

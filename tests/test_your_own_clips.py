@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from service.api.app import create_app
 from service.bundle.directory import read_manifest
-from service.settings import DEMO_BUNDLE, Settings
+from service.settings import DEMO_BUNDLE, EVERYDAY_BUNDLE, Settings
 from tests.conftest import Ahse
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "your-own-clips.md"
@@ -42,6 +42,37 @@ def test_the_worked_example(ahse: Ahse, tmp_path: Path, monkeypatch: pytest.Monk
     assert serve[:3] == ["ahse", "serve", "--bundle"]
     _check_manifest(Path(serve[3]))
     _check_answers(Path(serve[3]), Path("my-clips"))
+
+
+@pytest.mark.slow
+def test_the_everyday_encoders_take_its_place(
+    ahse: Ahse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page's commands on fewer clips, with the everyday bundle in place of the demo's."""
+    monkeypatch.chdir(tmp_path)
+    Path("weights").mkdir()
+    Path("weights/everyday").symlink_to(EVERYDAY_BUNDLE)
+    smaller = {
+        "weights/demo": "weights/everyday",
+        "20": "6",
+        "6": "3",
+        "n_batches_per_epoch=30": "n_batches_per_epoch=3",
+    }
+    *run, serve = commands()
+    for _, *words in run:
+        code, said, complaint = ahse(*(smaller.get(word, word) for word in words))
+        assert (code, complaint) == (0, ""), said
+    mine, everyday = read_manifest(Path(serve[3])), read_manifest(EVERYDAY_BUNDLE)
+    assert mine.encoders_digest() == everyday.encoders_digest()
+    assert mine.known_names == everyday.known_names
+    clip = next(Path("my-clips").rglob("*.mp4"))
+    with TestClient(create_app(Settings(bundles=(Path(serve[3]),), data_dir=Path("data")))) as client:
+        labels = [*mine.seen_classes, *mine.unseen_classes]
+        answer = client.post(
+            "/v1/classify", files={"file": clip.read_bytes()}, data={"labels": labels}
+        ).json()
+    assert {one["label"] for one in answer["predictions"]} == set(labels)
+    assert {one["label"] for one in answer["predictions"] if one["seen"]} == set(mine.seen_classes)
 
 
 def _check_manifest(directory: Path) -> None:

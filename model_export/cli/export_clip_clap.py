@@ -16,6 +16,8 @@ from model_export.encoders.sound import SoundChoice, load_sound_encoder
 from model_export.export.bundle import BundleFacts, export_bundle
 from model_export.export.graph import OPSET
 from model_export.export.heads import similarity_head
+from model_export.hub.pins import pins_of
+from model_export.hub.wanted import Hub
 from service.bundle.manifest import Precision
 
 _FASTEST: Final[dict[str, Precision]] = {"cpu": "int8", "cuda": "fp16"}
@@ -34,6 +36,10 @@ def export_clip_clap(
         Path | None,
         typer.Option(help="Tokenizer in a folder, for models with one of the hub.", metavar="FOLDER"),
     ] = None,
+    image_revision: Annotated[
+        str | None,
+        typer.Option(help="Commit, tag or branch of the image weights' repository; default: as pinned."),
+    ] = None,
     audio_pretrained: Annotated[
         str,
         typer.Option(help="LAION's name of a CLAP checkpoint, or a hub repository in transformers' format."),
@@ -45,8 +51,19 @@ def export_clip_clap(
         Path | None,
         typer.Option(help="Weights in a file, or a folder of transformers, instead.", metavar="PATH"),
     ] = None,
+    audio_revision: Annotated[
+        str | None,
+        typer.Option(help="Commit, tag or branch of the sound weights' repository; default: as pinned."),
+    ] = None,
     clap_tokenizer: Annotated[
         Path | None, typer.Option(help="tokenizer.json of roberta-base instead of the hub's.", metavar="FILE")
+    ] = None,
+    pins: Annotated[
+        Path | None,
+        typer.Option(
+            help="A bundle: take exactly the files that it was made of, by commit and SHA-256.",
+            metavar="BUNDLE",
+        ),
     ] = None,
     device: Annotated[
         str,
@@ -80,17 +97,26 @@ def export_clip_clap(
         opset=opset,
         progress=lambda line: typer.echo(line, err=True),
     )
-    image_choice = ImageChoice(image_model, image_pretrained, image_checkpoint, image_tokenizer)
-    sound_choice = SoundChoice(audio_pretrained, audio_model, audio_checkpoint, clap_tokenizer)
-    _check_files(image_checkpoint, image_tokenizer, audio_checkpoint, clap_tokenizer)
+    image_choice = ImageChoice(
+        image_model, image_pretrained, image_checkpoint, image_tokenizer, image_revision
+    )
+    sound_choice = SoundChoice(
+        audio_pretrained, audio_model, audio_checkpoint, clap_tokenizer, audio_revision
+    )
+    _check_files(image_checkpoint, image_tokenizer, audio_checkpoint, clap_tokenizer, pins)
+    if random_weights and (pins or image_revision or audio_revision):
+        raise EncoderError("--random-weights are of no version: leave out --pins and the revisions")
     random_seed = seed if random_weights else None
-    image = load_image_encoder(image_choice, random_seed)
-    sound = load_sound_encoder(sound_choice, random_seed)
+    hub = Hub(pins=pins_of(pins)) if pins else Hub()
+    image = load_image_encoder(image_choice, random_seed, hub)
+    sound = load_sound_encoder(sound_choice, random_seed, hub)
     sound_name = sound_choice.architecture if random_weights else audio_pretrained
     if audio_checkpoint is not None and not random_weights:
         sound_name = audio_checkpoint.name
-    description = describe(f"open_clip {image_model}", f"CLAP {sound_name}", sound, random=random_weights)
-    command = _command(image_choice, sound_choice, device, precision or [], random_seed, out)
+    description = describe(
+        f"open_clip {image_model}", f"CLAP {sound_name}", image, sound, random=random_weights
+    )
+    command = _command(image_choice, sound_choice, pins, device, precision or [], random_seed, out)
     parts = encoder_parts(image, sound, options)
     facts = BundleFacts(
         name=name,
@@ -147,6 +173,7 @@ def _check_files(*paths: Path | None) -> None:
 def _command(
     image: ImageChoice,
     sound: SoundChoice,
+    pins: Path | None,
     device: str,
     precision: list[str],
     random_seed: int | None,
@@ -157,10 +184,13 @@ def _command(
         "--image-model": image.model,
         "--image-pretrained": image.pretrained,
         "--image-checkpoint": image.checkpoint and image.checkpoint.name,
+        "--image-revision": image.revision,
         "--audio-pretrained": sound.pretrained,
         "--audio-model": sound.model,
         "--audio-checkpoint": sound.checkpoint and sound.checkpoint.name,
+        "--audio-revision": sound.revision,
         "--clap-tokenizer": sound.tokenizer and sound.tokenizer.name,
+        "--pins": pins and pins.resolve().name,
     }
     words = [word for option, value in options.items() if value for word in (option, value)]
     words += [] if device == "cpu" else ["--device", device]

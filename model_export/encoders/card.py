@@ -5,9 +5,12 @@ from __future__ import annotations
 from model_export.encoders.loaded import ImageEncoder, SoundEncoder
 
 
-def describe(image_name: str, sound_name: str, sound: SoundEncoder, *, random: bool) -> str:
+def describe(
+    image_name: str, sound_name: str, image: ImageEncoder, sound: SoundEncoder, *, random: bool
+) -> str:
     """One sentence for the manifest."""
-    stand_in = ", and its CLAP tokenizer is a stand-in" if sound.stand_in_tokenizer else ""
+    made_up = [one for one, has in (("image", image), ("CLAP", sound)) if has.stand_in_tokenizer]
+    stand_in = f", and it has stand-in tokenizers ({', '.join(made_up)})" if made_up else ""
     warning = f" RANDOM weights: its answers mean nothing{stand_in}." if random else ""
     return f"{image_name} and {sound_name}, ranked by similarity, no head trained.{warning}"
 

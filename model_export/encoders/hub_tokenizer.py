@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import re
 import string
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from open_clip.tokenizer import HFTokenizer
 from tokenizers import Regex, Tokenizer, normalizers
+from tokenizers.processors import TemplateProcessing
 
 from model_export.encoders.errors import EncoderError
 from model_export.encoders.tokenizer_file import open_tokenizer
-from model_export.hub.checkpoints import tokenizer_file
-from model_export.hub.fetch import fetch
+from model_export.export.quiet import quiet
+from model_export.hub.checkpoints import local_file
+from model_export.hub.errors import HubError
+from model_export.hub.fetch import ModelFile, fetch
 from model_export.hub.wanted import Hub, Wanted
 
 OPTION = "--image-tokenizer FOLDER"
-_SETTINGS = "tokenizer_config.json"
+_FILE, _SETTINGS, _CONFIG = "tokenizer.json", "tokenizer_config.json", "config.json"
 _SPACES = [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
 _CLEANING = {
     "whitespace": _SPACES,
@@ -29,50 +35,115 @@ _CLEANING = {
         *_SPACES,
     ],
 }
+# Rows of an embedding that no token has: CLIPA has 32000 rows for the 30522 tokens of BERT.
+_SPARE = 0.05
+_COMPARED = (
+    "bell",
+    "A photo of: a DOG!",
+    "snake_case,  2 spaces",
+    "naïve café $1,000",
+    "",
+    "long name " * 100,
+)
 
 
-def hub_tokenizer(config: dict[str, Any], n_rows: int, local: Path | None) -> tuple[Tokenizer, int]:
-    """The tokenizer and the id that it pads with.
+@dataclass(frozen=True)
+class HubTokenizer:
+    """A tokenizer, the id that it pads with, and the files that it is from."""
+
+    tokenizer: Tokenizer
+    pad_id: int
+    files: tuple[ModelFile, ...]
+
+
+def check_expressible(config: Mapping[str, Any]) -> None:
+    """Refuse what no tokenizer file can express of open_clip's treatment of texts.
+
+    Args:
+        config: open_clip's `text_cfg`, with `hf_tokenizer_name`.
+
+    Raises:
+        EncoderError: it has such a treatment.
+    """
+    extra = dict(config.get("tokenizer_kwargs", {}))
+    cleaning = extra.pop("clean", "whitespace")
+    extra.pop("strip_sep_token", None)
+    if cleaning not in _CLEANING or extra or config.get("tokenizer_mode"):
+        raise EncoderError("open_clip treats this model's texts in a way that no tokenizer file can express")
+
+
+def hub_tokenizer(config: Mapping[str, Any], n_rows: int, local: Path | None, hub: Hub) -> HubTokenizer:
+    """The tokenizer of a model, compared with what open_clip makes of the same files.
 
     Args:
         config: open_clip's `text_cfg`, with `hf_tokenizer_name`.
         n_rows: Of the text encoder's embedding.
         local: A folder with tokenizer.json and tokenizer_config.json instead of the hub's.
+        hub: Where to ask.
 
     Raises:
         EncoderError: a tokenizer file can't express what open_clip does with texts, or it is not whole.
         HubError: it can't be had.
     """
+    check_expressible(config)
+    files = _local_files(local, hub) if local else _hub_files(config["hf_tokenizer_name"], hub)
+    folder = files[0].path.parent
     extra = dict(config.get("tokenizer_kwargs", {}))
-    cleaning = _CLEANING.get(extra.pop("clean", "whitespace"))
-    if cleaning is None or extra or config.get("tokenizer_mode"):
-        raise EncoderError("open_clip treats this model's texts in a way that no tokenizer file can express")
-    repo = config["hf_tokenizer_name"]
-    path = tokenizer_file(str(local), OPTION) if local else _fetched(repo, "tokenizer.json", _SETTINGS)
-    tokenizer = open_tokenizer(path, n_rows, OPTION)
+    tokenizer = open_tokenizer(files[0].path, n_rows, OPTION, spare=_SPARE)
+    if extra.get("strip_sep_token"):
+        _strip_separator(tokenizer)
     own = [tokenizer.normalizer] if tokenizer.normalizer else []
-    tokenizer.normalizer = normalizers.Sequence([*cleaning, *own])
-    return tokenizer, _pad_id(tokenizer, _settings(repo, local))
+    tokenizer.normalizer = normalizers.Sequence([*_CLEANING[extra.get("clean", "whitespace")], *own])
+    length = int(config.get("context_length", 77))
+    return HubTokenizer(tokenizer, _compared(tokenizer, folder, length, extra), files)
 
 
-def _settings(repo: str, local: Path | None) -> Path:
-    if local is None:
-        return _fetched(repo, _SETTINGS)
-    return (local if local.is_dir() else local.parent) / _SETTINGS
+def _hub_files(repo: str, hub: Hub) -> tuple[ModelFile, ...]:
+    """Side by side in the cache: the tokenizer first, then what transformers wants to see beside it."""
+    wanted = Wanted(repo, (_FILE,), OPTION, beside=(_SETTINGS,))
+    tokenizer = fetch(wanted, hub)
+    files = [tokenizer, fetch(Wanted(repo, (_SETTINGS,), OPTION, tokenizer.commit), hub)]
+    with suppress(HubError):  # many repositories have none, and need none
+        files.append(fetch(Wanted(repo, (_CONFIG,), OPTION, tokenizer.commit), hub))
+    return tuple(files)
 
 
-def _fetched(repo: str, name: str, *beside: str) -> Path:
-    return fetch(Wanted(repo, (name,), OPTION, beside=beside), Hub()).path
+def _local_files(given: Path, hub: Hub) -> tuple[ModelFile, ...]:
+    folder = given if given.is_dir() else given.parent
+    tokenizer = folder / _FILE if given.is_dir() else given
+    if tokenizer.name != _FILE or not (folder / _SETTINGS).is_file() or not tokenizer.is_file():
+        raise EncoderError(f"{OPTION} must have {_FILE} and {_SETTINGS}, which says the pad_token")
+    return tuple(local_file(path, hub) for path in (tokenizer, folder / _SETTINGS))
 
 
-def _pad_id(tokenizer: Tokenizer, settings: Path) -> int:
+def _strip_separator(tokenizer: Tokenizer) -> None:
+    """A zero in place of the separator after a text, as open_clip writes it for CLIPA (BERT's tokenizer)."""
+    start, end = "[CLS]", "[SEP]"
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"{start} $A {end}", special_tokens=[(start, tokenizer.token_to_id(start)), (end, 0)]
+    )
+
+
+def _compared(tokenizer: Tokenizer, folder: Path, length: int, extra: Mapping[str, Any]) -> int:
+    """The id that open_clip pads with, once both have given the same ids for the same texts."""
     try:
-        token = json.loads(settings.read_text(encoding="utf-8"))["pad_token"]
-    except (OSError, ValueError, KeyError) as error:
+        with quiet():
+            original = HFTokenizer(str(folder), context_length=length, **extra)
+            expected = original(list(_COMPARED)).tolist()
+            pad_id = int(original.tokenizer.pad_token_id)
+        if tokenizer.id_to_token(pad_id) is None:
+            raise ValueError("transformers added a token for the padding")
+    except Exception as error:
         raise EncoderError(
-            f"{_SETTINGS} beside the tokenizer must say the pad_token; give {OPTION}"
+            f"transformers can't read the tokenizer: {_SETTINGS} beside it must say the tokenizer_class and "
+            f"the pad_token; give {OPTION}"
         ) from error
-    found = tokenizer.token_to_id(token["content"] if isinstance(token, dict) else token)
-    if found is None:
-        raise EncoderError(f"the pad_token of {_SETTINGS} is not in the tokenizer's vocabulary")
-    return int(found)
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    copy.enable_truncation(length)
+    copy.enable_padding(length=length, pad_id=pad_id)
+    if [copy.encode(text).ids for text in _COMPARED] != expected:
+        raise EncoderError(
+            f"{_FILE} gives other ids for some texts than open_clip, which reads it by way of transformers: "
+            f"no tokenizer file can express this one. Give another with {OPTION}, or choose another model"
+        )
+    return pad_id

@@ -10,19 +10,24 @@ from typing import Any
 import open_clip
 import torch
 from open_clip.convert import convert_state_dict
-from open_clip.model import CLIP, convert_to_custom_text_state_dict
-from open_clip.tokenizer import SimpleTokenizer
+from open_clip.model import convert_to_custom_text_state_dict
+from open_clip.tokenizer import SimpleTokenizer, default_bpe
+from tokenizers import Tokenizer
 from torch import nn
 
 from model_export.encoders.clip_tokenizer import PAD_ID, clip_tokenizer
 from model_export.encoders.errors import EncoderError
-from model_export.encoders.hub_tokenizer import hub_tokenizer
-from model_export.encoders.loaded import ImageEncoder, TextEncoder
+from model_export.encoders.hub_tokenizer import check_expressible, hub_tokenizer
+from model_export.encoders.loaded import ImageEncoder, TextEncoder, sources
+from model_export.encoders.stand_in import PAD_ID as STAND_IN_PAD_ID
+from model_export.encoders.stand_in import stand_in_tokenizer
 from model_export.encoders.state import load_all, read_state
-from model_export.encoders.towers import CausalTextTower, FullTextTower, PictureTower
+from model_export.encoders.towers import CausalTextTower, PictureTower, text_tower
 from model_export.export.quiet import quiet
-from model_export.hub.checkpoints import open_clip_checkpoint
-from service.bundle.manifest import Licence
+from model_export.hub.checkpoints import open_clip_checkpoint, open_clip_repository
+from model_export.hub.hashes import sha256_of
+from model_export.hub.wanted import Hub
+from service.bundle.manifest import Licence, Source
 from service.media import RESIZE_RULES, Resize
 
 PART = "image encoder and its text encoder"
@@ -42,48 +47,68 @@ class ImageChoice:
             activation the model has; by default the first that open_clip lists for the model.
         checkpoint: Weights on this machine instead of the tag's download.
         tokenizer: tokenizer.json on this machine, or its folder, for models with one of the hub.
+        revision: Commit, tag or branch of the weights' repository instead of the pinned one.
     """
 
     model: str = "ViT-B-32"
     pretrained: str | None = None
     checkpoint: Path | None = None
     tokenizer: Path | None = None
+    revision: str | None = None
 
 
-def load_image_encoder(choice: ImageChoice, random_seed: int | None = None) -> ImageEncoder:
+def load_image_encoder(
+    choice: ImageChoice, random_seed: int | None = None, hub: Hub | None = None
+) -> ImageEncoder:
     """Build the model and give it its weights.
 
     Args:
         choice: Which model and weights.
-        random_seed: Of random weights instead; nothing is downloaded then, but for a tokenizer of the hub.
+        random_seed: Of random weights instead; nothing is downloaded then, and a tokenizer of the hub that is
+            not given has a stand-in.
+        hub: Where to ask; by default what the environment says.
 
     Raises:
         EncoderError: the model is not known, can't be exported, or the weights are of another one.
         HubError: the weights can't be had.
     """
     config, tag = _config(choice)
+    hub = _versioned(choice, tag, hub or Hub())
     if random_seed is None:
         source = choice.checkpoint or tag
         if source is None:
             raise EncoderError(f"open_clip lists no weights for {choice.model}: give --image-checkpoint FILE")
-        found = open_clip_checkpoint(choice.model, str(source))
+        found = open_clip_checkpoint(choice.model, str(source), hub)
         model = _build(choice.model, tag, 0)
         state = read_state(found.path)
         _load(model, state, choice.model, found.path.name)
         licence = Licence(part=PART, licence=found.licence, source=found.source)
+        files = found.files
     else:
         model = _build(choice.model, tag, random_seed)
         licence = Licence(part=PART, licence="none: random weights", source=f"random, seed {random_seed}")
+        files = ()
     size, resize, mean, std = _preprocessing(model, choice.model)
+    tokens = _tokenizer(model, config["text_cfg"], choice, hub, stand_in=random_seed is not None)
     return ImageEncoder(
         module=PictureTower(model.visual, mean, std).eval(),
-        text=_text(model, config["text_cfg"], choice),
+        text=_text(model, config["text_cfg"], tokens),
         dim=int(config["embed_dim"]),
         size_px=size,
         resize=resize,
         logit_scale=model.logit_scale.detach().exp().item(),
         licence=licence,
+        sources=(*sources("image encoder", files), *tokens.sources),
+        stand_in_tokenizer=tokens.stand_in,
     )
+
+
+def _versioned(choice: ImageChoice, tag: str | None, hub: Hub) -> Hub:
+    """The hub at the revision that was asked for, which goes with weights of the hub only."""
+    repo = open_clip_repository(choice.model, tag) if tag and choice.checkpoint is None else None
+    if choice.revision is not None and repo is None:
+        raise EncoderError("--image-revision is of weights on the hub: leave it or --image-checkpoint out")
+    return hub.at(repo, choice.revision) if repo else hub
 
 
 def _config(choice: ImageChoice) -> tuple[dict[str, Any], str | None]:
@@ -153,22 +178,50 @@ def _preprocessing(model: Any, name: str) -> tuple[int, Resize, list[float], lis
     return height, resize, list(facts["mean"]), list(facts["std"])
 
 
-def _text(model: Any, config: dict[str, Any], choice: ImageChoice) -> TextEncoder:
-    length = int(config.get("context_length", 77))
+@dataclass(frozen=True)
+class _Tokens:
+    """A tokenizer, the id that it pads with, where it is from, and whether it is made up."""
+
+    tokenizer: Tokenizer
+    pad_id: int
+    sources: tuple[Source, ...] = ()
+    stand_in: bool = False
+
+
+def _tokenizer(
+    model: Any, config: dict[str, Any], choice: ImageChoice, hub: Hub, *, stand_in: bool
+) -> _Tokens:
+    n_rows = _n_rows(model)
     if config.get("hf_tokenizer_name"):
-        tokenizer, pad_id = hub_tokenizer(config, _n_rows(model), choice.tokenizer)
-    elif "siglip" in choice.model.lower() or config.get("tokenizer_kwargs"):
+        check_expressible(config)
+        if stand_in and choice.tokenizer is None:
+            return _Tokens(stand_in_tokenizer(n_rows), STAND_IN_PAD_ID, stand_in=True)
+        found = hub_tokenizer(config, n_rows, choice.tokenizer, hub)
+        return _Tokens(found.tokenizer, found.pad_id, sources("image tokenizer", found.files))
+    if "siglip" in choice.model.lower() or config.get("tokenizer_kwargs"):
         raise EncoderError(f"the tokenizer of {choice.model} is none that can be exported")
-    else:
-        tokenizer, pad_id = clip_tokenizer(SimpleTokenizer()), PAD_ID
-        if tokenizer.get_vocab_size() != _n_rows(model):
-            raise EncoderError(
-                f"{choice.model} has {_n_rows(model)} tokens, open_clip's tokenizer has others"
-            )
-    causal = type(model) is CLIP and model.attn_mask is not None and model.text_pool_type in ("argmax", "eos")
-    module = CausalTextTower(model) if causal else FullTextTower(model)
+    tokenizer = clip_tokenizer(SimpleTokenizer())
+    if tokenizer.get_vocab_size() != n_rows:
+        raise EncoderError(f"{choice.model} has {n_rows} tokens, open_clip's tokenizer has others")
+    return _Tokens(tokenizer, PAD_ID, (_packaged(Path(default_bpe())),))
+
+
+def _packaged(path: Path) -> Source:
+    """A file that open_clip brings."""
+    version = f"open-clip-torch {open_clip.__version__}"
+    return Source(part="image tokenizer", revision=version, file=path.name, sha256=sha256_of(path))
+
+
+def _text(model: Any, config: dict[str, Any], tokens: _Tokens) -> TextEncoder:
+    module = text_tower(model).eval()
+    length, any_length = int(config.get("context_length", 77)), isinstance(module, CausalTextTower)
     return TextEncoder(
-        module.eval(), tokenizer, length, dynamic_length=causal, pad_id=pad_id, templates=TEMPLATES
+        module,
+        tokens.tokenizer,
+        length,
+        dynamic_length=any_length,
+        pad_id=tokens.pad_id,
+        templates=TEMPLATES,
     )
 
 

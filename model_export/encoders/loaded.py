@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 from torch import nn
 
-from service.bundle.manifest import Licence, Padding
+from model_export.hub.fetch import ModelFile
+from service.bundle.manifest import Licence, Padding, Source
 from service.media import Resize
 
 
@@ -47,6 +49,8 @@ class ImageEncoder:
         resize: How a picture becomes square.
         logit_scale: Factor on cosines.
         licence: Of the weights.
+        sources: Files of weights and tokenizer.
+        stand_in_tokenizer: The tokenizer is a made-up one, for random weights only.
     """
 
     module: nn.Module
@@ -56,6 +60,8 @@ class ImageEncoder:
     resize: Resize
     logit_scale: float
     licence: Licence
+    sources: tuple[Source, ...] = ()
+    stand_in_tokenizer: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ class SoundEncoder:
         logit_scale: Factor on cosines.
         licence: Of the weights.
         stand_in_tokenizer: The tokenizer is a made-up one, for random weights only.
+        sources: Files of weights and tokenizer.
     """
 
     module: nn.Module
@@ -83,3 +90,12 @@ class SoundEncoder:
     logit_scale: float
     licence: Licence
     stand_in_tokenizer: bool = False
+    sources: tuple[Source, ...] = ()
+
+
+def sources(part: str, files: Iterable[ModelFile]) -> tuple[Source, ...]:
+    """Files that a part was made of, for the manifest."""
+    return tuple(
+        Source(part=part, repository=file.repo, revision=file.commit, file=file.path.name, sha256=file.sha256)
+        for file in files
+    )

@@ -88,7 +88,7 @@ def encoder_parts(
             name = "text" if is_shared else f"text_{side}"
             if name not in towers:
                 text.tokenizer.save(str(folder / _tokenizer_name(side, is_shared)))
-                towers[name] = _text_tower(text, is_shared)
+                towers[name] = _text_tower(text, is_shared=is_shared)
         return {name: _write(name, tower, folder, options) for name, tower in towers.items()}
 
     return EncoderParts(
@@ -116,6 +116,7 @@ def encoder_parts(
         write=write,
         licences=(image.licence, sound.licence),
         known_names=known,
+        sources=(*image.sources, *sound.sources),
     )
 
 
@@ -150,7 +151,7 @@ def _write(name: str, tower: _Tower, folder: Path, options: ExportOptions) -> Gr
     return check
 
 
-def _text_tower(text: TextEncoder, is_shared: bool) -> _Tower:
+def _text_tower(text: TextEncoder, *, is_shared: bool) -> _Tower:
     outputs: tuple[str, ...] = ("features",)
     if is_shared:
         with torch.no_grad():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from model_export.encoders.errors import EncoderError
 from model_export.encoders.laion import build_clap
-from model_export.encoders.loaded import SoundEncoder, TextEncoder
+from model_export.encoders.loaded import SoundEncoder, TextEncoder, sources
 from model_export.encoders.stand_in import stand_in_tokenizer
 from model_export.encoders.state import load_all, read_state
 from model_export.encoders.tokenizer_file import open_tokenizer
@@ -22,13 +22,21 @@ from model_export.encoders.transformers_clap import (
     TransformersTextTower,
     load_transformers_clap,
 )
-from model_export.hub.checkpoints import TOKENIZER_OPTION, clap_checkpoint, tokenizer_file
-from service.bundle.manifest import Licence
+from model_export.hub.checkpoints import (
+    TOKENIZER_OPTION,
+    Checkpoint,
+    clap_checkpoint,
+    clap_repository,
+    tokenizer_file,
+)
+from model_export.hub.wanted import Hub
+from service.bundle.manifest import Licence, Source
 
 PART = "sound encoder and its text encoder"
 CONTEXT_LENGTH = 77
 TEMPLATES = ("This is a sound of {}.",)
 _TOKENIZER = "roberta-base"
+_Tokens = tuple[Tokenizer, tuple[Source, ...]]
 
 
 @dataclass(frozen=True)
@@ -40,12 +48,14 @@ class SoundChoice:
         model: laion_clap's name of the architecture; by default the one that LAION trained the name with.
         checkpoint: A file of laion_clap or a folder of transformers on this machine instead.
         tokenizer: tokenizer.json of roberta-base on this machine instead of the hub's.
+        revision: Commit, tag or branch of the weights' repository instead of the pinned one.
     """
 
     pretrained: str = "630k-audioset"
     model: str | None = None
     checkpoint: Path | None = None
     tokenizer: Path | None = None
+    revision: str | None = None
 
     @property
     def architecture(self) -> str:
@@ -55,61 +65,75 @@ class SoundChoice:
         )
 
 
-def load_sound_encoder(choice: SoundChoice, random_seed: int | None = None) -> SoundEncoder:
+def load_sound_encoder(
+    choice: SoundChoice, random_seed: int | None = None, hub: Hub | None = None
+) -> SoundEncoder:
     """Build the model and give it its weights.
 
     Args:
         choice: Which model and weights.
         random_seed: Of random weights instead; nothing is downloaded then.
+        hub: Where to ask; by default what the environment says.
 
     Raises:
         EncoderError: the weights are of another model, or the tokenizer does not fit.
         HubError: weights or tokenizer can't be had.
     """
+    hub = _versioned(choice, hub or Hub())
     if random_seed is not None:
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(random_seed)
             clap, facts = build_clap(choice.architecture)
+        n_rows = _n_rows(clap)
         licence = Licence(part=PART, licence="none: random weights", source=f"random, seed {random_seed}")
-        return _laion(clap, facts, choice, licence, random=True)
-    found = clap_checkpoint(str(choice.checkpoint or choice.pretrained))
-    licence = Licence(part=PART, licence=found.licence, source=found.source)
-    if found.path.is_dir():
-        return _transformers(found.path, choice, licence)
+        stand_in = choice.tokenizer is None
+        tokens = (stand_in_tokenizer(n_rows), ()) if stand_in else _tokenizer(choice.tokenizer, n_rows, hub)
+        return replace(_laion(clap, facts, tokens, licence), stand_in_tokenizer=stand_in)
+    found = clap_checkpoint(str(choice.checkpoint or choice.pretrained), hub)
+    encoder = _transformers(found, choice, hub) if found.path.is_dir() else _trained(found, choice, hub)
+    return replace(encoder, sources=(*sources("sound encoder", found.files), *encoder.sources))
+
+
+def _versioned(choice: SoundChoice, hub: Hub) -> Hub:
+    """The hub at the revision that was asked for, which goes with weights of the hub only."""
+    repo = clap_repository(choice.pretrained) if choice.checkpoint is None else None
+    if choice.revision is not None and repo is None:
+        raise EncoderError("--audio-revision is of weights on the hub: leave it or --audio-checkpoint out")
+    return hub.at(repo, choice.revision) if repo else hub
+
+
+def _trained(found: Checkpoint, choice: SoundChoice, hub: Hub) -> SoundEncoder:
+    """A checkpoint of laion_clap."""
     state = read_state(found.path)  # before the network is built: a wrong file is found out at once
     clap, facts = build_clap(choice.architecture)
     load_all(clap, state, f"laion_clap {choice.architecture}", found.path.name)
-    return _laion(clap, facts, choice, licence, random=False)
+    tokens = _tokenizer(choice.tokenizer, _n_rows(clap), hub)
+    return _laion(clap, facts, tokens, _licence(found))
 
 
-def _laion(
-    clap: Any, facts: dict[str, Any], choice: SoundChoice, licence: Licence, *, random: bool
-) -> SoundEncoder:
-    config = clap.text_branch.config
-    stand_in = random and choice.tokenizer is None
-    tokenizer = (
-        stand_in_tokenizer(config.vocab_size) if stand_in else _tokenizer(choice.tokenizer, config.vocab_size)
-    )
+def _laion(clap: Any, facts: dict[str, Any], tokens: _Tokens, licence: Licence) -> SoundEncoder:
+    tokenizer, origin = tokens
     return SoundEncoder(
         module=LaionSoundTower(clap).eval(),
-        text=_text(LaionTextTower(clap), tokenizer, config.pad_token_id),
+        text=_text(LaionTextTower(clap), tokenizer, clap.text_branch.config.pad_token_id),
         dim=clap.joint_embed_shape,
         sample_rate_hz=facts["sample_rate"],
         window_s=facts["clip_samples"] / facts["sample_rate"],
         padding="repeat_whole",  # its data_filling is repeatpad for every checkpoint
         logit_scale=clap.logit_scale_a.detach().exp().item(),
         licence=licence,
-        stand_in_tokenizer=stand_in,
+        sources=origin,
     )
 
 
-def _transformers(folder: Path, choice: SoundChoice, licence: Licence) -> SoundEncoder:
-    clap, log_mel, reader = load_transformers_clap(folder)
+def _transformers(found: Checkpoint, choice: SoundChoice, hub: Hub) -> SoundEncoder:
+    """A folder in transformers' format."""
+    clap, log_mel, reader = load_transformers_clap(found.path)
     config: Any = clap.config.text_config
-    own = folder / "tokenizer.json"
-    path = choice.tokenizer or (own if own.is_file() else None)
+    own = found.path / "tokenizer.json"
+    beside = own if choice.checkpoint and own.is_file() else None
     repo = _TOKENIZER if choice.checkpoint else choice.pretrained
-    tokenizer = _tokenizer(path, config.vocab_size, repo)
+    tokenizer, origin = _tokenizer(choice.tokenizer or beside, config.vocab_size, hub, repo)
     return SoundEncoder(
         module=TransformersSoundTower(clap, log_mel).eval(),
         text=_text(TransformersTextTower(clap), tokenizer, config.pad_token_id),
@@ -118,12 +142,24 @@ def _transformers(folder: Path, choice: SoundChoice, licence: Licence) -> SoundE
         window_s=reader.nb_max_samples / reader.sampling_rate,
         padding=PADDINGS[reader.padding],
         logit_scale=clap.logit_scale_a.detach().exp().item(),
-        licence=licence,
+        licence=_licence(found),
+        sources=origin,
     )
 
 
-def _tokenizer(path: Path | None, n_rows: int, repo: str = _TOKENIZER) -> Tokenizer:
-    return open_tokenizer(path or tokenizer_file(repo), n_rows, TOKENIZER_OPTION)
+def _n_rows(clap: Any) -> int:
+    """Rows of the text encoder's embedding."""
+    return int(clap.text_branch.config.vocab_size)
+
+
+def _licence(found: Checkpoint) -> Licence:
+    return Licence(part=PART, licence=found.licence, source=found.source)
+
+
+def _tokenizer(path: Path | None, n_rows: int, hub: Hub, repo: str = _TOKENIZER) -> _Tokens:
+    """The tokenizer from a file or the hub, and where it is from."""
+    file = tokenizer_file(str(path) if path else repo, TOKENIZER_OPTION, hub)
+    return open_tokenizer(file.path, n_rows, TOKENIZER_OPTION), sources("sound tokenizer", [file])
 
 
 def _text(module: torch.nn.Module, tokenizer: Tokenizer, pad_id: int) -> TextEncoder:

@@ -1,4 +1,4 @@
-"""A made-up tokenizer with RoBERTa's form and size: for random weights, where no real one is at hand."""
+"""A made-up tokenizer with RoBERTa's form and any size: for random weights, where no real one is at hand."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import TemplateProcessing
+
+PAD_ID = 1
+"""What rows of the stand-in are filled with."""
 
 _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 

@@ -11,13 +11,14 @@ from tokenizers.pre_tokenizers import ByteLevel
 from model_export.encoders.errors import EncoderError
 
 
-def open_tokenizer(path: Path, n_rows: int, option: str) -> Tokenizer:
+def open_tokenizer(path: Path, n_rows: int, option: str, spare: float = 0.0) -> Tokenizer:
     """Read a tokenizer.json, without the padding and truncation that it may bring.
 
     Args:
         path: Of the file.
         n_rows: Of the text encoder's embedding.
         option: By which another file is given, for messages.
+        spare: Largest share of the rows that may have no token.
 
     Raises:
         EncoderError: no such file, or another vocabulary, as an emptied one of transformers has.
@@ -27,7 +28,9 @@ def open_tokenizer(path: Path, n_rows: int, option: str) -> Tokenizer:
     except Exception as error:
         raise EncoderError(f"{path.name} is not a tokenizer.json of the tokenizers library") from error
     size = tokenizer.get_vocab_size()
-    if size != n_rows or max(tokenizer.get_vocab().values()) != n_rows - 1:
+    # As many ids as tokens, from 0 on: no holes.
+    whole = max(tokenizer.get_vocab().values()) == size - 1
+    if not whole or not (1 - spare) * n_rows <= size <= n_rows:
         raise EncoderError(
             f"{path.name} has a vocabulary of {size} tokens, the text encoder knows {n_rows}: it is the "
             f"tokenizer of another model, or an emptied one. Give the right tokenizer.json with {option}"

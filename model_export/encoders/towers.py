@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from open_clip.transformer import text_global_pool
+from open_clip.model import CLIP
+from open_clip.transformer import TextTransformer, text_global_pool
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -30,22 +31,24 @@ class PictureTower(nn.Module):
 
 
 class CausalTextTower(nn.Module):
-    """The text side of an open_clip CLIP for rows of any length.
+    """A text side of open_clip that looks back only, for rows of any length.
 
     What comes after the end token is never seen; open_clip's own encode_text takes full rows only.
     """
 
-    def __init__(self, clip: Any) -> None:
+    def __init__(self, text: Any, pool_type: str, eos_id: int | None) -> None:
         super().__init__()
-        self.clip = clip
+        self.text = text
+        self.pool_type = pool_type
+        self.eos_id = eos_id
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens int64 [batch, length] to features [batch, dim]."""
-        clip, length = self.clip, tokens.shape[1]
-        x = clip.token_embedding(tokens) + clip.positional_embedding[:length]
-        x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:length, :length]))
-        x = text_global_pool(x, tokens, clip.text_pool_type, eos_token_id=getattr(clip, "text_eos_id", None))
-        projection = clip.text_projection
+        text, length = self.text, tokens.shape[1]
+        x = text.token_embedding(tokens) + text.positional_embedding[:length]
+        x = text.ln_final(text.transformer(x, attn_mask=text.attn_mask[:length, :length]))
+        x = text_global_pool(x, tokens, self.pool_type, eos_token_id=self.eos_id)
+        projection = text.text_projection
         return normalize(projection(x) if isinstance(projection, nn.Linear) else x @ projection, dim=-1)
 
 
@@ -60,6 +63,20 @@ class FullTextTower(nn.Module):
         """Tokens int64 [batch, context_length] to features [batch, dim]."""
         features: Tensor = self.clip.encode_text(tokens, normalize=True)
         return features
+
+
+def text_tower(clip: Any) -> CausalTextTower | FullTextTower:
+    """The text side of an open_clip model, for rows of any length if that can be."""
+    if type(clip) is CLIP:
+        text, pool_type, eos_id = clip, clip.text_pool_type, getattr(clip, "text_eos_id", None)
+    else:
+        text = getattr(clip, "text", None)
+        pool_type, eos_id = getattr(text, "pool_type", ""), getattr(text, "eos_id", None)
+    plain = text is clip or (type(text) is TextTransformer and text.cls_emb is None)
+    causal = plain and text.attn_mask is not None and text.text_projection is not None
+    if causal and pool_type in ("argmax", "eos"):
+        return CausalTextTower(text, pool_type, eos_id)
+    return FullTextTower(clip)
 
 
 class LaionSoundTower(nn.Module):

@@ -39,7 +39,7 @@ from model_export.everyday.wheels import (
     fetch_wheel,
     read_member,
 )
-from service.bundle.manifest import KnownNames, Licence
+from service.bundle.manifest import KnownNames, Licence, Source
 
 VISUAL_WEIGHTS = Weights(meaning=0.2, classes=0.4, evidence=0.4, temperature=0.07)
 AUDIO_WEIGHTS = Weights(meaning=0.3, classes=0.7, evidence=0.0, temperature=0.1)
@@ -89,6 +89,7 @@ def everyday(work: Path) -> CustomBundle:
             resize="shorter_side_bicubic_center_crop",
             logit_scale=scores.VISUAL_LOGIT_SCALE,
             licence=_licence("image encoder", EFFICIENTNET_LITE2),
+            sources=(_source("image encoder", EFFICIENTNET_LITE2),),
         ),
         sound=SoundEncoder(
             module=SoundTower(sound_network, audio, tells_something(heard)).eval(),
@@ -99,6 +100,7 @@ def everyday(work: Path) -> CustomBundle:
             padding="repeat",
             logit_scale=scores.AUDIO_LOGIT_SCALE,
             licence=_licence("sound encoder", YAMNET),
+            sources=(_source("sound encoder", YAMNET), _source("text encoder", MINILM)),
         ),
         description="EfficientNet-Lite2 (ImageNet), YAMNet (AudioSet) and MiniLM, joined to open names.",
         data="ImageNet-1k (pictures), AudioSet (sounds), sentence pairs (texts); no head was trained",
@@ -124,3 +126,7 @@ def everyday(work: Path) -> CustomBundle:
 
 def _licence(part: str, wheel: Wheel) -> Licence:
     return Licence(part=part, licence=wheel.licence, source=f"{wheel} of the Python package registry")
+
+
+def _source(part: str, wheel: Wheel) -> Source:
+    return Source(part=part, revision=str(wheel), file=f"wheel of {wheel.package}", sha256=wheel.sha256)

@@ -106,8 +106,7 @@ class Yamnet(nn.Module):
         patches = torch.stack([log_mel[:, start : start + self._PATCH] for start in starts], dim=1)
         pooled = self.body(patches.flatten(0, 1)[:, None]).mean(dim=(2, 3))
         logits: Tensor = self.classifier(pooled)
-        by_patch: Tensor = logits.unflatten(0, (-1, len(starts)))  # type: ignore[no-untyped-call]
-        return by_patch
+        return logits.reshape(-1, len(starts), logits.shape[-1])
 
 
 def yamnet(wheel: Path) -> tuple[Yamnet, tuple[str, ...]]:
@@ -190,14 +189,12 @@ class SentenceEncoder(nn.Module):
 
     def __init__(self, bert: BertModel) -> None:
         super().__init__()
-        if bert.config.pad_token_id is None:
-            raise EncoderError("the text encoder has no token for padding")
         self.bert = bert
-        self.pad_id: int = bert.config.pad_token_id
+        self.pad_id = int(bert.config.pad_token_id or 0)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Embed; a row of nothing but padding gives zeros."""
-        mask = (tokens != self.pad_id).long()
+        mask = tokens.ne(self.pad_id).long()
         states = self.bert(input_ids=tokens, attention_mask=mask).last_hidden_state
         weights = mask[..., None].to(states.dtype)
         return normalize((states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1), dim=-1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from open_clip import IMAGENET_CLASSNAMES
@@ -57,12 +56,12 @@ def embed_pictured(embed: Embed) -> Tensor:
 
     The definition says what kind of thing it is, so that a name of the kind finds its members.
     """
-    info: Any = ImageNetInfo()
+    info = ImageNetInfo()
     definitions = [
         info.label_name_to_description(synset, detailed=True).removeprefix(
             f"{info.label_name_to_description(synset)}: "
         )
-        for synset in info.label_names()
+        for synset in info.label_names()  # type: ignore[no-untyped-call]
     ]
     return normalize(embed(pictured_names()) + embed(definitions), dim=-1)
 

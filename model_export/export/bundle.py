@@ -21,10 +21,15 @@ from service.bundle.manifest import (
     Metric,
     Provenance,
     SimilarityHead,
+    Source,
     VisualTower,
 )
 
-_VERSIONED = ("torch", "onnx", "onnxruntime", "tokenizers", "numpy")
+_VERSIONED = (
+    *("torch", "onnx", "onnxruntime", "tokenizers", "numpy"),
+    # The encoders' own code.
+    *("open-clip-torch", "timm", "laion-clap", "transformers"),
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class EncoderParts:
         audio: Likewise for the sound encoder.
         write: Writes graphs and tokenizers into a directory; returns how each graph was checked, by its part.
         licences: Of the weights.
+        sources: The files that weights, settings and tokenizers are from.
         known_names: How near names are to what the encoders know, where their shared text encoder tells it.
     """
 
@@ -43,6 +49,7 @@ class EncoderParts:
     audio: AudioTower
     write: Callable[[Path], dict[str, GraphCheck]]
     licences: tuple[Licence, ...]
+    sources: tuple[Source, ...] = ()
     known_names: KnownNames | None = None
 
 
@@ -138,6 +145,7 @@ def _manifest(
             seed=facts.seed,
             data=facts.data,
             versions={name: importlib.metadata.version(name) for name in _VERSIONED},
+            sources=encoders.sources,
             parity=parity,
         ),
         licences=encoders.licences,

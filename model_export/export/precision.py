@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,8 +16,6 @@ from model_export.export.half import to_half
 from service.bundle.manifest import GraphCheck, Precision
 
 COSINE_FLOOR = 0.999
-# A graph that is made smaller without being asked for saves at least a quarter.
-WORTHWHILE_SHARE = 0.75
 
 Array = NDArray[np.generic]
 _SMALLER: dict[Precision, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
@@ -28,7 +25,7 @@ _SMALLER: dict[Precision, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
 
 
 class PrecisionError(ExportError):
-    """A smaller graph is too far from fp32, or not smaller."""
+    """A smaller graph is too far from fp32."""
 
     code = "precision"
 
@@ -39,7 +36,6 @@ def reduce_precision(
     check: GraphCheck,
     batches: Sequence[Mapping[str, Array]],
     cosine_floor: float = COSINE_FLOOR,
-    largest_share: float = math.inf,
 ) -> GraphCheck:
     """Replace an fp32 graph by a smaller one that gives nearly the same directions.
 
@@ -52,17 +48,13 @@ def reduce_precision(
         check: what was measured of the fp32 graph.
         batches: inputs to compare on; no zero rows of features.
         cosine_floor: smallest cosine to fp32 that passes.
-        largest_share: of the size in fp32 that the smaller graph may have.
 
     Raises:
-        PrecisionError: the smallest cosine is below the floor, or the graph hardly smaller.
+        PrecisionError: the smallest cosine is below the floor.
     """
     if precision == "fp32":
         return check
     smaller = _SMALLER[precision](onnx.load(str(path))).SerializeToString()
-    share = len(smaller) / path.stat().st_size
-    if share > largest_share:
-        raise PrecisionError(f"{path.name} in {precision} would have {share:.0%} of its size in fp32.")
     pairs = zip(_features(path, batches), _features(smaller, batches), strict=True)
     cosine = float(np.min([np.sum(wide * narrow, axis=1).min() for wide, narrow in pairs]))  # a NaN stays
     if not cosine >= cosine_floor:

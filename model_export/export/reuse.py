@@ -16,7 +16,7 @@ HEAD: Final = "head"
 
 
 def encoders_of(directory: Path) -> tuple[Manifest, EncoderParts]:
-    """The manifest of a bundle, and its encoders as parts of another: towers, files, checks, licences.
+    """The manifest of a bundle, and its encoders as parts of another: towers, files, checks, origins.
 
     Raises:
         BundleInvalidError: it is no bundle, or a file is missing or changed.
@@ -24,12 +24,9 @@ def encoders_of(directory: Path) -> tuple[Manifest, EncoderParts]:
     manifest = read_manifest(directory)
     verify_files(directory, manifest)
     licences = tuple(one for one in manifest.licences if one.part != HEAD)
+    copy, sources = partial(_copy, directory, manifest), manifest.provenance.sources
     return manifest, EncoderParts(
-        manifest.visual,
-        manifest.audio,
-        partial(_copy, directory, manifest),
-        licences,
-        manifest.known_names,
+        manifest.visual, manifest.audio, copy, licences, sources, manifest.known_names
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from model_export.hub.errors import HubError
-from model_export.hub.fetch import HubFile, fetch
+from model_export.hub.fetch import ModelFile, fetch
 from model_export.hub.hashes import sha256_of
 from model_export.hub.licences import CANONICAL, licence_of
 from model_export.hub.wanted import Hub, Wanted
@@ -37,13 +38,13 @@ class Checkpoint:
 
     Attributes:
         path: A file, or a folder in transformers' format.
-        sha256: Of the file, or of the folder's weights file.
+        files: What was read of it: the weights first, then settings.
         source: Address of the exact version on the hub, or the name of a local file.
         licence: The licence with its source, or "unknown: ...".
     """
 
     path: Path
-    sha256: str
+    files: tuple[ModelFile, ...]
     source: str
     licence: str
 
@@ -65,10 +66,11 @@ def open_clip_checkpoint(model: str, pretrained: str, hub: Hub | None = None) ->
     from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
+    hub = hub or Hub()
     facts = get_pretrained_cfg(model, pretrained)
     if not facts:
         if Path(pretrained).is_file():
-            return _local(Path(pretrained), Path(pretrained))
+            return _local(Path(pretrained), [Path(pretrained)], hub)
         tags = ", ".join(list_pretrained_tags_by_model(model)) or "none"
         raise HubError(
             f"{pretrained} is no file, and no weights that open_clip knows for {model}; it knows: {tags}"
@@ -79,7 +81,14 @@ def open_clip_checkpoint(model: str, pretrained: str, hub: Hub | None = None) ->
         )
     repo, _, name = facts["hf_hub"].rpartition("/")
     names = (name,) if name else (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
-    return _single(Wanted(repo, names, IMAGE_OPTION), hub or Hub())
+    return _single(Wanted(repo, names, IMAGE_OPTION), hub)
+
+
+def open_clip_repository(model: str, tag: str) -> str | None:
+    """The hub's repository of a tag that open_clip knows for a model."""
+    from open_clip.pretrained import get_pretrained_cfg
+
+    return str(get_pretrained_cfg(model, tag).get("hf_hub", "")).rpartition("/")[0] or None
 
 
 def clap_checkpoint(name: str, hub: Hub | None = None) -> Checkpoint:
@@ -98,16 +107,21 @@ def clap_checkpoint(name: str, hub: Hub | None = None) -> Checkpoint:
         return _single(Wanted(LAION_CLAP, (LAION_CLAP_FILES[name],), AUDIO_OPTION), hub)
     path = Path(name)
     if path.is_file():
-        return _local(path, path)
+        return _local(path, [path], hub)
     if path.is_dir():
-        return _local(path, _weights_of(path))
+        return _local(path, _files_of(path), hub)
     if not _is_repository(name):
         known = ", ".join(LAION_CLAP_FILES)
         raise HubError(f"{name} is no file or folder, no hub repository (owner/name), and none of {known}")
     return _folder(name, hub)
 
 
-def tokenizer_file(repo: str, option: str = TOKENIZER_OPTION, hub: Hub | None = None) -> Path:
+def clap_repository(name: str) -> str | None:
+    """The hub's repository of a CLAP model by its name."""
+    return LAION_CLAP if name in LAION_CLAP_FILES else name if _is_repository(name) else None
+
+
+def tokenizer_file(repo: str, option: str = TOKENIZER_OPTION, hub: Hub | None = None) -> ModelFile:
     """The tokenizer.json of a hub repository.
 
     Args:
@@ -118,16 +132,27 @@ def tokenizer_file(repo: str, option: str = TOKENIZER_OPTION, hub: Hub | None = 
     Raises:
         HubError: It can't be had.
     """
-    path = Path(repo)
-    if path.is_file():
-        return path
+    path, hub = Path(repo), hub or Hub()
     if path.is_dir():
-        if not (path / "tokenizer.json").is_file():
+        path = path / "tokenizer.json"
+        if not path.is_file():
             raise HubError(f"the folder {repo} has no tokenizer.json")
-        return path / "tokenizer.json"
+    if path.is_file():
+        return local_file(path, hub)
     if path.suffix in _FILE_SUFFIXES:
         raise HubError(f"there is no file {repo}")
-    return fetch(Wanted(repo, ("tokenizer.json",), option), hub or Hub()).path
+    return fetch(Wanted(repo, ("tokenizer.json",), option), hub)
+
+
+def local_file(path: Path, hub: Hub) -> ModelFile:
+    """A file that the user gave.
+
+    Raises:
+        HubError: pins forbid it.
+    """
+    found = ModelFile(path, sha256_of(path))
+    hub.pins.check_local(path, found.sha256)
+    return found
 
 
 def _is_repository(name: str) -> bool:
@@ -137,7 +162,7 @@ def _is_repository(name: str) -> bool:
 
 def _single(wanted: Wanted, hub: Hub) -> Checkpoint:
     file = fetch(wanted, hub)
-    return Checkpoint(file.path, file.sha256, _source(wanted.repo, file), licence_of(wanted.repo, hub))
+    return Checkpoint(file.path, (file,), _source(file), licence_of(wanted.repo, hub))
 
 
 def _folder(repo: str, hub: Hub) -> Checkpoint:
@@ -145,22 +170,26 @@ def _folder(repo: str, hub: Hub) -> Checkpoint:
     option = AUDIO_OPTION.replace("FILE", "FOLDER")
     beside = (_SOUND_SETTINGS, *_TRANSFORMERS_WEIGHTS, "tokenizer.json")
     config = fetch(Wanted(repo, ("config.json",), option, beside=beside), hub)
-    fetch(Wanted(repo, (_SOUND_SETTINGS,), option, config.commit), hub)
+    settings = fetch(Wanted(repo, (_SOUND_SETTINGS,), option, config.commit), hub)
     weights = fetch(Wanted(repo, _TRANSFORMERS_WEIGHTS, option, config.commit), hub)
-    return Checkpoint(weights.path.parent, weights.sha256, _source(repo, weights), licence_of(repo, hub))
+    files = (weights, config, settings)
+    return Checkpoint(weights.path.parent, files, _source(weights), licence_of(repo, hub))
 
 
-def _source(repo: str, file: HubFile) -> str:
+def _source(file: ModelFile) -> str:
     """The public address, also where a mirror was asked: the hash says that it is the same file."""
-    return f"{CANONICAL}/{repo}/blob/{file.commit}/{file.path.name}"
+    return f"{CANONICAL}/{file.repo}/blob/{file.commit}/{file.path.name}"
 
 
-def _local(path: Path, weights: Path) -> Checkpoint:
-    return Checkpoint(path, sha256_of(weights), f"local file {weights.name}", "unknown: a local file")
+def _local(path: Path, files: Iterable[Path], hub: Hub) -> Checkpoint:
+    found = tuple(local_file(file, hub) for file in files)
+    return Checkpoint(path, found, f"local file {found[0].path.name}", "unknown: a local file")
 
 
-def _weights_of(folder: Path) -> Path:
+def _files_of(folder: Path) -> list[Path]:
+    """Weights and settings of a folder in transformers' format, the weights first."""
     found = [folder / name for name in _TRANSFORMERS_WEIGHTS if (folder / name).is_file()]
     if not found or not (folder / "config.json").is_file():
         raise HubError(f"the folder {folder} needs config.json and {' or '.join(_TRANSFORMERS_WEIGHTS)}")
-    return found[0]
+    settings = [folder / name for name in ("config.json", _SOUND_SETTINGS) if (folder / name).is_file()]
+    return [found[0], *settings]

@@ -18,13 +18,18 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def is_sha256(etag: str) -> bool:
+    """Whether the hub's ETag is the SHA-256 of a large file."""
+    return bool(_SHA256.fullmatch(etag))
+
+
 def is_hash(etag: str) -> bool:
     """Whether the hub's ETag says what the file must contain: a SHA-256 (LFS) or git's hash (small files)."""
-    return bool(_SHA256.fullmatch(etag) or _GIT.fullmatch(etag))
+    return is_sha256(etag) or bool(_GIT.fullmatch(etag))
 
 
 def fits(path: Path, etag: str) -> bool:
     """Whether the file is the one that the hub's ETag stands for."""
     # A file kept in git itself is small: a tokenizer or a configuration.
-    found = sha256_of(path) if _SHA256.fullmatch(etag) else git_hash(path.read_bytes())
+    found = sha256_of(path) if is_sha256(etag) else git_hash(path.read_bytes())
     return found == etag

@@ -235,6 +235,19 @@ class GraphCheck(_Record):
     cosine_floor: float | None = Field(default=None, description="smallest that would have passed")
 
 
+class Source(_Record):
+    """One file that the encoders were made of."""
+
+    part: str = Field(description="what it is of: image encoder, sound tokenizer, ...")
+    repository: str | None = Field(default=None, description="`owner/name` on the hub; null: from no hub")
+    revision: str | None = Field(
+        default=None,
+        description="the repository's commit, or the package with its version that the file is from",
+    )
+    file: str
+    sha256: Sha256
+
+
 class Provenance(_Record):
     """Where the weights come from and how to make them again."""
 
@@ -243,6 +256,7 @@ class Provenance(_Record):
     seed: int | None = None
     data: str
     versions: dict[str, str] = Field(default_factory=dict)
+    sources: tuple[Source, ...] = Field(default=(), description="weights, settings and tokenizers")
     parity: dict[str, GraphCheck] = Field(default_factory=dict, description="by the part of the bundle")
 
 

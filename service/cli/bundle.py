@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from service.bundle.manifest import AhseHead, SimilarityHead
+from service.bundle.manifest import AhseHead, SimilarityHead, Source
 
 app = typer.Typer(no_args_is_help=True)
 Directory = Annotated[Path, typer.Argument(help="Bundle directory.", metavar="BUNDLE")]
@@ -38,6 +38,8 @@ def inspect(
     typer.echo(f"digest  of the encoders {manifest.encoders_digest()}")
     for metric in manifest.metrics:
         typer.echo(f"metric  {metric.name} {metric.value:.2f} {metric.unit} on {metric.data}")
+    for source in manifest.provenance.sources:
+        typer.echo(f"source  {_source(source)}")
     for licence in manifest.licences:
         typer.echo(f"licence {licence.part}: {licence.licence} ({licence.source})")
     typer.echo(f"made    {manifest.provenance.created.isoformat()} by: {manifest.provenance.command}")
@@ -49,6 +51,15 @@ def _head(head: AhseHead | SimilarityHead) -> str:
     fitted = f"statistics of {head.n_clips} clips" if head.n_clips else "not standardised: no clips yet"
     scores = "fitted scores" if head.scores else "the encoders' own scores"
     return f"similarity, {fitted}, {scores}, share of the picture {head.visual_share:g}"
+
+
+def _source(source: Source) -> str:
+    """A file with what pins it."""
+    if source.repository is not None:
+        origin = f"{source.repository}@{source.revision}"
+    else:
+        origin = source.revision or "local file"
+    return f"{source.part}: {origin} {source.file} sha256 {source.sha256}"
 
 
 @app.command()

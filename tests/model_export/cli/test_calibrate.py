@@ -52,10 +52,11 @@ def test_the_bundle_is_replaced_by_one_with_statistics(ahse: Ahse, similarity: P
     assert isinstance(bundle.head, LoadedSimilarity)
     assert bundle.head.facts.n_clips == 20
     assert "ahse calibrate toy (20 clips)" in bundle.manifest.provenance.command
-    assert bundle.head.statistics is not None
-    means = bundle.head.statistics.visual_mean
+    statistics = bundle.head.statistics
+    assert statistics is not None
+    means = statistics.visual_mean
     assert means[0] > means[1] == pytest.approx(means[2], abs=0.02)
-    assert np.ptp(bundle.head.statistics.audio_mean) < 0.1
+    assert np.ptp(statistics.audio_mean) < 0.1
 
 
 def test_out_leaves_the_bundle_as_it_was(ahse: Ahse, similarity: Path, clips: Path, tmp_path: Path) -> None:

@@ -16,13 +16,14 @@ from model_export.head.train import train
 from model_export.report.measured import MeasuredRun
 from service.bundle.bundle import load_bundle
 from service.bundle.directory import read_manifest
-from service.bundle.manifest import MANIFEST_FILE, GraphCheck, Licence
+from service.bundle.manifest import MANIFEST_FILE, GraphCheck, Licence, Source
 from service.bundle.providers import Runtime
 from tests.conftest import Ahse
 from tests.model_export.head.small_world import small_world
 from tests.toy import write_toy_bundle
 
 CHECK = GraphCheck(difference=1e-6, tolerance=1e-5)
+SOURCE = Source(part="image encoder", file="a.pt", sha256="1" * 64)
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     manifest = read_manifest(bundle)
     licences = (*manifest.licences, Licence(part="head", licence="X", source="an older head"))
     parity = {"visual": CHECK, "head_av": CHECK}
-    provenance = manifest.provenance.model_copy(update={"parity": parity})
+    update = {"parity": parity, "sources": (SOURCE,)}
+    provenance = manifest.provenance.model_copy(update=update)
     changed = manifest.model_copy(update={"licences": licences, "provenance": provenance})
     (bundle / MANIFEST_FILE).write_text(changed.model_dump_json())
 
@@ -93,6 +95,7 @@ def test_the_encoders_are_taken_over_byte_for_byte(ahse: Ahse, made: Made, tmp_p
     assert new.provenance.parity.keys() == {"visual", "head_av", "head_text"}
     assert new.provenance.parity["visual"] == CHECK
     assert new.provenance.parity["head_av"] != CHECK
+    assert new.provenance.sources == (SOURCE,)
     assert [(one.part, one.licence) for one in new.licences] == [("all", "Apache-2.0"), ("head", "CC0-1.0")]
     assert "Not measured" in (out / "MODEL_CARD.md").read_text()
     assert str(tmp_path) not in (out / MANIFEST_FILE).read_text()

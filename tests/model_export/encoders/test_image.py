@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import open_clip
@@ -14,7 +15,7 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from model_export.encoders.errors import EncoderError
-from model_export.encoders.image import ImageChoice, load_image_encoder
+from model_export.encoders.image import ImageChoice, _preprocessing, load_image_encoder
 from model_export.export.quiet import quiet
 from tests.model_export.encoders.small import CLIP, register_small_clip, small_image_encoder
 
@@ -83,6 +84,12 @@ def test_random_weights_come_from_the_seed() -> None:
     assert one.licence.licence == "none: random weights"
 
 
+def test_a_revision_goes_with_weights_of_the_hub(checkpoint: Path) -> None:
+    """A file has none, so the option would be in vain."""
+    with pytest.raises(EncoderError, match="--image-revision is of weights on the hub"):
+        load_image_encoder(ImageChoice(CLIP, checkpoint=checkpoint, revision="main"))
+
+
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     """Here those of a CLIP with other widths."""
     weights = _original().state_dict()
@@ -103,13 +110,31 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
             r"lists no weights 'opnai' for ViT-B-32, only openai, ",
         ),
         (ImageChoice("coca_ViT-B-32"), r"CoCa"),
-        (ImageChoice("MobileCLIP-S1"), r"MobileCLIP-S1 wants pictures of 256 x 256, shortest, bilinear"),
     ],
 )
 def test_what_can_not_be_exported(choice: ImageChoice, said: str) -> None:
     """Said before anything is downloaded."""
     with pytest.raises(EncoderError, match=said):
         load_image_encoder(choice, random_seed=0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {"resize_mode": "longest"},
+            "224 x 224, longest, bicubic; the service",
+        ),
+        ({"interpolation": "nearest"}, "224 x 224, shortest, nearest"),
+        ({"size": (224, 336)}, "224 x 336, shortest, bicubic"),
+    ],
+)
+def test_pictures_that_the_service_does_not_prepare(changed: dict[str, Any], said: str) -> None:
+    """Said with what it does."""
+    wanted = {"size": 224, "resize_mode": "shortest", "interpolation": "bicubic", "mean": [0.0] * 3}
+    model = SimpleNamespace(visual=SimpleNamespace(preprocess_cfg=wanted | {"std": [1.0] * 3} | changed))
+    with pytest.raises(EncoderError, match=f"ViT-X wants pictures of {said}"):
+        _preprocessing(model, "ViT-X")
 
 
 def test_openais_models_get_its_activation_and_normalisation() -> None:

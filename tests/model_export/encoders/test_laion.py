@@ -84,7 +84,7 @@ def test_a_checkpoint_of_laions_training(
     """With `module.` and position ids; the larger architecture is told apart."""
     network, _ = clap
     monkeypatch.setattr("model_export.encoders.sound.build_clap", lambda name: build_clap(name, SHALLOW))
-    monkeypatch.setattr("model_export.encoders.sound._tokenizer", lambda *_: None)
+    monkeypatch.setattr("model_export.encoders.sound._tokenizer", lambda *_: (None, ()))
     monkeypatch.setattr("model_export.encoders.sound._text", lambda module, *_: module)
     network.logit_scale_a.data.fill_(3.0)
     state = {f"module.{name}": value for name, value in network.state_dict().items()}

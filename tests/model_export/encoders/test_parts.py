@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from model_export.export.bundle import BundleFacts, export_bundle
 from model_export.export.graph import ExportError, ParityError
 from model_export.export.heads import similarity_head
 from model_export.export.quiet import quiet
+from model_export.hub.errors import HubError
+from model_export.hub.hashes import sha256_of
+from model_export.hub.pins import pins_of
+from model_export.hub.wanted import Hub
 from service.bundle.bundle import load_bundle
 from service.bundle.directory import read_manifest
 from service.bundle.providers import Runtime
@@ -132,6 +137,35 @@ def test_the_manifest_says_all_of_it(bundle: Path) -> None:
     assert manifest.head.kind == "similarity"
 
 
+def test_the_manifest_says_what_it_is_made_of(bundle: Path, files: Path) -> None:
+    """Each file by its hash, and the versions of the code that read it."""
+    provenance = read_manifest(bundle).provenance
+    hashes = {(one.part, one.file): one.sha256 for one in provenance.sources}
+    names = {
+        "image encoder": ["small.pt"],
+        "sound encoder": ["clap/model.safetensors", "clap/config.json", "clap/preprocessor_config.json"],
+        "sound tokenizer": ["clap/tokenizer.json"],
+    }
+    expected = {(part, Path(name).name): sha256_of(files / name) for part in names for name in names[part]}
+    vocabulary = ("image tokenizer", "bpe_simple_vocab_16e6.txt.gz")
+    assert hashes == expected | {vocabulary: sha256_of(Path(open_clip.tokenizer.default_bpe()))}
+    assert {one.repository for one in provenance.sources} == {None}
+    assert {"open-clip-torch", "laion-clap", "transformers", "timm", "torch"} <= provenance.versions.keys()
+
+
+def test_the_bundle_pins_its_files_for_the_next_export(bundle: Path, files: Path, tmp_path: Path) -> None:
+    """The same files, also by other names; no others."""
+    hub = Hub(pins=pins_of(bundle))
+    copy = Path(shutil.copy(files / "small.pt", tmp_path / "x.pt"))
+    again = load_image_encoder(ImageChoice(CLIP, checkpoint=copy), hub=hub)
+    assert again.sources[0].file == "x.pt"
+    assert load_sound_encoder(SoundChoice(checkpoint=files / "clap"), hub=hub).dim == 20
+    with copy.open("ab") as file:
+        file.write(b"one byte more")
+    with pytest.raises(HubError, match=r"x\.pt has the SHA-256 .* which no source of the bundle"):
+        load_image_encoder(ImageChoice(CLIP, checkpoint=copy), hub=hub)
+
+
 def test_the_manifest_says_how_to_make_it_again_and_nothing_of_the_machine(bundle: Path, files: Path) -> None:
     """Names of files, no paths; weights that are not random have no seed."""
     manifest = read_manifest(bundle)
@@ -214,9 +248,11 @@ def test_the_card_says_what_is_random(pair: Pair) -> None:
     """And the licences."""
     sound = replace(pair[1], stand_in_tokenizer=True)
     image = small_image_encoder()
-    said = describe("open_clip small", "CLAP small", sound, random=True)
+    said = describe("open_clip small", "CLAP small", image, sound, random=True)
     assert "RANDOM weights" in said
-    assert "stand-in" in said
+    assert "stand-in tokenizers (CLAP)" in said
+    both = describe("a", "b", replace(image, stand_in_tokenizer=True), sound, random=True)
+    assert "stand-in tokenizers (image, CLAP)" in both
     card = model_card(said, image, sound, "ahse export clip-clap --out b")
     assert "| image encoder and its text encoder | none: random weights | random, seed 0 |" in card
-    assert "RANDOM" not in describe("a", "b", replace(sound, stand_in_tokenizer=False), random=False)
+    assert "RANDOM" not in describe("a", "b", image, replace(sound, stand_in_tokenizer=False), random=False)

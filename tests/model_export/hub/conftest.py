@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from model_export.hub.pins import Pins
 from model_export.hub.wanted import Hub
 from tests.model_export.hub.loopback import LoopbackHub, serving
 
@@ -42,6 +43,12 @@ def remote() -> Iterator[LoopbackHub]:
 
 
 @pytest.fixture
-def hub(remote: LoopbackHub, tmp_path: Path) -> Hub:
-    """That hub, and an empty cache."""
-    return Hub(remote.endpoint, tmp_path / "cache")
+def pauses() -> list[float]:
+    """For how long the hub was left alone, each time."""
+    return []
+
+
+@pytest.fixture
+def hub(remote: LoopbackHub, tmp_path: Path, pauses: list[float]) -> Hub:
+    """That hub, an empty cache, and nothing pinned."""
+    return Hub(remote.endpoint, tmp_path / "cache", Pins(), pauses.append)

@@ -35,6 +35,8 @@ class LoopbackHub:
         cuts: Offsets, one for each transfer to come, where its connection is dropped.
         obeys_range: Whether a part of a file can be asked for.
         status: What every request is refused with.
+        passing: Refusals, one for each request to come: a status and headers.
+        rejected: A token that is no good, whatever is asked for.
         asked: All requests so far.
     """
 
@@ -45,6 +47,8 @@ class LoopbackHub:
     cuts: list[int] = field(default_factory=list)
     obeys_range: bool = True
     status: int | None = None
+    passing: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    rejected: str | None = None
     asked: list[Asked] = field(default_factory=list)
     port: int = 0
 
@@ -107,8 +111,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         token = self.headers["Authorization"]
         self.state.asked.append(Asked(self.command, self.path, self.headers["Range"], token))
-        if self.state.status is not None:
+        if self.state.passing:
+            self._send(*self.state.passing.pop(0))
+        elif self.state.status is not None:
             self._send(self.state.status, {})
+        elif self.state.rejected and token == f"Bearer {self.state.rejected}":
+            self._send(401, {"X-Error-Message": "Invalid credentials in Authorization header"})
         elif self.path.startswith("/cdn/"):
             _, _, owner, name, file = self.path.split("/")
             self._content(self.state.files[f"{owner}/{name}"][file], {})

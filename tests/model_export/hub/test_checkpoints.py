@@ -17,6 +17,7 @@ from model_export.hub.checkpoints import (
     tokenizer_file,
 )
 from model_export.hub.errors import HubError
+from model_export.hub.pins import Pins
 from model_export.hub.wanted import Hub
 from tests.model_export.hub.conftest import random_weights
 from tests.model_export.hub.loopback import LoopbackHub
@@ -41,7 +42,7 @@ def test_the_default_image_weights(remote: LoopbackHub, hub: Hub) -> None:
     }
     found = open_clip_checkpoint("ViT-B-32", "openai", hub)
     assert found.path.read_bytes() == random_weights(2)
-    assert found.sha256 == hashlib.sha256(random_weights(2)).hexdigest()
+    assert found.files[0].sha256 == hashlib.sha256(random_weights(2)).hexdigest()
     commit = remote.commit(OPENAI)
     assert found.source == f"https://huggingface.co/{OPENAI}/blob/{commit}/open_clip_model.safetensors"
     assert found.licence == "MIT (https://github.com/openai/CLIP/blob/main/LICENSE)"
@@ -106,10 +107,10 @@ def test_clap_in_transformers_format_is_a_folder(remote: LoopbackHub, hub: Hub) 
     found = clap_checkpoint(CLAP, hub)
     assert (found.path / "config.json").read_bytes() == b"{}"
     assert (found.path / "pytorch_model.bin").read_bytes() == _torch_file(3)
-    assert found.sha256 == hashlib.sha256(_torch_file(3)).hexdigest()
+    assert found.files[0].sha256 == hashlib.sha256(_torch_file(3)).hexdigest()
     assert found.source == f"https://huggingface.co/{CLAP}/blob/{remote.commit(CLAP)}/pytorch_model.bin"
     assert found.licence == f"Apache-2.0 (https://huggingface.co/{CLAP})"
-    assert tokenizer_file(CLAP, hub=hub) == found.path / "tokenizer.json"
+    assert tokenizer_file(CLAP, hub=hub).path == found.path / "tokenizer.json"
 
 
 def test_a_second_export_works_offline(
@@ -125,7 +126,7 @@ def test_a_second_export_works_offline(
 def test_without_a_network_the_advice_names_all_that_a_folder_needs(tmp_path: Path) -> None:
     """One trip to the connected machine, not one for each file."""
     with pytest.raises(HubError) as caught:
-        clap_checkpoint(CLAP, Hub("http://127.0.0.1:1", tmp_path / "cache"))
+        clap_checkpoint(CLAP, Hub("http://127.0.0.1:1", tmp_path / "cache", Pins()))
     names = "config.json preprocessor_config.json model.safetensors pytorch_model.bin tokenizer.json"
     assert f"Give --audio-checkpoint FOLDER; or run `hf download {CLAP} {names}`" in str(caught.value)
 
@@ -161,10 +162,10 @@ def test_local_files_and_folders_are_returned_as_they_are(tmp_path: Path) -> Non
         (clap_checkpoint(str(weights), nobody), weights),
         (clap_checkpoint(str(tmp_path), nobody), tmp_path),
     ]:
-        assert (found.path, found.sha256) == (path, digest)
+        assert (found.path, found.files[0].sha256) == (path, digest)
         assert (found.source, found.licence) == ("local file model.safetensors", "unknown: a local file")
-    assert tokenizer_file(str(tmp_path / "tokenizer.json"), hub=nobody) == tmp_path / "tokenizer.json"
-    assert tokenizer_file(str(tmp_path), hub=nobody) == tmp_path / "tokenizer.json"
+    assert tokenizer_file(str(tmp_path / "tokenizer.json"), hub=nobody).path == tmp_path / "tokenizer.json"
+    assert tokenizer_file(str(tmp_path), hub=nobody).path == tmp_path / "tokenizer.json"
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -167,12 +168,41 @@ def test_a_gated_repository_wants_its_terms_accepted(
     assert [asked.authorization for asked in elsewhere] == [None]
 
 
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_refusal_without_a_reason_points_at_the_token(remote: LoopbackHub, hub: Hub, status: int) -> None:
-    """A private mirror, or a token that has expired."""
-    remote.status = status
+def test_a_refusal_without_a_token_asks_for_one(remote: LoopbackHub, hub: Hub) -> None:
+    """A private mirror."""
+    remote.status = 403
     with pytest.raises(HubError, match=r"refuses access to model\.safetensors .* set HF_TOKEN"):
         fetch(WANTED, hub)
+
+
+def test_a_refusal_with_a_token_asks_for_another(
+    remote: LoopbackHub, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logging in once more would change nothing."""
+    monkeypatch.setenv("HF_TOKEN", "hf_readonly")
+    remote.status = 403
+    with pytest.raises(
+        HubError, match=r"refuses access to model\.safetensors .* use a token with access to it"
+    ):
+        fetch(WANTED, hub)
+    remote.status = None
+    with pytest.raises(HubError, match="is private, use a token with access to it"):
+        fetch(Wanted("someone/else", WANTED.files, WANTED.option), hub)
+
+
+def test_a_token_that_is_no_good_is_said_to_be_rejected(
+    remote: LoopbackHub, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for a public repository, which would be had without one."""
+    monkeypatch.setenv("HF_TOKEN", "hf_expired")
+    remote.rejected = "hf_expired"
+    with pytest.raises(HubError, match="rejects the token that is set") as caught:
+        fetch(WANTED, hub)
+    assert "mistyped, expired or revoked" in str(caught.value)
+    assert "log in" not in str(caught.value)
+    assert "hf_expired" not in str(caught.value)
+    monkeypatch.delenv("HF_TOKEN")
+    assert fetch(WANTED, hub).path.read_bytes() == WEIGHTS
 
 
 def _assert_says_what_to_put_where(message: str, hub: Hub) -> None:
@@ -208,13 +238,60 @@ def test_offline_mode_uses_the_cache_and_asks_nobody(
     assert remote.asked == []
 
 
-def test_a_hub_in_trouble_leaves_the_cache(remote: LoopbackHub, hub: Hub, tmp_path: Path) -> None:
-    """It answers, but with 503."""
+def test_a_hub_in_trouble_leaves_the_cache(
+    remote: LoopbackHub, hub: Hub, tmp_path: Path, pauses: list[float]
+) -> None:
+    """It answers, but with 503; who has a file does not wait, who has none hears of it in the end."""
     fetch(WANTED, hub)
     remote.status = 503
     assert fetch(WANTED, hub).path.read_bytes() == WEIGHTS
-    with pytest.raises(HubError, match="answers with status 503"):
-        fetch(WANTED, Hub(hub.endpoint, tmp_path / "empty"))
+    assert pauses == []
+    with pytest.raises(HubError, match="answers with status 503, also when asked again"):
+        fetch(WANTED, replace(hub, cache=tmp_path / "empty"))
+    assert pauses == [1.0, 2.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("headers", "pause_s"),
+    [
+        ({}, 1.0),
+        ({"Retry-After": "7"}, 7.0),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, 1.0),
+        ({"RateLimit": '"api";r=0;t=55'}, 55.0),
+        ({"RateLimit": '"api";r=12;t=55'}, 1.0),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_trouble_that_passes_is_waited_out(
+    status: int, headers: dict[str, str], pause_s: float, remote: LoopbackHub, hub: Hub, pauses: list[float]
+) -> None:
+    """For as long as the hub asks to be left alone."""
+    remote.passing = [(status, headers)]
+    assert fetch(WANTED, hub).path.read_bytes() == WEIGHTS
+    assert pauses == [pause_s]
+
+
+def test_pauses_grow(remote: LoopbackHub, hub: Hub, pauses: list[float]) -> None:
+    """And the hub's own word counts where it is longer."""
+    remote.passing = [(503, {}), (429, {"Retry-After": "30"}), (500, {})]
+    assert fetch(WANTED, hub).path.read_bytes() == WEIGHTS
+    assert pauses == [1.0, 30.0, 4.0]
+
+
+def test_a_pause_of_minutes_is_said_instead(remote: LoopbackHub, hub: Hub, pauses: list[float]) -> None:
+    """Nobody watches a still screen for so long."""
+    remote.passing = [(429, {"Retry-After": "300"})]
+    with pytest.raises(HubError, match=r"no more requests .*429\) and wants to be asked again in 300 s\."):
+        fetch(WANTED, hub)
+    assert pauses == []
+
+
+def test_other_refusals_are_not_asked_again(remote: LoopbackHub, hub: Hub, pauses: list[float]) -> None:
+    """A page that is not there will not be there in a second."""
+    remote.status = 418
+    with pytest.raises(HubError, match=r"answers with status 418\."):
+        fetch(WANTED, hub)
+    assert (pauses, len(remote.asked)) == ([], 1)
 
 
 @pytest.mark.parametrize("links", [True, False])

@@ -11,7 +11,7 @@ import pytest
 
 from service import __version__
 from service.cli import main
-from tests.toy import CLASSES, NOTICE, write_scenes
+from tests.toy import CLASSES, NOTICE, write_scenes, write_toy_bundle
 
 Capture = pytest.CaptureFixture[str]
 Clips = dict[str, Path]
@@ -183,6 +183,28 @@ def test_bundle_inspect_and_verify(
     assert "are as the manifest says" in capsys.readouterr().out
     assert _run(monkeypatch, "bundle", "verify", tmp_path) == 2
     assert "[bundle_invalid]" in capsys.readouterr().err
+
+
+def test_bundle_inspect_says_what_it_was_made_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
+) -> None:
+    """Every file with its version and hash; those of no hub by their package, or as local."""
+    bundle = write_toy_bundle(tmp_path / "toy")
+    document = json.loads((bundle / "manifest.json").read_text())
+    of_the_hub = {"repository": "someone/model", "revision": "c0ffee"}
+    document["provenance"]["sources"] = [
+        {"part": "image encoder", **of_the_hub, "file": "a.safetensors", "sha256": "1" * 64},
+        {"part": "image tokenizer", "revision": "open-clip-torch 3.3.0", "file": "b.gz", "sha256": "2" * 64},
+        {"part": "sound encoder", "file": "c.pt", "sha256": "3" * 64},
+    ]
+    (bundle / "manifest.json").write_text(json.dumps(document))
+    assert _run(monkeypatch, "bundle", "inspect", bundle) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("source")]
+    assert lines == [
+        f"source  image encoder: someone/model@c0ffee a.safetensors sha256 {'1' * 64}",
+        f"source  image tokenizer: open-clip-torch 3.3.0 b.gz sha256 {'2' * 64}",
+        f"source  sound encoder: local file c.pt sha256 {'3' * 64}",
+    ]
 
 
 def test_version(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
