@@ -57,7 +57,7 @@ def export_custom(
         notice=built.notice,
         unseen_classes=(),
         metrics=built.metrics,
-        command=f"ahse export custom {function} --out {out.name}",
+        command=f"ahse export custom {function} --out {name}",
         seed=None,
         data=built.data,
         card=built.card,

@@ -114,7 +114,13 @@ def encoder_parts(
             text=_text_facts(sound.text, "audio", is_shared),
         ),
         write=write,
-        licences=(image.licence, sound.licence),
+        licences=tuple(
+            dict.fromkeys(
+                one
+                for one in (image.licence, sound.licence, image.text.licence, sound.text.licence)
+                if one is not None
+            )
+        ),
         known_names=known,
         sources=(*image.sources, *sound.sources),
     )

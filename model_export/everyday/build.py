@@ -79,6 +79,7 @@ def everyday(work: Path) -> CustomBundle:
         dynamic_length=True,
         pad_id=sentences.pad_id,
         templates=TEMPLATES,
+        licence=_licence("text encoder", MINILM),
     )
     return CustomBundle(
         image=ImageEncoder(
