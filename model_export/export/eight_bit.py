@@ -184,11 +184,14 @@ def _store_narrow(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _is_convolutional(graph: onnx.GraphProto) -> bool:
     """Whether most of what it computes by are kernels that lie over each other."""
-    sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}
+    dims = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     kept, total = set(front(graph)), {"Conv": 0, "MatMul": 0}
     for node in graph.node:
-        if node.op_type in total and node.name not in kept:
-            total[node.op_type] += sizes.get(node.input[1], 0)
+        if node.op_type not in total or node.name in kept or node.input[1] not in dims:
+            continue
+        weights = dims[node.input[1]]
+        is_product = node.op_type == "MatMul" or _is_tiled(node, weights)
+        total["MatMul" if is_product else "Conv"] += int(np.prod(weights))
     return total["Conv"] > total["MatMul"]
 
 

@@ -106,3 +106,76 @@ def test_a_row_depends_on_no_other(tmp_path: Path) -> None:
     model = _eight_bit(Picture(bias=True), "frames", frames, tmp_path)
     alone = np.concatenate([_run(model, frames[row : row + 1]) for row in range(4)])
     np.testing.assert_allclose(_run(model, frames), alone, rtol=1e-4, atol=1e-6)
+
+
+class Convolutional(nn.Module):
+    """A stem, a depthwise and a wide convolution, and a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 32, 3, stride=2)
+        self.depthwise = nn.Conv2d(32, 32, 3, groups=32)
+        self.wide = nn.Conv2d(32, 128, 3)
+        self.layer = nn.Linear(128, 200)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """uint8 [batch, 24, 24, 3] to [batch, 200]."""
+        x = self.stem((frames.permute(0, 3, 1, 2).float() - 127) / 128).relu()
+        return self.layer(self.wide(self.depthwise(x).relu()).relu().mean(dim=(2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def convolutional(tmp_path: Path) -> tuple[Convolutional, Tensor, onnx.ModelProto]:
+    """The network, frames, and its graph in 8 bits; outputs of very different sizes."""
+    torch.manual_seed(0)
+    module = Convolutional()
+    with torch.no_grad():
+        module.wide.weight *= torch.logspace(-2, 1, 128)[:, None, None, None]
+        module.layer.weight *= torch.logspace(-1, 1, 200)[:, None]
+    frames = torch.randint(0, 256, (4, 24, 24, 3), dtype=torch.uint8)
+    return module, frames, _eight_bit(module, "frames", frames, tmp_path)
+
+
+def test_a_convolutional_network_is_stored_in_8_bits(
+    convolutional: tuple[Convolutional, Tensor, onnx.ModelProto], tmp_path: Path
+) -> None:
+    """It computes in fp32, nearly the same, with each row for itself, and is smaller by half and more."""
+    module, frames, model = convolutional
+    assert {"Conv", "MatMul"} <= {node.op_type for node in model.graph.node}
+    assert not [node for node in model.graph.node if node.domain]
+    assert model.ByteSize() < 0.4 * (tmp_path / "graph.onnx").stat().st_size
+    exact, found = module(frames).detach().numpy(), _run(model, frames)
+    norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(found, axis=1)
+    assert (np.sum(exact * found, axis=1) / norms).min() >= 0.999
+    alone = np.concatenate([_run(model, frames[row : row + 1]) for row in range(4)])
+    np.testing.assert_allclose(found, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_large_weights_are_stored_with_a_scale_for_each_output(
+    convolutional: tuple[Convolutional, Tensor, onnx.ModelProto],
+) -> None:
+    """Kernels by their first axis, matrices by their last; small ones stay as they are."""
+    module, _, model = convolutional
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    levels = {name.removesuffix("_8bit"): v for name, v in stored.items() if v.dtype == np.int8}
+    shapes = sorted((v.shape for v in levels.values()), key=len)
+    assert shapes == [(128, 200), (128, 32, 3, 3)]
+    for name, values in levels.items():
+        scale = stored[f"{name}_scale"]
+        is_kernel = values.ndim == 4
+        assert scale.shape == ((128, 1, 1, 1) if is_kernel else (1, 200))
+        original = module.wide.weight if is_kernel else module.layer.weight.T
+        error = np.abs(values * scale - original.detach().numpy())
+        assert (error <= 0.501 * scale).all()
+        assert np.abs(values).max() == 127
+    kept = [v.shape for v in stored.values() if v.dtype == np.float32 and v.ndim == 4 and 3 in v.shape]
+    assert (32, 3, 3, 3) in kept
+    assert (32, 1, 3, 3) in kept
+
+
+def test_transformers_still_compute_in_integers(tmp_path: Path) -> None:
+    """Patches that lie side by side are a product, and make no network convolutional."""
+    model = _eight_bit(Picture(bias=True), "frames", torch.randn(2, 3, 32, 16), tmp_path)
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds.count("MatMulIntegerToFloat") == 2
+    assert "Conv" not in kinds

@@ -56,6 +56,29 @@ def test_a_graph_that_mixes_up_other_batches_is_refused(tmp_path: Path) -> None:
         export_graph(RoundsItsBatch(), {"x": torch.randn(2, 8)}, ["y"], tmp_path / "g.onnx", tolerance=1e-6)
 
 
+class KnowsOneBatch(nn.Module):
+    """Writes the batch that it was traced with into its shapes."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, 8] to [batch, 8]."""
+        batch = int(x.shape[0] * 8 / 8.0)
+        return x.view(batch, *self.shape).flip(0).reshape(batch, 8)
+
+
+@pytest.mark.parametrize("shape", [(8,), (-1,)])
+def test_a_graph_that_other_batches_break_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """It can't be run on them, or gives other shapes; the message is the same as for other numbers."""
+    module, further = KnowsOneBatch(shape), [torch.randn(3, 8)]
+    with pytest.raises(ParityError, match="differs from torch by inf"):
+        export_graph(
+            module, {"x": torch.randn(2, 8)}, ["y"], tmp_path / "g.onnx", tolerance=1e-6, further=further
+        )
+
+
 def test_an_opset_that_torch_can_not_write_is_refused(tmp_path: Path) -> None:
     """It would fall back to its own without an error."""
     module = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
@@ -67,3 +90,45 @@ def test_a_newer_opset(tmp_path: Path) -> None:
     """If onnxruntime runs it."""
     module = nn.Linear(4, 4)
     export_graph(module, {"x": torch.randn(3, 4)}, ["y"], tmp_path / "g.onnx", tolerance=1e-5, opset=22)
+
+
+class ThreeOutputs(nn.Module):
+    """Rows of 4 to features for two tracks and a number."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The last is what the factor changes."""
+        return x * 2, x[:, :3] - 1, x.amax(dim=1, keepdim=True) * self.factor
+
+
+def test_several_outputs_keep_their_names_and_order(tmp_path: Path) -> None:
+    """Each with its own width and a free batch."""
+    path, rows = tmp_path / "g.onnx", torch.randn(3, 4)
+    names = ["visual", "audio", "nearness"]
+    check = export_graph(ThreeOutputs(), {"x": rows}, names, path, tolerance=1e-6)
+    assert check.difference <= 1e-6
+    session = ort.InferenceSession(path)
+    assert [(node.name, node.shape) for node in session.get_outputs()] == [
+        ("visual", ["batch", 4]),
+        ("audio", ["batch", 3]),
+        ("nearness", ["batch", 1]),
+    ]
+    more = torch.randn(7, 4)
+    for found, wanted in zip(session.run(names, {"x": more.numpy()}), ThreeOutputs()(more), strict=True):
+        torch.testing.assert_close(torch.from_numpy(found), wanted)
+
+
+def test_every_output_is_compared_with_torch(tmp_path: Path) -> None:
+    """Also the last one, and the largest difference is told."""
+    with pytest.raises(ParityError, match="differs from torch"):
+        export_graph(
+            ThreeOutputs(),
+            {"x": torch.randn(3, 4)},
+            ["visual", "audio", "nearness"],
+            tmp_path / "g.onnx",
+            tolerance=1e-3,
+            original=ThreeOutputs(1.1),
+        )

@@ -146,3 +146,42 @@ def test_onnxruntimes_logging_stays_out(text: tuple[Path, GraphCheck, Tensor]) -
     path, check, tokens = text
     reduce_precision(path, "int8", check, [{"tokens": tokens.numpy()}])
     assert (logging.root.handlers, logging.root.level) == (handlers, level)
+
+
+class SeveralOutputs(nn.Module):
+    """Unit features twice, and a single column."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 16, bias=False), nn.Linear(8, 4, bias=False)
+        self.column = nn.Linear(8, 1, bias=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[batch, 8] to [batch, 16], [batch, 4] and [batch, 1]."""
+        return normalize(self.first(x), dim=-1), normalize(self.second(x), dim=-1), self.column(x)
+
+
+@pytest.mark.parametrize(("changed", "is_refused"), [(16, True), (4, True), (1, False)])
+def test_every_output_is_compared_that_is_a_direction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: int, is_refused: bool
+) -> None:
+    """An output that is turned around is found in any of them; a single column has no cosine."""
+    torch.manual_seed(0)
+    rows, path = torch.randn(5, 8), tmp_path / "graph.onnx"
+    outputs = ["visual", "audio", "nearness"]
+    check = export_graph(SeveralOutputs(), {"x": rows}, outputs, path, tolerance=1e-5)
+
+    def turned(model: onnx.ModelProto) -> onnx.ModelProto:
+        for tensor in model.graph.initializer:
+            if changed in tensor.dims and len(tensor.dims) == 2:
+                values = onnx.numpy_helper.to_array(tensor)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(-values, tensor.name))
+        return model
+
+    monkeypatch.setitem(precisions._SMALLER, "int8", turned)
+    batches = [{"x": rows.numpy()}, {"x": rows[:2].numpy()}]
+    if is_refused:
+        with pytest.raises(ExportError, match=r"cosine of -1\.0"):
+            reduce_precision(path, "int8", check, batches)
+    else:
+        assert reduce_precision(path, "int8", check, batches).cosine == pytest.approx(1)
