@@ -29,6 +29,7 @@ from service.bundle.heads import LoadedSimilarity
 from service.bundle.manifest import SimilarityScore, SimilarityScores
 from service.bundle.providers import Runtime
 from service.candidates.embedder import LabelEmbedder
+from service.errors import BundleError
 
 Floats = NDArray[np.float64]
 _PARTS: dict[str, Track] = {"both": "fused", "visual": "picture", "audio": "sound"}
@@ -63,7 +64,7 @@ def main() -> None:
             raise CannotMeasureError("Its head is trained: `ahse train` fits the scores of such a one.")
         distractors = read_distractors(options.distractors, options.column)
         measured = measure(bundle, read_clips(options.folder), distractors, options.lists)
-    except CAN_FAIL as error:
+    except (*CAN_FAIL, BundleError) as error:
         parser.exit(2, f"{error}\n")
     names = LabelEmbedder(len(measured.labels)).embed(bundle, measured.labels)
     fitted = {}

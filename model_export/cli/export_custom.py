@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -57,14 +58,13 @@ def export_custom(
         notice=built.notice,
         unseen_classes=(),
         metrics=built.metrics,
-        command=f"ahse export custom {function} --out {out.name}",
+        command=f"ahse export custom {function} --out {name}",
         seed=None,
         data=built.data,
         card=built.card,
-        texts=built.texts,
         created=built.created,
     )
     head = similarity_head(built.visual_share, built.scores)
-    export_bundle(out, parts, head, facts)
+    export_bundle(out, replace(parts, texts=built.texts), head, facts)
     typer.echo(f"{out}: bundle {name}")
     typer.echo(f"next: ahse serve --bundle {out}")

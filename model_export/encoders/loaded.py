@@ -27,6 +27,7 @@ class TextEncoder:
         dynamic_length: Whether shorter rows give the same features as rows padded to the context length.
         pad_id: What short rows are filled with.
         templates: Prompts of a name, `{}` stands for it.
+        licence: Of its weights, where they are others than those of the encoder beside it.
     """
 
     module: nn.Module
@@ -35,6 +36,7 @@ class TextEncoder:
     dynamic_length: bool
     pad_id: int
     templates: tuple[str, ...]
+    licence: Licence | None = None
 
 
 @dataclass(frozen=True)

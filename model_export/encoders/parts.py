@@ -1,4 +1,4 @@
-"""An image encoder and a sound encoder as the encoders' share of a bundle: four graphs and two tokenizers."""
+"""An image encoder and a sound encoder as the encoders' share of a bundle: graphs and tokenizers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from model_export.encoders.errors import EncoderError
 from model_export.encoders.examples import frame_batches, token_batches, waveform_batches
 from model_export.encoders.lean import lean
 from model_export.encoders.loaded import ImageEncoder, SoundEncoder, TextEncoder
@@ -78,6 +79,13 @@ def encoder_parts(
         known: When names get a warning; the shared text encoder must tell how near they are to known ones.
     """
     is_shared = image.text is sound.text
+    names = ("visual", "audio", "text") if is_shared else TOWERS
+    if unknown := options.typical.keys() - set(names):
+        raise EncoderError(
+            f"typical inputs are given for {sorted(unknown)}; the graphs are {', '.join(names)}"
+        )
+    if known is not None and (not is_shared or len(_outputs(image.text)) < len(_SHARED_OUTPUTS)):
+        raise EncoderError("known names take one text encoder for both tracks that gives nearness too")
 
     def write(folder: Path) -> dict[str, GraphCheck]:
         towers = {
@@ -114,7 +122,13 @@ def encoder_parts(
             text=_text_facts(sound.text, "audio", is_shared),
         ),
         write=write,
-        licences=(image.licence, sound.licence),
+        licences=tuple(
+            dict.fromkeys(
+                one
+                for one in (image.licence, sound.licence, image.text.licence, sound.text.licence)
+                if one is not None
+            )
+        ),
         known_names=known,
         sources=(*image.sources, *sound.sources),
     )
@@ -152,13 +166,15 @@ def _write(name: str, tower: _Tower, folder: Path, options: ExportOptions) -> Gr
 
 
 def _text_tower(text: TextEncoder, *, is_shared: bool) -> _Tower:
-    outputs: tuple[str, ...] = ("features",)
-    if is_shared:
-        with torch.no_grad():
-            n_outputs = len(text.module(torch.full((1, 4), text.pad_id)))
-        outputs = _SHARED_OUTPUTS[:n_outputs]
+    outputs = _outputs(text) if is_shared else ("features",)
     max_length = text.context_length if text.dynamic_length else None
     return _Tower(text.module, "tokens", token_batches(text), max_length, outputs)
+
+
+def _outputs(text: TextEncoder) -> tuple[str, ...]:
+    """Names of what a shared text encoder gives: two or three tensors."""
+    with torch.no_grad():
+        return _SHARED_OUTPUTS[: len(text.module(torch.full((1, text.context_length), text.pad_id)))]
 
 
 def _tokenizer_name(side: str, is_shared: bool) -> str:

@@ -16,6 +16,8 @@ from model_export.everyday import oracles, scores
 from model_export.everyday.join import Classes, NameTower, PictureTower, SoundTower, Weights
 from model_export.everyday.networks import (
     LITE2_SIZE_PX,
+    PATCH_HOP_S,
+    PATCH_S,
     YAMNET_RATE_HZ,
     efficientnet_lite2,
     recording,
@@ -44,8 +46,8 @@ from service.bundle.manifest import KnownNames, Licence, Source
 VISUAL_WEIGHTS = Weights(meaning=0.2, classes=0.4, evidence=0.4, temperature=0.07)
 AUDIO_WEIGHTS = Weights(meaning=0.3, classes=0.7, evidence=0.0, temperature=0.1)
 TEMPLATES = ("{}", "a photo of {}")
-WINDOW_S = 4.815
-"""Nine patches of sound: 8 hops of 0.48 s and one patch."""
+WINDOW_S = round(8 * PATCH_HOP_S + PATCH_S, 3)
+"""Nine patches of sound."""
 CONTEXT_LENGTH = 128
 # Of the recipe: it makes the same bytes whenever it is built.
 CREATED = datetime(2026, 11, 26, tzinfo=UTC)
@@ -79,6 +81,7 @@ def everyday(work: Path) -> CustomBundle:
         dynamic_length=True,
         pad_id=sentences.pad_id,
         templates=TEMPLATES,
+        licence=_licence("text encoder", MINILM),
     )
     return CustomBundle(
         image=ImageEncoder(

@@ -3,7 +3,7 @@
 A clip is described by what a classifier with n classes says of it, a name by how near it is to the names of
 those classes. With C [n, 384] the sentence embeddings of the class names about their mean:
 
-    clip:  p = class probabilities, z = logits standardised over the classes
+    clip:  p = class probabilities, z = logits about their mean
            unit(p C)        the mean meaning of what was recognised (ConSE; Norouzi et al., ICLR 2014)
            unit(sqrt p)     the classes themselves
            z / |z|          and all of them, also the improbable ones

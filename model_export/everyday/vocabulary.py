@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 
 from model_export.everyday.networks import SentenceEncoder
+from service.labels.templates import fill
 
 # Classes of AudioSet that fit most recordings and tell little of what is in one: whole kinds of things, kinds
 # of music, and what a place or a recording is like. Chosen by what they mean, not one by one by their effect.
@@ -41,9 +42,8 @@ def embedder(sentences: SentenceEncoder, tokenizer: Tokenizer) -> Embed:
 
 def token_rows(tokenizer: Tokenizer, pad_id: int, templates: Sequence[str], names: Sequence[str]) -> Tensor:
     """Prompts of names as the service makes them, padded to the longest: int64 [n, length]."""
-    prompts = [template.format(name) for name in names for template in templates]
-    rows = [torch.tensor(tokenizer.encode(prompt).ids) for prompt in prompts]
-    return pad_sequence(rows, batch_first=True, padding_value=pad_id)
+    prompts = [fill(template, name) for name in names for template in templates]
+    return _padded(tokenizer, pad_id, prompts)
 
 
 def pictured_names() -> tuple[str, ...]:
@@ -86,7 +86,11 @@ def tells_something(names: Sequence[str]) -> Tensor:
 
 @torch.no_grad()
 def _embed(sentences: SentenceEncoder, tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
+    batches = (texts[i : i + _BATCH] for i in range(0, len(texts), _BATCH))
+    return torch.cat([sentences(_padded(tokenizer, sentences.pad_id, batch)) for batch in batches])
+
+
+def _padded(tokenizer: Tokenizer, pad_id: int, texts: Sequence[str]) -> Tensor:
+    """Token ids, padded to the longest text: int64 [n, length]."""
     rows = [torch.tensor(tokenizer.encode(text).ids) for text in texts]
-    pad = partial(pad_sequence, batch_first=True, padding_value=sentences.pad_id)
-    batches = [pad(rows[i : i + _BATCH]) for i in range(0, len(rows), _BATCH)]
-    return torch.cat([sentences(batch) for batch in batches])
+    return pad_sequence(rows, batch_first=True, padding_value=pad_id)

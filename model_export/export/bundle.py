@@ -43,6 +43,7 @@ class EncoderParts:
         licences: Of the weights.
         sources: The files that weights, settings and tokenizers are from.
         known_names: How near names are to what the encoders know, where their shared text encoder tells it.
+        texts: Further text files that go with the encoders, such as their licences, by name.
     """
 
     visual: VisualTower
@@ -51,6 +52,7 @@ class EncoderParts:
     licences: tuple[Licence, ...]
     sources: tuple[Source, ...] = ()
     known_names: KnownNames | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,6 @@ class BundleFacts:
         data: What the weights were trained on.
         card: Text of MODEL_CARD.md.
         notice: What everybody who reads an answer must know.
-        texts: Further text files by name.
         created: None for now.
     """
 
@@ -97,7 +98,6 @@ class BundleFacts:
     data: str
     card: str
     notice: str | None = None
-    texts: Mapping[str, str] = field(default_factory=dict)
     created: datetime | None = None
 
 
@@ -112,7 +112,7 @@ def export_bundle(directory: Path, encoders: EncoderParts, head: HeadParts, fact
     def fill(aside: Path) -> None:
         parity.update(encoders.write(aside))
         parity.update(head.write(aside))
-        for name, text in {"MODEL_CARD.md": facts.card, **facts.texts}.items():
+        for name, text in {"MODEL_CARD.md": facts.card, **encoders.texts}.items():
             (aside / name).write_text(text, encoding="utf-8")
 
     write_bundle(directory, fill, lambda files: _manifest(encoders, head, facts, parity, files))

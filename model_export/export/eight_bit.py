@@ -183,7 +183,7 @@ def _store_narrow(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _is_convolutional(graph: onnx.GraphProto) -> bool:
-    """Whether most of what it computes by are kernels that lie over each other."""
+    """Whether most of its stored weights are those of convolutions, patches of a ViT not counted."""
     dims = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     kept, total = set(front(graph)), {"Conv": 0, "MatMul": 0}
     for node in graph.node:

@@ -59,7 +59,7 @@ def reduce_precision(
     cosine = float(np.min([np.sum(wide * narrow, axis=1).min() for wide, narrow in pairs]))  # a NaN stays
     if not cosine >= cosine_floor:
         raise PrecisionError(
-            f"{path.name} in {precision} has a cosine of {cosine:.5f} to fp32; {cosine_floor} is the least."
+            f"{path.name} in {precision} has a cosine of {cosine:.5f} to fp32; {cosine_floor} is the minimum."
         )
     path.write_bytes(smaller)
     return check.model_copy(

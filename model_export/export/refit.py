@@ -26,17 +26,20 @@ def write_refitted(
         manifest: its manifest.
         out: where the new one shall stand; may be `source`.
         head: the manifest's new part.
-        statistics: go into the file that the head names.
+        statistics: of the clips.
         command: that was run, for the manifest.
     """
 
     def fill(aside: Path) -> None:
         for name in manifest.files:
             shutil.copyfile(source / name, aside / name)
+        with (aside / "MODEL_CARD.md").open("a", encoding="utf-8") as card:
+            card.write(f"\n`{command}` was run afterwards: figures above are from before it.\n")
         statistics.save(aside / STATISTICS_FILE)
 
     provenance = manifest.provenance.model_copy(
         update={"command": f"{manifest.provenance.command}; {command}"}
     )
-    update = {"head": head, "provenance": provenance}
+    # What was measured was measured of another ranking.
+    update = {"head": head, "provenance": provenance, "metrics": ()}
     write_bundle(out, fill, lambda files: manifest.model_copy(update={**update, "files": files}))

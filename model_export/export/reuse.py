@@ -11,6 +11,9 @@ from model_export.export.bundle import EncoderParts
 from service.bundle.directory import read_manifest, verify_files
 from service.bundle.manifest import GraphCheck, Licence, Manifest
 
+# What must go wherever the encoders go.
+_NOTICES: Final = ("LICENSES", "NOTICE")
+
 HEAD: Final = "head"
 """What the licence of a head is filed under; the encoders' licences have any other name."""
 
@@ -26,7 +29,13 @@ def encoders_of(directory: Path) -> tuple[Manifest, EncoderParts]:
     licences = tuple(one for one in manifest.licences if one.part != HEAD)
     copy, sources = partial(_copy, directory, manifest), manifest.provenance.sources
     return manifest, EncoderParts(
-        manifest.visual, manifest.audio, copy, licences, sources, manifest.known_names
+        manifest.visual,
+        manifest.audio,
+        copy,
+        licences,
+        sources,
+        manifest.known_names,
+        {name: (directory / name).read_text(encoding="utf-8") for name in _NOTICES if name in manifest.files},
     )
 
 

@@ -27,7 +27,7 @@ Array = NDArray[np.float32]
 Templates = tuple[str, ...] | None
 
 # What a row holds, as it is kept on disk: changed whenever that changes.
-_LAYOUT = 1
+_LAYOUT = 2
 # Names that are encoded before what was made of them is kept: a large set that is stopped goes on from there.
 _LABELS_PER_STEP = 2_000
 

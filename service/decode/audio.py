@@ -102,14 +102,14 @@ class Sound:
         try:
             for frame in self._context.decode(None):
                 self._mix(frame)
+            self._flush()
         except UNREADABLE:
             self.n_errors += 1
-        self._flush()
 
     def _flush(self) -> None:
-        if self._downmix is not None:
-            self._keep(self._downmix.rest())
-            self._downmix = None
+        ended, self._downmix = self._downmix, None  # first: one that fails must not be asked again
+        if ended is not None:
+            self._keep(ended.rest())
 
     def _keep(self, windows: list[npt.NDArray[np.float32]]) -> None:
         self._windows.extend(windows)

@@ -46,22 +46,33 @@ def _encode_for_both(bundle: Bundle, labels: Sequence[Label], templates: Sequenc
     """Text features from the one graph that both tracks share: its outputs stand side by side."""
     groups = _encode(bundle.text_visual, bundle.tokens_visual, labels, templates)
     ends = np.cumsum(list(text_outputs(bundle.manifest).values()))[:-1]
-    outputs = [[np.split(rows, ends, axis=1)[i] for rows in groups] for i in range(len(ends) + 1)]
+    visual, audio, *further = zip(*(np.split(rows, ends, axis=1) for rows in groups), strict=True)
     known = bundle.manifest.known_names
-    nearness = None if known is None else _nearness(labels, outputs[2], known.alphabets)
-    return TextFeatures(_pooled(outputs[0]), _pooled(outputs[1]), nearness)
+    nearness = None if known is None else _nearness(labels, templates, further[0], known.alphabets)
+    return TextFeatures(_pooled(visual), _pooled(audio), nearness)
 
 
-def _nearness(labels: Sequence[Label], cosines: Sequence[Array], alphabets: Sequence[str]) -> Array:
-    """Of each label, float32 [n]; -1 where it has letters of other alphabets: cosines of such mean nothing.
+def _nearness(
+    labels: Sequence[Label], templates: Sequence[str], cosines: Sequence[Array], alphabets: Sequence[str]
+) -> Array:
+    """Of each label, float32 [n]; -1 for prompts with letters of other alphabets: their cosines mean nothing.
 
     The best known of a label's prompts counts: one that is near to what was trained with is enough.
     """
-    read = [
-        not alphabets or all(_alphabet(c) in alphabets for c in one.name if _is_letter(c)) for one in labels
-    ]
-    best = np.array([rows.max() for rows in cosines], np.float32)
-    return np.where(read, best, np.float32(-1))
+    return np.array(
+        [
+            max(
+                cosine if _is_readable(prompt, alphabets) else np.float32(-1)
+                for prompt, cosine in zip(prompts_of(label, templates), rows[:, 0], strict=True)
+            )
+            for label, rows in zip(labels, cosines, strict=True)
+        ],
+        np.float32,
+    )
+
+
+def _is_readable(text: str, alphabets: Sequence[str]) -> bool:
+    return not alphabets or all(_alphabet(c) in alphabets for c in text if _is_letter(c))
 
 
 def _is_letter(character: str) -> bool:
