@@ -1,8 +1,8 @@
 """Numbers of the everyday bundle that were fitted on labelled clips, and what was measured of it.
 
 Temperatures and the measure of unknown are fitted on the 29 development clips, over lists of 26 to 1,000
-names together, by `python -m benchmarks.fit_scores CLIPS --lists 100 300 1000`. How the weights of the parts and
-of the tracks were chosen stands in docs/results/everyday/README.md.
+names together, by `python -m benchmarks.fit_scores CLIPS --lists 100 300 1000`. How the weights of the parts
+and of the tracks were chosen stands in docs/results/everyday/README.md.
 """
 
 from __future__ import annotations
