@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 from transformers import BertConfig, BertModel
 
-from model_export.encoders.errors import EncoderError
 from model_export.everyday.networks import SentenceEncoder, Yamnet, _dft, _mel, _SameConv
 
 Floats = NDArray[np.float64]
@@ -154,11 +153,3 @@ def test_a_row_of_padding_gives_zeros(sentences: SentenceEncoder) -> None:
     found = sentences(tokens)
     assert not found[0].any()
     assert torch.isfinite(found).all()
-
-
-def test_a_text_encoder_without_padding_is_refused() -> None:
-    """Names of different lengths could not be encoded together."""
-    config = BertConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
-    config.pad_token_id = None
-    with pytest.raises(EncoderError, match="no token for padding"):
-        SentenceEncoder(BertModel(config, add_pooling_layer=False))
