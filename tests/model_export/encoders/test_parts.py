@@ -198,25 +198,20 @@ def test_a_graph_that_differs_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_precision_that_is_too_coarse_leaves_nothing(
-    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_precision_that_is_too_coarse_leaves_nothing(pair: Pair, tmp_path: Path) -> None:
     """The message says which graph it is."""
-    monkeypatch.setattr("model_export.export.precision.COSINE_FLOOR", 1.1)
     with pytest.raises(
         ExportError, match=r"visual\.onnx in int8 .* Keep it in fp32: --precision visual=fp32"
     ):
-        _export(tmp_path / "small", pair, ExportOptions(precision={"visual": "int8"}))
+        _export(tmp_path / "small", pair, ExportOptions(precision={"visual": "int8"}, cosine_floor=1.1))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_preferred_precision_that_is_too_coarse_is_not_taken(
-    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_preferred_precision_that_is_too_coarse_is_not_taken(pair: Pair, tmp_path: Path) -> None:
     """The graph stays in fp32, and whoever exports is told."""
-    monkeypatch.setattr("model_export.export.precision.COSINE_FLOOR", 1.1)
     lines: list[str] = []
-    _export(tmp_path / "small", pair, ExportOptions(preferred="int8", progress=lines.append))
+    options = ExportOptions(preferred="int8", cosine_floor=1.1, progress=lines.append)
+    _export(tmp_path / "small", pair, options)
     checks = read_manifest(tmp_path / "small").provenance.parity
     assert {check.precision for check in checks.values()} == {"fp32"}
     assert "It is kept in fp32." in lines[0]
