@@ -15,7 +15,7 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from model_export.encoders.errors import EncoderError
-from model_export.encoders.image import ImageChoice, _preprocessing, load_image_encoder
+from model_export.encoders.image import _RESIZE, ImageChoice, _preprocessing, load_image_encoder
 from model_export.export.quiet import quiet
 from tests.model_export.encoders.small import CLIP, register_small_clip, small_image_encoder
 
@@ -135,6 +135,13 @@ def test_pictures_that_the_service_does_not_prepare(changed: dict[str, Any], sai
     model = SimpleNamespace(visual=SimpleNamespace(preprocess_cfg=wanted | {"std": [1.0] * 3} | changed))
     with pytest.raises(EncoderError, match=f"ViT-X wants pictures of {said}"):
         _preprocessing(model, "ViT-X")
+
+
+def test_pictures_of_all_published_weights_can_be_prepared() -> None:
+    """If a new open_clip wants them otherwise, this says so."""
+    facts = [open_clip.get_pretrained_cfg(*tag) for tag in open_clip.list_pretrained()]
+    wanted = {(one.get("resize_mode", "shortest"), one.get("interpolation", "bicubic")) for one in facts}
+    assert wanted == set(_RESIZE)
 
 
 def test_openais_models_get_its_activation_and_normalisation() -> None:

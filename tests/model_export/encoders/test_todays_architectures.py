@@ -111,7 +111,7 @@ def test_both_towers_compute_what_open_clip_computes(name: str, tmp_path: Path) 
         theirs = open_clip.get_tokenizer(name)(NAMES).numpy()[:, : tokens.shape[1]]
         np.testing.assert_array_equal(tokens, theirs)
     towers = {
-        "visual": parts._Tower(image.module, "frames", frame_batches(image)),
+        "visual": parts._Tower(image.module, "frames", frame_batches(image)[:1]),  # noise; clips take long
         "text_visual": parts._text_tower(image.text),
     }
     for graph, tower in towers.items():
