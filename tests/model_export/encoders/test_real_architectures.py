@@ -74,7 +74,7 @@ def test_it_says_what_it_is(directory: Path) -> None:
 def test_pictures_and_names_are_open_clips(bundle: Bundle) -> None:
     """Its own transform of a picture of the model's size, its own tokenizer, its own encoders."""
     image = load_image_encoder(ImageChoice(), random_seed=0)
-    clip: Any = image.text.module.clip
+    clip: Any = image.text.module.text
     pixels = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
     transform = open_clip.image_transform(
         224, is_train=False, mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD
