@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from model_export.encoders.errors import EncoderError
 from model_export.encoders.tokenizer_file import open_tokenizer
 from model_export.export.quiet import quiet
 from model_export.hub.checkpoints import local_file
-from model_export.hub.errors import HubError
+from model_export.hub.errors import HubError, PinError
 from model_export.hub.fetch import ModelFile, fetch
 from model_export.hub.wanted import Hub, Wanted
 
@@ -103,8 +102,12 @@ def _hub_files(repo: str, hub: Hub) -> tuple[ModelFile, ...]:
     wanted = Wanted(repo, (_FILE,), OPTION, beside=(_SETTINGS,))
     tokenizer = fetch(wanted, hub)
     files = [tokenizer, fetch(Wanted(repo, (_SETTINGS,), OPTION, tokenizer.commit), hub)]
-    with suppress(HubError):  # many repositories have none, and need none
+    try:
         files.append(fetch(Wanted(repo, (_CONFIG,), OPTION, tokenizer.commit), hub))
+    except PinError:
+        raise
+    except HubError:  # many repositories have none, and need none
+        pass
     return tuple(files)
 
 

@@ -3,3 +3,7 @@
 
 class HubError(Exception):
     """A model file could not be had; the message says which one and what to do."""
+
+
+class PinError(HubError):
+    """A file is there, but it is not the one that is pinned."""

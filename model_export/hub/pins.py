@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from model_export.hub.errors import HubError
+from model_export.hub.errors import HubError, PinError
 from service.bundle.directory import read_manifest
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -64,17 +64,17 @@ class Pins:
         """Refuse a file of the hub that is not the pinned one.
 
         Raises:
-            HubError: it has another SHA-256, or none is pinned where one must be.
+            PinError: it has another SHA-256, or none is pinned where one must be.
         """
         pin = self.of(repo)
         pinned = pin.files.get(file) if pin else None
         if pinned is None and self.complete:
-            raise HubError(
+            raise PinError(
                 f"{file} of {repo} is not among the sources of the bundle that --pins names: give one that "
                 "was exported from the same models, or leave out --pins"
             )
         if pinned not in (None, sha256):
-            raise HubError(
+            raise PinError(
                 f"{file} of {repo} has the SHA-256 {sha256}, but {pinned} is pinned: these are other bytes "
                 "than were meant, and nothing is made of them. Ask whoever runs the hub or the mirror; to "
                 "use another version on purpose, name it: --image-revision, --audio-revision, or other --pins"
@@ -84,11 +84,11 @@ class Pins:
         """Refuse a file of this machine where complete pins know no such bytes.
 
         Raises:
-            HubError: none of the pinned files has this SHA-256.
+            PinError: none of the pinned files has this SHA-256.
         """
         known = self.local.union(*(pin.files.values() for pin in self.pins))
         if self.complete and sha256 not in known:
-            raise HubError(
+            raise PinError(
                 f"{path} has the SHA-256 {sha256}, which no source of the bundle that --pins names has: give "
                 "the file that it was exported from, or leave out --pins"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import string
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from model_export.encoders import hub_tokenizer as module
 from model_export.encoders.errors import EncoderError
 from model_export.encoders.hub_tokenizer import HubTokenizer, hub_tokenizer
 from model_export.encoders.stand_in import stand_in_tokenizer
+from model_export.hub.errors import PinError
+from model_export.hub.pins import Pin, Pins
 from model_export.hub.wanted import Hub
+from tests.model_export.hub.loopback import LoopbackHub, serving
 
 N_ROWS = 300
 LENGTH = 32
@@ -139,6 +143,24 @@ def test_without_a_pad_token_it_is_refused(tmp_path: Path, settings: str | None)
         path.write_text(settings)
     with pytest.raises(EncoderError, match=r"pad_token|is no JSON"):
         _loaded(tmp_path, n_rows)
+
+
+def test_a_tokenizer_of_the_hub_comes_with_its_files(tmp_path: Path) -> None:
+    """By the hub's names; a config.json beside it is one of them, and pinned as the others are."""
+    made = tmp_path / "made"
+    made.mkdir()
+    n_rows, config = _gemma(made), {"hf_tokenizer_name": "owner/name", "context_length": LENGTH}
+    files = {path.name: path.read_bytes() for path in made.iterdir()}
+    with serving(LoopbackHub({"owner/name": files})) as remote:
+        hub = Hub(remote.endpoint, tmp_path / "cache", Pins())
+        found = hub_tokenizer(config, n_rows, None, hub)
+        assert [file.path.name for file in found.files] == ["tokenizer.json", "tokenizer_config.json"]
+        assert _ids(found) == _ids(_loaded(made, n_rows))
+        files["config.json"] = b'{"model_type": "gemma"}'
+        assert hub_tokenizer(config, n_rows, None, hub).files[-1].path.name == "config.json"
+        pin = Pin("owner/name", remote.commit("owner/name"), {"config.json": "0" * 64})
+        with pytest.raises(PinError, match=r"config\.json of owner/name"):
+            hub_tokenizer(config, n_rows, None, replace(hub, pins=Pins((pin,))))
 
 
 def test_what_is_compared_has_words_signs_and_length() -> None:
