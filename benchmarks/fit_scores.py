@@ -21,15 +21,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from benchmarks.clip_measure import CannotMeasureError, Measured, measure
+from benchmarks.clip_measure import Measured
 from benchmarks.ranked_lists import Track, similarities
-from benchmarks.real_clips import CAN_FAIL, add_options, read_clips, read_distractors
-from service.bundle.bundle import load_bundle
+from benchmarks.real_clips import CAN_FAIL, add_ranking_options, rank_folder
 from service.bundle.heads import LoadedSimilarity
 from service.bundle.manifest import SimilarityScore, SimilarityScores
-from service.bundle.providers import Runtime
 from service.candidates.embedder import LabelEmbedder
-from service.errors import BundleError
 
 Floats = NDArray[np.float64]
 _PARTS: dict[str, Track] = {"both": "fused", "visual": "picture", "audio": "sound"}
@@ -56,16 +53,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, metavar="DIR")
-    add_options(parser)
+    add_ranking_options(parser)
     options = parser.parse_args()
     try:
-        bundle = load_bundle(options.bundle, Runtime(device="cpu"))
-        if not isinstance(bundle.head, LoadedSimilarity):
-            raise CannotMeasureError("Its head is trained: `ahse train` fits the scores of such a one.")
-        distractors = read_distractors(options.distractors, options.column)
-        measured = measure(bundle, read_clips(options.folder), distractors, options.lists)
-    except (*CAN_FAIL, BundleError) as error:
+        bundle, measured = rank_folder(options.folder, options)
+    except CAN_FAIL as error:
         parser.exit(2, f"{error}\n")
+    if not isinstance(bundle.head, LoadedSimilarity):
+        parser.exit(2, "The bundle has a trained head: `ahse train` fits the scores of such a head.\n")
     names = LabelEmbedder(len(measured.labels)).embed(bundle, measured.labels)
     fitted = {}
     for part, track in _PARTS.items():

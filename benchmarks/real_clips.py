@@ -23,11 +23,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks.clip_measure import CannotMeasureError, Distractors, measure
+from benchmarks.clip_measure import CannotMeasureError, Distractors, Measured, measure
 from benchmarks.clip_report import clip_lines, figures, report
 from model_export.data.errors import DatasetError
 from model_export.extract.listing import ListedClip, list_clips
-from service.bundle.bundle import load_bundle
+from service.bundle.bundle import Bundle, load_bundle
 from service.bundle.providers import Runtime
 from service.errors import BundleError, LabelError
 from service.labels.label import label_key, make_label
@@ -53,7 +53,14 @@ def main() -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add everything that a measurement can be told, but for where the clips are."""
+    """Add everything that a report can be told, but for where the clips are."""
+    add_ranking_options(parser)
+    parser.add_argument("--verbose", action="store_true", help="say of each clip what came first")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures to this file, too")
+
+
+def add_ranking_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says which bundle ranks the clips, and among which names."""
     parser.add_argument(
         "--bundle", type=Path, default=EVERYDAY_BUNDLE, metavar="DIR", help="bundle to measure"
     )
@@ -62,8 +69,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--distractors", type=Path, metavar="FILE", help="other names, one a line")
     parser.add_argument("--column", metavar="NAME", help="read --distractors as a CSV, this column of it")
-    parser.add_argument("--verbose", action="store_true", help="say of each clip what came first")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures to this file, too")
 
 
 def run(folder: Path, options: argparse.Namespace, remarks: Sequence[str] = ()) -> None:
@@ -73,6 +78,27 @@ def run(folder: Path, options: argparse.Namespace, remarks: Sequence[str] = ()) 
         folder: With labels.csv, or with a folder for each class.
         options: From `add_options`.
         remarks: What a reader of the figures must know of these clips.
+
+    Raises:
+        CannotMeasureError: as `rank_folder`.
+        DatasetError: likewise.
+    """
+    _, measured = rank_folder(folder, options)
+    lines = report(measured, remarks)
+    if options.verbose:
+        lines += ["", *clip_lines(measured)]
+    sys.stdout.write("\n".join([*lines, ""]))
+    if options.json is not None:
+        text = json.dumps(figures(measured, remarks), indent=2, ensure_ascii=False)
+        options.json.write_text(text + "\n", encoding="utf-8")
+
+
+def rank_folder(folder: Path, options: argparse.Namespace) -> tuple[Bundle, Measured]:
+    """Load the bundle and rank the clips of a folder by it.
+
+    Args:
+        folder: With labels.csv, or with a folder for each class.
+        options: From `add_ranking_options`.
 
     Raises:
         CannotMeasureError: there is nothing to measure, names can't be read, or the bundle can't be used.
@@ -85,14 +111,7 @@ def run(folder: Path, options: argparse.Namespace, remarks: Sequence[str] = ()) 
     except BundleError as error:
         raise CannotMeasureError(f"{options.bundle}: {error.message}") from None
     sys.stderr.write(f"encoding {len(clips)} clips ...\n")
-    measured = measure(bundle, clips, distractors, options.lists)
-    lines = report(measured, remarks)
-    if options.verbose:
-        lines += ["", *clip_lines(measured)]
-    sys.stdout.write("\n".join([*lines, ""]))
-    if options.json is not None:
-        text = json.dumps(figures(measured, remarks), indent=2, ensure_ascii=False)
-        options.json.write_text(text + "\n", encoding="utf-8")
+    return bundle, measure(bundle, clips, distractors, options.lists)
 
 
 def read_clips(folder: Path) -> tuple[ListedClip, ...]:
