@@ -18,3 +18,16 @@ def n_processors(quota: Path = _QUOTA) -> int:
         return max(1, min(allowed, math.ceil(int(most) / int(period))))
     except (OSError, ValueError):  # no such file here, or "max": no quota
         return allowed
+
+
+def adds_products_in_32_bits(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor adds products of 8-bit integers in 32 bits (VNNI), not in 16, which overflow.
+
+    Args:
+        cpuinfo: The kernel's description of the processors; where there is none, the answer is no.
+    """
+    try:
+        flags = cpuinfo.read_text(encoding="utf-8", errors="replace").split()
+    except OSError:
+        return False
+    return not {"avx512_vnni", "avx_vnni"}.isdisjoint(flags)

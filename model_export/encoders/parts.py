@@ -38,8 +38,8 @@ class ExportOptions:
         n_frames: Pictures of a clip.
         precision: Of some of TOWERS; the export stops where it is too far from fp32.
         preferred: Of the others; fp32 takes its place where it is too far from that.
-        typical: Inputs like those that a graph will meet, by its name: a smaller precision is compared with
-            fp32 on them, not on noise and the project's own clips.
+        typical: Inputs like those that a graph will meet, by its name: a smaller precision is fitted to them
+            and compared with fp32 on them, not on noise and the project's own clips.
         cosine_floor: Smallest cosine of a smaller precision to fp32 that passes.
         opset: Of ONNX.
         progress: Told what was done, a line at a time.
@@ -148,11 +148,14 @@ def _write(name: str, tower: _Tower, folder: Path, options: ExportOptions) -> Gr
         max_length=tower.max_length,
         opset=options.opset,
     )
-    compared = [options.typical[name]] if name in options.typical else tower.batches
+    is_typical = name in options.typical
+    compared = [options.typical[name]] if is_typical else tower.batches
     batches = [{tower.input: batch.numpy()} for batch in compared]
     try:
         precision = options.precision.get(name, options.preferred)
-        check = reduce_precision(path, precision, check, batches, options.cosine_floor)
+        check = reduce_precision(
+            path, precision, check, batches, options.cosine_floor, are_typical=is_typical
+        )
     except PrecisionError as error:
         if name in options.precision:
             raise PrecisionError(f"{error.message} Keep it in fp32: --precision {name}=fp32") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,17 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from model_export.export.rewrite import front, gemm_to_matmul, make, replace_nodes
+from model_export.export.eight_bit_convolutions import (
+    Batch,
+    compute_narrow,
+    is_convolutional,
+    is_tiled,
+    store_narrow,
+)
+from model_export.export.rewrite import front, gemm_to_matmul, make, own_logging, replace_nodes
 
 # Weights share a scale in blocks of so many, where activations stay as they are.
 _BLOCK = 128
-# Smaller weights are those of a network's first layers: they save little and cost most in accuracy.
-_SMALLEST_STORED = 20_000
 # Levels on each side of zero. Processors without VNNI add pairs of products u8 x i8 in 16 bits:
 # 2 x (2 x 90) x 90 still fits, so that the same graph gives the same numbers everywhere.
 _LEVELS = 90
@@ -29,20 +34,28 @@ _ZERO, _ONE, _MOST, _LEAST = "eight_bit_zero", "eight_bit_one", "eight_bit_level
 _LAST_AXIS = "eight_bit_last_axis"
 
 
-def to_eight_bit(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The scheme that suits the graph: names are encoded once and kept, clips are all new.
+def to_eight_bit(model: onnx.ModelProto, typical: Sequence[Batch] = ()) -> Iterator[onnx.ModelProto]:
+    """The schemes that suit the graph, the fastest first: the first one that is close enough is taken.
 
-    A text graph gets weights in 8 bits and keeps its activations, which is closest to fp32; transformers of
-    pictures and sounds compute their products in 8 bits, which is fastest. Convolutional networks compute in
-    fp32 with weights that are stored in 8 bits: a quarter of the size, no faster. What leads to the first
-    convolution stays as it is.
+    Names are encoded once and kept, clips are all new. So a text graph gets weights in 8 bits and keeps its
+    activations, which is closest to fp32, and transformers of pictures and sounds compute their products in
+    8 bits, which is fastest. Convolutional networks compute in 8 bits where typical inputs tell the ranges of
+    their activations. Otherwise, or second, they compute in fp32 with weights that are stored in 8 bits: a
+    quarter of the size, no faster. What leads to the first convolution stays as it is.
+
+    Args:
+        model: Of an encoder; it is used up.
+        typical: Inputs like those that the encoder will meet.
     """
     gemm_to_matmul(model.graph)
-    if _is_convolutional(model.graph):
-        return _store_narrow(model)
+    if is_convolutional(model.graph):
+        if typical:
+            yield compute_narrow(deepcopy(model), typical)
+        yield store_narrow(model)
+        return
     _patches_to_matmul(model.graph)
     kind = model.graph.input[0].type.tensor_type.elem_type
-    return _narrow_weights(model) if kind == onnx.TensorProto.INT64 else _narrow_products(model)
+    yield _narrow_weights(model) if kind == onnx.TensorProto.INT64 else _narrow_products(model)
 
 
 def _narrow_products(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -107,7 +120,7 @@ def _levels(values: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], N
 def _narrow_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Weights in 8 bits in blocks with a scale each, activations as they are."""
     _narrow_tables(model.graph)
-    with _own_logging():
+    with own_logging():
         from onnxruntime.quantization import matmul_nbits_quantizer as library
 
         library.logger.setLevel(logging.WARNING)
@@ -118,15 +131,6 @@ def _narrow_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     quantizer.process()
     smaller: onnx.ModelProto = quantizer.model.model
     return smaller
-
-
-@contextmanager
-def _own_logging() -> Iterator[None]:
-    """Undo what a library does to everybody's logging when it is imported."""
-    handlers, level = logging.root.handlers[:], logging.root.level
-    yield
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
 
 
 def _narrow_tables(graph: onnx.GraphProto) -> None:
@@ -154,47 +158,6 @@ def _narrow_tables(graph: onnx.GraphProto) -> None:
     replace_nodes(graph, nodes)
 
 
-def _store_narrow(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Store large weights in 8 bits with a scale for each output; onnxruntime widens them when it loads.
-
-    By Cast and Mul, which it works out once: a DequantizeLinear it would run again for every batch.
-    """
-    graph = model.graph
-    stored = {tensor.name: tensor for tensor in graph.initializer}
-    kept, nodes, widened = set(front(graph)), list[onnx.NodeProto](), set[str]()
-    for node in graph.node:
-        name = node.input[1] if node.op_type in ("Conv", "MatMul") and node.name not in kept else ""
-        if name in stored and name not in widened and int(np.prod(stored[name].dims)) >= _SMALLEST_STORED:
-            widened.add(name)
-            values = numpy_helper.to_array(stored[name])
-            # Outputs are the first axis of kernels and the last of matrices.
-            axes = tuple(range(1, values.ndim)) if node.op_type == "Conv" else tuple(range(values.ndim - 1))
-            scale = np.maximum(np.abs(values).max(axis=axes, keepdims=True) / 127, np.float32(1e-12))
-            levels = np.rint(values / scale).astype(np.int8)
-            graph.initializer.append(numpy_helper.from_array(levels, f"{name}_8bit"))
-            graph.initializer.append(numpy_helper.from_array(scale.astype(np.float32), f"{name}_scale"))
-            nodes.append(make("Cast", [f"{name}_8bit"], f"{name}_wide", to=onnx.TensorProto.FLOAT))
-            nodes.append(make("Mul", [f"{name}_wide", f"{name}_scale"], f"{name}_widened"))
-        if name in widened:
-            node.input[1] = f"{name}_widened"
-        nodes.append(node)
-    replace_nodes(graph, nodes)
-    return model
-
-
-def _is_convolutional(graph: onnx.GraphProto) -> bool:
-    """Whether most of its stored weights are those of convolutions, patches of a ViT not counted."""
-    dims = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    kept, total = set(front(graph)), {"Conv": 0, "MatMul": 0}
-    for node in graph.node:
-        if node.op_type not in total or node.name in kept or node.input[1] not in dims:
-            continue
-        weights = dims[node.input[1]]
-        is_product = node.op_type == "MatMul" or _is_tiled(node, weights)
-        total["MatMul" if is_product else "Conv"] += int(np.prod(weights))
-    return total["Conv"] > total["MatMul"]
-
-
 def _patches_to_matmul(graph: onnx.GraphProto) -> None:
     """Write a convolution whose kernels lie side by side, as of a ViT's patches, as a product."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
@@ -203,18 +166,11 @@ def _patches_to_matmul(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         weights = stored.get(node.input[1]) if node.op_type == "Conv" else None
         size = shapes.get(node.output[0], [])[2:]
-        if weights is None or len(size) != 2 or not all(size) or not _is_tiled(node, list(weights.dims)):
+        if weights is None or len(size) != 2 or not all(size) or not is_tiled(node, list(weights.dims)):
             nodes.append(node)
             continue
         nodes += _patch_product(graph, node, numpy_helper.to_array(weights), (size[0], size[1]))
     replace_nodes(graph, nodes)
-
-
-def _is_tiled(node: onnx.NodeProto, dims: Sequence[int]) -> bool:
-    settings = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
-    plain = settings.get("group", 1) == 1 and not any(settings.get("pads", ()))
-    large = int(np.prod(dims[1:])) >= _BLOCK and dims[2:] != [1, 1]  # smaller ones are no work
-    return len(dims) == 4 and plain and large and list(settings.get("strides", ())) == list(dims[2:])
 
 
 def _patch_product(

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from model_export.export.eight_bit import to_eight_bit
 from model_export.export.graph import export_graph
+from model_export.export.precision import reduce_precision
+from service.bundle.manifest import GraphCheck
 
 Floats = NDArray[np.float32]
 LEVELS = 90
@@ -35,7 +37,7 @@ class Picture(nn.Module):
 def _eight_bit(module: nn.Module, name: str, rows: Tensor, folder: Path) -> onnx.ModelProto:
     path = folder / "graph.onnx"
     export_graph(module, {name: rows}, ["features"], path, tolerance=1e-4)
-    return to_eight_bit(onnx.load(str(path)))
+    return next(to_eight_bit(onnx.load(str(path))))
 
 
 def _run(model: onnx.ModelProto, rows: Tensor) -> Floats:
@@ -171,6 +173,66 @@ def test_large_weights_are_stored_with_a_scale_for_each_output(
     kept = [v.shape for v in stored.values() if v.dtype == np.float32 and v.ndim == 4 and 3 in v.shape]
     assert (32, 3, 3, 3) in kept
     assert (32, 1, 3, 3) in kept
+
+
+class Small(nn.Module):
+    """Two convolutions; sums are cut off at 6, as in EfficientNet-Lite, or grow from channel to channel."""
+
+    scale: Tensor
+
+    def __init__(self, *, is_bounded: bool) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 32, 3, stride=2)
+        self.wide = nn.Conv2d(32, 128, 3, bias=False)
+        self.activation: nn.Module = nn.ReLU6() if is_bounded else nn.ReLU()
+        self.register_buffer("scale", torch.logspace(-3, 3, 128) if not is_bounded else torch.ones(128))
+        with torch.no_grad():
+            self.wide.weight *= self.scale[:, None, None, None] * (20 if is_bounded else 1)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """uint8 [batch, 24, 24, 3] to [batch, 128], of unit length."""
+        x = self.activation(self.stem((frames.permute(0, 3, 1, 2).float() - 127) / 128))
+        x = self.activation(self.wide(x)).mean(dim=(2, 3)) / self.scale
+        return nn.functional.normalize(x)
+
+
+Exported = tuple[Path, GraphCheck, dict[str, NDArray[np.generic]]]
+
+
+def _small(folder: Path, *, is_bounded: bool) -> Exported:
+    """The network's graph, its check, and a batch of frames."""
+    torch.manual_seed(0)
+    frames = torch.randint(0, 256, (6, 24, 24, 3), dtype=torch.uint8)
+    path = folder / "visual.onnx"
+    check = export_graph(Small(is_bounded=is_bounded), {"frames": frames}, ["features"], path, tolerance=1e-4)
+    return path, check, {"frames": frames.numpy()}
+
+
+def test_typical_inputs_let_a_convolutional_network_compute_in_8_bits(tmp_path: Path) -> None:
+    """Ranges are taken after sums are cut off, with a scale for each kernel, and each row for itself."""
+    path, check, batch = _small(tmp_path, is_bounded=True)
+    reduced = reduce_precision(path, "int8", check, [batch], are_typical=True)
+    assert reduced.cosine is not None
+    assert reduced.cosine >= 0.999
+    model = onnx.load(str(path))
+    after = {name: node.op_type for node in model.graph.node for name in node.input}
+    assert {after[n.output[0]] for n in model.graph.node if n.op_type == "Conv"} == {"QuantizeLinear"}
+    narrow = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT8]
+    assert {tuple(t.dims) for t in narrow if len(t.dims) == 4} == {(32, 3, 3, 3), (128, 32, 3, 3)}
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    frames = batch["frames"]
+    alone = np.concatenate([session.run(None, {"frames": frames[i : i + 1]})[0] for i in range(len(frames))])
+    np.testing.assert_array_equal(session.run(None, {"frames": frames})[0], alone)
+
+
+def test_a_network_that_loses_too_much_in_8_bits_computes_in_fp32_with_stored_8_bits(tmp_path: Path) -> None:
+    """The floor decides: one range for all channels loses small ones, a scale for each kernel does not."""
+    path, check, batch = _small(tmp_path, is_bounded=False)
+    reduced = reduce_precision(path, "int8", check, [batch], are_typical=True)
+    assert reduced.precision == "int8"
+    kinds = {node.op_type for node in onnx.load(str(path)).graph.node}
+    assert "QuantizeLinear" not in kinds
+    assert "Cast" in kinds
 
 
 def test_transformers_still_compute_in_integers(tmp_path: Path) -> None:
