@@ -14,16 +14,16 @@ from av.error import FFmpegError
 
 from benchmarks.ranked_lists import TRACKS, Answers, Indices, NameLists, Track, answer, draw_lists
 from model_export.extract.listing import ListedClip
-from service.bundle.bundle import Bundle
 from service.bundle.manifest import Manifest
-from service.candidates.embedder import LabelEmbedder
 from service.classifier import decode_spec
 from service.decode import decode_clip
 from service.encode.clip import encode_clip
 from service.encode.features import ClipFeatures
 from service.errors import LabelError, MediaError
+from service.labels.embedder import LabelEmbedder
 from service.labels.label import Label, label_key, make_label
 from service.media import DecodeLimits
+from service.registry import Bundle
 
 _STILL_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
@@ -151,13 +151,13 @@ def _encode_all(bundle: Bundle, clips: Sequence[ListedClip]) -> Encoded:
 
 def _encode(bundle: Bundle, path: Path) -> ClipFeatures:
     """Features of a clip exactly as serving makes them."""
-    spec, limits = decode_spec(bundle), DecodeLimits()
+    spec, limits = decode_spec(bundle.manifest), DecodeLimits()
     if is_still(path):
         with tempfile.TemporaryDirectory() as folder:
             clip = decode_clip(_wrap(path, Path(folder) / "still.mkv"), spec, limits)
     else:
         clip = decode_clip(path, spec, limits)
-    features = encode_clip(bundle, clip)
+    features = encode_clip(bundle.encoders, clip)
     if any(not np.isfinite(one).all() for one in (features.visual, features.audio) if one is not None):
         raise CannotMeasureError("The encoders gave numbers that are not finite.")
     return features

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle.bundle import Bundle, load_bundle
 from service.bundle.manifest import TextTower
-from service.bundle.providers import Runtime
+from service.registry import Bundle, load_bundle
+from service.runtime.providers import Runtime
 
 _NAME_TOKENS = 8
 _NAMES = 16
@@ -56,12 +56,16 @@ def _works(bundle: Bundle) -> dict[str, Callable[[], NDArray[Any]]]:
     frames = draw.integers(0, 256, (visual.n_frames, size, size, 3), dtype=np.uint8)
     window = draw.normal(0, 0.1, (1, audio.window_samples)).astype(np.float32)
     return {
-        f"visual, {visual.n_frames} frames": partial(bundle.visual, frames=frames),
-        f"audio, {audio.window_s:g} s": partial(bundle.audio, waveform=window),
-        "text_visual, 1 name": partial(bundle.text_visual, tokens=_tokens(visual.text, 1)),
-        f"text_visual, {_NAMES} names": partial(bundle.text_visual, tokens=_tokens(visual.text, _NAMES)),
-        "text_audio, 1 name": partial(bundle.text_audio, tokens=_tokens(audio.text, 1)),
-        f"text_audio, {_NAMES} names": partial(bundle.text_audio, tokens=_tokens(audio.text, _NAMES)),
+        f"visual, {visual.n_frames} frames": partial(bundle.encoders.visual, frames=frames),
+        f"audio, {audio.window_s:g} s": partial(bundle.encoders.audio, waveform=window),
+        "text_visual, 1 name": partial(bundle.encoders.text_visual, tokens=_tokens(visual.text, 1)),
+        f"text_visual, {_NAMES} names": partial(
+            bundle.encoders.text_visual, tokens=_tokens(visual.text, _NAMES)
+        ),
+        "text_audio, 1 name": partial(bundle.encoders.text_audio, tokens=_tokens(audio.text, 1)),
+        f"text_audio, {_NAMES} names": partial(
+            bundle.encoders.text_audio, tokens=_tokens(audio.text, _NAMES)
+        ),
     }
 
 

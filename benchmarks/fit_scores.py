@@ -24,9 +24,9 @@ from scipy.special import logsumexp
 from benchmarks.clip_measure import Measured
 from benchmarks.ranked_lists import Track, similarities
 from benchmarks.real_clips import CAN_FAIL, add_ranking_options, rank_folder
-from service.bundle.heads import LoadedSimilarity
 from service.bundle.manifest import SimilarityScore, SimilarityScores
-from service.candidates.embedder import LabelEmbedder
+from service.head.similarity import SimilarityHead
+from service.labels.embedder import LabelEmbedder
 
 Floats = NDArray[np.float64]
 _PARTS: dict[str, Track] = {"both": "fused", "visual": "picture", "audio": "sound"}
@@ -59,7 +59,7 @@ def main() -> None:
         bundle, measured = rank_folder(options.folder, options)
     except CAN_FAIL as error:
         parser.exit(2, f"{error}\n")
-    if not isinstance(bundle.head, LoadedSimilarity):
+    if not isinstance(bundle.head, SimilarityHead):
         parser.exit(2, "The bundle has a trained head: `ahse train` fits the scores of such a head.\n")
     names = LabelEmbedder(len(measured.labels)).embed(bundle, measured.labels)
     fitted = {}

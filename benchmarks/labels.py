@@ -17,13 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from service.bundle.bundle import Bundle, load_bundle
-from service.bundle.providers import Runtime
-from service.candidates.embeddings import LabelEmbeddings, label_embeddings, rows_of
-from service.classifier import rank_candidates
+from service.classifier import rank_names
 from service.encode.features import Array, ClipFeatures, TextFeatures, unit
+from service.labels.embeddings import LabelEmbeddings, label_embeddings, rows_of
 from service.labels.label import Label
-from service.rank.ranker import ranker_of
+from service.registry import Bundle, load_bundle
+from service.runtime.providers import Runtime
 
 _RUNS = 15
 _STEP = 50_000
@@ -52,7 +51,7 @@ def _row(bundle: Bundle, n: int) -> str:
     times = []
     for _ in range(_RUNS):
         start = time.perf_counter()
-        rank_candidates(bundle, ClipFeatures(visual, audio), candidates, "auto").ranking.best(10)
+        rank_names(bundle, ClipFeatures(visual, audio), candidates, "auto").ranking.best(10)
         times.append((time.perf_counter() - start) * 1000)
     megabytes = n * candidates.row(0).nbytes / 1e6
     cells = (towers.name, towers.head.kind, f"{dims[0]} + {dims[1]}", f"{n:,}", f"{megabytes:.0f}")
@@ -66,7 +65,7 @@ def _candidates(bundle: Bundle, n: int, draw: np.random.Generator) -> LabelEmbed
         for start in range(0, n, _STEP):
             m, towers = min(_STEP, n - start), bundle.manifest
             texts = TextFeatures(_unit(draw, m, towers.visual.dim), _unit(draw, m, towers.audio.dim))
-            yield from rows_of(texts, ranker_of(bundle).embed_labels(texts))
+            yield from rows_of(texts, bundle.head.embed_names(texts))
 
     return label_embeddings(bundle, [Label(f"name {i}") for i in range(n)], rows())
 

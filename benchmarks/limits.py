@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.load import unique_labels
-from service.bundle.bundle import Bundle, load_bundle
-from service.bundle.providers import Runtime
+from service.bundle.directory import read_manifest
 from service.classifier import decode_spec
 from service.decode.pool import DecodePool
-from service.processors import n_processors
+from service.process import n_processors
+from service.registry import Bundle, load_bundle
+from service.runtime.providers import Runtime
 from service.settings import Settings
 
 CLIP_GRAPHS = ("visual", "audio")
@@ -64,7 +65,7 @@ def graph_limits(directory: Path, device: BenchmarkDevice) -> dict[str, GraphLim
 def decode_rate(directory: Path, clip: Path, n_clips: int) -> float:
     """Clips decoded in a second, by as many processes as there are processors."""
     settings = Settings()
-    spec = decode_spec(load_bundle(directory, Runtime(device="cpu")))
+    spec = decode_spec(read_manifest(directory))
     n_workers = n_processors()
     with DecodePool(settings.decode_limits(), n_workers) as pool, ThreadPoolExecutor(n_workers) as threads:
         list(threads.map(lambda _: pool.decode(clip, spec), range(2 * n_workers)))

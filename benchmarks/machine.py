@@ -7,7 +7,7 @@ import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
-from service.processors import n_processors
+from service.process import n_processors
 
 _VERSIONED = ("av", "onnxruntime", "torch", "numpy", "fastapi", "uvicorn", "open-clip-torch")
 _EIGHT_BIT_PRODUCTS = ("avx512_vnni", "avx_vnni", "amx_int8")

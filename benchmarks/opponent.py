@@ -30,7 +30,7 @@ from torch import Tensor
 from model_export.encoders.image import ImageChoice, load_image_encoder
 from model_export.encoders.loaded import TextEncoder
 from model_export.encoders.sound import SoundChoice, load_sound_encoder
-from service.processors import n_processors
+from service.process import n_processors
 
 N_FRAMES = 8
 

@@ -14,12 +14,11 @@ from typing import Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle.bundle import Bundle
-from service.candidates.embeddings import LabelEmbeddings
 from service.encode.features import ClipFeatures
-from service.rank.cosines import cosines_of
-from service.rank.ranker import ranker_of
-from service.rank.ranking import Ranking, rank
+from service.head.head import cosines_of
+from service.labels.embeddings import LabelEmbeddings
+from service.ranking import Ranking, rank
+from service.registry import Bundle
 
 Track = Literal["picture", "sound", "fused"]
 Floats = NDArray[np.float64]
@@ -140,7 +139,7 @@ def similarities(
     bundle: Bundle, names: LabelEmbeddings, features: Sequence[ClipFeatures], track: Track
 ) -> dict[int, Floats]:
     """Similarity of each clip that has a track to all names, float64 [n_names], as the head ranks by it."""
-    ranker = ranker_of(bundle)
+    ranker = bundle.head
     kept = {clip: _only(one, track) for clip, one in enumerate(features)}
     return {
         clip: -ranker.distances(one, cosines_of(one, names.features), names.embedded).astype(np.float64)
@@ -157,8 +156,8 @@ def _only(features: ClipFeatures, track: Track) -> ClipFeatures:
 
 
 def _ranking(bundle: Bundle, names: LabelEmbeddings, clip: ClipFeatures) -> Callable[[Indices], Ranking]:
-    """What ranks any of the names for a clip, as `rank_candidates` does."""
-    ranker = ranker_of(bundle)
+    """What ranks any of the names for a clip, as `rank_names` does."""
+    ranker = bundle.head
     distance = ranker.distances(clip, cosines_of(clip, names.features), names.embedded)
 
     def among(chosen: Indices) -> Ranking:

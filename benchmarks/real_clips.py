@@ -27,10 +27,10 @@ from benchmarks.clip_measure import CannotMeasureError, Distractors, Measured, m
 from benchmarks.clip_report import clip_lines, figures, report
 from model_export.data.errors import DatasetError
 from model_export.extract.listing import ListedClip, list_clips
-from service.bundle.bundle import Bundle, load_bundle
-from service.bundle.providers import Runtime
 from service.errors import BundleError, LabelError
 from service.labels.label import label_key, make_label
+from service.registry import Bundle, load_bundle
+from service.runtime.providers import Runtime
 from service.settings import EVERYDAY_BUNDLE
 
 LABELS_FILE: Final = "labels.csv"

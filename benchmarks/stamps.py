@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from benchmarks.clip_measure import CannotMeasureError
 from benchmarks.real_clips import CAN_FAIL, LABELS_FILE, add_options, run
-from service.processors import n_processors
+from service.process import n_processors
 
 PACKAGE: Final = "tuxpaint-stamps-default"
 MEASURED_SHA256: Final = "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34"

@@ -1,80 +1,100 @@
-"""The flow, whole: decode > encode > fuse > standardise > rank."""
+"""The flow, whole: decode, encode, embed the names, fuse and standardise, distances, rank."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
-from service.bundle.bundle import Bundle
-from service.candidates.embedder import LabelEmbedder, Templates
-from service.candidates.embeddings import LabelEmbeddings
-from service.decode.segment_length import SegmentLength
+from service.bundle.manifest import Manifest
 from service.encode.clip import encode_clip, encode_segments
 from service.encode.features import ClipFeatures
-from service.labels.label import Label
-from service.media import Clip, DecodeSpec, Frames
-from service.rank.cosines import cosines_of
-from service.rank.ranker import ranker_of
-from service.rank.ranking import Ranking, Stacking, TrackScores, beta_of, rank, score_track
+from service.head.head import cosines_of
+from service.labels.embedder import LabelEmbedder
+from service.labels.embeddings import LabelEmbeddings
+from service.labels.label import Candidates
+from service.media import Clip, DecodeSpec
+from service.options import Beta, ClassifyOptions
+from service.ranking import Ranking, TrackScores, beta_of, rank, score_track
+from service.registry import Bundle
 
 # Names that a warning lists.
 _MAX_FAR_NAMES = 5
 
-
-class Decoder(Protocol):
-    """Turns a file into a clip, somewhere safe."""
-
-    def decode(self, path: Path, spec: DecodeSpec) -> Clip:
-        """Decode what the spec asks for; raises MediaError."""
+Decode = Callable[[Path, DecodeSpec], Clip]
+"""Turns a file into a clip, somewhere safe; raises MediaError."""
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """The candidates ranked for a clip, or for one of its segments."""
+    """The candidates ranked for a clip, or for one of its segments.
+
+    Attributes:
+        ranking: By both tracks, or the one that is there.
+        visual: What the picture alone says; None when no picture was used.
+        audio: What the sound alone says; None when no sound was used.
+        beta: What was added to the distances of seen classes.
+    """
 
     ranking: Ranking
     visual: TrackScores | None
-    """None when no picture was used."""
     audio: TrackScores | None
-    """None when no sound was used."""
     beta: float
-    """what was added to the distances of seen classes."""
 
 
 @dataclass(frozen=True)
 class Classification:
-    """The answer for one clip."""
+    """The answer for one clip.
+
+    Attributes:
+        bundle: The models that were used.
+        clip: What was decoded.
+        names: The candidates.
+        whole: Their ranking for the whole clip.
+        segments: One for each segment of the clip; None for one with neither picture nor sound.
+        timings_ms: Wall time of each step, in the order of the flow.
+    """
 
     bundle: Bundle
     clip: Clip
-    labels: LabelEmbeddings
+    names: LabelEmbeddings
     whole: Ranked
     segments: tuple[Ranked | None, ...]
-    """one for each segment of the clip; None for a segment with neither picture nor sound."""
     timings_ms: dict[str, float]
-    """wall time of each step, in the order of the flow."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences for the user: which track was missing, and what decoding left out or repaired."""
-        missing = []
-        if self.whole.visual is None:
-            missing.append(f"Ranked by the sound alone; no picture was used: {self.clip.visual.detail}.")
-        if self.whole.audio is None:
-            missing.append(f"Ranked by the picture alone; no sound was used: {self.clip.audio.detail}.")
-        return (*missing, *self.clip.warnings, *self._far_names())
+        """Sentences for the user: tracks that are missing or disagree, repairs, and names far from all."""
+        return (*self._tracks(), *self.clip.warnings, *self._far_names())
+
+    def _tracks(self) -> Iterator[str]:
+        visual, audio = self.whole.visual, self.whole.audio
+        if visual is None:
+            yield f"Ranked by the sound alone; no picture was used: {self.clip.visual.detail}."
+        if audio is None:
+            yield f"Ranked by the picture alone; no sound was used: {self.clip.audio.detail}."
+        if (visual is None) != (audio is None):
+            yield from self._disagreement("sound" if visual is None else "picture", visual or audio)
+
+    def _disagreement(self, track: str, alone: TrackScores | None) -> Iterator[str]:
+        """Of one track a head may make another order than the encoders' plain similarity."""
+        first = int(self.whole.ranking.best(1)[0])
+        if alone is not None and alone.score[first] < alone.score.max():
+            name = self.names.labels[int(np.argmax(alone.score))].name
+            yield (
+                f"By the plain similarity of the {track}, which the scores of that track are of, {name!r} "
+                "would come first; the ranking is by the bundle's head, which weighs names differently."
+            )
 
     def _far_names(self) -> Iterator[str]:
-        known, nearness = self.bundle.manifest.known_names, self.labels.features.nearness
+        known, nearness = self.bundle.manifest.known_names, self.names.features.nearness
         far = np.flatnonzero(nearness < known.threshold) if known is not None and nearness is not None else ()
         if len(far):
-            named = ", ".join(repr(self.labels.labels[index].name) for index in far[:_MAX_FAR_NAMES])
+            named = ", ".join(repr(self.names.labels[index].name) for index in far[:_MAX_FAR_NAMES])
             rest = f" and {len(far) - _MAX_FAR_NAMES} more" if len(far) > _MAX_FAR_NAMES else ""
             yield (
                 f"Far from every name that the bundle's encoders know, so their scores mean little: {named}"
@@ -96,63 +116,52 @@ class _Stopwatch:
 
 
 class Classifier:
-    """Answers which of the candidate names fits a clip best. Thread-safe; holds no request state."""
+    """Answers which of the candidate names fits a clip best. Thread-safe; holds no request state.
 
-    def __init__(self, decoder: Decoder, embedder: LabelEmbedder) -> None:
-        self._decoder = decoder
+    Args:
+        decode: Decodes clips.
+        embedder: Embeds names, and remembers them.
+    """
+
+    def __init__(self, decode: Decode, embedder: LabelEmbedder) -> None:
+        self._decode = decode
         self._embedder = embedder
 
     def classify(
-        self,
-        path: Path,
-        bundle: Bundle,
-        labels: Sequence[Label],
-        *,
-        templates: Templates = None,
-        known_as: str | None = None,
-        stacking: Stacking = "auto",
-        segment_s: SegmentLength | None = None,
-        frames: Frames = "exact",
+        self, path: Path, bundle: Bundle, candidates: Candidates, options: ClassifyOptions
     ) -> Classification:
-        """Rank the labels for the clip in a file, and for its segments when they are asked for.
+        """Rank the candidates for the clip in a file, and for its segments when they are asked for.
 
         The ranking of the whole clip does not depend on segments.
 
         Args:
-            path: a media file; its name and ending are not looked at.
-            bundle: the models.
-            labels: candidates, at least one, already checked.
-            templates: prompt templates for both modalities instead of the bundle's own.
-            known_as: what only these labels are called, such as the ETag of their label set.
-            stacking: calibrated stacking: the bundle's beta, none, or a number.
-            segment_s: length of the segments; None for none.
-            frames: those at the wanted times, or the key frames nearest to them, which decode faster.
+            path: A media file; its name and ending are not looked at.
+            bundle: The models.
+            candidates: The names.
+            options: How.
 
         Raises:
-            MediaError: the file can't be used; says why.
+            MediaError: The file can't be used; says why.
         """
         watch = _Stopwatch()
         with watch.step("decode"):
-            clip = self._decoder.decode(path, decode_spec(bundle, segment_s, frames))
+            clip = self._decode(path, decode_spec(bundle.manifest, options))
         with watch.step("encode"):
-            features = encode_clip(bundle, clip)
-            of_segments = encode_segments(bundle, clip)
+            features = encode_clip(bundle.encoders, clip)
+            of_segments = encode_segments(bundle.encoders, clip)
         with watch.step("labels"):
-            candidates = self._embedder.embed(bundle, labels, templates, known_as)
+            names = self._embedder.embed(bundle, candidates, options.templates)
         with watch.step("rank"):
-            whole = rank_candidates(bundle, features, candidates, stacking)
+            whole = rank_names(bundle, features, names, options.beta)
             segments = tuple(
-                None if one.is_empty else rank_candidates(bundle, one, candidates, stacking)
-                for one in of_segments
+                None if one.is_empty else rank_names(bundle, one, names, options.beta) for one in of_segments
             )
-        return Classification(bundle, clip, candidates, whole, segments, watch.laps_ms)
+        return Classification(bundle, clip, names, whole, segments, watch.laps_ms)
 
 
-def decode_spec(
-    bundle: Bundle, segment_s: SegmentLength | None = None, frames: Frames = "exact"
-) -> DecodeSpec:
-    """What the bundle's encoders need of a clip, and of its segments when they are asked for."""
-    visual, audio = bundle.manifest.visual, bundle.manifest.audio
+def decode_spec(manifest: Manifest, options: ClassifyOptions | None = None) -> DecodeSpec:
+    """What a bundle's encoders need of a clip, and of its segments when they are asked for."""
+    visual, audio, options = manifest.visual, manifest.audio, options or ClassifyOptions()
     return DecodeSpec(
         n_frames=visual.n_frames,
         image_size_px=visual.image_size_px,
@@ -160,23 +169,22 @@ def decode_spec(
         resize=visual.resize,
         sample_rate_hz=audio.sample_rate_hz,
         max_audio_s=audio.max_s,
-        frames=frames,
-        segment_s=audio.window_s if segment_s == "auto" else segment_s,
+        frames=options.frames or "exact",
+        segment_s=audio.window_s if options.segment_s == "auto" else options.segment_s,
     )
 
 
-def rank_candidates(
-    bundle: Bundle, features: ClipFeatures, candidates: LabelEmbeddings, stacking: Stacking
-) -> Ranked:
-    """Rank the candidates by the tracks that are there, at least one."""
-    ranker, towers = ranker_of(bundle), bundle.manifest
-    cosines = cosines_of(features, candidates.features)
-    scoring = ranker.scoring(features, candidates.embedded)
-    beta = beta_of(stacking, scoring.beta)
-    distance = ranker.distances(features, cosines, candidates.embedded)
+def rank_names(bundle: Bundle, features: ClipFeatures, names: LabelEmbeddings, asked: Beta) -> Ranked:
+    """Rank candidates for the features of a clip, by the tracks that are there, at least one."""
+    head, encoders = bundle.head, bundle.manifest
+    embedding = head.embed_clip(features)
+    cosines = cosines_of(features, names.features)
+    distance = head.distances(embedding, cosines, names.embedded)
+    scoring = head.scoring(features, names.embedded)
+    beta = beta_of(asked, scoring.beta)
     return Ranked(
-        rank(distance, candidates.seen, scoring, beta),
-        None if cosines.visual is None else score_track(cosines.visual, towers.visual.logit_scale),
-        None if cosines.audio is None else score_track(cosines.audio, towers.audio.logit_scale),
+        rank(distance, names.seen, scoring, beta),
+        None if cosines.visual is None else score_track(cosines.visual, encoders.visual.logit_scale),
+        None if cosines.audio is None else score_track(cosines.audio, encoders.audio.logit_scale),
         beta,
     )

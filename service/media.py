@@ -1,15 +1,18 @@
 """Values of the decode step: what is asked of a clip, what is allowed, and what came out."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 Sampling = Literal["uniform", "middle"]
-Frames = Literal["exact", "key"]
+FrameChoice = Literal["exact", "key"]
 Resize = Literal[
     "shorter_side_bicubic_center_crop",
     "shorter_side_bilinear_center_crop",
@@ -74,7 +77,7 @@ class DecodeSpec:
     max_audio_s: float
     sampling: Sampling = "uniform"
     resize: Resize = "shorter_side_bicubic_center_crop"
-    frames: Frames = "exact"
+    frames: FrameChoice = "exact"
     segment_s: float | None = None
 
     def __post_init__(self) -> None:
@@ -85,7 +88,7 @@ class DecodeSpec:
         _require(self.max_audio_s > 0, "max_audio_s must be positive")
         _require(self.sampling in get_args(Sampling), f"sampling must be one of {get_args(Sampling)}")
         _require(self.resize in get_args(Resize), f"resize must be one of {get_args(Resize)}")
-        _require(self.frames in get_args(Frames), f"frames must be one of {get_args(Frames)}")
+        _require(self.frames in get_args(FrameChoice), f"frames must be one of {get_args(FrameChoice)}")
         _require(self.segment_s is None or self.segment_s > 0, "segment_s must be positive")
         _require(self.sampling != "middle" or self.n_frames == 1, "sampling 'middle' picks exactly 1 frame")
 

@@ -13,10 +13,10 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import service
-from service.batch.bundle import Budgets
-from service.bundle.providers import Device, Runtime
-from service.media import DecodeLimits, Frames
-from service.processors import n_processors
+from service.batch.encoders import Budgets
+from service.media import DecodeLimits, FrameChoice
+from service.process import n_processors
+from service.runtime.providers import Device, Runtime
 
 _WEIGHTS = Path(service.__file__).resolve().parent.parent / "weights"
 EVERYDAY_BUNDLE = _WEIGHTS / "everyday"
@@ -39,13 +39,13 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     data_dir: Path = Field(
-        default_factory=_data_directory, description="where label sets, embeddings and built engines are kept"
+        default_factory=_data_directory, description="where label sets and embeddings are kept"
     )
     upload_dir: Path | None = Field(
         default=None, description="where uploads wait while they are decoded; default: the system's"
     )
     device: Device = Field(
-        default="auto", description="auto, cpu, cuda or tensorrt; the last two refuse to start without a GPU"
+        default="auto", description="auto, cpu or cuda; cuda refuses to start without a GPU"
     )
     inference_threads: int = Field(
         default=1, ge=0, le=1024, description="threads of one model run on a CPU; 0: onnxruntime decides"
@@ -83,7 +83,7 @@ class Settings(BaseSettings):
         le=64,
         description="runs of one encoder at once; 0: 2 on a GPU, else as many as processors allow",
     )
-    frames: Frames = Field(
+    frames: FrameChoice = Field(
         default="exact",
         description="pictures of a clip when a request does not say: exact, or key frames, which are quick",
     )
@@ -111,7 +111,9 @@ class Settings(BaseSettings):
         default=200_000, ge=0, description="label embeddings kept on disk, beside the label sets; 0: none"
     )
     log_format: Literal["json", "text"] = Field(default="text", description="one JSON object a line, or text")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="minimum level"
+    )
 
     @field_validator("bundles", mode="before")
     @classmethod
@@ -127,7 +129,6 @@ class Settings(BaseSettings):
             device=self.device,
             n_threads=self.inference_threads if n_threads is None else n_threads,
             gpu_memory_bytes=self.gpu_memory_bytes,
-            engines=self.data_dir / "engines",
         )
 
     def budgets(self) -> Budgets:

@@ -15,12 +15,12 @@ from starlette.testclient import TestClient
 
 from model_export.demo.world import World
 from service.api.app import create_app
-from service.bundle.bundle import load_bundle
 from service.bundle.directory import read_manifest
-from service.bundle.heads import LoadedAhse
-from service.bundle.providers import Runtime
 from service.encode.text import encode_labels
+from service.head.ahse import AhseHead
 from service.labels.label import make_label
+from service.registry import load_bundle
+from service.runtime.providers import Runtime
 from service.settings import DEMO_BUNDLE, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,10 +98,10 @@ def test_the_bundle_is_small_and_says_that_it_knows_only_its_world() -> None:
 def test_the_stored_statistics_are_those_of_the_trained_classes() -> None:
     """Means and deviations of the seen names' embeddings (Eq. 1), not the 0 and 1 of a head without any."""
     bundle = load_bundle(DEMO_BUNDLE, Runtime(device="cpu"))
-    assert isinstance(bundle.head, LoadedAhse)
-    assert bundle.head.facts.standardisation == "stored_then_sample"
+    assert isinstance(bundle.head, AhseHead)
+    assert bundle.head.spec.standardisation == "stored_then_sample"
     stored = bundle.head.statistics
-    texts = encode_labels(bundle, [make_label(name) for name in bundle.manifest.seen_classes])
+    texts = encode_labels(bundle.encoders, [make_label(name) for name in bundle.manifest.seen_classes])
     theta = bundle.head.text(visual=texts.visual, audio=texts.audio)
     np.testing.assert_allclose(stored.text_mean, theta.mean(axis=0), atol=1e-4)
     np.testing.assert_allclose(stored.text_std, np.sqrt(theta.var(axis=0) + 1e-5), atol=1e-4)
@@ -138,5 +138,5 @@ def test_a_silent_stretch_does_not_spoil_a_clip() -> None:
     bundle = load_bundle(DEMO_BUNDLE, Runtime(device="cpu"))
     sound = np.zeros((2, bundle.manifest.audio.window_samples), np.float32)
     sound[1] = np.random.default_rng(0).normal(0, 0.1, sound.shape[1])
-    features = bundle.audio(waveform=sound)
+    features = bundle.encoders.audio(waveform=sound)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)

@@ -22,14 +22,13 @@ from benchmarks.ranked_lists import Track
 from benchmarks.real_clips import read_clips
 from model_export.extract.listing import ListedClip
 from service.api.app import create_app
-from service.bundle.bundle import Bundle, load_bundle
-from service.bundle.heads import LoadedSimilarity
-from service.bundle.providers import Runtime
 from service.encode.features import ClipFeatures
 from service.encode.text import encode_labels
+from service.head.head import cosines_of
+from service.head.similarity import SimilarityHead
 from service.labels.label import make_label
-from service.rank.cosines import cosines_of
-from service.rank.ranker import ranker_of
+from service.registry import Bundle, load_bundle
+from service.runtime.providers import Runtime
 from service.settings import EVERYDAY_BUNDLE, Settings
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real_clips"
@@ -100,7 +99,7 @@ def test_it_is_whole_and_small(bundle: Bundle) -> None:
     assert files.keys() == {*manifest.files, "manifest.json"}
     assert sum(path.stat().st_size for path in files.values()) <= 40 * MB
     assert manifest.shares_text
-    assert isinstance(bundle.head, LoadedSimilarity)
+    assert isinstance(bundle.head, SimilarityHead)
     assert manifest.name == "everyday"
 
 
@@ -156,8 +155,8 @@ def _windows(bundle: Bundle) -> NDArray[np.float32]:
 def test_features_have_unit_length_and_depend_on_no_other_row(bundle: Bundle) -> None:
     """Black and white pictures and a click among them."""
     for encoder, name, rows in (
-        (bundle.visual, "frames", _frames(bundle)),
-        (bundle.audio, "waveform", _windows(bundle)),
+        (bundle.encoders.visual, "frames", _frames(bundle)),
+        (bundle.encoders.audio, "waveform", _windows(bundle)),
     ):
         together = encoder(**{name: rows})
         alone = np.concatenate([encoder(**{name: rows[index : index + 1]}) for index in range(len(rows))])
@@ -172,9 +171,9 @@ def test_silence_says_nothing_of_any_name(bundle: Bundle, level: float) -> None:
     So in a clip with a silent window the others decide.
     """
     noise = np.random.default_rng(2).normal(size=(1, bundle.manifest.audio.window_samples))
-    silent = bundle.audio(waveform=(level * noise).astype(np.float32))
+    silent = bundle.encoders.audio(waveform=(level * noise).astype(np.float32))
     assert np.isfinite(silent).all()
-    names = encode_labels(bundle, [make_label(name) for name in ("dog barking", "silence", "jazz")])
+    names = encode_labels(bundle.encoders, [make_label(name) for name in ("dog barking", "silence", "jazz")])
     assert np.ptp(names.audio @ silent[0]) < 1e-3
 
 
@@ -192,8 +191,8 @@ def test_names_do_not_depend_on_each_other(bundle: Bundle) -> None:
         "C++",
     ]
     labels = [make_label(name) for name in names]
-    together = encode_labels(bundle, labels)
-    alone = [encode_labels(bundle, [label]) for label in labels]
+    together = encode_labels(bundle.encoders, labels)
+    alone = [encode_labels(bundle.encoders, [label]) for label in labels]
     for track in ("visual", "audio", "nearness"):
         found = getattr(together, track)
         assert np.isfinite(found).all()
@@ -250,10 +249,10 @@ def test_unknown_is_higher_where_the_right_name_is_left_out(
 def test_a_clip_of_one_silent_window_ranks_without_nan(bundle: Bundle) -> None:
     """Quieter than the encoder tells from nothing, without a picture: equal scores that sum to one."""
     window = np.full((1, bundle.manifest.audio.window_samples), 1e-5, np.float32)
-    texts = encode_labels(bundle, [make_label(name) for name in ("dog", "cat", "rain")])
-    clip = ClipFeatures(None, bundle.audio(waveform=window)[0])
-    ranker = ranker_of(bundle)
-    distance = ranker.distances(clip, cosines_of(clip, texts), ranker.embed_labels(texts))
+    texts = encode_labels(bundle.encoders, [make_label(name) for name in ("dog", "cat", "rain")])
+    clip = ClipFeatures(None, bundle.encoders.audio(waveform=window)[0])
+    ranker = bundle.head
+    distance = ranker.distances(clip, cosines_of(clip, texts), ranker.embed_names(texts))
     assert np.isfinite(distance).all()
 
 

@@ -24,21 +24,19 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from service.bundle.directory import write_bundle
 from service.bundle.manifest import (
-    AhseHead,
+    AhseSpec,
     AudioTower,
     Calibration,
     Calibrations,
     KnownNames,
-    Licence,
     Manifest,
-    Provenance,
-    SimilarityHead,
+    SimilaritySpec,
     Standardisation,
     TextTower,
     VisualTower,
 )
-from service.bundle.similarity import SimilarityStatistics
-from service.bundle.statistics import Statistics
+from service.bundle.provenance import Licence, Provenance
+from service.head.statistics import AhseStatistics, SimilarityStatistics
 
 COLOURS = {"red": (230, 20, 20), "green": (20, 230, 20), "blue": (20, 20, 230)}
 TONES_HZ = {"low": 300.0, "middle": 1000.0, "high": 3000.0}
@@ -67,7 +65,7 @@ def write_toy_bundle(
     seen: Sequence[str] = (),
     standardisation: Standardisation = "none",
     version: str = "1",
-    head: Literal["ahse", "similarity"] | SimilarityHead = "ahse",
+    head: Literal["ahse", "similarity"] | SimilaritySpec = "ahse",
     middle: bool = False,
     shared: bool = False,
     notice: str | None = None,
@@ -95,7 +93,7 @@ def write_toy_bundle(
         for file, graph in _texts(shared=shared).items():
             onnx.save(graph, aside / file)
         _tokenizer().save(str(aside / "tokenizer.json"))
-        if isinstance(stored, SimilarityHead):
+        if isinstance(stored, SimilaritySpec):
             if stored.statistics is not None:
                 not_fitted(3, LOGIT_SCALE, 3, LOGIT_SCALE).save(aside / stored.statistics)
             return
@@ -104,7 +102,7 @@ def write_toy_bundle(
         _statistics().save(aside / "statistics.safetensors")
 
     def manifest(files: dict[str, str]) -> Manifest:
-        ours = stored if isinstance(stored, SimilarityHead) else _ahse_head(standardisation, calibration)
+        ours = stored if isinstance(stored, SimilaritySpec) else _ahse_head(standardisation, calibration)
         whole = _manifest(files, name, version, tuple(seen), ours, middle=middle, shared=shared)
         return whole.model_copy(update={"notice": notice})
 
@@ -184,7 +182,7 @@ def _manifest(
     name: str,
     version: str,
     seen: tuple[str, ...],
-    head: AhseHead | SimilarityHead,
+    head: AhseSpec | SimilaritySpec,
     *,
     middle: bool,
     shared: bool,
@@ -228,9 +226,9 @@ def _manifest(
     )
 
 
-def _ahse_head(standardisation: Standardisation, calibration: dict[str, float]) -> AhseHead:
+def _ahse_head(standardisation: Standardisation, calibration: dict[str, float]) -> AhseSpec:
     stored = Calibration(**(CALIBRATION | calibration))
-    return AhseHead(
+    return AhseSpec(
         kind="ahse",
         dim=6,
         av_graph="head_av.onnx",
@@ -241,8 +239,8 @@ def _ahse_head(standardisation: Standardisation, calibration: dict[str, float]) 
     )
 
 
-def _similarity_head() -> SimilarityHead:
-    return SimilarityHead(
+def _similarity_head() -> SimilaritySpec:
+    return SimilaritySpec(
         kind="similarity",
         statistics="statistics.safetensors",
         visual_share=0.5,
@@ -273,10 +271,10 @@ def _tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def _statistics() -> Statistics:
+def _statistics() -> AhseStatistics:
     ones, zeros = np.ones(6, np.float32), np.zeros(6, np.float32)
     third = np.full(3, 1 / np.sqrt(3), np.float32)
-    return Statistics(zeros, ones, zeros, ones, third, third, third, third, third, third)
+    return AhseStatistics(zeros, ones, zeros, ones, third, third, third, third, third, third)
 
 
 def _visual() -> onnx.ModelProto:

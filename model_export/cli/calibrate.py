@@ -14,10 +14,10 @@ from model_export.export.heads import STATISTICS_FILE
 from model_export.export.refit import write_refitted
 from model_export.extract.journal import Journal
 from model_export.extract.moments import fit, list_unlabelled
-from service.bundle.bundle import load_bundle
-from service.bundle.heads import LoadedSimilarity
 from service.cli.serve import read_settings
-from service.processors import n_processors
+from service.head.similarity import SimilarityHead
+from service.process import n_processors
+from service.registry import load_bundle
 
 app = TrainingApp()
 
@@ -43,7 +43,7 @@ def calibrate(
     settings, target = read_settings({"device": device}), out or bundle
     loaded, listing = load_bundle(bundle, settings.runtime(n_processors())), list_unlabelled(clips)
     head, manifest = loaded.head, loaded.manifest
-    if not isinstance(head, LoadedSimilarity):
+    if not isinstance(head, SimilarityHead):
         what = "has a trained head, whose statistics come from training; only similarity heads are calibrated"
         raise DatasetError(bundle, [Problem(manifest.name, what)])
     target.resolve().parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def calibrate(
         statistics = fit(found.features, clips)
         # Fitted scores were for similarity on another scale.
         update = {"statistics": STATISTICS_FILE, "n_clips": len(found.clips), "scores": None}
-        fitted = head.facts.model_copy(update=update)
+        fitted = head.spec.model_copy(update=update)
         command = f"ahse calibrate {manifest.name} ({len(found.clips)} clips)"
         write_refitted(bundle, manifest, target, fitted, statistics, command)
         journal.remove()

@@ -18,7 +18,7 @@ from model_export.export.graph import OPSET
 from model_export.export.heads import similarity_head
 from model_export.hub.pins import pins_of
 from model_export.hub.wanted import Hub
-from service.bundle.manifest import Precision
+from service.bundle.provenance import Precision
 
 _FASTEST: Final[dict[str, Precision]] = {"cpu": "int8", "cuda": "fp16"}
 

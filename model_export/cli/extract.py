@@ -21,10 +21,10 @@ from model_export.extract.clips import Extracted, Progress, extract_clips
 from model_export.extract.dataset import assemble, split_clips
 from model_export.extract.journal import Journal
 from model_export.extract.listing import Listing, list_clips
-from service.bundle.bundle import Bundle, load_bundle
 from service.cli.serve import read_settings
 from service.decode import DecodePool
-from service.processors import n_processors
+from service.process import n_processors
+from service.registry import Bundle, load_bundle
 from service.settings import Settings
 
 app = TrainingApp()
@@ -77,7 +77,7 @@ def extract_with_progress(
     n_decoders = settings.decode_workers
     try:
         with DecodePool(settings.decode_limits(), n_decoders) as pool, _progress_bar() as progress:
-            return extract_clips(listing, bundle, pool, journal, n_decoders, progress)
+            return extract_clips(listing, bundle, pool.decode, journal, n_decoders, progress)
     except KeyboardInterrupt:
         typer.echo("ahse: stopped; the same command goes on from here", err=True)
         raise typer.Exit(130) from None

@@ -10,7 +10,8 @@ from model_export.demo.world import AUDIO_TEMPLATES, VISUAL_TEMPLATES
 from model_export.export.bundle import BundleFacts, EncoderParts, export_bundle
 from model_export.export.graph import export_graph
 from model_export.export.heads import similarity_head
-from service.bundle.manifest import AudioTower, GraphCheck, Licence, TextTower, VisualTower
+from service.bundle.manifest import AudioTower, TextTower, VisualTower
+from service.bundle.provenance import GraphCheck, Licence
 
 # Of features of unit length. Silence is the worst: its spectrogram is nothing but the rounding of a mean.
 TOWER_TOLERANCE = 5e-5

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from model_export.data.features import Track
 from model_export.demo.evaluate import DemoScores
 from model_export.head.evaluation import Accuracy
-from service.bundle.manifest import Metric
+from service.bundle.provenance import Metric
 
 GOALS = {"harmonic_mean": 92.0, "zsl": 95.0}
 

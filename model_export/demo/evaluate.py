@@ -16,18 +16,17 @@ from model_export.head.evaluate import accuracy_of, predicted_and_actual
 from model_export.head.evaluation import Accuracy
 from model_export.head.metrics import Ranked, mean_class_accuracy, nearest
 from model_export.head.ranking import StageRanked
-from service.bundle.bundle import Bundle, load_bundle
-from service.bundle.providers import Runtime
-from service.candidates.embedder import LabelEmbedder
-from service.candidates.embeddings import LabelEmbeddings
 from service.classifier import decode_spec
 from service.decode import decode_clip
 from service.encode.clip import encode_clip
 from service.encode.features import ClipFeatures
-from service.labels.label import make_label
+from service.head.head import cosines_of
+from service.labels.embedder import LabelEmbedder
+from service.labels.embeddings import LabelEmbeddings
+from service.labels.label import Candidates, make_label
 from service.media import DecodeLimits
-from service.rank.cosines import cosines_of
-from service.rank.ranker import ranker_of
+from service.registry import Bundle, load_bundle
+from service.runtime.providers import Runtime
 
 Progress = Callable[[str], None]
 Floats = NDArray[np.float32]
@@ -114,16 +113,18 @@ def _encode(
 
 def _encode_part(task: _Task) -> list[ClipFeatures]:
     bundle = load_bundle(task.bundle, Runtime(device="cpu", n_threads=1))
-    spec, limits = decode_spec(bundle), DecodeLimits()
-    return [encode_clip(bundle, decode_clip(clip.path, spec, limits)) for clip in task.clips]
+    spec, limits = decode_spec(bundle.manifest), DecodeLimits()
+    return [encode_clip(bundle.encoders, decode_clip(clip.path, spec, limits)) for clip in task.clips]
 
 
 def _score(
     bundle: Bundle, world: World, clips: Sequence[HeadClip], features: Sequence[ClipFeatures]
 ) -> DemoScores:
-    labels = LabelEmbedder(len(world.classes)).embed(bundle, [make_label(c.name) for c in world.classes])
+    labels = LabelEmbedder(len(world.classes)).embed(
+        bundle, Candidates(tuple(make_label(c.name) for c in world.classes))
+    )
     ranked = {track: _ranked(bundle, labels, clips, features, track) for track in TRACKS}
-    scoring = ranker_of(bundle).scoring
+    scoring = bundle.head.scoring
     betas = {track: scoring(_only(features[0], track), labels.embedded).beta for track in TRACKS}
     both, beta = ranked["both"], betas["both"]
     return DemoScores(
@@ -143,9 +144,12 @@ def _ranked(
 ) -> StageRanked:
     """Distances of every clip to every class, in the order of the clips: seen ones first."""
     kept = [_only(one, track) for one in features]
-    ranker = ranker_of(bundle)
+    head = bundle.head
     distances = np.stack(
-        [ranker.distances(one, cosines_of(one, labels.features), labels.embedded) for one in kept]
+        [
+            head.distances(head.embed_clip(one), cosines_of(one, labels.features), labels.embedded)
+            for one in kept
+        ]
     )
     actual = np.array([clip.class_index for clip in clips])
     is_seen = np.array([clip.split == "test_seen" for clip in clips])

@@ -14,11 +14,11 @@ from model_export.extract.clips import Extracted, extract_clips
 from model_export.extract.dataset import assemble, split_clips
 from model_export.extract.journal import Journal
 from model_export.extract.listing import list_clips
-from service.bundle.bundle import load_bundle
-from service.bundle.providers import Runtime
 from service.decode import DecodePool
 from service.media import DecodeLimits
-from service.processors import n_processors
+from service.process import n_processors
+from service.registry import load_bundle
+from service.runtime.providers import Runtime
 
 Progress = Callable[[str], None]
 
@@ -62,7 +62,7 @@ def _extract(encoders: Path, source: Path, file: Path, seed: int, progress: Prog
         Journal(file.with_name(f"{file.name}.journal"), bundle.manifest.encoders_digest()) as journal,
         DecodePool(DecodeLimits(), n_decoders) as pool,
     ):
-        found = extract_clips(listing, bundle, pool, journal, n_decoders, tell)
+        found = extract_clips(listing, bundle, pool.decode, journal, n_decoders, tell)
         _check(source, found)
         splits = split_clips(source, found.clips, seed, ())
         write_feature_file(file, assemble(found, splits, bundle, "demo"))

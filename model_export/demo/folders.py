@@ -12,7 +12,7 @@ from model_export.demo.corpus import clip_rng, list_head_clips, record_clips, ru
 from model_export.demo.examples import GENTLE_PICTURE, GENTLE_SOUND
 from model_export.demo.world import ClassSpec, World
 from service.errors import AhseError
-from service.processors import n_processors
+from service.process import n_processors
 
 _STREAM = 6
 

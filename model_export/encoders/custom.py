@@ -14,7 +14,8 @@ from torch import Tensor
 from model_export.encoders.errors import EncoderError
 from model_export.encoders.loaded import ImageEncoder, SoundEncoder
 from model_export.export.precision import COSINE_FLOOR
-from service.bundle.manifest import KnownNames, Metric, Precision, SimilarityScores
+from service.bundle.manifest import KnownNames, SimilarityScores
+from service.bundle.provenance import Metric, Precision
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from model_export.export.quiet import quiet
 from model_export.hub.checkpoints import open_clip_checkpoint, open_clip_repository
 from model_export.hub.hashes import sha256_of
 from model_export.hub.wanted import Hub
-from service.bundle.manifest import Licence, Source
+from service.bundle.provenance import Licence, Source
 from service.media import RESIZE_RULES, Resize
 
 PART = "image encoder and its text encoder"

@@ -9,7 +9,8 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from model_export.hub.fetch import ModelFile
-from service.bundle.manifest import Licence, Padding, Source
+from service.bundle.manifest import Padding
+from service.bundle.provenance import Licence, Source
 from service.media import Resize
 
 

@@ -17,7 +17,8 @@ from model_export.encoders.loaded import ImageEncoder, SoundEncoder, TextEncoder
 from model_export.export.bundle import EncoderParts
 from model_export.export.graph import OPSET, export_graph
 from model_export.export.precision import COSINE_FLOOR, PrecisionError, reduce_precision
-from service.bundle.manifest import AudioTower, GraphCheck, KnownNames, Precision, TextTower, VisualTower
+from service.bundle.manifest import AudioTower, KnownNames, TextTower, VisualTower
+from service.bundle.provenance import GraphCheck, Precision
 
 TOWERS: Final = ("visual", "text_visual", "audio", "text_audio")
 NEARNESS: Final = "nearness"

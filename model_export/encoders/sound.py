@@ -30,7 +30,7 @@ from model_export.hub.checkpoints import (
     tokenizer_file,
 )
 from model_export.hub.wanted import Hub
-from service.bundle.manifest import Licence, Source
+from service.bundle.provenance import Licence, Source
 
 PART = "sound encoder and its text encoder"
 CONTEXT_LENGTH = 77

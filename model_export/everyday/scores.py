@@ -7,7 +7,8 @@ and of the tracks were chosen stands in docs/results/everyday/README.md.
 
 from __future__ import annotations
 
-from service.bundle.manifest import Metric, SimilarityScore, SimilarityScores
+from service.bundle.manifest import SimilarityScore, SimilarityScores
+from service.bundle.provenance import Metric
 
 VISUAL_LOGIT_SCALE = 18.4
 AUDIO_LOGIT_SCALE = 15.6

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 
 from model_export.everyday.networks import SentenceEncoder
-from service.labels.templates import fill
+from service.labels.label import fill
 
 # Classes of AudioSet that fit most recordings and tell little of what is in one: whole kinds of things, kinds
 # of music, and what a place or a recording is like. Chosen by what they mean, not one by one by their effect.

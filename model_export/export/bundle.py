@@ -12,18 +12,14 @@ from service import __version__
 from service.bundle.directory import write_bundle
 from service.bundle.manifest import (
     FORMAT_VERSION,
-    AhseHead,
+    AhseSpec,
     AudioTower,
-    GraphCheck,
     KnownNames,
-    Licence,
     Manifest,
-    Metric,
-    Provenance,
-    SimilarityHead,
-    Source,
+    SimilaritySpec,
     VisualTower,
 )
+from service.bundle.provenance import GraphCheck, Licence, Metric, Provenance, Source
 
 _VERSIONED = (
     *("torch", "onnx", "onnxruntime", "tokenizers", "numpy"),
@@ -65,7 +61,7 @@ class HeadParts:
         write: Writes its files into a directory; returns how each graph was checked, by its part.
     """
 
-    facts: AhseHead | SimilarityHead
+    facts: AhseSpec | SimilaritySpec
     seen_classes: tuple[str, ...]
     write: Callable[[Path], dict[str, GraphCheck]]
 

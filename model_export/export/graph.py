@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from model_export.export.quiet import quiet
-from service.bundle.manifest import GraphCheck
+from service.bundle.provenance import GraphCheck
 from service.errors import AhseError
 
 # From 20 on there is Gelu; before it is five operations.

@@ -14,14 +14,8 @@ from model_export.export.bundle import HeadParts
 from model_export.export.graph import export_graph
 from model_export.head.modules import head_av_module, head_text_module
 from model_export.head.run import Run
-from service.bundle.manifest import (
-    AhseHead,
-    Calibration,
-    Calibrations,
-    GraphCheck,
-    SimilarityHead,
-    SimilarityScores,
-)
+from service.bundle.manifest import AhseSpec, Calibration, Calibrations, SimilarityScores, SimilaritySpec
+from service.bundle.provenance import GraphCheck
 
 HEAD_TOLERANCE = 1e-5
 STATISTICS_FILE: Final = "statistics.safetensors"
@@ -29,7 +23,7 @@ STATISTICS_FILE: Final = "statistics.safetensors"
 
 def trained_head(run: Run) -> HeadParts:
     """The head of a training run, both halves as graphs."""
-    facts = AhseHead(
+    facts = AhseSpec(
         kind="ahse",
         dim=run.statistics.av_mean.shape[0],
         av_graph="head_av.onnx",
@@ -47,7 +41,7 @@ def trained_head(run: Run) -> HeadParts:
 
 def similarity_head(visual_share: float = 0.5, scores: SimilarityScores | None = None) -> HeadParts:
     """No training and no statistics yet: names are ranked by cosine x logit scale."""
-    facts = SimilarityHead(
+    facts = SimilaritySpec(
         kind="similarity",
         visual_share=visual_share,
         n_clips=0,

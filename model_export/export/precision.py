@@ -14,7 +14,7 @@ from model_export.export.eight_bit import to_eight_bit
 from model_export.export.eight_bit_convolutions import Batch
 from model_export.export.graph import ExportError
 from model_export.export.half import to_half
-from service.bundle.manifest import GraphCheck, Precision
+from service.bundle.provenance import GraphCheck, Precision
 
 COSINE_FLOOR = 0.999
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from model_export.export.heads import STATISTICS_FILE
 from service.bundle.directory import write_bundle
-from service.bundle.manifest import Manifest, SimilarityHead
-from service.bundle.similarity import SimilarityStatistics
+from service.bundle.manifest import Manifest, SimilaritySpec
+from service.head.statistics import SimilarityStatistics
 
 
 def write_refitted(
     source: Path,
     manifest: Manifest,
     out: Path,
-    head: SimilarityHead,
+    head: SimilaritySpec,
     statistics: SimilarityStatistics,
     command: str,
 ) -> None:

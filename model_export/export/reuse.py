@@ -9,7 +9,8 @@ from typing import Final
 
 from model_export.export.bundle import EncoderParts
 from service.bundle.directory import read_manifest, verify_files
-from service.bundle.manifest import GraphCheck, Licence, Manifest
+from service.bundle.manifest import Manifest
+from service.bundle.provenance import GraphCheck, Licence
 
 # What must go wherever the encoders go.
 _NOTICES: Final = ("LICENSES", "NOTICE")

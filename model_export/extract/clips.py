@@ -12,12 +12,12 @@ import numpy as np
 
 from model_export.extract.journal import Journal
 from model_export.extract.listing import ListedClip, Listing
-from service.bundle.bundle import Bundle
-from service.classifier import Decoder, decode_spec
+from service.classifier import Decode, decode_spec
 from service.encode.clip import encode_clip
 from service.encode.features import ClipFeatures
 from service.errors import MediaError, NotMediaError
 from service.media import Clip, DecodeSpec
+from service.registry import Bundle
 
 Progress = Callable[[int, int], None]
 
@@ -57,14 +57,14 @@ class Extracted:
 
 
 def extract_clips(
-    listing: Listing, bundle: Bundle, decoder: Decoder, journal: Journal, n_decoders: int, progress: Progress
+    listing: Listing, bundle: Bundle, decode: Decode, journal: Journal, n_decoders: int, progress: Progress
 ) -> Extracted:
     """Features of every clip that can be used, exactly as serving makes them.
 
     Args:
         listing: the clips.
         bundle: whose encoders are used; they run in this thread.
-        decoder: decodes clips, several at once.
+        decode: Decodes clips, several at once.
         journal: knows what is done already, and keeps the rest as soon as it is done.
         n_decoders: how many clips are decoded at once while the encoders run.
         progress: told after each clip how many are done, and of how many.
@@ -73,7 +73,7 @@ def extract_clips(
     n_known, failed = len(known), []
     progress(n_known, len(listing.clips))
     missing = [clip for clip in listing.clips if clip.name not in known]
-    decoded = _decode_ahead(missing, decoder, decode_spec(bundle), n_decoders)
+    decoded = _decode_ahead(missing, decode, decode_spec(bundle.manifest), n_decoders)
     for n_done, (clip, one) in enumerate(decoded, n_known + 1):
         outcome = one if isinstance(one, FailedClip) else _encode(bundle, clip, one)
         if isinstance(outcome, FailedClip):
@@ -100,14 +100,14 @@ def _known(listing: Listing, journal: Journal) -> dict[str, ClipFeatures]:
 
 
 def _decode_ahead(
-    clips: Sequence[ListedClip], decoder: Decoder, spec: DecodeSpec, n_decoders: int
+    clips: Sequence[ListedClip], decode: Decode, spec: DecodeSpec, n_decoders: int
 ) -> Iterator[tuple[ListedClip, Clip | FailedClip]]:
     """Decode in threads, a few clips ahead of whoever takes them, in order; a decoded clip is large."""
     with ThreadPoolExecutor(n_decoders) as threads:
         ahead: deque[tuple[ListedClip, Future[Clip | FailedClip]]] = deque()
         try:
             for clip in clips:
-                ahead.append((clip, threads.submit(_decode, decoder, clip, spec)))
+                ahead.append((clip, threads.submit(_decode, decode, clip, spec)))
                 if len(ahead) > 2 * n_decoders:
                     yield _result(*ahead.popleft())
             while ahead:
@@ -120,17 +120,17 @@ def _result(clip: ListedClip, decoded: Future[Clip | FailedClip]) -> tuple[Liste
     return clip, decoded.result()
 
 
-def _decode(decoder: Decoder, clip: ListedClip, spec: DecodeSpec) -> Clip | FailedClip:
+def _decode(decode: Decode, clip: ListedClip, spec: DecodeSpec) -> Clip | FailedClip:
     if not clip.path.is_file():
         return FailedClip(clip, "no_file", "There is no such file.")
     try:
-        return decoder.decode(clip.path, spec)
+        return decode(clip.path, spec)
     except MediaError as error:
         return FailedClip(clip, error.code, error.message)
 
 
 def _encode(bundle: Bundle, clip: ListedClip, decoded: Clip) -> ClipFeatures | FailedClip:
-    features = encode_clip(bundle, decoded)
+    features = encode_clip(bundle.encoders, decoded)
     tracks = (features.visual, features.audio)
     if all(track is None or np.isfinite(track).all() for track in tracks):
         return features

@@ -14,10 +14,10 @@ from model_export.data.pool import ClassTexts, ClipPool
 from model_export.data.splits import choose_splits, choosing_problems, infer_splits, missing_splits
 from model_export.extract.clips import Extracted
 from model_export.extract.listing import ListedClip
-from service.bundle.bundle import Bundle
-from service.encode.features import Array
+from service.arrays import Array
 from service.encode.text import encode_labels
 from service.labels.label import make_label
+from service.registry import Bundle
 
 
 def split_clips(
@@ -61,7 +61,7 @@ def assemble(
         names=tuple(clip.name for clip in extracted.clips),
     )
     classes = sorted(set(labels))
-    texts = encode_labels(bundle, [make_label(label) for label in classes])
+    texts = encode_labels(bundle.encoders, [make_label(label) for label in classes])
     known = ClassTexts(tuple(classes), texts.visual, texts.audio)
     return pool.deal(splits, known, name=name, encoders=manifest.encoders_digest())
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from model_export.data.errors import DatasetError, Problem
 from model_export.extract.listing import ListedClip
-from service.encode.features import Array, ClipFeatures
+from service.arrays import Array
+from service.encode.features import ClipFeatures
 
 _TABLE = """CREATE TABLE IF NOT EXISTS features (
     encoders TEXT, path TEXT, size INTEGER, changed_ns INTEGER, visual BLOB, audio BLOB,

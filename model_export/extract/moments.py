@@ -11,8 +11,9 @@ from sklearn.covariance import ledoit_wolf
 
 from model_export.data.errors import DatasetError, Problem
 from model_export.extract.listing import ListedClip, Listing
-from service.bundle.similarity import SimilarityStatistics
-from service.encode.features import Array, ClipFeatures
+from service.arrays import Array
+from service.encode.features import ClipFeatures
+from service.head.statistics import SimilarityStatistics
 
 MIN_CLIPS: Final = 20
 """With fewer, the deviation of a similarity is off by more than a sixth (1 / sqrt(2 n))."""

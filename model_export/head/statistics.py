@@ -13,7 +13,7 @@ from model_export.head.batches import StageTensors, fill_missing, mean_direction
 from model_export.head.config import Standardisation
 from model_export.head.network import HeadNetwork
 from model_export.head.standardise import Moments, moments_for
-from service.bundle.statistics import Statistics as StoredStatistics
+from service.head.statistics import AhseStatistics as StoredStatistics
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from model_export.data.features import Track
 from model_export.head.evaluation import Evaluation
 from model_export.head.run import Run
 from model_export.report.measured import MeasuredRun
-from service.bundle.manifest import Manifest, Metric
+from service.bundle.manifest import Manifest
+from service.bundle.provenance import Metric
 
 _TRACKS: dict[Track, str] = {"both": "both tracks", "visual": "picture only", "audio": "sound only"}
 _FIGURES = {"seen": "S", "unseen": "U", "harmonic_mean": "HM", "zsl": "ZSL"}

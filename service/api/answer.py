@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from service.api.schemas import ClassifyResponse, Prediction, SegmentAnswer, Tracks, TrackScore, TrackUse
-from service.candidates.embeddings import LabelEmbeddings
 from service.classifier import Classification, Ranked
+from service.labels.embeddings import LabelEmbeddings
 from service.media import Segment, Track
-from service.rank.ranking import TrackScores
+from service.ranking import TrackScores
 
 # Predictions of a segment when top_k isn't given, and the most there are: an answer may have many segments.
 _SEGMENT_TOP_K, _SEGMENT_MAX_K = 5, 100
@@ -40,8 +40,8 @@ def make_answer(
         bundle_version=manifest.version,
         bundle_notice=manifest.notice,
         label_set=label_set,
-        n_labels=len(result.labels.labels),
-        predictions=_predictions(whole, result.labels, top_k),
+        n_labels=len(result.names.labels),
+        predictions=_predictions(whole, result.names, top_k),
         tracks=Tracks(visual=_track_use(clip.visual), audio=_track_use(clip.audio)),
         unknown=_unknown(whole),
         duration_s=_rounded(clip.duration_s),
@@ -55,7 +55,7 @@ def make_answer(
 def _segments(result: Classification, top_k: int | None) -> list[SegmentAnswer]:
     n_told = min(top_k or _SEGMENT_TOP_K, _SEGMENT_MAX_K)
     return [
-        _segment(segment, ranked, result.labels, n_told)
+        _segment(segment, ranked, result.names, n_told)
         for segment, ranked in zip(result.clip.segments, result.segments, strict=True)
     ]
 

@@ -11,23 +11,19 @@ from starlette.types import Scope
 
 from service import __version__
 from service.api import problems
-from service.api.addresses import CLASSIFY
-from service.api.admission import Admission
-from service.api.body_limit import BodyLimit
-from service.api.clip_workers import ClipWorkers
-from service.api.context import Context
+from service.api.context import ClipWorkers, Context
 from service.api.metrics import Metrics
+from service.api.middleware import CLASSIFY, Admission, BodyLimit, RequestContext
 from service.api.openapi import openapi_of
-from service.api.request_context import RequestContext
-from service.api.routes import classify, health, label_sets, models
+from service.api.routes import clips, health, label_sets, models
 from service.api.upload import private_directory
-from service.batch.bundle import batched
-from service.bundle.registry import Registry
-from service.candidates.embedder import LabelEmbedder
+from service.batch.encoders import batched
 from service.classifier import Classifier
 from service.decode.pool import DecodePool
-from service.labels.embeddings import SqliteEmbeddings
+from service.labels.embedder import LabelEmbedder
+from service.labels.embedding_store import EmbeddingStore
 from service.labels.sqlite import SqliteLabelStore
+from service.registry import Registry
 from service.settings import Settings
 
 _STORE_THREADS = 4
@@ -44,12 +40,12 @@ def create_app(settings: Settings) -> FastAPI:
         pass  # better found out now than at the first upload
     metrics = Metrics()
     registry = Registry(
-        settings.bundles, settings.runtime(), lambda bundle: batched(bundle, settings.budgets(), metrics)
+        settings.bundles, settings.runtime(), lambda encoders: batched(encoders, settings.budgets(), metrics)
     )
     store = SqliteLabelStore(settings.data_dir / "labels.sqlite3", settings.max_labels_per_set)
     kept = None
     if settings.label_store_size:
-        kept = SqliteEmbeddings(settings.data_dir / "embeddings.sqlite3", settings.label_store_size)
+        kept = EmbeddingStore(settings.data_dir / "embeddings.sqlite3", settings.label_store_size)
     decoder = DecodePool(settings.decode_limits(), min(settings.decode_workers, settings.max_concurrency))
     decoder.start()
     clip_workers = ClipWorkers(settings.max_concurrency)
@@ -58,7 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings=settings,
         registry=registry,
         store=store,
-        classifier=Classifier(decoder, LabelEmbedder(settings.label_cache_size, kept)),
+        classifier=Classifier(decoder.decode, LabelEmbedder(settings.label_cache_size, kept)),
         metrics=metrics,
         clip_workers=clip_workers,
         store_workers=ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="store"),
@@ -76,7 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="AHSE", version=__version__, description=_DESCRIPTION, lifespan=lifespan)
     app.state.context = context
-    for family in (classify, label_sets, models, health):
+    for family in (clips, label_sets, models, health):
         app.include_router(family.router)
     app.openapi = openapi_of(app)  # type: ignore[method-assign]  # FastAPI's documented way
     problems.register(app)

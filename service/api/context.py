@@ -1,24 +1,68 @@
-"""What the routes work with: built once by create_app, handed to each route by FastAPI."""
+"""What the routes work with: the service's parts, its threads, and the client that waits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
+from starlette.requests import ClientDisconnect
 
-from service.api.clip_workers import ClipWorkers, run_beside
 from service.api.metrics import Metrics
-from service.bundle.registry import Registry
+from service.cancellation import Client, ClientGone, drop_if_gone
 from service.classifier import Classifier
 from service.labels.store import LabelStore
+from service.registry import Registry
 from service.settings import Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class ClipWorkers:
+    """A few threads for work that takes long. `Admission` bounds how much may wait for them.
+
+    Args:
+        n_threads: pieces of work under way at once.
+    """
+
+    def __init__(self, n_threads: int) -> None:
+        self._threads = ThreadPoolExecutor(n_threads, thread_name_prefix="clip")
+        self.n_taken = 0
+        """pieces of work under way or waiting."""
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do the work in a thread, in its turn; for the event loop's thread only.
+
+        Raises:
+            ClientGone: the client left while the work waited.
+        """
+        self.n_taken += 1
+        try:
+            return await run_beside(self._threads, lambda: _unless_gone(work))
+        finally:
+            self.n_taken -= 1
+
+    def shutdown(self) -> None:
+        """Finish what is under way; what waits for a thread is not begun."""
+        self._threads.shutdown(cancel_futures=True)
+
+
+async def run_beside(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    """Do the work beside the event loop, in the request's context: log lines carry its id."""
+    context = contextvars.copy_context()
+    return await asyncio.get_running_loop().run_in_executor(threads, lambda: context.run(work))
+
+
+def _unless_gone(work: Callable[[], T]) -> T:
+    drop_if_gone("worker")
+    return work()
 
 
 @dataclass(frozen=True)
@@ -35,7 +79,7 @@ class Context:
     store_workers: ThreadPoolExecutor
     """where the label store is asked: apart, so that health and label sets never wait behind clips."""
 
-    async def classify(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def work_on_clip(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Work on a clip beside the event loop; see ClipWorkers.run for what it may raise."""
         return await self.clip_workers.run(partial(function, *args, **kwargs))
 
@@ -50,3 +94,34 @@ def _context(request: Request) -> Context:
 
 
 ContextDep = Annotated[Context, Depends(_context)]
+
+
+@asynccontextmanager
+async def work_for_client(request: Request, metrics: Metrics) -> AsyncIterator[None]:
+    """What is begun inside is work for the client of this request.
+
+    Args:
+        request: its body has been read; what comes next can only be that the client leaves.
+        metrics: count the requests that are dropped.
+
+    Raises:
+        ClientDisconnect: the work was dropped, because nobody waits for it.
+    """
+    client = Client()
+    watch = asyncio.create_task(_leave_with(request, client))
+    try:
+        with client.served():
+            yield
+    except ClientGone as gone:
+        metrics.dropped(gone.waited_for)
+        raise ClientDisconnect from gone
+    finally:
+        # Also when this request is cancelled, as on a shutdown that takes too long.
+        client.leave()
+        watch.cancel()
+
+
+async def _leave_with(request: Request, client: Client) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    client.leave()

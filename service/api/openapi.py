@@ -6,17 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from service.api.schemas import LabelsBody, LabelSetBody, Problem
+from service.api.schemas import ClassifyForm, LabelsBody, LabelSetBody, Problem
 
 _SCHEMA_REF = "#/components/schemas/{model}"
 
 
-def json_body(form: type[LabelsBody]) -> dict[str, Any]:
-    """`openapi_extra` of a route that reads its JSON body itself."""
+def request_body(form: type[BaseModel], media_type: str = "application/json") -> dict[str, Any]:
+    """`openapi_extra` of a route that reads its body itself."""
     schema = {"$ref": _SCHEMA_REF.format(model=form.__name__)}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
 
 
 def openapi_of(app: FastAPI) -> Callable[[], dict[str, Any]]:
@@ -32,7 +33,7 @@ def openapi_of(app: FastAPI) -> Callable[[], dict[str, Any]]:
 
 
 def _completed(document: dict[str, Any]) -> dict[str, Any]:
-    forms = [(form, "validation") for form in (Problem, LabelsBody, LabelSetBody)]
+    forms = [(form, "validation") for form in (Problem, ClassifyForm, LabelsBody, LabelSetBody)]
     _, definitions = models_json_schema(forms, ref_template=_SCHEMA_REF)  # type: ignore[arg-type]
     schemas = document["components"]["schemas"]
     schemas |= definitions["$defs"]

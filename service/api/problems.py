@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import secrets
+from collections.abc import Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
@@ -10,11 +12,29 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from service import errors
-from service.api.json_body import describe_faults
-from service.api.request_id import request_id_of
+from service.api.bodies import describe_faults
+
+HEADER = "X-Request-ID"
+
+_USABLE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def assign_request_id(scope: MutableMapping[str, Any]) -> str:
+    """Choose the id and keep it in the scope. An id that could break a log line is not taken over."""
+    sent = Headers(scope=scope).get(HEADER, "")
+    request_id = sent if _USABLE.fullmatch(sent) else secrets.token_hex(12)
+    scope.setdefault("state", {})["request_id"] = request_id
+    return request_id
+
+
+def request_id_of(scope: MutableMapping[str, Any]) -> str:
+    """The id given by assign_request_id."""
+    return str(scope["state"]["request_id"])
+
 
 MEDIA_TYPE = "application/problem+json"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from service.labels.label import MAX_NAME_CHARACTERS, MAX_PROMPT_CHARACTERS, MAX_PROMPTS
+from service.options import ClassifyOptions, MustBe
 
 
 class _Wire(BaseModel):
@@ -24,6 +25,28 @@ class Problem(BaseModel):
     detail: str = Field(examples=["no labels were given; send at least one candidate name"])
     instance: str = Field(examples=["/v1/classify"])
     request_id: str = Field(examples=["7d0f3a9c2b1e4d5f6a7b8c9d"])
+
+
+class ClassifyForm(ClassifyOptions):
+    """What is sent with a clip: the names to choose from, and how."""
+
+    model_config = ConfigDict(title="Clip and candidate names", json_schema_extra={"required": ["file"]})
+
+    file: Annotated[None, WithJsonSchema({"type": "string", "format": "binary"})] = Field(
+        default=None, description="The clip: any common container."
+    )
+    labels: Annotated[list[str], MustBe("a list of names")] = Field(
+        default=[],
+        description="Candidate names: the field repeated (`labels` or `labels[]`), or one field with a JSON "
+        "array. Names may contain commas; nothing is split.",
+        examples=[["star with a bell", "ring with a drum"]],
+    )
+    label_set: Annotated[str | None, MustBe("the name of a label set")] = Field(
+        default=None, description="Name of a stored label set, instead of labels."
+    )
+    bundle: Annotated[str | None, MustBe("the name of a loaded bundle")] = Field(
+        default=None, description="Name of a loaded bundle; default the first."
+    )
 
 
 class TrackScore(_Wire):

@@ -11,10 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batch.job import Features, Job, Part
-from service.batch.turns import Turns
-from service.bundle.graph import Encoder
-from service.client import served_client
+from service.batch.queue import Features, Job, Part, Turns
+from service.cancellation import served_client
+from service.encode.encoders import Encoder
 
 RowCost = Callable[[NDArray[Any]], int]
 

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle.bundle import Bundle
-from service.bundle.graph import Encoder
 from service.bundle.manifest import TextTower
+from service.encode.encoders import Encoder, Encoders
 from service.errors import DeviceUnavailableError
 
 Rows = NDArray[Any]
@@ -52,14 +51,12 @@ class Padded:
     def warm_up(self, **inputs: Rows) -> None:
         """Run every size on copies of a row [1, ...].
 
-        The largest follows on the smallest, so that TensorRT builds an engine for all between at once.
-
         Raises:
             DeviceUnavailableError: one of them can't be run.
         """
         ((name, row),) = inputs.items()
         try:
-            for size in (*self._sizes[:1], *self._sizes[:0:-1]):
+            for size in self._sizes:
                 self._encoder(**{name: np.repeat(row, size, axis=0)})
         except Exception as error:
             raise DeviceUnavailableError(
@@ -74,32 +71,32 @@ def batch_sizes(most: int) -> tuple[int, ...]:
     return (*sorted(steps), most)
 
 
-def padded(bundle: Bundle, *, frames: int, windows: int, tokens: int) -> Bundle:
-    """A bundle whose encoders run on a GPU, all of their shapes warm.
+def padded(encoders: Encoders, *, frames: int, windows: int, tokens: int) -> Encoders:
+    """Encoders that run on a GPU, all of their shapes warm.
 
     Args:
-        bundle: as loaded.
+        encoders: as loaded.
         frames: most in one run.
         windows: most in one run.
         tokens: most in one run, padding included.
     """
-    visual, audio = bundle.manifest.visual, bundle.manifest.audio
+    visual, audio = encoders.manifest.visual, encoders.manifest.audio
     size = visual.image_size_px
-    pictures = Padded(bundle.visual, batch_sizes(frames))
+    pictures = Padded(encoders.visual, batch_sizes(frames))
     pictures.warm_up(frames=np.zeros((1, size, size, 3), np.uint8))
-    sounds = Padded(bundle.audio, batch_sizes(windows))
+    sounds = Padded(encoders.audio, batch_sizes(windows))
     sounds.warm_up(waveform=np.zeros((1, audio.window_samples), np.float32))
-    text_visual = _names(bundle.text_visual, visual.text, tokens)
+    text_visual = _names(encoders.text_visual, visual.text, tokens)
     return replace(
-        bundle,
+        encoders,
         visual=pictures,
         audio=sounds,
         text_visual=text_visual,
         text_audio=text_visual
-        if bundle.manifest.shares_text
-        else _names(bundle.text_audio, audio.text, tokens),
-        tokens_visual=bundle.tokens_visual.in_lengths(_lengths(visual.text)),
-        tokens_audio=bundle.tokens_audio.in_lengths(_lengths(audio.text)),
+        if encoders.manifest.shares_text
+        else _names(encoders.text_audio, audio.text, tokens),
+        tokens_visual=encoders.tokens_visual.in_lengths(_lengths(visual.text)),
+        tokens_audio=encoders.tokens_audio.in_lengths(_lengths(audio.text)),
     )
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import datetime
+import math
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
+from service.bundle.provenance import Licence, Metric, Provenance, Record, Sha256
 from service.media import Resize
 
 FORMAT_VERSION = 1
@@ -21,19 +22,11 @@ MANIFEST_FILE = "manifest.json"
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Template = Annotated[str, StringConstraints(min_length=2, max_length=500, pattern=r"\{\}")]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Standardisation = Literal["none", "per_dimension", "per_sample", "stored_then_sample"]
-Precision = Literal["fp32", "fp16", "int8"]
 Padding = Literal["repeat_whole", "repeat", "zero"]
 
 
-class _Record(BaseModel):
-    """A frozen part of the manifest; an unknown field is an error, so a typing slip cannot pass."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class TextTower(_Record):
+class TextTower(Record):
     """One text encoder. Graph: `tokens` int64 [batch, length] -> `output` float32 [batch, dim].
 
     Both towers may name the same graph with an output for each: then it is stored and run once.
@@ -58,7 +51,7 @@ class TextTower(_Record):
         return self
 
 
-class VisualTower(_Record):
+class VisualTower(Record):
     """The image encoder. Graph: `frames` uint8 [batch, size, size, 3] RGB -> `features` float32 [batch, dim].
 
     Normalisation is inside the graph; features have unit length.
@@ -82,7 +75,7 @@ class VisualTower(_Record):
         return self
 
 
-class AudioTower(_Record):
+class AudioTower(Record):
     """The sound encoder. Graph: `waveform` float32 [batch, window] -> `features` float32 [batch, dim].
 
     The waveform is mono, -1..1, at sample_rate_hz; the spectrogram is inside the graph; features have
@@ -120,7 +113,7 @@ class AudioTower(_Record):
         return self
 
 
-class Calibration(_Record):
+class Calibration(Record):
     """How distances become a ranking and probabilities; every value was chosen on validation clips."""
 
     raw_weight: float = Field(
@@ -136,8 +129,16 @@ class Calibration(_Record):
         gt=0, description="unknown = sigmoid((nearest - unknown_threshold) / unknown_scale)"
     )
 
+    @property
+    def tells_unknown(self) -> bool:
+        """Whether `unknown` depends on the clip: a distance of 0, the least possible, brings it below 0.2.
 
-class Calibrations(_Record):
+        With a scale far above all distances it would be about 0.5 for every clip, which tells nothing.
+        """
+        return self.unknown_threshold / self.unknown_scale > math.log(4)
+
+
+class Calibrations(Record):
     """One calibration for clips with both tracks, one for each track alone."""
 
     both: Calibration
@@ -145,7 +146,7 @@ class Calibrations(_Record):
     audio: Calibration
 
 
-class AhseHead(_Record):
+class AhseSpec(Record):
     """The trained fusion head.
 
     Graphs: `visual` float32 [batch, visual.dim], `audio` float32 [batch, audio.dim] -> `theta` float32
@@ -161,7 +162,7 @@ class AhseHead(_Record):
     calibrations: Calibrations
 
 
-class SimilarityScore(_Record):
+class SimilarityScore(Record):
     """How standardised similarity becomes probabilities; fitted on labelled clips."""
 
     temperature: float = Field(gt=0, description="score = softmax(similarity / temperature)")
@@ -177,7 +178,7 @@ class SimilarityScore(_Record):
     )
 
 
-class SimilarityScores(_Record):
+class SimilarityScores(Record):
     """One for clips with both tracks, one for each track alone."""
 
     both: SimilarityScore
@@ -185,7 +186,7 @@ class SimilarityScores(_Record):
     audio: SimilarityScore
 
 
-class SimilarityHead(_Record):
+class SimilaritySpec(Record):
     """No trained head: names are ranked by the standardised similarity of each track to its own text.
 
     The statistics file holds mean and covariance of each track's features over unlabelled clips. Without one
@@ -202,7 +203,7 @@ class SimilarityHead(_Record):
     )
 
 
-class KnownNames(_Record):
+class KnownNames(Record):
     """How near a name is to those that the encoders were trained with, so that a far one can be warned of."""
 
     output: str = Field(
@@ -216,59 +217,7 @@ class KnownNames(_Record):
     )
 
 
-class Metric(_Record):
-    """One measured number with the data it was measured on."""
-
-    name: str
-    value: float
-    data: str
-    unit: Literal["percent", "ratio", "ms", "count"] = "percent"
-
-
-class GraphCheck(_Record):
-    """How a graph was checked against its torch original, and against itself before it was made smaller."""
-
-    precision: Precision = "fp32"
-    difference: float = Field(ge=0, description="largest absolute difference of the fp32 graph to torch")
-    tolerance: float = Field(gt=0, description="largest that would have passed")
-    cosine: float | None = Field(default=None, description="smallest cosine to the fp32 graph; null for fp32")
-    cosine_floor: float | None = Field(default=None, description="smallest that would have passed")
-
-
-class Source(_Record):
-    """One file that the encoders were made of."""
-
-    part: str = Field(description="what it is of: image encoder, sound tokenizer, ...")
-    repository: str | None = Field(default=None, description="`owner/name` on the hub; null: from no hub")
-    revision: str | None = Field(
-        default=None,
-        description="the repository's commit, or the package with its version that the file is from",
-    )
-    file: str
-    sha256: Sha256
-
-
-class Provenance(_Record):
-    """Where the weights come from and how to make them again."""
-
-    created: datetime
-    command: str
-    seed: int | None = None
-    data: str
-    versions: dict[str, str] = Field(default_factory=dict)
-    sources: tuple[Source, ...] = Field(default=(), description="weights, settings and tokenizers")
-    parity: dict[str, GraphCheck] = Field(default_factory=dict, description="by the part of the bundle")
-
-
-class Licence(_Record):
-    """The licence of one part of the bundle."""
-
-    part: str
-    licence: str
-    source: str
-
-
-class Manifest(_Record):
+class Manifest(Record):
     """The whole of manifest.json."""
 
     format_version: Literal[1]
@@ -284,7 +233,7 @@ class Manifest(_Record):
     visual: VisualTower
     audio: AudioTower
     known_names: KnownNames | None = Field(default=None, description="null: nothing is known of that")
-    head: AhseHead | SimilarityHead = Field(discriminator="kind")
+    head: AhseSpec | SimilaritySpec = Field(discriminator="kind")
     seen_classes: tuple[str, ...]
     unseen_classes: tuple[str, ...] = Field(description="classes the metrics call unseen; never trained on")
     metrics: tuple[Metric, ...] = ()
@@ -315,7 +264,7 @@ class Manifest(_Record):
         head = self.head
         return {
             *self.encoder_files(),
-            *((head.av_graph, head.text_graph) if isinstance(head, AhseHead) else ()),
+            *((head.av_graph, head.text_graph) if isinstance(head, AhseSpec) else ()),
             *(() if head.statistics is None else (head.statistics,)),
         }
 

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.bundle.manifest import AhseHead, SimilarityHead, Source
+if TYPE_CHECKING:
+    from service.bundle.manifest import AhseSpec, SimilaritySpec
+    from service.bundle.provenance import Source
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+)
 Directory = Annotated[Path, typer.Argument(help="Bundle directory.", metavar="BUNDLE")]
+
+
+@app.callback()
+def _root() -> None:
+    """Look into bundles."""
 
 
 @app.command()
@@ -45,7 +54,7 @@ def inspect(
     typer.echo(f"made    {manifest.provenance.created.isoformat()} by: {manifest.provenance.command}")
 
 
-def _head(head: AhseHead | SimilarityHead) -> str:
+def _head(head: AhseSpec | SimilaritySpec) -> str:
     if head.kind == "ahse":
         return f"ahse, {head.dim} dims, {head.standardisation}, beta {head.calibrations.both.beta:g}"
     fitted = f"statistics of {head.n_clips} clips" if head.n_clips else "not standardised: no clips yet"
@@ -65,8 +74,8 @@ def _source(source: Source) -> str:
 @app.command()
 def verify(directory: Directory) -> None:
     """Check every file of a bundle and that its graphs are what the manifest says; exit code 2 if not."""
-    from service.bundle.bundle import load_bundle
-    from service.bundle.providers import Runtime
+    from service.registry import load_bundle
+    from service.runtime.providers import Runtime
 
     bundle = load_bundle(directory, Runtime(device="cpu"))
     n_files = len(bundle.manifest.files)

@@ -1,21 +1,62 @@
-"""The command `ahse` and what its commands share: errors end in one line and exit code 2."""
+"""The command `ahse`: its commands, imported when they are called; errors end in one line and exit code 2."""
 
 from __future__ import annotations
 
+import importlib
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from service import __version__
-from service.cli import bundle, classify, serve, training
 from service.errors import AhseError
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
-app.command("serve")(serve.serve)
-app.command("classify")(classify.classify)
-app.add_typer(bundle.app, name="bundle", help="Look into bundles.")
-training.register(app)
+# Name: where its typer app is, and its line in `ahse --help`.
+_COMMANDS = {
+    "serve": ("service.cli.serve:app", "Serve over HTTP until interrupted."),
+    "classify": ("service.cli.clips:app", "Rank candidate names for each clip."),
+    "bundle": ("service.cli.bundle:app", "Look into bundles."),
+    "extract": ("model_export.cli.extract:app", "Turn your own clips into features to train on."),
+    "calibrate": ("model_export.cli.calibrate:app", "Fit a bundle without a trained head to your clips."),
+    "train": ("model_export.cli.train:app", "Train a head on a data set."),
+    "evaluate": ("model_export.cli.evaluate:app", "Measure trained heads on the test clips."),
+    "report": ("model_export.cli.report:app", "Show evaluated runs beside each other, as HTML and pictures."),
+    "export": ("model_export.cli.export:app", "Write bundles: encoders, or a trained head beside them."),
+    "dataset": ("model_export.cli.dataset:app", "Check, simulate and pack data sets."),
+}
+
+
+class _Commands(TyperGroup):
+    """The commands of the table. Help and completion of their names import none of them.
+
+    Contexts and formatters are of the click inside typer, whose types it does not export.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order of the table."""
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import one command."""
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        command = typer.main.get_command(getattr(importlib.import_module(module), attribute))
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the table."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
+
+
+# Plain help: drawing it with rich takes longer than all the rest of it.
+app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
@@ -31,11 +72,14 @@ def _root(
 def main() -> None:
     """Run the command line; an expected error is one line on stderr and exit code 2."""
     try:
-        app()
+        app(prog_name="ahse")
     except AhseError as error:
         typer.echo(f"ahse: {error.message} [{error.code}]", err=True)
         if cause := _root_cause(error):
             typer.echo(f"cause: {cause}", err=True)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        _explain_missing(error)
         sys.exit(2)
 
 
@@ -45,3 +89,15 @@ def _root_cause(error: BaseException) -> str:
     while root.__cause__ is not None:
         root = root.__cause__
     return "" if isinstance(root, AhseError) else f"{type(root).__name__}: {root}"
+
+
+def _explain_missing(error: ModuleNotFoundError) -> None:
+    package = (error.name or "").partition(".")[0]
+    if package in ("service", "model_export"):  # no package that could be installed, but a mistake in ours
+        raise error
+    extra = "cpu" if package == "onnxruntime" else "cpu,export"
+    typer.echo(
+        f"ahse: this command needs {package}, which is not installed. "
+        f"Install what it needs with: pip install 'ahse[{extra}]'",
+        err=True,
+    )

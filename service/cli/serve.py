@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.allocator import settle_memory
-from service.settings import Settings
-
 if TYPE_CHECKING:
-    from service.bundle.registry import Registry
+    from service.registry import Registry
+    from service.settings import Settings
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+_BACKLOG = 2048
 
 
+@app.command()
 def serve(
     bundle: Annotated[
         list[Path] | None,
@@ -22,7 +27,7 @@ def serve(
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or tensorrt.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where label sets and embeddings are kept.")] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
 ) -> None:
@@ -37,31 +42,21 @@ def serve(
         "log_format": log_format,
     }
     settings = read_settings({name: value for name, value in flags.items() if value is not None})
-    settle_memory()
-    # Imported here: `ahse classify --help` should not wait for a web framework.
-    import uvicorn
+    # Imported here, since help should not wait for a web framework.
+    from service.process import set_up_allocator
 
-    from service.api.app import create_app
-    from service.log import configure_logging
-
-    configure_logging(settings.log_format, settings.log_level)
-    app = create_app(settings)
-    _announce(settings, app.state.context.registry, time.perf_counter() - started)
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=30,
-    )
+    set_up_allocator()
+    with _listen(settings.host, settings.port) as listener:
+        _run(settings, listener, started)
 
 
 def read_settings(flags: dict[str, Any]) -> Settings:
     """Settings from flags and environment; an unacceptable value ends the program with exit code 2."""
     from pydantic import ValidationError
 
+    from service.settings import Settings
+
+    _warn_of_unknown_variables([f"AHSE_{name.upper()}" for name in Settings.model_fields])
     try:
         return Settings(**flags)
     except ValidationError as error:
@@ -71,13 +66,56 @@ def read_settings(flags: dict[str, Any]) -> Settings:
         raise typer.Exit(2) from None
 
 
-def _announce(settings: Settings, registry: Registry, seconds: float) -> None:
+def _warn_of_unknown_variables(known: list[str]) -> None:
+    for name in sorted(os.environ):
+        if name.startswith("AHSE_") and name not in known:
+            nearest = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            typer.echo(f"ahse: {name} is not a setting, and is ignored{hint}", err=True)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the address before any bundle is loaded, so that a taken port is said at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        typer.echo(
+            f"ahse: can't listen on {host} port {port}: {error.strerror or error}; "
+            "choose another with --host and --port, or stop what listens there",
+            err=True,
+        )
+        raise typer.Exit(2) from None
+
+
+def _run(settings: Settings, listener: socket.socket, started: float) -> None:
+    import uvicorn
+
+    from service.api.app import create_app
+    from service.log import configure_logging
+
+    configure_logging(settings.log_format, settings.log_level)
+    app = create_app(settings)
+    port = int(listener.getsockname()[1])
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    _announce(f"http://{host}:{port}", app.state.context.registry, time.perf_counter() - started)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=30,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _announce(url: str, registry: Registry, seconds: float) -> None:
     import structlog
 
     log = structlog.get_logger(__name__)
-    log.info(
-        "loaded", bundles=registry.names(), host=settings.host, port=settings.port, seconds=round(seconds, 2)
-    )
+    log.info("serving", url=url, bundles=registry.names(), seconds=round(seconds, 2))
     for name in registry.names():
         if notice := registry.get(name).manifest.notice:
             log.warning("bundle_notice", bundle=name, notice=notice)

@@ -1,16 +1,12 @@
 """Decoding: from an untrusted media file to a few square pictures and a mono waveform.
 
-clip      the whole way for one file, in this process
-pool      the same in child processes that can be killed (worker is the child, wire what both say)
-source    opening a file safely (allowed: what may be opened; sniff: why something was not)
-packets   a video stream's packet table
-plan      which packets to decode
-segments  where the segments of a clip lie (segment_length: as a request says it; segment_tracks: what
-          is in them)
-reader    running the decoder over them
-picture   frame to square RGB picture
-video     the four above in order
-audio     sound to a mono waveform (downmix: the mean of the channels, at the wanted rate)
+pool       decodes in child processes that can be killed (worker is the child, wire what both say)
+clip       the whole way for one file, in this process
+container  opens a file safely, or says why not
+packets    a video stream's packet table, and which packets to decode
+video      runs the decoder over them (picture: one frame to a square RGB picture)
+audio      sound to a mono waveform: the mean of the channels, at the wanted rate
+segments   where the segments of a clip lie, and what is in them
 """
 
 from typing import TYPE_CHECKING

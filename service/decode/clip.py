@@ -10,18 +10,16 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from service.decode.audio import Sound, is_silent
-from service.decode.packets import PacketLog
-from service.decode.plan import Timeline
-from service.decode.segment_tracks import SILENT, pictures_of, sounds_of
-from service.decode.segments import Layout, Span, cut
-from service.decode.source import UNREADABLE, Source, open_source
-from service.decode.video import Frames, read_frames
+from service.decode.audio import Sound
+from service.decode.container import UNREADABLE, Source, open_source
+from service.decode.packets import PacketLog, Timeline
+from service.decode.segments import SILENT, Layout, Span, cut, is_silent, pictures_of, sounds_of
+from service.decode.video import VideoFrames, read_frames
 from service.errors import ClipTooLongError, NoTracksError
 from service.media import Clip, DecodeLimits, DecodeSpec, Segment, Track
 
 _CUT_SHORT = "The file is damaged or cut short: only its readable part was used."
-_NO_FRAMES = Frames(None, np.empty(0), None, 0, ())
+_NO_FRAMES = VideoFrames(None, np.empty(0), None, 0, ())
 # A single frame may have no length of its own.
 _SHORTEST_PICTURE_S = 1e-3
 
@@ -148,7 +146,7 @@ class _Decoding:
             return []
         return cut(layout.duration_s, self._spec.segment_s, self._limits.max_segments)
 
-    def _read_frames(self, timeline: Timeline | None, layout: Layout) -> tuple[Frames, Track]:
+    def _read_frames(self, timeline: Timeline | None, layout: Layout) -> tuple[VideoFrames, Track]:
         if self._log is None or self._source.video is None:
             return _NO_FRAMES, self._source.visual
         if timeline is None:
@@ -162,7 +160,7 @@ class _Decoding:
         return frames, self._source.visual
 
     def _fill(
-        self, layout: Layout, frames: Frames, visual: Track, sound: _Sound | None, audio: Track
+        self, layout: Layout, frames: VideoFrames, visual: Track, sound: _Sound | None, audio: Track
     ) -> tuple[Segment, ...]:
         """The segments, each with what it has of both tracks."""
         spans, rate_hz = self._segments(layout), self._spec.sample_rate_hz

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from service.client import drop_if_gone
+from service.cancellation import drop_if_gone
 from service.decode import wire
 from service.errors import DecodeCrashedError, DecoderUnavailableError, DecodeTimeoutError
 from service.media import Clip, DecodeLimits, DecodeSpec

@@ -1,14 +1,22 @@
-"""Segments of a clip: where they start and end, and which part of each track is in them. Pure arithmetic."""
+"""Segments of a clip: where they start and end, and what each has of both tracks."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from service.errors import TooManySegmentsError
+from service.media import Track
 
 # Codecs pad and smear sound, and a frame is shown for a while: what is meant to end together differs by less.
 RAGGED_S = 0.1
+
+# Below -80 dB of full scale nothing is heard: lossy codecs and dither turn digital silence into such values.
+_SILENT_PEAK = 1e-4
 
 
 @dataclass(frozen=True)
@@ -103,3 +111,76 @@ def cut(duration_s: float, segment_s: float, max_segments: int) -> list[Span]:
         )
     starts = [i * segment_s for i in range(n_segments)]
     return [Span(start, end) for start, end in zip(starts, [*starts[1:], duration_s], strict=True)]
+
+
+SILENT = Track(used=False, reason="silent", detail="digital silence")
+
+_Pictures = npt.NDArray[np.uint8]
+_Samples = tuple[int, int]
+
+
+def pictures_of(
+    segments: Sequence[Span], layout: Layout, parts: _Pictures | None, track: Track
+) -> list[tuple[_Pictures | None, Track]]:
+    """The frames of each segment, or why there are none.
+
+    Args:
+        segments: In time order.
+        layout: Where the picture is.
+        parts: uint8 [n_parts, n, size, size, 3], for the segments that the picture reaches into; None when
+            nothing could be decoded.
+        track: The picture of the whole clip.
+    """
+    if parts is None:
+        return [(None, track) for _ in segments]
+    reached = iter(parts)
+    return [
+        (None, _absent("picture")) if layout.picture_in(segment) is None else (next(reached), track)
+        for segment in segments
+    ]
+
+
+def sounds_of(
+    segments: Sequence[Span],
+    layout: Layout,
+    sound: npt.NDArray[np.float32] | None,
+    rate_hz: int,
+    track: Track,
+) -> list[tuple[_Samples | None, Track]]:
+    """First sample and one past the last of each segment, or why it has no (audible) sound.
+
+    Args:
+        segments: In time order.
+        layout: Where the sound is.
+        sound: float32 [n_samples], all of it; None without any.
+        rate_hz: Of the sound.
+        track: The sound of the clip; that its part which stands for the whole clip is silent doesn't matter.
+    """
+    if sound is None:
+        return [(None, track) for _ in segments]
+    found: list[tuple[_Samples | None, Track]] = []
+    for segment in segments:
+        samples = layout.sound_in(segment, rate_hz, len(sound))
+        if samples is None:
+            found.append((None, _absent("sound")))
+        elif is_silent(_inside(sound, samples, rate_hz)):
+            found.append((None, SILENT))
+        else:
+            found.append((samples, track))
+    return found
+
+
+def _inside(sound: npt.NDArray[np.float32], samples: _Samples, rate_hz: int) -> npt.NDArray[np.float32]:
+    """A segment's sound without its very ends, where that of the neighbours may reach into it."""
+    first, stop = samples
+    margin = min(round(RAGGED_S * rate_hz), (stop - first) // 4)
+    return sound[first + margin : stop - margin]
+
+
+def _absent(what: str) -> Track:
+    return Track(used=False, reason="no_samples", detail=f"the {what} starts later or has ended")
+
+
+def is_silent(waveform: npt.NDArray[np.float32]) -> bool:
+    """Whether a waveform never rises above what counts as digital silence."""
+    return len(waveform) == 0 or float(np.abs(waveform).max()) <= _SILENT_PEAK

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from service.arrays import Array
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,15 @@ class TextFeatures:
     """float32 [n, audio dim], rows of unit length."""
     nearness: Array | None = None
     """float32 [n], -1..1: cosine to the nearest name that the encoders were trained with; None: not known."""
+
+    @classmethod
+    def empty(cls, n: int, visual_dim: int, audio_dim: int, *, with_nearness: bool) -> TextFeatures:
+        """Room for the features of n names, not filled."""
+        return cls(
+            np.empty((n, visual_dim), np.float32),
+            np.empty((n, audio_dim), np.float32),
+            np.empty(n, np.float32) if with_nearness else None,
+        )
 
 
 def pool(features: Array) -> Array:

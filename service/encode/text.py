@@ -6,48 +6,43 @@ import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from service.bundle.bundle import Bundle, text_outputs
-from service.bundle.graph import Encoder
-from service.bundle.tokens import Tokens
-from service.encode.both import both
+from service.arrays import Array
+from service.encode.encoders import Encoder, Encoders, both, text_outputs
 from service.encode.features import TextFeatures, pool
-from service.labels.label import Label
-from service.labels.templates import fill
-
-Array = NDArray[np.float32]
+from service.encode.tokens import Tokens
+from service.labels.label import Label, fill
 
 # Prompts that run through a text graph at once.
 _PROMPTS_PER_BATCH = 64
 
 
 def encode_labels(
-    bundle: Bundle, labels: Sequence[Label], templates: Sequence[str] | None = None
+    encoders: Encoders, labels: Sequence[Label], templates: Sequence[str] | None = None
 ) -> TextFeatures:
     """Text features of each label in both modalities.
 
     Args:
-        bundle: whose text encoders and default templates are used.
+        encoders: Whose text encoders and default templates are used.
         labels: at least one.
-        templates: prompt templates for both modalities instead of the bundle's own.
+        templates: prompt templates for both modalities instead of the encoders' own.
     """
-    visual, audio = bundle.manifest.visual.text, bundle.manifest.audio.text
-    if bundle.manifest.shares_text:
-        return _encode_for_both(bundle, labels, templates or visual.templates)
+    visual, audio = encoders.manifest.visual.text, encoders.manifest.audio.text
+    if encoders.manifest.shares_text:
+        return _encode_for_both(encoders, labels, templates or visual.templates)
     of_visual, of_audio = both(
-        lambda: _encode(bundle.text_visual, bundle.tokens_visual, labels, templates or visual.templates),
-        lambda: _encode(bundle.text_audio, bundle.tokens_audio, labels, templates or audio.templates),
+        lambda: _encode(encoders.text_visual, encoders.tokens_visual, labels, templates or visual.templates),
+        lambda: _encode(encoders.text_audio, encoders.tokens_audio, labels, templates or audio.templates),
     )
     return TextFeatures(_pooled(of_visual), _pooled(of_audio))
 
 
-def _encode_for_both(bundle: Bundle, labels: Sequence[Label], templates: Sequence[str]) -> TextFeatures:
+def _encode_for_both(encoders: Encoders, labels: Sequence[Label], templates: Sequence[str]) -> TextFeatures:
     """Text features from the one graph that both tracks share: its outputs stand side by side."""
-    groups = _encode(bundle.text_visual, bundle.tokens_visual, labels, templates)
-    ends = np.cumsum(list(text_outputs(bundle.manifest).values()))[:-1]
+    groups = _encode(encoders.text_visual, encoders.tokens_visual, labels, templates)
+    ends = np.cumsum(list(text_outputs(encoders.manifest).values()))[:-1]
     visual, audio, *further = zip(*(np.split(rows, ends, axis=1) for rows in groups), strict=True)
-    known = bundle.manifest.known_names
+    known = encoders.manifest.known_names
     nearness = None if known is None else _nearness(labels, templates, further[0], known.alphabets)
     return TextFeatures(_pooled(visual), _pooled(audio), nearness)
 

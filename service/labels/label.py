@@ -1,4 +1,4 @@
-"""A candidate name: what it is, and which lists of names are acceptable."""
+"""Candidate names: what a label is, its prompts and templates, and which lists of names are acceptable."""
 
 from __future__ import annotations
 
@@ -9,10 +9,40 @@ from dataclasses import dataclass
 from service.errors import (
     DuplicateLabelsError,
     InvalidLabelError,
+    InvalidTemplateError,
+    LabelError,
     NoLabelsError,
     TooManyLabelsError,
 )
-from service.labels.text import clean_text
+
+_REFUSED_CATEGORIES = {"Cc", "Cs", "Cn"}
+
+
+def clean_text(text: str, what: str, limit: int, error: type[LabelError] = InvalidLabelError) -> str:
+    """Canonical form (NFC), single spaces, something to see.
+
+    Args:
+        text: as it was sent.
+        what: what it is, for the message: label, prompt, template.
+        limit: most characters.
+        error: what to raise.
+
+    Raises:
+        LabelError: empty, too long, invisible, or with control, surrogate or unassigned characters.
+    """
+    if len(text) > 8 * limit:
+        raise error(f"a {what} has {len(text)} characters; at most {limit}")
+    cleaned = " ".join(unicodedata.normalize("NFC", text).split())
+    if not cleaned:
+        raise error(f"a {what} is empty; every {what} needs at least one visible character")
+    if len(cleaned) > limit:
+        raise error(f"{what} {cleaned[:40]!r}... has {len(cleaned)} characters; at most {limit}")
+    if any(unicodedata.category(character) in _REFUSED_CATEGORIES for character in cleaned):
+        raise error(f"{what} {cleaned[:80]!a} contains control, surrogate or unassigned characters")
+    if not any(character.isprintable() and not character.isspace() for character in cleaned):
+        raise error(f"a {what} has no visible character")
+    return cleaned
+
 
 MAX_NAME_CHARACTERS = 256
 MAX_PROMPT_CHARACTERS = 512
@@ -27,6 +57,16 @@ class Label:
     """NFC, no control characters, single spaces, 1..MAX_NAME_CHARACTERS."""
     prompts: tuple[str, ...] = ()
     """texts that stand for the name instead of the templates; `{}` in them is replaced by the name."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The names that one request ranks."""
+
+    labels: tuple[Label, ...]
+    """at least one, already checked."""
+    cache_key: str | None = None
+    """a name that only these labels have, such as the ETag of their label set."""
 
 
 def make_label(name: str, prompts: Iterable[str] = ()) -> Label:
@@ -76,3 +116,34 @@ def check_labels(labels: Sequence[Label], max_labels: int) -> None:
                 "are ignored); send each name once"
             )
         first[key] = label.name
+
+
+PLACEHOLDER = "{}"
+MAX_TEMPLATES = 64
+MAX_TEMPLATE_CHARACTERS = 500
+
+
+def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
+    """Normalise and check templates that a client sent.
+
+    Raises:
+        InvalidTemplateError: none, too many, or one that is too long or has no placeholder.
+    """
+    if not 1 <= len(templates) <= MAX_TEMPLATES:
+        raise InvalidTemplateError(
+            f"{len(templates)} templates were given; send 1 to {MAX_TEMPLATES}, or leave them out"
+        )
+    cleaned = [
+        clean_text(one, "template", MAX_TEMPLATE_CHARACTERS, InvalidTemplateError) for one in templates
+    ]
+    for template in cleaned:
+        if PLACEHOLDER not in template:
+            raise InvalidTemplateError(
+                f"template {template[:80]!r} has no {PLACEHOLDER}, which stands for the name"
+            )
+    return tuple(cleaned)
+
+
+def fill(template: str, name: str) -> str:
+    """Put a name into a template. Literal replacement: neither is ever read as a format."""
+    return template.replace(PLACEHOLDER, name)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from benchmarks.ranked_lists import N_DRAWS, NameLists, answer, draw_lists
-from service.bundle.bundle import load_bundle
-from service.bundle.providers import Runtime
-from service.candidates.embedder import LabelEmbedder
-from service.classifier import decode_spec, rank_candidates
+from service.classifier import decode_spec, rank_names
 from service.decode import decode_clip
 from service.encode.clip import encode_clip
-from service.labels.label import make_label
+from service.labels.embedder import LabelEmbedder
+from service.labels.label import Candidates, make_label
 from service.media import DecodeLimits
+from service.registry import load_bundle
+from service.runtime.providers import Runtime
 from tests.toy import CLASSES
 
 OWN, OTHERS = np.arange(0, 40, 2), np.arange(1, 61, 2)
@@ -62,18 +62,21 @@ def test_lists_are_drawn_where_there_is_a_choice(lists: dict[int, NameLists]) ->
 def test_answers_are_those_of_the_service(toy_bundle: Path, clips: dict[str, Path]) -> None:
     """For every list: the name, the score and `unknown` that the service gives to these names alone."""
     bundle = load_bundle(toy_bundle, Runtime(device="cpu"))
-    labels, embedder = [make_label(name) for name in sorted(CLASSES)], LabelEmbedder(100)
+    labels, embedder = tuple(make_label(name) for name in sorted(CLASSES)), LabelEmbedder(100)
     features = [
-        encode_clip(bundle, decode_clip(path, decode_spec(bundle), DecodeLimits()))
+        encode_clip(bundle.encoders, decode_clip(path, decode_spec(bundle.manifest), DecodeLimits()))
         for path in (clips["red low"], clips["green"], clips["blue high"])
     ]
     right = np.array([7, 5, 0])
     (drawn,) = draw_lists(right, np.arange(9), np.array([], np.int64), [4])
-    (found,) = answer(bundle, embedder.embed(bundle, labels), features, right, [drawn], "fused")
+    (found,) = answer(bundle, embedder.embed(bundle, Candidates(labels)), features, right, [drawn], "fused")
     for draw, rows in enumerate(drawn.draws):
         for clip, row in enumerate(rows):
-            served = rank_candidates(
-                bundle, features[clip], embedder.embed(bundle, [labels[i] for i in row]), "auto"
+            served = rank_names(
+                bundle,
+                features[clip],
+                embedder.embed(bundle, Candidates(tuple(labels[i] for i in row))),
+                "auto",
             ).ranking
             assert found.predicted[clip, draw] == row[served.best(1)[0]]
             assert found.score[clip, draw] == pytest.approx(float(served.score.max()), rel=1e-5)
@@ -84,8 +87,10 @@ def test_answers_are_those_of_the_service(toy_bundle: Path, clips: dict[str, Pat
 def test_unknown_is_higher_where_the_right_name_is_left_out(toy_bundle: Path, clips: dict[str, Path]) -> None:
     """A clip that fits its name exactly."""
     bundle = load_bundle(toy_bundle, Runtime(device="cpu"))
-    features = encode_clip(bundle, decode_clip(clips["red low"], decode_spec(bundle), DecodeLimits()))
-    names = LabelEmbedder(100).embed(bundle, [make_label(name) for name in CLASSES])
+    features = encode_clip(
+        bundle.encoders, decode_clip(clips["red low"], decode_spec(bundle.manifest), DecodeLimits())
+    )
+    names = LabelEmbedder(100).embed(bundle, Candidates(tuple(make_label(name) for name in CLASSES)))
     own = np.arange(len(CLASSES))
     lists = draw_lists(np.array([0]), own, own[:0], [9])
     (found,) = answer(bundle, names, [features], np.array([0]), lists, "fused")
@@ -97,10 +102,10 @@ def test_only_clips_that_have_the_track_are_answered(toy_bundle: Path, clips: di
     """One clip has no sound, one no picture."""
     bundle = load_bundle(toy_bundle, Runtime(device="cpu"))
     features = [
-        encode_clip(bundle, decode_clip(clips[name], decode_spec(bundle), DecodeLimits()))
+        encode_clip(bundle.encoders, decode_clip(clips[name], decode_spec(bundle.manifest), DecodeLimits()))
         for name in ("red low", "green", "middle")
     ]
-    names = LabelEmbedder(100).embed(bundle, [make_label(name) for name in CLASSES])
+    names = LabelEmbedder(100).embed(bundle, Candidates(tuple(make_label(name) for name in CLASSES)))
     right, own = np.array([0, 3, 1]), np.arange(len(CLASSES))
     lists = draw_lists(right, own, own[:0], [9])
     n_clips = [

@@ -22,8 +22,8 @@ from benchmarks.clip_measure import CannotMeasureError, Distractors, Measured, m
 from benchmarks.clip_report import clip_lines, count, report
 from benchmarks.real_clips import imagenet_names, read_clips, read_distractors
 from model_export.data.errors import DatasetError
-from service.bundle.bundle import Bundle, load_bundle
-from service.bundle.providers import Runtime
+from service.registry import Bundle, load_bundle
+from service.runtime.providers import Runtime
 from tests.toy import CLASSES, COLOURS, TONES_HZ, write_clip, write_toy_bundle
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ import pytest
 
 _CODE = """
 import ctypes
-from service.allocator import settle_memory
+from service.process import set_up_allocator
 libc = ctypes.CDLL(None)
 if not hasattr(libc, "mallinfo2"):
     raise SystemExit(77)
@@ -18,7 +18,7 @@ class Info(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks a b c d e f".split()]
 libc.mallinfo2.restype = Info
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
-settle_memory()
+set_up_allocator()
 libc.free(libc.malloc(16 * 2**20))  # from here on glibc would keep buffers up to this size in its heaps
 before = libc.mallinfo2().hblks
 buffer = libc.malloc(2**20)

@@ -14,11 +14,11 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOMS = [
     [
         "service",
-        "service.allocator",
-        "service.client",
+        "service.process",
+        "service.cancellation",
         "service.errors",
         "service.media",
-        "service.processors",
+        "service.process",
     ],
     ["service.bundle", "service.labels"],
     ["service.batch", "service.decode", "service.encode"],
@@ -82,7 +82,7 @@ def test_every_file_has_its_line_in_the_architecture(package: str) -> None:
 def test_only_one_file_imports_onnxruntime() -> None:
     """The runtime can be exchanged in one place."""
     users = [module for module, path in _modules("service") if "onnxruntime" in _imports(path)]
-    assert users == ["service.bundle.graph"]
+    assert users == ["service.runtime.graph"]
 
 
 def test_the_whole_service_runs_without_the_training_packages(toy_bundle: Path, tmp_path: Path) -> None:

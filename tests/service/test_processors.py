@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.processors import adds_products_in_32_bits, n_processors
+from service.process import adds_products_in_32_bits, n_processors
 
 ALLOWED = len(os.sched_getaffinity(0))
 

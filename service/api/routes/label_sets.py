@@ -11,9 +11,9 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response, status
 
 from service.api import schemas
+from service.api.bodies import parse_body, read_body
 from service.api.context import Context, ContextDep
-from service.api.json_body import parse_body, read_body
-from service.api.openapi import json_body
+from service.api.openapi import request_body
 from service.api.problems import documented
 from service.errors import (
     InvalidNameError,
@@ -23,9 +23,8 @@ from service.errors import (
     RequestError,
     StoreUnavailableError,
 )
-from service.labels.label import Label, check_count, make_label
+from service.labels.label import Label, check_count, check_templates, make_label
 from service.labels.store import LabelSet, Precondition
-from service.labels.templates import check_templates
 
 router = APIRouter(
     prefix="/v1/label-sets",
@@ -62,7 +61,7 @@ async def list_label_sets(
     "/{name}",
     response_model=schemas.LabelSet,
     responses={201: {"model": schemas.LabelSet, "description": "The set is new."}},
-    openapi_extra=json_body(schemas.LabelSetBody),
+    openapi_extra=request_body(schemas.LabelSetBody),
 )
 async def put_label_set(
     name: str,
@@ -91,7 +90,9 @@ async def delete_label_set(name: str, context: ContextDep, if_match: IfMatch = N
     await context.ask_store(context.store.delete, _checked_name(name), condition)
 
 
-@router.post("/{name}/labels", response_model=schemas.LabelSet, openapi_extra=json_body(schemas.LabelsBody))
+@router.post(
+    "/{name}/labels", response_model=schemas.LabelSet, openapi_extra=request_body(schemas.LabelsBody)
+)
 async def add_labels(name: str, request: Request, context: ContextDep, if_match: IfMatch = None) -> Response:
     """Add labels to a set; the next request already ranks them."""
     condition = Precondition(etags=_etags(if_match))

@@ -9,8 +9,8 @@ from service import __version__
 from service.api.context import ContextDep
 from service.api.problems import documented
 from service.api.schemas import Info, Limits, Metric, Model, ModelList
-from service.bundle.bundle import Bundle
 from service.errors import BundleError, UnknownBundleError
+from service.registry import Bundle
 
 router = APIRouter(prefix="/v1", tags=["models"])
 
@@ -67,7 +67,7 @@ def _model(bundle: Bundle, is_default: bool) -> Model:
         notice=manifest.notice,
         digest=bundle.digest,
         default=is_default,
-        provider=bundle.visual.provider,
+        provider=bundle.encoders.visual.provider,
         seen_classes=list(manifest.seen_classes),
         metrics=[
             Metric(name=metric.name, value=metric.value, unit=metric.unit, data=metric.data)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle.bundle import load_bundle
 from service.bundle.directory import read_manifest
-from service.bundle.heads import LoadedSimilarity
-from service.bundle.manifest import SimilarityHead
-from service.bundle.providers import Runtime
+from service.bundle.manifest import SimilaritySpec
+from service.head.similarity import SimilarityHead
+from service.registry import load_bundle
+from service.runtime.providers import Runtime
 from tests.conftest import Ahse
 from tests.toy import COLOURS, TONES_HZ, write_clip, write_toy_bundle
 
@@ -49,8 +49,8 @@ def test_the_bundle_is_replaced_by_one_with_statistics(ahse: Ahse, similarity: P
     assert [path.name for path in similarity.parent.iterdir()] == ["toy"]
     bundle = load_bundle(similarity, Runtime(device="cpu"))
     assert bundle.manifest.encoders_digest() == before.encoders_digest()
-    assert isinstance(bundle.head, LoadedSimilarity)
-    assert bundle.head.facts.n_clips == 20
+    assert isinstance(bundle.head, SimilarityHead)
+    assert bundle.head.spec.n_clips == 20
     assert "ahse calibrate toy (20 clips)" in bundle.manifest.provenance.command
     statistics = bundle.head.statistics
     assert statistics is not None
@@ -65,7 +65,7 @@ def test_out_leaves_the_bundle_as_it_was(ahse: Ahse, similarity: Path, clips: Pa
     assert ahse("calibrate", similarity, clips, "--out", out)[0] == 0
     for directory, n_clips in ((similarity, 0), (out, 20)):
         head = read_manifest(directory).head
-        assert isinstance(head, SimilarityHead)
+        assert isinstance(head, SimilaritySpec)
         assert head.n_clips == n_clips
     code, _, complaints = ahse("calibrate", similarity, clips, "--out", out)
     assert code == 2

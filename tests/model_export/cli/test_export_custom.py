@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle.bundle import Bundle, load_bundle
 from service.bundle.directory import read_manifest
-from service.bundle.heads import LoadedSimilarity
-from service.bundle.providers import Runtime
 from service.cli import main
 from service.encode.text import encode_labels
+from service.head.similarity import SimilarityHead
 from service.labels.label import make_label
+from service.registry import Bundle, load_bundle
+from service.runtime.providers import Runtime
 from tests.conftest import Ahse
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,8 @@ from torch.nn.functional import normalize
 from model_export.encoders.custom import CustomBundle
 from model_export.encoders.loaded import ImageEncoder, SoundEncoder, TextEncoder
 from model_export.encoders.stand_in import stand_in_tokenizer
-from service.bundle.manifest import KnownNames, Licence, SimilarityScore, SimilarityScores
+from service.bundle.manifest import KnownNames, SimilarityScore, SimilarityScores
+from service.bundle.provenance import Licence
 
 LICENCE = Licence(part="encoder", licence="Apache-2.0", source="a test")
 SCORE = SimilarityScore(temperature=0.5, unknown_threshold=1.0, unknown_slope=0.1, unknown_scale=1.0)
@@ -171,8 +172,8 @@ def test_a_shared_text_encoder_is_written_once(shared: Path) -> None:
     assert manifest.provenance.parity.keys() == {"visual", "audio", "text"}
     assert manifest.provenance.created.isoformat() == "2026-01-02T00:00:00+00:00"
     assert manifest.known_names is not None
-    assert isinstance(bundle.head, LoadedSimilarity)
-    assert (bundle.head.statistics, bundle.head.facts.visual_share) == (None, 0.7)
+    assert isinstance(bundle.head, SimilarityHead)
+    assert (bundle.head.statistics, bundle.head.spec.visual_share) == (None, 0.7)
     assert (shared.parent / "work" / "fetched").read_text() == "once"
 
 
@@ -180,7 +181,7 @@ def test_both_forms_encode_names_alike(shared: Path, export: Export) -> None:
     """The same weights, drawn in the same order, as one graph and as two."""
     separate = export("separate", "separate")
     labels = [make_label(name) for name in ("red", "a longer name", "x" * 200)]
-    one, two = (encode_labels(_load(directory), labels) for directory in (shared, separate))
+    one, two = (encode_labels(_load(directory).encoders, labels) for directory in (shared, separate))
     np.testing.assert_allclose(one.visual, two.visual, atol=1e-6)
     np.testing.assert_allclose(one.audio, two.audio, atol=1e-6)
     assert one.nearness is not None

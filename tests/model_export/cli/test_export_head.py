@@ -14,10 +14,11 @@ from model_export.data.features import GzslData, SplitFeatures
 from model_export.head.config import HeadConfig
 from model_export.head.train import train
 from model_export.report.measured import MeasuredRun
-from service.bundle.bundle import load_bundle
 from service.bundle.directory import read_manifest
-from service.bundle.manifest import MANIFEST_FILE, GraphCheck, Licence, Source
-from service.bundle.providers import Runtime
+from service.bundle.manifest import MANIFEST_FILE
+from service.bundle.provenance import GraphCheck, Licence, Source
+from service.registry import load_bundle
+from service.runtime.providers import Runtime
 from tests.conftest import Ahse
 from tests.model_export.head.small_world import small_world
 from tests.toy import write_toy_bundle

@@ -15,8 +15,8 @@ from model_export.demo.world import ClipCounts, World
 from model_export.head.config import PRESETS
 from model_export.head.train import train
 from service.bundle.directory import read_manifest, verify_files
-from service.bundle.statistics import load_statistics
 from service.errors import BundleInvalidError
+from service.head.statistics import load_ahse_statistics
 from service.settings import DEMO_BUNDLE
 
 
@@ -47,7 +47,7 @@ def test_a_head_is_trained_measured_and_written_beside_kept_encoders(tmp_path: P
     assert set(manifest.unseen_classes) == {spec.name for spec in world.candidates(("test_unseen",))}
     assert manifest.head.kind == "ahse"
     assert manifest.head.standardisation == "stored_then_sample"
-    stored = load_statistics(out / manifest.head.statistics, dim=64, visual_dim=128, audio_dim=128)
+    stored = load_ahse_statistics(out / manifest.head.statistics, dim=64, visual_dim=128, audio_dim=128)
     np.testing.assert_array_equal(stored.av_mean, run.statistics.av_mean.numpy())
     assert np.ptp(stored.av_mean) > 0
     figures = {metric.name: metric.value for metric in manifest.metrics}

@@ -25,12 +25,12 @@ from model_export.hub.errors import HubError
 from model_export.hub.hashes import sha256_of
 from model_export.hub.pins import pins_of
 from model_export.hub.wanted import Hub
-from service.bundle.bundle import load_bundle
 from service.bundle.directory import read_manifest
-from service.bundle.providers import Runtime
 from service.cli import main
 from service.encode.text import encode_labels
 from service.labels.label import Label
+from service.registry import load_bundle
+from service.runtime.providers import Runtime
 from tests.conftest import Ahse
 from tests.model_export.encoders.small import CLIP, register_small_clip, save_small_clap, small_image_encoder
 
@@ -88,7 +88,7 @@ def bundle(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_service_computes_what_torch_computes(bundle: Path, pair: Pair) -> None:
     """In fp32 nearly exactly, in other precisions in nearly the same direction; batches of other sizes."""
-    served = load_bundle(bundle, Runtime(device="cpu"))
+    served = load_bundle(bundle, Runtime(device="cpu")).encoders
     frames = torch.randint(0, 256, (5, 32, 32, 3), dtype=torch.uint8)
     waveform = 0.1 * torch.randn(3, 16_000)
     image, sound = pair
@@ -102,7 +102,7 @@ def test_the_service_computes_what_torch_computes(bundle: Path, pair: Pair) -> N
 def test_names_are_tokenised_and_encoded_as_open_clip_does(bundle: Path, pair: Pair) -> None:
     """Each template, averaged, at unit length; long names are cut."""
     image, _ = pair
-    served = load_bundle(bundle, Runtime(device="cpu"))
+    served = load_bundle(bundle, Runtime(device="cpu")).encoders
     names = ["bell", "a very long name " * 20]
     found = encode_labels(served, [Label(name) for name in names], ["a photo of a {}.", "{}"]).visual
     with torch.no_grad():

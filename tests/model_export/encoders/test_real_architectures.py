@@ -19,11 +19,11 @@ from torch.nn.functional import normalize
 from model_export.encoders.image import ImageChoice, load_image_encoder
 from model_export.encoders.laion import build_clap
 from model_export.export.precision import reduce_precision
-from service.bundle.bundle import Bundle, load_bundle
 from service.bundle.directory import read_manifest
-from service.bundle.manifest import GraphCheck, Precision
-from service.bundle.providers import Runtime
+from service.bundle.provenance import GraphCheck, Precision
 from service.cli import main
+from service.registry import Bundle, load_bundle
+from service.runtime.providers import Runtime
 from tests.conftest import Ahse
 from tests.toy import write_clip
 
@@ -80,10 +80,10 @@ def test_pictures_and_names_are_open_clips(bundle: Bundle) -> None:
         224, is_train=False, mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD
     )
     expected = normalize(image.module.visual(torch.stack([transform(Image.fromarray(p)) for p in pixels])))  # type: ignore[operator]
-    np.testing.assert_allclose(bundle.visual(frames=pixels), expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(bundle.encoders.visual(frames=pixels), expected.numpy(), atol=1e-5)
     names = ["a photo of a dog.", "a photo of somebody who is playing an accordion in the rain.", "x"]
     ids = open_clip.tokenizer.SimpleTokenizer()(names)
-    found = bundle.text_visual(tokens=bundle.tokens_visual(names))
+    found = bundle.encoders.text_visual(tokens=bundle.encoders.tokens_visual(names))
     np.testing.assert_allclose(found, clip.encode_text(ids, normalize=True).numpy(), atol=1e-5)
 
 
@@ -94,20 +94,20 @@ def test_sound_is_laion_claps(bundle: Bundle, clap: Any) -> None:
     waveform = (0.2 * draw.normal(size=(2, 480_000))).clip(-1, 1).astype(np.float32)
     rounded = (waveform * 32767.0).astype(np.int16) / np.float32(32767.0)
     expected = clap.get_audio_embedding([{"waveform": torch.from_numpy(row)} for row in rounded])
-    np.testing.assert_allclose(bundle.audio(waveform=waveform), expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(bundle.encoders.audio(waveform=waveform), expected.numpy(), atol=1e-5)
 
 
 @torch.no_grad()
 def test_names_of_sounds_are_laion_claps(bundle: Bundle, clap: Any) -> None:
     """Its own get_text_embedding on rows padded to 77 with their mask; the graph takes them short."""
     names = ["This is a sound of rain.", "This is a sound of somebody who is playing an accordion."]
-    short = bundle.tokens_audio(names)
+    short = bundle.encoders.tokens_audio(names)
     padded = np.full((2, 77), 1, np.int64)
     padded[:, : short.shape[1]] = short
     ids = torch.from_numpy(padded)
     expected = clap.get_text_embedding({"input_ids": ids, "attention_mask": (ids != 1).long()})
     assert short.shape[1] < 77
-    np.testing.assert_allclose(bundle.text_audio(tokens=short), expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(bundle.encoders.text_audio(tokens=short), expected.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("graph", ["visual", "text_visual", "audio", "text_audio"])
@@ -120,8 +120,8 @@ def test_smaller_graphs_point_the_same_way(
     every: dict[str, Mapping[str, NDArray[Any]]] = {
         "visual": {"frames": draw.integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)},
         "audio": {"waveform": draw.normal(0, 0.1, (2, 480_000)).astype(np.float32)},
-        "text_visual": {"tokens": bundle.tokens_visual(["a dog", "a violin in the rain"])},
-        "text_audio": {"tokens": bundle.tokens_audio(["a dog", "a violin in the rain"])},
+        "text_visual": {"tokens": bundle.encoders.tokens_visual(["a dog", "a violin in the rain"])},
+        "text_audio": {"tokens": bundle.encoders.tokens_audio(["a dog", "a violin in the rain"])},
     }
     path = Path(shutil.copy(directory / f"{graph}.onnx", tmp_path))
     check = reduce_precision(path, precision, GraphCheck(difference=0, tolerance=1), [every[graph]])

@@ -26,8 +26,8 @@ from model_export.encoders.towers import LaionSoundTower
 from model_export.export.quiet import quiet
 from service.bundle.manifest import Padding
 from service.decode import decode_clip
+from service.encode.clip import audio_windows
 from service.encode.features import pool
-from service.encode.windows import audio_windows
 from service.media import DecodeLimits, DecodeSpec
 from tests.model_export.encoders.original_laion import audio_embedding, padded
 from tests.model_export.encoders.small import N_ROWS, shallow_clap

@@ -22,9 +22,9 @@ from model_export.encoders.parts import ExportOptions, encoder_parts
 from model_export.encoders.towers import CausalTextTower
 from model_export.export.bundle import BundleFacts, export_bundle
 from model_export.export.heads import similarity_head
-from service.bundle.bundle import load_bundle
-from service.bundle.providers import Runtime
 from service.media import Resize
+from service.registry import load_bundle
+from service.runtime.providers import Runtime
 from tests.model_export.encoders.small import small_sound_encoder
 
 pytestmark = pytest.mark.slow
@@ -131,10 +131,10 @@ def test_a_tower_of_convolutions_is_stored_in_8_bits_and_is_served(tmp_path: Pat
     assert (visual.text.context_length, visual.text.dynamic_length) == MODELS[name][3:]
     assert [checks[graph].precision for graph in ("visual", "text_visual")] == ["int8", "int8"]
     assert lines[0].startswith("visual.onnx: int8")
-    frames, tokens = _frames(visual.image_size_px), bundle.tokens_visual(NAMES)
+    frames, tokens = _frames(visual.image_size_px), bundle.encoders.tokens_visual(NAMES)
     np.testing.assert_array_equal(tokens, open_clip.get_tokenizer(name)(NAMES))
     for found, wanted in (
-        (bundle.visual(frames=frames), _pictures(image, frames)),
-        (bundle.text_visual(tokens=tokens), _texts(image, tokens)),
+        (bundle.encoders.visual(frames=frames), _pictures(image, frames)),
+        (bundle.encoders.text_visual(tokens=tokens), _texts(image, tokens)),
     ):
         assert np.sum(found * wanted.numpy(), axis=1).min() > 0.999

@@ -14,7 +14,7 @@ from transformers import ClapFeatureExtractor
 
 from model_export.encoders.errors import EncoderError
 from model_export.encoders.sound import SoundChoice, load_sound_encoder
-from service.encode.windows import audio_windows
+from service.encode.clip import audio_windows
 from tests.model_export.encoders.small import RATE_HZ, save_small_clap
 
 

@@ -22,13 +22,13 @@ from model_export.head.distances import embedding_distances, raw_distances
 from model_export.head.network import HeadNetwork
 from model_export.head.run import Calibrations, DataIdentity, Run, RunConfig
 from model_export.head.statistics import Statistics
-from service.bundle.bundle import load_bundle
 from service.bundle.directory import read_manifest
-from service.bundle.manifest import AhseHead, GraphCheck
-from service.bundle.providers import Runtime
+from service.bundle.manifest import AhseSpec
+from service.bundle.provenance import GraphCheck
 from service.encode.features import ClipFeatures, TextFeatures
-from service.rank.cosines import cosines_of
-from service.rank.ranker import ranker_of
+from service.head.head import cosines_of
+from service.registry import load_bundle
+from service.runtime.providers import Runtime
 
 FACTS = BundleFacts("mine", "1", "For a test.", ("b",), (), "pytest", 0, "random weights", "# card")
 STORED = Calibration(
@@ -93,8 +93,8 @@ def test_served_distances_are_torchs(toy_bundle: Path, tmp_path: Path, mode: Sta
     names = Texts(torch.from_numpy(texts.visual), torch.from_numpy(texts.audio))
     expected = 0.7 * embedding_distances(run.network, mode, run.statistics, tensors, names)
     expected = expected + 0.3 * raw_distances(run.statistics, tensors, names, 0.25)
-    ranker = ranker_of(bundle)
-    z = ranker.embed_labels(texts)
+    ranker = bundle.head
+    z = ranker.embed_names(texts)
     for row in range(6):
         visual, audio = (side[row] if side[row].any() else None for side in clips)
         clip = ClipFeatures(visual, audio)
@@ -107,7 +107,7 @@ def test_the_manifest_says_what_was_exported(toy_bundle: Path, tmp_path: Path) -
     export_bundle(tmp_path / "mine", _parts(toy_bundle), trained_head(_run(tmp_path, "per_sample")), FACTS)
     manifest = read_manifest(tmp_path / "mine")
     assert manifest.seen_classes == ("a",)
-    assert isinstance(manifest.head, AhseHead)
+    assert isinstance(manifest.head, AhseSpec)
     assert manifest.head.calibrations.both.temperature == 0.7
     assert manifest.provenance.parity.keys() == {"head_av", "head_text"}
     assert all(check.difference <= check.tolerance == 1e-5 for check in manifest.provenance.parity.values())

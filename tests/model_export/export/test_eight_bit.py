@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from model_export.export.eight_bit import to_eight_bit
 from model_export.export.graph import export_graph
 from model_export.export.precision import reduce_precision
-from service.bundle.manifest import GraphCheck
+from service.bundle.provenance import GraphCheck
 
 Floats = NDArray[np.float32]
 LEVELS = 90

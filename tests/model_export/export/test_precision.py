@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from model_export.export import precision as precisions
 from model_export.export.graph import ExportError, export_graph
 from model_export.export.precision import reduce_precision
-from service.bundle.manifest import GraphCheck, Precision
+from service.bundle.provenance import GraphCheck, Precision
 
 
 class Text(nn.Module):

@@ -11,12 +11,12 @@ import pytest
 from model_export.extract.clips import Extracted, extract_clips
 from model_export.extract.journal import Journal
 from model_export.extract.listing import Listing, list_clips
-from service.bundle.bundle import Bundle, load_bundle
-from service.bundle.providers import Runtime
 from service.classifier import decode_spec
 from service.decode import decode_clip
 from service.encode.clip import encode_clip
 from service.media import Clip, DecodeLimits, DecodeSpec
+from service.registry import Bundle, load_bundle
+from service.runtime.providers import Runtime
 from tests.toy import write_clip
 
 
@@ -63,7 +63,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 def extract(listing: Listing, bundle: Bundle, decoder: Decoding, journal: Journal) -> Extracted:
     """With one decoder, so that the order is known."""
-    return extract_clips(listing, bundle, decoder, journal, 1, lambda *_: None)
+    return extract_clips(listing, bundle, decoder.decode, journal, 1, lambda *_: None)
 
 
 def test_features_are_those_of_serving(bundle: Bundle, root: Path, journal: Journal) -> None:
@@ -71,7 +71,9 @@ def test_features_are_those_of_serving(bundle: Bundle, root: Path, journal: Jour
     found = extract(list_clips(root), bundle, Decoding(), journal)
     assert [clip.name for clip in found.clips] == ["a/1.mp4", "a/2.mp4", "b/3.mp4", "b/4.mp4"]
     for clip, features in zip(found.clips, found.features, strict=True):
-        served = encode_clip(bundle, decode_clip(clip.path, decode_spec(bundle), DecodeLimits()))
+        served = encode_clip(
+            bundle.encoders, decode_clip(clip.path, decode_spec(bundle.manifest), DecodeLimits())
+        )
         for mine, theirs in ((features.visual, served.visual), (features.audio, served.audio)):
             assert (mine is None) == (theirs is None)
             if mine is not None and theirs is not None:
@@ -135,7 +137,7 @@ def test_numbers_that_are_not_finite_are_a_failure_of_the_clip(
     from model_export.extract import clips
 
     def broken(bundle: Bundle, clip: Clip) -> object:
-        features = encode_clip(bundle, clip)
+        features = encode_clip(bundle.encoders, clip)
         if features.visual is not None:
             features.visual[0] = np.nan
         return features
@@ -151,5 +153,5 @@ def test_progress_counts_every_file(bundle: Bundle, root: Path, journal: Journal
     (root / "a" / "empty.mp4").touch()
     told: list[tuple[int, int]] = []
     for _ in range(2):
-        extract_clips(list_clips(root), bundle, Decoding(), journal, 2, lambda *n: told.append(n))
+        extract_clips(list_clips(root), bundle, Decoding().decode, journal, 2, lambda *n: told.append(n))
     assert told == [(n, 5) for n in (0, 1, 2, 3, 4, 5)] + [(4, 5), (5, 5)]

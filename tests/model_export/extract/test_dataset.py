@@ -12,10 +12,10 @@ from model_export.data.features import SplitName
 from model_export.extract.clips import Extracted
 from model_export.extract.dataset import assemble, split_clips
 from model_export.extract.listing import ListedClip
-from service.bundle.bundle import load_bundle
 from service.bundle.directory import read_manifest
-from service.bundle.providers import Runtime
 from service.encode.features import ClipFeatures
+from service.registry import load_bundle
+from service.runtime.providers import Runtime
 
 ROOT = Path("clips")
 

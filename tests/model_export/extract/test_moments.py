@@ -9,7 +9,8 @@ import pytest
 
 from model_export.data.errors import DatasetError
 from model_export.extract.moments import MIN_CLIPS, fit, list_unlabelled
-from service.encode.features import Array, ClipFeatures, unit
+from service.arrays import Array
+from service.encode.features import ClipFeatures, unit
 
 SOURCE = Path("clips")
 

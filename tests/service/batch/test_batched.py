@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.batch.batched import Batched, its_length
-from service.client import Client, ClientGone
+from service.cancellation import Client, ClientGone
 from tests.service.batch.fakes import WAIT_S, HeldEncoder, Notes, batched_fake, rows_of
 
 

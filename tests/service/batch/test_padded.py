@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from service.api.metrics import Metrics
-from service.batch.bundle import Budgets, batched
+from service.batch.encoders import Budgets, batched
 from service.batch.padded import Padded, batch_sizes, padded
-from service.bundle.bundle import Bundle, load_bundle
-from service.bundle.graph import Encoder
-from service.bundle.providers import Runtime
+from service.encode.encoders import Encoder, Encoders
 from service.encode.text import encode_labels
 from service.errors import DeviceUnavailableError
 from service.labels.label import make_label
+from service.registry import load_bundle
+from service.runtime.providers import Runtime
 from tests.toy import CLASSES
 
 
@@ -41,13 +41,13 @@ class _Gpu:
 
 
 @pytest.fixture
-def plain(toy_bundle: Path) -> Bundle:
-    """The toy bundle as loaded."""
-    return load_bundle(toy_bundle, Runtime(device="cpu", n_threads=1))
+def plain(toy_bundle: Path) -> Encoders:
+    """The encoders of the toy bundle as loaded."""
+    return load_bundle(toy_bundle, Runtime(device="cpu", n_threads=1)).encoders
 
 
 @pytest.mark.parametrize("n", [1, 3, 4, 5, 6, 7, 15])
-def test_features_are_those_of_the_rows_alone(plain: Bundle, n: int) -> None:
+def test_features_are_those_of_the_rows_alone(plain: Encoders, n: int) -> None:
     """Whatever stands in the padding; more rows than the largest size go through in turns."""
     rows = np.random.default_rng(n).integers(0, 256, (n, 16, 16, 3), np.uint8)
     gpu = _Gpu(plain.visual)
@@ -67,7 +67,7 @@ def test_at_most_a_third_of_a_batch_is_padding(most: int) -> None:
     assert all(3 * (before + 1) >= 2 * size for before, size in pairwise(sizes))
 
 
-def test_nothing_new_after_the_warm_up(plain: Bundle) -> None:
+def test_nothing_new_after_the_warm_up(plain: Encoders) -> None:
     """A bundle for a GPU has run every shape that any request can bring, and its numbers stay the same."""
     gpus: dict[str, Any] = {
         name: _Gpu(getattr(plain, name)) for name in ("visual", "audio", "text_visual", "text_audio")
@@ -89,7 +89,7 @@ def test_nothing_new_after_the_warm_up(plain: Bundle) -> None:
 
 def test_a_shared_text_encoder_is_warmed_up_once(shared_bundle: Path) -> None:
     """And stays one: each name's row runs through it once, for both tracks and nearness."""
-    plain = load_bundle(shared_bundle, Runtime(device="cpu", n_threads=1))
+    plain = load_bundle(shared_bundle, Runtime(device="cpu", n_threads=1)).encoders
     gpu = _Gpu(plain.text_visual)
     on_gpu: Any = replace(plain, visual=_Gpu(plain.visual), text_visual=gpu, text_audio=gpu)
     inner = padded(on_gpu, frames=2, windows=2, tokens=36)
@@ -105,7 +105,7 @@ def test_a_shared_text_encoder_is_warmed_up_once(shared_bundle: Path) -> None:
     np.testing.assert_array_equal(found.nearness, alone.nearness)
 
 
-def test_the_largest_shape_follows_on_the_smallest(plain: Bundle) -> None:
+def test_the_largest_shape_follows_on_the_smallest(plain: Encoders) -> None:
     """An engine that TensorRT builds for both is good for all between."""
     gpu = _Gpu(plain.audio)
     window = plain.manifest.audio.window_samples
@@ -113,7 +113,7 @@ def test_the_largest_shape_follows_on_the_smallest(plain: Bundle) -> None:
     assert [shape[0] for shape in gpu.shapes] == [1, 4, 3, 2]
 
 
-def test_what_does_not_fit_is_told_at_the_start(plain: Bundle) -> None:
+def test_what_does_not_fit_is_told_at_the_start(plain: Encoders) -> None:
     """With the settings to change; not by the first request that brings so much."""
     gpu = _Gpu(plain.visual)
 
@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_told_at_the_start(plain: Bundle) -> None:
         batched(replace(plain, visual=gpu), Budgets(frames=6), Metrics())
 
 
-def test_a_cpu_sees_the_rows_as_they_are(plain: Bundle) -> None:
+def test_a_cpu_sees_the_rows_as_they_are(plain: Encoders) -> None:
     """It tunes nothing for a shape; padding would only be work."""
     cpu = _Gpu(plain.visual)
     cpu.provider = "CPUExecutionProvider"

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.bundle.directory import read_manifest
-from service.bundle.manifest import KnownNames, Manifest, SimilarityHead
+from service.bundle.manifest import KnownNames, Manifest, SimilaritySpec
 from tests.toy import KNOWN_NAMES, write_toy_bundle
 
 
@@ -114,7 +114,7 @@ def test_a_notice_is_short(document: dict[str, Any]) -> None:
 
 def test_a_head_without_statistics_has_no_files(document: dict[str, Any]) -> None:
     """So a bundle may have none."""
-    bare = SimilarityHead(kind="similarity", visual_share=0.5, n_clips=0)
+    bare = SimilaritySpec(kind="similarity", visual_share=0.5, n_clips=0)
     shared = Manifest.model_validate(document | {"head": bare.model_dump()})
     assert shared.named_files() == set(shared.encoder_files())
 

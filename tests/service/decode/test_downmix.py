@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from service.decode import DecodePool, decode_clip
-from service.decode.downmix import Downmix
+from service.decode.audio import Downmix
 from service.errors import NoTracksError
 from service.media import DecodeLimits, DecodeSpec
 from tests.service.decode.clips import write_sound

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.decode import DecodePool, decode_clip
-from service.decode.segment_length import parse_segment_length
 from service.decode.segments import Layout, Span, cut
 from service.errors import ClipTooLargeError, InvalidOptionError, TooManySegmentsError
 from service.media import Clip, DecodeLimits, DecodeSpec
+from service.options import ClassifyOptions, read_options
 from tests.service.decode.conftest import Make
 
 DURATIONS = st.floats(0.001, 5_000)
@@ -104,14 +104,14 @@ def test_tracks_keep_their_times_unless_they_have_none_in_common() -> None:
 )
 def test_lengths_that_can_be_asked_for(text: str, length: object) -> None:
     """`auto` or seconds."""
-    assert parse_segment_length(text) == length
+    assert read_options({"segment_s": text}, ClassifyOptions).segment_s == length
 
 
 @pytest.mark.parametrize("text", ["", "0", "0.9", "600.1", "-5", "1e2", "nan", "inf", "AUTO", "\u0663", "5s"])
 def test_lengths_that_can_not(text: str) -> None:
     """The message names the field and the range."""
     with pytest.raises(InvalidOptionError, match=r"segment_s must be auto, or a number .* from 1 to 600"):
-        parse_segment_length(text)
+        read_options({"segment_s": text}, ClassifyOptions)
 
 
 def test_the_answer_for_the_whole_clip_does_not_depend_on_segments(

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle.bundle import Bundle, load_bundle
-from service.bundle.providers import Runtime
 from service.encode.clip import encode_clip, encode_segments
 from service.media import Clip, Segment, Track
+from service.registry import Bundle, load_bundle
+from service.runtime.providers import Runtime
 
 USED = Track(used=True)
 
@@ -53,13 +53,13 @@ def _clip(n_segments: int, lacking: tuple[int, ...] = ()) -> Clip:
 def test_a_segment_is_encoded_as_a_clip_of_its_own(bundle: Bundle) -> None:
     """Nine segments are 36 frames and 36 windows: batches of 16 cut through them, and nothing is mixed up."""
     clip = _clip(9, lacking=(3, 8))
-    features = encode_segments(bundle, clip)
+    features = encode_segments(bundle.encoders, clip)
     assert [one.is_empty for one in features] == [i in (3, 8) for i in range(9)]
     for segment, found in zip(clip.segments, features, strict=True):
         if segment.sound is None or clip.sound is None:
             continue
         alone = Clip(segment.frames, np.empty(0), clip.sound[slice(*segment.sound)], 2.0, USED, USED)
-        expected = encode_clip(bundle, alone)
+        expected = encode_clip(bundle.encoders, alone)
         for ours, theirs in ((found.visual, expected.visual), (found.audio, expected.audio)):
             assert ours is not None
             assert theirs is not None
@@ -69,11 +69,14 @@ def test_a_segment_is_encoded_as_a_clip_of_its_own(bundle: Bundle) -> None:
 def test_a_long_clip_is_encoded_in_batches(bundle: Bundle) -> None:
     """The feature is the average over all frames and windows, worked out here without batches."""
     clip = _clip(20)
-    features = encode_clip(bundle, clip)
+    features = encode_clip(bundle.encoders, clip)
     assert clip.frames is not None
     assert clip.waveform is not None
-    windows = bundle.audio(waveform=clip.waveform.reshape(-1, 8_000))
-    for found, each in ((features.visual, bundle.visual(frames=clip.frames)), (features.audio, windows)):
+    windows = bundle.encoders.audio(waveform=clip.waveform.reshape(-1, 8_000))
+    for found, each in (
+        (features.visual, bundle.encoders.visual(frames=clip.frames)),
+        (features.audio, windows),
+    ):
         mean = each.astype(np.float64).mean(axis=0)
         assert found is not None
         np.testing.assert_allclose(found, mean / np.linalg.norm(mean), atol=1e-5)
@@ -81,7 +84,7 @@ def test_a_long_clip_is_encoded_in_batches(bundle: Bundle) -> None:
 
 def test_no_segments_are_no_features(bundle: Bundle) -> None:
     """Nothing is run."""
-    assert encode_segments(bundle, Clip(None, np.empty(0), None, 1.0, USED, USED)) == []
+    assert encode_segments(bundle.encoders, Clip(None, np.empty(0), None, 1.0, USED, USED)) == []
 
 
 def test_a_picture_that_repeats_is_encoded_once(bundle: Bundle) -> None:
@@ -92,11 +95,12 @@ def test_a_picture_that_repeats_is_encoded_once(bundle: Bundle) -> None:
 
     def counted(**inputs: np.ndarray) -> np.ndarray:
         n_rows.append(len(inputs["frames"]))
-        return bundle.visual(**inputs)
+        return bundle.encoders.visual(**inputs)
 
     clip = Clip(repeated, np.empty(0), None, 1.0, USED, USED)
-    found = encode_clip(replace(bundle, visual=counted), clip)  # type: ignore[arg-type]  # all that is called
-    each = bundle.visual(frames=repeated).mean(axis=0)
+    encoders = replace(bundle.encoders, visual=counted)  # type: ignore[arg-type]  # all that is called
+    found = encode_clip(encoders, clip)
+    each = bundle.encoders.visual(frames=repeated).mean(axis=0)
     assert n_rows == [4]
     assert found.visual is not None
     np.testing.assert_allclose(found.visual, each / np.linalg.norm(each), atol=1e-6)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.bundle.bundle import Bundle, load_bundle
-from service.bundle.graph import Encoder
-from service.bundle.providers import Runtime
+from service.encode.encoders import Encoder
 from service.encode.text import encode_labels
 from service.labels.label import Label, make_label
+from service.registry import Bundle, load_bundle
+from service.runtime.providers import Runtime
 from tests.toy import CLASSES
 
 CPU = Runtime(device="cpu", n_threads=1)
@@ -53,7 +53,7 @@ def test_one_graph_gives_what_two_give(shared: Bundle, separate: Bundle) -> None
     """With the bundle's templates, with a request's, and with prompts of a label's own."""
     labels = [*_labels(*CLASSES, "nothing"), make_label("sunset", ("red", "red and blue", "a low one"))]
     for templates in (None, ("{}", "red {}", "{} high")):
-        ours, theirs = (encode_labels(bundle, labels, templates) for bundle in (shared, separate))
+        ours, theirs = (encode_labels(bundle.encoders, labels, templates) for bundle in (shared, separate))
         np.testing.assert_allclose(ours.visual, theirs.visual, atol=1e-6)
         np.testing.assert_allclose(ours.audio, theirs.audio, atol=1e-6)
         assert ours.nearness is not None
@@ -63,11 +63,11 @@ def test_one_graph_gives_what_two_give(shared: Bundle, separate: Bundle) -> None
 def test_the_graph_runs_once_for_both_tracks(shared: Bundle, separate: Bundle) -> None:
     """A run for each 64 prompts, where two graphs have one each."""
     labels = _labels(*(f"name {index}" for index in range(70)))
-    counted = _Counted(shared.text_visual)
-    encode_labels(replace(shared, text_visual=counted, text_audio=counted), labels)
+    counted = _Counted(shared.encoders.text_visual)
+    encode_labels(replace(shared.encoders, text_visual=counted, text_audio=counted), labels)
     assert counted.n_rows == [64, 6]
-    visual, audio = _Counted(separate.text_visual), _Counted(separate.text_audio)
-    encode_labels(replace(separate, text_visual=visual, text_audio=audio), labels)
+    visual, audio = _Counted(separate.encoders.text_visual), _Counted(separate.encoders.text_audio)
+    encode_labels(replace(separate.encoders, text_visual=visual, text_audio=audio), labels)
     assert visual.n_rows == audio.n_rows == [64, 6]
 
 
@@ -75,25 +75,25 @@ def test_the_nearest_of_a_names_prompts_counts(shared: Bundle) -> None:
     """One that is near to what was trained with is enough."""
     prompts = ("filler0", "piano", "red")
     labels = [make_label("piano"), *(make_label("piano", prompts[:n]) for n in (1, 2, 3))]
-    nearness = encode_labels(shared, labels).nearness
+    nearness = encode_labels(shared.encoders, labels).nearness
     np.testing.assert_allclose(nearness, [0, 0.5, 0.5, 0.9], atol=1e-6)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["red и blue", "красный red", "赤 red", "red αβγ", "أحمر red"])
 def test_names_in_other_alphabets_are_far(shared: Bundle, name: str) -> None:
     """A cosine of letters that the text encoder was not trained with means nothing."""
-    assert encode_labels(shared, _labels(name)).nearness == pytest.approx([-1])
+    assert encode_labels(shared.encoders, _labels(name)).nearness == pytest.approx([-1])
 
 
 @pytest.mark.parametrize("name", ["red 42", "red 🙂", "red - (low!)", "red é", "red ² №", "red Hawai\u02bbi"])
 def test_what_is_no_letter_belongs_to_no_alphabet(shared: Bundle, name: str) -> None:
     """Digits, emoji and signs leave the graph's own answer, and so do Latin letters with accents."""
-    assert encode_labels(shared, _labels(name)).nearness == pytest.approx([0.9])
+    assert encode_labels(shared.encoders, _labels(name)).nearness == pytest.approx([0.9])
 
 
 def test_names_without_any_letter_are_left_to_the_graph(shared: Bundle) -> None:
     """They are of no alphabet, so of no other one."""
-    assert encode_labels(shared, _labels("42", "🙂🙂")).nearness == pytest.approx([0, 0])
+    assert encode_labels(shared.encoders, _labels("42", "🙂🙂")).nearness == pytest.approx([0, 0])
 
 
 def test_without_alphabets_any_letters_are_read(shared: Bundle) -> None:
@@ -101,5 +101,5 @@ def test_without_alphabets_any_letters_are_read(shared: Bundle) -> None:
     known = shared.manifest.known_names
     assert known is not None
     manifest = shared.manifest.model_copy(update={"known_names": known.model_copy(update={"alphabets": ()})})
-    nearness = encode_labels(replace(shared, manifest=manifest), _labels("красный red")).nearness
+    nearness = encode_labels(replace(shared.encoders, manifest=manifest), _labels("красный red")).nearness
     assert nearness == pytest.approx([0.9])

@@ -11,8 +11,7 @@ from service.errors import (
     NoLabelsError,
     TooManyLabelsError,
 )
-from service.labels.label import check_labels, make_label
-from service.labels.templates import check_templates, fill
+from service.labels.label import check_labels, check_templates, fill, make_label
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,0 @@
-"""Addresses that not only their routes must know."""
-
-CLASSIFY = "/v1/classify"

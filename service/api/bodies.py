@@ -1,0 +1,153 @@
+"""Bodies read into checked values: the fields of a form, and JSON; faults are told in our own words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from service.api.schemas import ClassifyForm
+from service.api.upload import FILE_FIELD
+from service.errors import (
+    AmbiguousLabelsError,
+    InvalidLabelError,
+    InvalidOptionError,
+    InvalidRequestError,
+    MalformedBodyError,
+)
+from service.options import read_options
+
+Body = TypeVar("Body", bound=BaseModel)
+
+_MAX_FAULTS = 10
+_WORDS = {
+    "missing": "is missing",
+    "extra_forbidden": "is not a known field",
+    "string_type": "must be a string",
+    "int_parsing": "must be a whole number",
+    "list_type": "must be a list",
+    "model_type": "must be an object",
+    "dict_type": "must be an object",
+    "too_long": "has too many items",
+    "string_too_long": "is too long",
+    "greater_than_equal": "is too small",
+    "less_than_equal": "is too large",
+}
+
+
+async def read_body(request: Request) -> bytes:
+    """The raw bytes of a JSON body.
+
+    Raises:
+        MalformedBodyError: the Content-Type says that it is something else.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise MalformedBodyError("Send JSON, with the header Content-Type: application/json.")
+    return await request.body()
+
+
+def parse_body(raw: bytes, form: type[Body]) -> Body:
+    """Read bytes as JSON of a form.
+
+    Raises:
+        MalformedBodyError: not JSON.
+        InvalidRequestError: JSON of another form.
+    """
+    try:
+        return form.model_validate_json(raw)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False)
+        if faults[0]["type"] == "json_invalid":
+            raise MalformedBodyError("The body is not valid JSON.") from error
+        raise InvalidRequestError(describe_faults(faults)) from error
+
+
+def describe_faults(faults: Sequence[Mapping[str, Any]]) -> str:
+    """What is wrong and where, without the validator's own texts."""
+    found: dict[str, list[str]] = {}
+    for fault in faults:
+        words = found.setdefault(_where(fault["loc"]), [])
+        word = _WORDS.get(fault["type"], "is not acceptable")
+        if word not in words:
+            words.append(word)
+    lines = [f"{where} {' or '.join(words)}" for where, words in found.items()]
+    return "The request does not have the documented form: " + "; ".join(lines[:_MAX_FAULTS])
+
+
+def _where(path: Sequence[str | int]) -> str:
+    """Names of fields and numbers of items; the names of alternatives of a union are left out."""
+    parts = [str(part) for part in path if isinstance(part, int) or (part.islower() and part != "str")]
+    return ".".join(parts) or "the body"
+
+
+_LIST_FIELDS = ("labels", "templates")
+
+
+def read_form(fields: Iterable[tuple[str, str]]) -> ClassifyForm:
+    """Read the fields of a form that classifies a clip.
+
+    Args:
+        fields: Names and values in the order sent, without the file.
+
+    Raises:
+        InvalidOptionError: An unknown field, a field given twice, or a value that is not acceptable.
+        LabelError: Labels or templates that are not acceptable.
+    """
+    values: dict[str, Any] = {}
+    for name, sent in _group(fields).items():
+        values[name] = _strings(name, sent) if name in _LIST_FIELDS else sent[0]
+    if values.get("labels") and "label_set" in values:
+        raise InvalidOptionError("Send either labels or label_set, not both.")
+    return read_options(values, ClassifyForm)
+
+
+def _group(fields: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    known = [field.alias or name for name, field in ClassifyForm.model_fields.items()]
+    grouped: dict[str, list[str]] = {}
+    for sent, value in fields:
+        name = sent.removesuffix("[]") if sent.removesuffix("[]") in _LIST_FIELDS else sent
+        if name not in known or name == FILE_FIELD:
+            raise InvalidOptionError(f"There is no field {sent[:80]!r}; the fields are: {', '.join(known)}.")
+        grouped.setdefault(name, []).append(value)
+    for name, values in grouped.items():
+        if len(values) > 1 and name not in _LIST_FIELDS:
+            raise InvalidOptionError(f"The field {name} was sent more than once.")
+    return grouped
+
+
+def _strings(name: str, values: Sequence[str]) -> list[str]:
+    """Repeated plain values, or one JSON array. Nothing is ever split at commas: names may contain them."""
+    if len(values) != 1:
+        if any(value.lstrip().startswith("[") and value.rstrip().endswith("]") for value in values):
+            raise AmbiguousLabelsError(
+                f"{name} was sent several times and one value looks like a JSON array; send repeated plain "
+                "values, or all of them in one JSON array"
+            )
+        return list(values)
+    value = values[0].strip()
+    if value.startswith("["):
+        return _json_strings(name, value)
+    if name == "labels" and "," in value:
+        raise AmbiguousLabelsError(
+            "labels holds one value with a comma in it, which may be one name or a list. Send a list as "
+            "repeated fields (-F labels=dog -F labels=cat) or as a JSON array "
+            """(-F 'labels=["dog","cat"]'); send one name with a comma as a JSON array of one."""
+        )
+    return [values[0]]
+
+
+def _json_strings(name: str, value: str) -> list[str]:
+    try:
+        parsed = json.loads(value)
+    except (ValueError, RecursionError):
+        raise InvalidLabelError(
+            f"{name} starts with [ but is not a JSON array of strings; "
+            "send a name that starts with [ inside such an array"
+        ) from None
+    if not isinstance(parsed, list) or not all(isinstance(item, str) for item in parsed):
+        raise InvalidLabelError(f"{name} must be a JSON array of strings")
+    return parsed

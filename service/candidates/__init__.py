@@ -1,1 +1,0 @@
-"""Candidates: what is known of the names of a request without any clip, kept in memory and on disk."""

@@ -1,0 +1,207 @@
+"""The trained AHSE head: fuse, standardise (Eq. 1), and take distances in the embedding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from service.arrays import Array
+from service.bundle.manifest import AhseSpec, Calibration, Manifest
+from service.encode.features import ClipFeatures, TextFeatures
+from service.head.head import Cosines
+from service.head.standardise import standardise
+from service.head.statistics import AhseStatistics, load_ahse_statistics
+from service.ranking import Scoring, UnknownScore
+from service.runtime.graph import Axes, Graph, Inputs
+from service.runtime.providers import Runtime
+
+# Shorter vectors have no direction.
+_MIN_NORM = 1e-12
+
+
+@dataclass(frozen=True)
+class AhseClip:
+    """A clip in the embedding.
+
+    Attributes:
+        z: float32 [dim], standardised audio-visual embedding (AHSE, Eq. 1).
+        features: What it was made of.
+    """
+
+    z: Array
+    features: ClipFeatures
+
+
+@dataclass(frozen=True)
+class AhseNames:
+    """n names in the embedding, and what raw distances need of them.
+
+    Attributes:
+        z: float32 [n, dim], standardised text embeddings (AHSE, Eq. 1).
+        z_square: float32 [n], |z|^2.
+        visual_mean_similarity: float32 [n], similarity of the text feature to the mean picture.
+        visual_factor: float32 [n], 1 / |text feature - mean text feature|; 0 for a name at the mean.
+        audio_mean_similarity: float32 [n], the same for the sound.
+        audio_factor: float32 [n], the same for the sound.
+    """
+
+    z: Array
+    z_square: Array
+    visual_mean_similarity: Array
+    visual_factor: Array
+    audio_mean_similarity: Array
+    audio_factor: Array
+
+
+@dataclass(frozen=True)
+class AhseHead:
+    """Distances in the standardised embedding, between the raw features, or both together.
+
+    Attributes:
+        spec: The head's part of the manifest.
+        av: Graph from features of both tracks to theta, [n, dim].
+        text: Graph from text features of both tracks to theta, [n, dim].
+        statistics: What standardises theta, and the raw features.
+    """
+
+    spec: AhseSpec
+    av: Graph
+    text: Graph
+    statistics: AhseStatistics
+
+    @classmethod
+    def load(cls, directory: Path, spec: AhseSpec, manifest: Manifest, runtime: Runtime) -> AhseHead:
+        """Open the graphs and the statistics.
+
+        Raises:
+            BundleInvalidError: One of them is not what the manifest says.
+        """
+        visual_dim, audio_dim = manifest.visual.dim, manifest.audio.dim
+        features: Inputs = {"visual": ("float", (visual_dim,)), "audio": ("float", (audio_dim,))}
+        axes = Axes(features, {"theta": spec.dim})
+        return cls(
+            spec,
+            av=Graph(directory / spec.av_graph, axes, runtime),
+            text=Graph(directory / spec.text_graph, axes, runtime),
+            statistics=load_ahse_statistics(
+                directory / spec.statistics, dim=spec.dim, visual_dim=visual_dim, audio_dim=audio_dim
+            ),
+        )
+
+    def embed_names(self, texts: TextFeatures) -> AhseNames:
+        """Standardised embeddings of names, and their place among the raw features."""
+        stored = self.statistics
+        theta = self.text(visual=texts.visual, audio=texts.audio)
+        z = standardise(theta, stored.text_mean, stored.text_std, self.spec.standardisation)
+        return AhseNames(
+            z=z,
+            z_square=np.sum(z * z, axis=1),
+            visual_mean_similarity=texts.visual @ stored.visual_mean,
+            visual_factor=_inverse_norms(texts.visual - stored.text_visual_mean),
+            audio_mean_similarity=texts.audio @ stored.audio_mean,
+            audio_factor=_inverse_norms(texts.audio - stored.text_audio_mean),
+        )
+
+    def empty_names(self, n: int) -> AhseNames:
+        """Room for n names; z is read column by column, and lies so."""
+        columns = np.empty((5, n), np.float32)
+        return AhseNames(np.empty((self.spec.dim, n), np.float32).T, *columns)
+
+    def embed_clip(self, clip: ClipFeatures) -> AhseClip:
+        """Fuse and standardise; a stored fill-in stands for a missing track."""
+        stored = self.statistics
+        visual = stored.fill_visual if clip.visual is None else clip.visual
+        audio = stored.fill_audio if clip.audio is None else clip.audio
+        theta = self.av(visual=visual[None], audio=audio[None])
+        z = standardise(theta, stored.av_mean, stored.av_std, self.spec.standardisation)[0]
+        return AhseClip(z, clip)
+
+    def distances(self, clip: AhseClip, cosines: Cosines, names: AhseNames) -> Array:
+        """(1 - raw_weight) || z_av - z_text ||_2 + raw_weight x distance of the raw features.
+
+        Args:
+            clip: The clip in the embedding.
+            cosines: Of the clip to n names.
+            names: Of the same n names.
+
+        Returns:
+            float32 [n].
+        """
+        raw_weight = np.float32(self.calibration(clip.features).raw_weight)
+        # || a - b ||^2 = |b|^2 - 2 a.b + |a|^2: one product in place of a difference as large as all names.
+        square = names.z_square - 2 * (names.z @ clip.z) + clip.z @ clip.z
+        # Rounding may leave a square of two equal vectors below zero.
+        distance: Array = np.sqrt(np.maximum(0, square))
+        if raw_weight:
+            raw = self._raw_distances(clip.features, cosines, names)
+            distance = (1 - raw_weight) * distance + raw_weight * raw
+        return distance
+
+    def scoring(self, clip: ClipFeatures, names: AhseNames) -> Scoring:
+        """The stored calibration for these tracks; the names do not matter."""
+        del names
+        stored = self.calibration(clip)
+        unknown = UnknownScore(stored.unknown_threshold, stored.unknown_scale)
+        return Scoring(stored.temperature, stored.beta, unknown if stored.tells_unknown else None)
+
+    def calibration(self, clip: ClipFeatures) -> Calibration:
+        """The stored calibration for clips with these tracks."""
+        stored = self.spec.calibrations
+        if clip.visual is None:
+            return stored.audio
+        return stored.both if clip.audio is not None else stored.visual
+
+    def _raw_distances(self, clip: ClipFeatures, cosines: Cosines, names: AhseNames) -> Array:
+        """sqrt(dim) x chord between clip and name, by the cosines of both tracks about their means.
+
+        A track that the clip lacks has no weight.
+        """
+        stored, share = self.statistics, self.calibration(clip).visual_share
+        cosine, total = np.zeros(len(names.z_square), np.float32), 0.0
+        if clip.visual is not None and cosines.visual is not None:
+            centred = clip.visual - stored.visual_mean
+            product = _centred_products(
+                cosines.visual, names.visual_mean_similarity, stored.text_visual_mean, centred
+            )
+            cosine = cosine + np.float32(share * _inverse_norm(centred)) * product * names.visual_factor
+            total += share
+        if clip.audio is not None and cosines.audio is not None:
+            centred = clip.audio - stored.audio_mean
+            product = _centred_products(
+                cosines.audio, names.audio_mean_similarity, stored.text_audio_mean, centred
+            )
+            cosine = cosine + np.float32((1 - share) * _inverse_norm(centred)) * product * names.audio_factor
+            total += 1 - share
+        # Two unit vectors with cosine c are sqrt(2 - 2 c) apart, the chord of their angle.
+        chord: Array = np.sqrt(np.maximum(0, 2 - 2 * cosine / np.float32(max(total, 1e-12))))
+        # An embedding standardised per sample has length sqrt(dim): on a sphere of that radius the chord can
+        # be added to distances in the embedding.
+        return np.float32(np.sqrt(self.spec.dim)) * chord
+
+
+def _centred_products(cosines: Array, mean_similarity: Array, text_mean: Array, centred: Array) -> Array:
+    """(name - text mean) . (feature - feature mean) for n names, without a pass over their features.
+
+    With t a name, m the text mean, f the feature, u the feature mean:
+        (t - m) . (f - u)  =  t . f  -  t . u  -  m . (f - u)
+
+    Args:
+        cosines: t . f, float32 [n].
+        mean_similarity: t . u, float32 [n].
+        text_mean: m, float32 [dim].
+        centred: f - u, float32 [dim].
+    """
+    return cosines - mean_similarity - text_mean @ centred
+
+
+def _inverse_norm(vector: Array) -> float:
+    return 1 / max(float(np.linalg.norm(vector)), _MIN_NORM)
+
+
+def _inverse_norms(vectors: Array) -> Array:
+    """1 / |vector| of each row: float32 [n]; 0 for one without direction, which is similar to nothing."""
+    norms = np.linalg.norm(vectors, axis=1)
+    factors = np.where(norms > _MIN_NORM, 1 / np.maximum(norms, np.float32(_MIN_NORM)), 0)
+    return factors.astype(np.float32)

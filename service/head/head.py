@@ -1,0 +1,58 @@
+"""What every head does, and the similarity that all of them start from.
+
+A new head is one class that satisfies `Head`, a part of the manifest that describes it, and a line in `load`
+(service/registry.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from service.arrays import Array
+from service.encode.features import ClipFeatures, TextFeatures
+from service.ranking import Scoring
+
+Embedding = TypeVar("Embedding")
+Names = TypeVar("Names")
+
+
+@dataclass(frozen=True)
+class Cosines:
+    """Cosine similarity of each track to its own text, as CLIP and CLAP compare them."""
+
+    visual: Array | None
+    """float32 [n], -1..1; None when no picture was used."""
+    audio: Array | None
+    """float32 [n], -1..1; None when no sound was used."""
+
+
+def cosines_of(clip: ClipFeatures, texts: TextFeatures) -> Cosines:
+    """Similarity of a clip to n names: the one pass over the text features of all names."""
+    return Cosines(
+        None if clip.visual is None else texts.visual @ clip.visual,
+        None if clip.audio is None else texts.audio @ clip.audio,
+    )
+
+
+class Head(Protocol[Embedding, Names]):
+    """From features to distances. `Embedding` is what it makes of a clip, `Names` what it keeps of n names.
+
+    `Names` is a dataclass of arrays whose first axis counts names. Each row depends on its name and on stored
+    numbers only, so adding a name never moves another, and rows are cached one by one.
+    """
+
+    def embed_names(self, texts: TextFeatures) -> Names:
+        """All that can be known of names without a clip."""
+
+    def empty_names(self, n: int) -> Names:
+        """Room for n names, not filled, in the memory layout that `distances` reads fastest."""
+
+    def embed_clip(self, clip: ClipFeatures) -> Embedding:
+        """Fuse the tracks of a clip, and standardise."""
+
+    def distances(self, clip: Embedding, cosines: Cosines, names: Names) -> Array:
+        """Distance of a clip to each of n names: float32 [n], smaller is better."""
+
+    def scoring(self, clip: ClipFeatures, names: Names) -> Scoring:
+        """How distances of clips with these tracks to these names become probabilities."""

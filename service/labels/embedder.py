@@ -1,0 +1,203 @@
+"""Embeddings of candidate names, in memory and on disk: a name is encoded once per bundle and templates."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import structlog
+from cachetools import LRUCache
+
+from service.arrays import Array
+from service.encode.text import encode_labels
+from service.errors import StoreUnavailableError
+from service.labels.embedding_store import EmbeddingStore
+from service.labels.embeddings import LabelEmbeddings, label_embeddings, row_width, rows_of
+from service.labels.label import Candidates, Label
+from service.registry import Bundle
+
+Templates = tuple[str, ...] | None
+
+# What a row holds, as it is kept on disk: changed whenever that changes.
+_LAYOUT = 3
+# Names that are encoded before what was made of them is kept: a large set that is stopped goes on from there.
+_LABELS_PER_STEP = 2_000
+
+_log = structlog.get_logger(__name__)
+
+_Key = tuple[str, Templates, Label]
+_ListKey = tuple[str, Templates, str]
+
+
+class _InList(NamedTuple):
+    """A row that is kept as part of a whole list."""
+
+    found: LabelEmbeddings
+    place: int
+
+
+class _Lists(LRUCache[_ListKey, LabelEmbeddings]):
+    """Whole lists, bounded by the names in them; at least one is kept, however long it is."""
+
+    def __init__(self, capacity: int, rows: LRUCache[_Key, Array | _InList]) -> None:
+        super().__init__(capacity, lambda one: min(len(one.labels), capacity))
+        self._rows = rows
+
+    def popitem(self) -> tuple[_ListKey, LabelEmbeddings]:
+        """Forget a list, and the rows that are parts of it: one would keep all its arrays in memory."""
+        key, found = super().popitem()
+        for name in _row_keys(key, found):
+            row = self._rows.get(name)
+            if isinstance(row, _InList) and row.found is found:
+                del self._rows[name]
+        return key, found
+
+
+class LabelEmbedder:
+    """A thread-safe cache of label embeddings, least recently used out first.
+
+    An embedding is a pure function of (bundle, templates, label), so nothing is ever invalidated: a new
+    bundle has another digest, and rows of the old one age out. Lists that have a cache key, as label sets
+    have, are kept whole too, so that a list of any length costs nothing when it comes again.
+
+    Args:
+        capacity: Most names in memory; at least one list is kept, however long it is.
+        store: Where embeddings outlive this process; None for nowhere.
+    """
+
+    def __init__(self, capacity: int, store: EmbeddingStore | None = None) -> None:
+        self._store = store
+        self._rows: LRUCache[_Key, Array | _InList] = LRUCache(capacity)
+        self._lists = _Lists(capacity, self._rows)
+        self._lock = threading.Lock()
+        self._being_encoded: set[_Key] = set()
+        self._encoded = threading.Condition(self._lock)
+
+    def embed(self, bundle: Bundle, candidates: Candidates, templates: Templates = None) -> LabelEmbeddings:
+        """Embeddings of the candidates, encoding only those not yet known.
+
+        Args:
+            bundle: Whose encoders and head are used.
+            candidates: The names.
+            templates: Prompt templates for both modalities instead of the bundle's own.
+        """
+        if candidates.cache_key is None:
+            return self._assemble(bundle, candidates.labels, templates)
+        key = (bundle.digest, templates, candidates.cache_key)
+        with self._lock:
+            known = self._lists.get(key)
+        if known is not None:
+            return replace(known, n_encoded=0)
+        found = self._assemble(bundle, candidates.labels, templates)
+        with self._lock:
+            self._keep_whole(key, found)
+        return found
+
+    def _assemble(self, bundle: Bundle, labels: Sequence[Label], templates: Templates) -> LabelEmbeddings:
+        keys = [(bundle.digest, templates, label) for label in labels]
+        rows = self._known(keys)
+        n_encoded = 0
+        while missing := [key for key in keys if key not in rows]:
+            with self._claim(missing) as claimed:
+                for start in range(0, len(claimed), _LABELS_PER_STEP):
+                    made, n_new = self._make(bundle, claimed[start : start + _LABELS_PER_STEP])
+                    rows |= made
+                    n_encoded += n_new
+            rows |= self._known(missing)
+        return label_embeddings(bundle, labels, (_row(rows[key]) for key in keys), n_encoded)
+
+    def _known(self, keys: Sequence[_Key]) -> dict[_Key, Array | _InList]:
+        with self._lock:
+            return {key: self._rows[key] for key in keys if key in self._rows}
+
+    def _keep_whole(self, key: _ListKey, found: LabelEmbeddings) -> None:
+        """Keep a list, and let the rows of its names be parts of it, not copies."""
+        self._lists[key] = found
+        for index, name in enumerate(_row_keys(key, found)):
+            if name in self._rows:
+                self._rows[name] = _InList(found, index)
+
+    @contextmanager
+    def _claim(self, keys: Sequence[_Key]) -> Iterator[list[_Key]]:
+        """Those of the keys that this thread shall encode, while nobody else does.
+
+        Requests with the same new names must not encode them once each. None is claimed when others have just
+        encoded them; while others still encode all of them, this waits.
+        """
+        with self._encoded:
+            self._encoded.wait_for(lambda: not self._being_encoded.issuperset(keys))
+            claimed = [key for key in keys if key not in self._being_encoded and key not in self._rows]
+            self._being_encoded.update(claimed)
+        try:
+            yield claimed
+        finally:
+            with self._encoded:
+                self._being_encoded.difference_update(claimed)
+                self._encoded.notify_all()
+
+    def _make(self, bundle: Bundle, keys: Sequence[_Key]) -> tuple[dict[_Key, Array], int]:
+        """Rows of names that are not in memory: from the disk, else encoded; and how many were encoded."""
+        places = {key: _place(key) for key in keys} if self._store is not None else {}
+        kept = self._recall(bundle, places)
+        new = [key for key in keys if key not in kept]
+        made = self._encode(bundle, new) if new else {}
+        if made:
+            self._remember({places[key]: row.tobytes() for key, row in made.items() if key in places})
+        rows = kept | made
+        with self._lock:
+            for key, row in rows.items():
+                self._rows[key] = row
+        return rows, len(new)
+
+    def _encode(self, bundle: Bundle, keys: Sequence[_Key]) -> dict[_Key, Array]:
+        features = encode_labels(bundle.encoders, [label for _, _, label in keys], keys[0][1])
+        matrix = rows_of(features, bundle.head.embed_names(features))
+        # Copies: a view would keep the arrays of its whole batch in memory.
+        return {key: row.copy() for key, row in zip(keys, matrix, strict=True)}
+
+    def _recall(self, bundle: Bundle, places: dict[_Key, bytes]) -> dict[_Key, Array]:
+        if self._store is None:
+            return {}
+        try:
+            found = self._store.get(list(places.values()))
+        except StoreUnavailableError:
+            _log.warning("embeddings_not_read", n_labels=len(places))
+            return {}
+        n_bytes = 4 * row_width(bundle)
+        return {
+            key: np.frombuffer(found[place], np.float32)
+            for key, place in places.items()
+            if len(found.get(place, b"")) == n_bytes
+        }
+
+    def _remember(self, rows: dict[bytes, bytes]) -> None:
+        """Keep rows on disk. That is a convenience: a full disk must not cost the answer."""
+        try:
+            if self._store is not None:
+                self._store.put(rows)
+        except StoreUnavailableError:
+            _log.warning("embeddings_not_kept", n_labels=len(rows))
+
+
+def _row_keys(key: _ListKey, found: LabelEmbeddings) -> Iterator[_Key]:
+    """The keys of a list's names, one by one."""
+    digest, templates, _ = key
+    return ((digest, templates, label) for label in found.labels)
+
+
+def _row(entry: Array | _InList) -> Array:
+    return entry.found.row(entry.place) if isinstance(entry, _InList) else entry
+
+
+def _place(key: _Key) -> bytes:
+    """Where an embedding is kept on disk: a hash of all that it depends on."""
+    digest, templates, label = key
+    return hashlib.sha256(
+        json.dumps([_LAYOUT, digest, templates, label.name, label.prompts]).encode()
+    ).digest()

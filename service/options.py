@@ -1,0 +1,105 @@
+"""What a request asks of one clip: one model for forms, the command line and the OpenAPI document."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from service.errors import InvalidOptionError
+from service.labels.label import check_templates
+from service.media import FrameChoice
+
+MAX_TOP_K = 1_000_000
+MIN_SEGMENT_S, MAX_SEGMENT_S = 1.0, 600.0
+
+_Options = TypeVar("_Options", bound="ClassifyOptions")
+
+
+@dataclass(frozen=True)
+class MustBe:
+    """What a field takes, in words: the end of the sentence that a wrong value is answered with."""
+
+    text: str
+
+
+def _plain(pattern: str) -> BeforeValidator:
+    """Text must be written plainly: Python would also read 1_000, ' 5', 1e3 and nan."""
+
+    def check(value: object) -> object:
+        if isinstance(value, str) and not re.fullmatch(pattern, value):
+            raise ValueError("not plain")
+        return value
+
+    return BeforeValidator(check)
+
+
+Beta = Literal["auto", "off"] | Annotated[float, Field(ge=0), _plain(r"[0-9]{1,7}(\.[0-9]{1,9})?")]
+"""Calibrated stacking: the bundle's beta, none, or a number."""
+SegmentLength = (
+    Literal["auto"]
+    | Annotated[float, Field(ge=MIN_SEGMENT_S, le=MAX_SEGMENT_S), _plain(r"[0-9]{1,3}(\.[0-9]{1,9})?")]
+)
+"""Seconds; `auto` is the length of the window that the bundle's audio encoder takes."""
+
+
+class ClassifyOptions(BaseModel):
+    """How one clip is classified, whatever the clip and the candidate names are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True)
+
+    templates: Annotated[tuple[str, ...] | None, MustBe("a list of prompt templates")] = Field(
+        default=None,
+        description="Prompt templates instead of the bundle's; `{}` stands for the name.",
+        examples=[["a video of a {}."]],
+    )
+    top_k: Annotated[
+        Annotated[int, Field(ge=1, le=MAX_TOP_K), _plain("[0-9]{1,7}")] | None,
+        MustBe(f"a whole number from 1 to {MAX_TOP_K}"),
+    ] = Field(default=None, description="How many predictions; default all.")
+    beta: Annotated[Beta, MustBe("auto, off, or a number such as 1.5")] = Field(
+        default="auto",
+        alias="calibration",
+        description="Calibrated stacking of seen classes: auto (the bundle's beta), off or a number.",
+    )
+    segment_s: Annotated[
+        SegmentLength | None,
+        MustBe(f"auto, or a number of seconds from {MIN_SEGMENT_S:g} to {MAX_SEGMENT_S:g}"),
+    ] = Field(
+        default=None,
+        description="Rank for segments of the clip too: their length in seconds, or auto (the window of the "
+        "bundle's audio encoder). The last one is from half to one and a half times as long.",
+        examples=[10],
+    )
+    frames: Annotated[FrameChoice | None, MustBe("exact, or key for the nearest key frames")] = Field(
+        default=None,
+        description="Which pictures of the clip are looked at: exact (those on screen at evenly spaced "
+        "times) or key (the key frames nearest to them, which decode faster). Default: the deployment's.",
+    )
+
+    @field_validator("templates")
+    @classmethod
+    def _have_a_place_for_the_name(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if value is None else check_templates(value)
+
+
+def read_options(values: Mapping[str, Any], model: type[_Options]) -> _Options:
+    """Check options as they were sent: text, or lists of text.
+
+    Raises:
+        InvalidOptionError: A value is not acceptable; says what would be.
+        InvalidTemplateError: A template is not.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        name = str(error.errors()[0]["loc"][0])
+        raise InvalidOptionError(f"{name} must be {_what_it_takes(model, name)}.") from error
+
+
+def _what_it_takes(model: type[ClassifyOptions], name: str) -> str:
+    field = next(field for key, field in model.model_fields.items() if name in (key, field.alias))
+    return next(one.text for one in field.metadata if isinstance(one, MustBe))

@@ -1,1 +1,0 @@
-"""Rank: fuse, standardise (AHSE, Eq. 1) and order the candidates by distance."""

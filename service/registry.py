@@ -1,0 +1,133 @@
+"""Loaded bundles, by name. One can be replaced while requests run on the one before it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from service.bundle.directory import open_manifest, verify_files
+from service.bundle.manifest import Manifest, SimilaritySpec
+from service.encode.encoders import Encoders, load_encoders
+from service.errors import BundleInvalidError, UnknownBundleError
+from service.head.ahse import AhseHead
+from service.head.head import Head
+from service.head.similarity import SimilarityHead
+from service.runtime.providers import Runtime
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Everything that inference needs, read-only.
+
+    Attributes:
+        manifest: Every fact of the models.
+        digest: Hex sha256 that changes with any byte of any file.
+        encoders: The frozen encoders.
+        head: What ranks by their features.
+    """
+
+    manifest: Manifest
+    digest: str
+    encoders: Encoders
+    head: Head[Any, Any]
+
+    @property
+    def name(self) -> str:
+        """The name by which requests choose the bundle."""
+        return self.manifest.name
+
+
+def load_bundle(directory: Path, runtime: Runtime) -> Bundle:
+    """Read, verify and open a bundle.
+
+    Raises:
+        BundleInvalidError: A file is missing, changed, or is not what the manifest says.
+        DeviceUnavailableError: The device asked for can't be used.
+    """
+    manifest, digest = open_manifest(directory)
+    verify_files(directory, manifest)
+    return Bundle(
+        manifest,
+        digest,
+        load_encoders(directory, manifest, runtime),
+        _load_head(directory, manifest, runtime),
+    )
+
+
+def _load_head(directory: Path, manifest: Manifest, runtime: Runtime) -> Head[Any, Any]:
+    spec = manifest.head
+    if isinstance(spec, SimilaritySpec):
+        return SimilarityHead.load(directory, spec, manifest)
+    # So small that a way to a GPU and back would take longer than its work.
+    return AhseHead.load(directory, spec, manifest, replace(runtime, device="cpu"))
+
+
+class Registry:
+    """Bundles by name, the first one the default. A reader keeps the Bundle value it got.
+
+    Args:
+        directories: One bundle each.
+        runtime: How their graphs run.
+        wrap: What is put around the encoders of each loaded bundle before it serves.
+    """
+
+    def __init__(
+        self,
+        directories: Sequence[Path],
+        runtime: Runtime,
+        wrap: Callable[[Encoders], Encoders] = lambda e: e,
+    ) -> None:
+        self._runtime = runtime
+        self._wrap = wrap
+        self._lock = threading.Lock()
+        self._directories: dict[str, Path] = {}
+        self._bundles: dict[str, Bundle] = {}
+        for directory in directories:
+            bundle = self._load(directory)
+            if bundle.name in self._bundles:
+                raise BundleInvalidError(f"two bundles are named {bundle.name}; rename one in its manifest")
+            self._directories[bundle.name] = directory
+            self._bundles[bundle.name] = bundle
+
+    def names(self) -> list[str]:
+        """Names in the order of the settings, the default first."""
+        return list(self._bundles)
+
+    def get(self, name: str | None = None) -> Bundle:
+        """The bundle of that name, or the default one.
+
+        Raises:
+            UnknownBundleError: no bundle of that name is loaded.
+        """
+        if name is None:
+            return next(iter(self._bundles.values()))
+        try:
+            return self._bundles[name]
+        except KeyError:
+            known = ", ".join(self._bundles)
+            raise UnknownBundleError(f"no bundle is named {name[:80]!r}; loaded are: {known}") from None
+
+    def reload(self, name: str) -> Bundle:
+        """Read the bundle's directory again and put the new one in its place; the old one stays on failure.
+
+        Raises:
+            UnknownBundleError: no bundle of that name is loaded.
+            BundleInvalidError: what stands in the directory now is damaged or has another name.
+        """
+        self.get(name)
+        with self._lock:
+            bundle = self._load(self._directories[name])
+            if bundle.name != name:
+                raise BundleInvalidError(f"the directory of bundle {name} now holds one named {bundle.name}")
+            self._bundles[name] = bundle
+        return bundle
+
+    def _load(self, directory: Path) -> Bundle:
+        try:
+            bundle = load_bundle(directory, self._runtime)
+        except BundleInvalidError as error:
+            raise BundleInvalidError(f"bundle {directory.name}: {error}") from error
+        return replace(bundle, encoders=self._wrap(bundle.encoders))

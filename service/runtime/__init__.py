@@ -1,0 +1,1 @@
+"""Runtime: ONNX graphs on onnxruntime, and where they run."""

@@ -1,0 +1,139 @@
+"""One ONNX graph on onnxruntime, which only this file imports and sets up."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import BundleInvalidError
+from service.process import adds_products_in_32_bits
+from service.runtime.providers import CPU, Runtime, check_provider, choose_providers
+
+if TYPE_CHECKING:
+    from onnxruntime import SessionOptions
+
+Inputs = dict[str, tuple[str, tuple[int | None, ...]]]
+
+_DTYPES = {"uint8": np.uint8, "float": np.float32, "int64": np.int64}
+# Tokens in the rows that a graph with a free length is tried on.
+_TRIED_LENGTH = 4
+
+
+@functools.cache
+def onnxruntime() -> Any:
+    """The library, imported when it is first needed and set up once."""
+    # Some builds report to their maker: at import they look up a host and write a device id, so the variable
+    # must be there before. A service that handles people's clips must not report.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime as ort
+
+    ort.disable_telemetry_events()
+    # One arena for all graphs on the CPU: with one each, every graph keeps what its largest batches took.
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(memory, None)
+    return ort
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What a graph must look like.
+
+    Attributes:
+        inputs: Input name -> (dtype, shape after the batch axis); None in a shape is an axis of any length.
+        outputs: Output name -> dim, float32 [batch, dim] each.
+    """
+
+    inputs: Inputs
+    outputs: dict[str, int]
+
+
+class Graph:
+    """A verified session. Thread-safe: onnxruntime sessions may run from several threads at once."""
+
+    def __init__(self, path: Path, axes: Axes, runtime: Runtime) -> None:
+        self.path = path
+        self._axes = axes
+        providers = choose_providers(runtime, onnxruntime().get_available_providers())
+        if providers[0][0] != CPU:
+            # The CUDA libraries come as packages beside onnxruntime-gpu, not from the system.
+            onnxruntime().preload_dlls()
+        try:
+            self._session = onnxruntime().InferenceSession(
+                path, sess_options=_options(runtime), providers=providers
+            )
+        except Exception as error:
+            raise BundleInvalidError(f"onnxruntime can't run {path.name}") from error
+        check_provider(self.provider, runtime)
+        self._check_axes()
+        self._try()
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that runs the graph, as onnxruntime names it."""
+        return str(self._session.get_providers()[0])
+
+    def __call__(self, **inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """Run on named inputs [batch, ...]; returns the outputs side by side, float32 [batch, all dims]."""
+        outputs: list[NDArray[np.float32]] = self._session.run(list(self._axes.outputs), inputs)
+        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=1)
+
+    def _try(self) -> None:
+        """Run once on zeros: what can't run is found out here, and the first request finds it warm."""
+        zeros = {
+            name: np.zeros((2, *(length or _TRIED_LENGTH for length in shape)), _DTYPES[kind])
+            for name, (kind, shape) in self._axes.inputs.items()
+        }
+        try:
+            output = self(**zeros)
+        except Exception as error:
+            raise BundleInvalidError(f"{self.path.name} can't be run") from error
+        if output.shape != (2, sum(self._axes.outputs.values())) or not np.isfinite(output).all():
+            raise BundleInvalidError(
+                f"{self.path.name} gives numbers that are not finite, or too many of them"
+            )
+
+    def _check_axes(self) -> None:
+        found = {node.name: (node.type, tuple(node.shape)) for node in self._session.get_inputs()}
+        if found.keys() != self._axes.inputs.keys():
+            raise BundleInvalidError(
+                f"{self.path.name} takes inputs {sorted(found)}, not {sorted(self._axes.inputs)}"
+            )
+        for name, (dtype, shape) in self._axes.inputs.items():
+            _check_input(self.path.name, name, found[name], dtype, shape)
+        outputs = {node.name: tuple(node.shape) for node in self._session.get_outputs()}
+        for name, dim in self._axes.outputs.items():
+            if outputs.get(name, ())[-1:] != (dim,):
+                raise BundleInvalidError(f"{self.path.name} gives {outputs}, not {name} [batch, {dim}]")
+
+
+def _check_input(
+    file: str, name: str, found: tuple[str, tuple[Any, ...]], dtype: str, shape: tuple[int | None, ...]
+) -> None:
+    # onnxruntime gives a free axis its name, or None where it has none.
+    fixed = tuple(length if isinstance(length, int) else None for length in found[1][1:])
+    if found[0] != f"tensor({dtype})" or fixed != shape:
+        raise BundleInvalidError(
+            f"{file}: input {name} is {found[0]} {list(found[1])}, the manifest says {dtype} [batch, "
+            f"{', '.join(str(length or 'any') for length in shape)}]"
+        )
+    if isinstance(found[1][0], int):
+        raise BundleInvalidError(f"{file}: the batch axis of {name} is fixed to {found[1][0]}")
+
+
+def _options(runtime: Runtime) -> SessionOptions:
+    options = onnxruntime().SessionOptions()
+    options.intra_op_num_threads = runtime.n_threads
+    # Spinning threads take the cores that decoding needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    if not adds_products_in_32_bits():
+        # Sums of products u8 x i8 would overflow; with u8 x u8, which takes twice as long, they do not.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    options.log_severity_level = 3
+    return options

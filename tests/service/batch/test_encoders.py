@@ -1,0 +1,106 @@
+"""A bundle for serving gives what the bundle itself gives."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.api.metrics import Metrics
+from service.batch.batched import Batched
+from service.batch.encoders import Budgets, batched
+from service.encode.clip import encode_clip
+from service.encode.encoders import Encoders
+from service.encode.text import encode_labels
+from service.labels.label import make_label
+from service.media import Clip, Track
+from service.registry import Registry, load_bundle
+from service.runtime.providers import Runtime
+from tests.toy import CLASSES
+
+USED = Track(used=True)
+
+
+@pytest.fixture(scope="module")
+def plain(toy_bundle: Path) -> Encoders:
+    """The encoders of the toy bundle as the command line uses it."""
+    return load_bundle(toy_bundle, Runtime(device="cpu", n_threads=1)).encoders
+
+
+def _clip(seed: int) -> Clip:
+    rng = np.random.default_rng(seed)
+    frames = rng.integers(0, 255, (4 + seed, 16, 16, 3), np.uint8)
+    sound = rng.uniform(-0.5, 0.5, 8_000 * (3 + seed)).astype(np.float32)
+    return Clip(frames, np.arange(4.0 + seed), sound, 2.0, USED, USED)
+
+
+def test_clips_of_parallel_requests_are_encoded_as_alone(plain: Encoders) -> None:
+    """Batches of three rows cut through clips of 4 to 11 frames; the graph itself is the oracle."""
+    clips = [_clip(seed) for seed in range(8)]
+    serving = batched(plain, Budgets(frames=3, windows=3), Metrics())
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda clip: encode_clip(serving, clip), clips))
+    for ours, clip in zip(found, clips, strict=True):
+        alone = encode_clip(plain, clip)
+        for one, other in ((ours.visual, alone.visual), (ours.audio, alone.audio)):
+            assert one is not None
+            assert other is not None
+            np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_names_of_parallel_requests_are_encoded_as_alone(plain: Encoders) -> None:
+    """Each request its own names, in its own order."""
+    wanted = [[make_label(name) for name in CLASSES[shift:] + CLASSES[:shift]] for shift in range(8)]
+    serving = batched(plain, Budgets(tokens=50), Metrics())
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda labels: encode_labels(serving, labels), wanted))
+    for ours, labels in zip(found, wanted, strict=True):
+        alone = encode_labels(plain, labels)
+        np.testing.assert_allclose(ours.visual, alone.visual, atol=1e-6)
+        np.testing.assert_allclose(ours.audio, alone.audio, atol=1e-6)
+
+
+def test_each_encoder_has_its_own_queue_and_numbers(plain: Encoders) -> None:
+    """What ran is in the metrics, by encoder; nothing waits afterwards."""
+    metrics = Metrics()
+    serving = batched(plain, Budgets(frames=3, n_runs=1), metrics)
+    assert serving.visual.provider == plain.visual.provider
+    encode_clip(serving, _clip(0))
+    lines = metrics.text().decode().splitlines()
+    assert 'ahse_batch_rows_count{encoder="visual"} 2.0' in lines
+    assert 'ahse_batch_rows_sum{encoder="visual"} 4.0' in lines
+    assert 'ahse_batch_rows_sum{encoder="audio"} 3.0' in lines
+    assert 'ahse_rows_waiting{encoder="visual"} 0.0' in lines
+    assert not any("text" in line for line in lines if line.startswith("ahse_batch_rows"))
+
+
+def test_a_shared_text_encoder_stands_behind_one_queue(shared_bundle: Path) -> None:
+    """The same object for both tracks; names run through it once, and none through a second one."""
+    plain = load_bundle(shared_bundle, Runtime(device="cpu", n_threads=1)).encoders
+    metrics = Metrics()
+    serving = batched(plain, Budgets(n_runs=1), metrics)
+    assert isinstance(serving.text_visual, Batched)
+    assert serving.text_audio is serving.text_visual
+    labels = [make_label(name) for name in CLASSES]
+    found, alone = encode_labels(serving, labels), encode_labels(plain, labels)
+    np.testing.assert_allclose(found.visual, alone.visual, atol=1e-6)
+    np.testing.assert_allclose(found.audio, alone.audio, atol=1e-6)
+    np.testing.assert_array_equal(found.nearness, alone.nearness)
+    lines = metrics.text().decode().splitlines()
+    assert f'ahse_batch_rows_sum{{encoder="text_visual"}} {len(CLASSES):.1f}' in lines
+    assert not any('encoder="text_audio"' in line for line in lines)
+
+
+def test_a_reloaded_bundle_is_batched_too(toy_bundle: Path) -> None:
+    """The registry prepares what it loads, at the start and later; the old bundle keeps its queues."""
+    registry = Registry(
+        [toy_bundle], Runtime(device="cpu", n_threads=1), lambda one: batched(one, Budgets(), Metrics())
+    )
+    before = registry.get()
+    after = registry.reload("toy")
+    assert isinstance(before.encoders.visual, Batched)
+    assert isinstance(after.encoders.visual, Batched)
+    assert registry.get().encoders.visual is after.encoders.visual
+    assert after.encoders.visual is not before.encoders.visual

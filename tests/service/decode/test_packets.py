@@ -1,0 +1,107 @@
+"""Which packets are decoded: laws that hold for every stream."""
+
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.decode.packets import (
+    Run,
+    Timeline,
+    midpoints,
+    nearest_packets,
+    packets_on_screen,
+    plan_runs,
+)
+from service.decode.segments import Span
+
+
+@st.composite
+def timelines(draw: st.DrawFn) -> Timeline:
+    """Streams with any order of timestamps, any key frames and at least one shown frame."""
+    n_packets = draw(st.integers(1, 40))
+    ticks = draw(st.lists(st.integers(-5, 60), min_size=n_packets, max_size=n_packets))
+    is_key = draw(st.lists(st.booleans(), min_size=n_packets, max_size=n_packets))
+    is_shown = draw(st.lists(st.booleans(), min_size=n_packets, max_size=n_packets))
+    is_shown[draw(st.integers(0, n_packets - 1))] = True
+    return Timeline(np.array(ticks) / 30, np.array(is_key), np.array(is_shown), 2.0)
+
+
+def stream(times: list[float], keys: set[int]) -> Timeline:
+    """A stream of shown packets."""
+    return Timeline(
+        np.array(times),
+        np.array([i in keys for i in range(len(times))]),
+        np.ones(len(times), bool),
+        max(times),
+    )
+
+
+def test_targets_are_midpoints_of_equal_intervals() -> None:
+    """Four frames of eight seconds: at 1, 3, 5 and 7; one frame: in the middle; later ones as much later."""
+    np.testing.assert_allclose(midpoints(Span(0.0, 8.0), 4), [1, 3, 5, 7])
+    np.testing.assert_allclose(midpoints(Span(0.0, 8.0), 1), [4])
+    np.testing.assert_allclose(midpoints(Span(10.0, 18.0), 4), [11, 13, 15, 17])
+
+
+@given(st.integers(1, 400))
+def test_the_middle_is_the_middle_frame(n_frames: int) -> None:
+    """Of n frames of equal length the one on screen half way is number n // 2."""
+    timeline = stream([i / 30 for i in range(n_frames)], keys={0})
+    assert packets_on_screen(timeline, midpoints(Span(0.0, n_frames / 30), 1)) == [n_frames // 2]
+
+
+@given(timelines(), st.integers(1, 12))
+def test_the_frame_on_screen_is_the_last_that_started(timeline: Timeline, n_frames: int) -> None:
+    """No shown frame starts between the chosen one and the target; before the first one that one is taken."""
+    targets = midpoints(Span(0.0, 2.0), n_frames)
+    shown = timeline.times_s[timeline.is_shown]
+    for packet, target in zip(packets_on_screen(timeline, targets), targets, strict=True):
+        started = shown[shown <= target + 1e-6]
+        assert timeline.is_shown[packet]
+        assert timeline.times_s[packet] == (started.max() if len(started) else shown.min())
+
+
+@given(timelines(), st.integers(1, 12))
+def test_the_nearest_packet_is_nearest(timeline: Timeline, n_frames: int) -> None:
+    """Against the distance to every candidate."""
+    targets = midpoints(Span(0.0, 2.0), n_frames)
+    for packet, target in zip(nearest_packets(timeline, targets, timeline.is_shown), targets, strict=True):
+        distances = np.abs(timeline.times_s[timeline.is_shown] - target)
+        assert abs(timeline.times_s[packet] - target) == distances.min()
+
+
+@given(timelines(), st.data())
+def test_runs_cover_what_is_wanted_once_and_start_where_decoding_can(
+    timeline: Timeline, data: st.DataObject
+) -> None:
+    """Runs rise without touching; each starts at a key packet, or at 0, shown before what it leads to."""
+    packets = st.integers(0, len(timeline.times_s) - 1)
+    wanted = data.draw(st.lists(packets, min_size=1, max_size=12))
+    runs = plan_runs(timeline, wanted)
+    assert [packet for run in runs for packet in run.wanted] == sorted(set(wanted))
+    for before, after in pairwise(runs):
+        assert before.stop < after.start
+    for run in runs:
+        assert run.start == 0 or timeline.is_key[run.start]
+        for packet in run.wanted:
+            keys = [
+                k
+                for k in range(packet + 1)
+                if timeline.is_key[k] and timeline.times_s[k] <= timeline.times_s[packet]
+            ]
+            assert run.start <= (keys[-1] if keys else 0)
+
+
+def test_each_group_starts_its_own_run() -> None:
+    """A gap between groups is not decoded."""
+    timeline = stream([float(i) for i in range(12)], keys={0, 4, 8})
+    assert plan_runs(timeline, [1, 9]) == [Run(0, (1,)), Run(8, (9,))]
+
+
+def test_a_leading_picture_needs_the_group_before() -> None:
+    """In an open group a frame after the key frame may be shown before it, and refers to the group before."""
+    timeline = stream([0, 2, 1, 6, 4, 5], keys={0, 3})
+    assert plan_runs(timeline, [4]) == [Run(0, (4,))]
+    assert plan_runs(timeline, [3]) == [Run(3, (3,))]

@@ -1,0 +1,271 @@
+"""The cache of label embeddings, asked by several threads. Every step waits for an event, none for time."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.encode.encoders import Encoders
+from service.encode.features import TextFeatures
+from service.encode.text import encode_labels
+from service.errors import StoreUnavailableError
+from service.labels import embedder as embedder_module
+from service.labels.embedder import LabelEmbedder
+from service.labels.embedding_store import EmbeddingStore
+from service.labels.label import Candidates, Label, make_label
+from service.registry import Bundle, load_bundle
+from service.runtime.providers import Runtime
+
+WAIT_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def bundle(toy_bundle: Path) -> Bundle:
+    """The toy bundle, loaded."""
+    return load_bundle(toy_bundle, Runtime(device="cpu", n_threads=1))
+
+
+class _Held:
+    """`encode_labels` that writes down what it is asked, and stays in it while `slow` is among the names."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.fails = False
+
+    def __call__(self, encoders: Encoders, labels: Sequence[Label], templates: Any = None) -> TextFeatures:
+        """Encode for real, in the end."""
+        names = [label.name for label in labels]
+        self.asked.append(names)
+        if "slow" in names:
+            self.begun.set()
+            assert self.go_on.wait(WAIT_S)
+            if self.fails:
+                self.fails = False
+                raise RuntimeError("broken")
+        return encode_labels(encoders, labels, templates)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> _Held:
+    """In place of the text encoders."""
+    encoder = _Held()
+    monkeypatch.setattr(embedder_module, "encode_labels", encoder)
+    return encoder
+
+
+def _labels(*names: str) -> tuple[Label, ...]:
+    return tuple(make_label(name) for name in names)
+
+
+def _names(*names: str, key: str | None = None) -> Candidates:
+    return Candidates(_labels(*names), key)
+
+
+def test_new_names_do_not_wait_behind_those_of_others(bundle: Bundle, held: _Held) -> None:
+    """While one request's names are being encoded, another's are too."""
+    embedder = LabelEmbedder(100)
+    with ThreadPoolExecutor(1) as thread:
+        slow = thread.submit(embedder.embed, bundle, _names("slow", "red"))
+        assert held.begun.wait(WAIT_S)
+        assert embedder.embed(bundle, _names("blue")).n_encoded == 1
+        held.go_on.set()
+        assert slow.result(WAIT_S).n_encoded == 2
+    assert held.asked == [["slow", "red"], ["blue"]]
+
+
+def test_a_name_that_is_being_encoded_is_waited_for(bundle: Bundle, held: _Held) -> None:
+    """The second request encodes only what the first does not, and both have the same embedding."""
+    embedder = LabelEmbedder(100)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(embedder.embed, bundle, _names("slow", "red"))
+        assert held.begun.wait(WAIT_S)
+        second = threads.submit(embedder.embed, bundle, _names("red", "green"))
+        held.go_on.set()
+        one, other = first.result(WAIT_S), second.result(WAIT_S)
+    assert sorted(held.asked) == [["green"], ["slow", "red"]]
+    np.testing.assert_array_equal(one.embedded.z[1], other.embedded.z[0])
+    assert one.n_encoded + other.n_encoded == 3
+
+
+def test_names_whose_request_failed_are_encoded_by_the_next(bundle: Bundle, held: _Held) -> None:
+    """A client that leaves, or an error, costs the requests that waited nothing but time."""
+    embedder, held.fails = LabelEmbedder(100), True
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(embedder.embed, bundle, _names("slow"))
+        assert held.begun.wait(WAIT_S)
+        second = threads.submit(embedder.embed, bundle, _names("slow"))
+        held.go_on.set()
+        with pytest.raises(RuntimeError, match="broken"):
+            first.result(WAIT_S)
+        assert second.result(WAIT_S).n_encoded == 1
+
+
+def test_more_names_than_the_cache_holds(bundle: Bundle, held: _Held) -> None:
+    """Are all embedded, each once a request."""
+    del held
+    embedder = LabelEmbedder(2)
+    names = _names("red", "green", "blue", "low", "high")
+    for _ in range(2):
+        found = embedder.embed(bundle, names)
+        assert len(found.embedded.z) == 5
+        expected = encode_labels(bundle.encoders, names.labels).visual
+        np.testing.assert_array_equal(found.features.visual, expected)
+
+
+def _kept(tmp_path: Path) -> EmbeddingStore:
+    return EmbeddingStore(tmp_path / "embeddings.sqlite3", 100)
+
+
+def test_a_restart_costs_no_encoding(bundle: Bundle, held: _Held, tmp_path: Path) -> None:
+    """A new process finds on disk what the old one encoded, to the bit; other templates are other names."""
+    names = _names("red", "blue")
+    first = LabelEmbedder(100, _kept(tmp_path)).embed(bundle, names)
+    again = LabelEmbedder(100, _kept(tmp_path)).embed(bundle, _names("red", "blue", "green"))
+    assert held.asked == [["red", "blue"], ["green"]]
+    assert (first.n_encoded, again.n_encoded) == (2, 1)
+    np.testing.assert_array_equal(again.embedded.z[:2], first.embedded.z)
+    np.testing.assert_array_equal(again.features.audio[:2], first.features.audio)
+    assert LabelEmbedder(100, _kept(tmp_path)).embed(bundle, names, ("a {}.",)).n_encoded == 2
+
+
+def test_a_list_with_a_name_of_its_own_is_kept_whole(bundle: Bundle, held: _Held) -> None:
+    """The same arrays come again; another list, other templates, and the list without its name do not."""
+    embedder, names = LabelEmbedder(100), _names("red", "blue", key="etag")
+    first = embedder.embed(bundle, names)
+    again = embedder.embed(bundle, names)
+    assert again.features.visual is first.features.visual
+    assert (first.n_encoded, again.n_encoded) == (2, 0)
+    other = embedder.embed(bundle, _names("red", "green", key="other"))
+    assert [label.name for label in other.labels] == ["red", "green"]
+    assert embedder.embed(bundle, names, ("a {}.",)).n_encoded == 2
+    alone = embedder.embed(bundle, _names("red", "blue"))
+    np.testing.assert_array_equal(alone.embedded.z, first.embedded.z)
+    assert held.asked == [["red", "blue"], ["green"], ["red", "blue"]]
+
+
+def test_lists_make_room_for_each_other(bundle: Bundle) -> None:
+    """The one that was used least recently goes; a list longer than the cache is kept alone."""
+    embedder = LabelEmbedder(3)
+    one = embedder.embed(bundle, _names("red", "blue", key="one"))
+    embedder.embed(bundle, _names("a", "b", "c", "d", key="long"))
+    kept = embedder.embed(bundle, _names("a", "b", "c", "d", key="long"))
+    assert kept.n_encoded == 0
+    again = embedder.embed(bundle, _names("red", "blue", key="one"))
+    assert again.features.visual is not one.features.visual
+
+
+def test_a_list_that_made_room_is_gone_whole(bundle: Bundle, held: _Held) -> None:
+    """No row of it stays behind, which would keep all its arrays in memory; rows of others do stay."""
+    embedder = LabelEmbedder(4)
+    weak = weakref.ref(embedder.embed(bundle, _names("red", "blue", key="one")).features.visual)
+    embedder.embed(bundle, _names("green"))
+    assert weak() is not None
+    embedder.embed(bundle, _names("a", "b", "c", key="other"))
+    gc.collect()
+    assert weak() is None
+    assert embedder.embed(bundle, _names("a", "c")).n_encoded == 0
+    assert held.asked == [["red", "blue"], ["green"], ["a", "b", "c"]]
+
+
+def test_names_of_a_list_that_is_kept_whole_are_known_alone(bundle: Bundle, held: _Held) -> None:
+    """In another order, beside new ones, and as what the encoders and the head say of them."""
+    embedder = LabelEmbedder(100)
+    whole = embedder.embed(bundle, _names("red", "blue", "green", key="etag"))
+    some = embedder.embed(bundle, _names("green", "new", "red"))
+    assert held.asked == [["red", "blue", "green"], ["new"]]
+    for ours, index in ((0, 2), (2, 0)):
+        np.testing.assert_array_equal(some.row(ours), whole.row(index))
+    features = encode_labels(bundle.encoders, _labels("red", "blue", "green"))
+    np.testing.assert_allclose(whole.features.visual, features.visual, atol=1e-6)
+    np.testing.assert_allclose(whole.features.audio, features.audio, atol=1e-6)
+    np.testing.assert_allclose(whole.embedded.z, bundle.head.embed_names(features).z, atol=1e-5)
+
+
+def test_a_large_list_is_kept_step_by_step(
+    bundle: Bundle, held: _Held, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is encoded when the client leaves or the process ends is not encoded again."""
+    monkeypatch.setattr(embedder_module, "_LABELS_PER_STEP", 2)
+    held.fails = True
+    held.go_on.set()
+    with pytest.raises(RuntimeError, match="broken"):
+        LabelEmbedder(100, _kept(tmp_path)).embed(bundle, _names("a", "b", "slow", "c"))
+    found = LabelEmbedder(100, _kept(tmp_path)).embed(bundle, _names("a", "b", "slow", "c"))
+    assert found.n_encoded == 2
+    assert held.asked == [["a", "b"], ["slow", "c"], ["slow", "c"]]
+
+
+@pytest.fixture(scope="module")
+def shared(shared_bundle: Path) -> Bundle:
+    """A bundle that tells how near names are to what it knows."""
+    return load_bundle(shared_bundle, Runtime(device="cpu", n_threads=1))
+
+
+def test_nearness_is_kept_with_a_name(shared: Bundle, held: _Held, tmp_path: Path) -> None:
+    """In memory, as part of a whole list, and on disk over a restart, to the bit; nothing else moves."""
+    names = ("red low", "piano", "синий", "filler0")
+    direct = encode_labels(shared.encoders, _labels(*names))
+    z = shared.head.embed_names(direct).z
+    embedder = LabelEmbedder(100, _kept(tmp_path))
+    found = [
+        embedder.embed(shared, _names(*names)),
+        embedder.embed(shared, _names(*names)),
+        embedder.embed(shared, _names(*names, key="etag")),
+        embedder.embed(shared, _names(*names, key="etag")),
+        LabelEmbedder(100, _kept(tmp_path)).embed(shared, _names(*names)),
+    ]
+    assert held.asked == [list(names)]
+    assert [one.n_encoded for one in found] == [4, 0, 0, 0, 0]
+    for one in found:
+        np.testing.assert_array_equal(one.features.nearness, direct.nearness)
+        np.testing.assert_array_equal(one.features.visual, direct.visual)
+        np.testing.assert_array_equal(one.features.audio, direct.audio)
+        np.testing.assert_array_equal(one.embedded.z, z)
+
+
+def test_a_name_of_a_whole_list_has_its_own_nearness(shared: Bundle) -> None:
+    """In another order and beside a new one."""
+    embedder = LabelEmbedder(100)
+    embedder.embed(shared, _names("piano", "red", "filler0", key="etag"))
+    nearness = embedder.embed(shared, _names("filler0", "blue", "piano")).features.nearness
+    assert nearness is not None
+    np.testing.assert_allclose(nearness, [0.5, 0.9, 0], atol=1e-6)
+
+
+def test_a_bundle_that_knows_no_nearness_has_no_column_of_it(bundle: Bundle) -> None:
+    """Its rows are as they were."""
+    found = LabelEmbedder(100).embed(bundle, _names("red"))
+    assert found.features.nearness is None
+    assert len(found.row(0)) == 3 + 3 + found.embedded.z.shape[1] + 5
+
+
+class _Broken(EmbeddingStore):
+    """A disk that does not answer."""
+
+    def __init__(self) -> None:
+        pass
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        raise StoreUnavailableError(f"{len(keys)} not read")
+
+    def put(self, embeddings: Mapping[bytes, bytes]) -> None:
+        raise StoreUnavailableError(f"{len(embeddings)} not written")
+
+    def close(self) -> None:
+        return
+
+
+def test_a_broken_disk_costs_no_answer(bundle: Bundle) -> None:
+    """Names are encoded as if there were none."""
+    embedder = LabelEmbedder(100, _Broken())
+    assert embedder.embed(bundle, _names("red", "blue")).n_encoded == 2
+    assert embedder.embed(bundle, _names("red")).n_encoded == 0

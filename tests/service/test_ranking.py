@@ -1,0 +1,90 @@
+"""Distances, calibrated stacking and scores against scipy and against laws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
+from scipy.special import softmax as scipy_softmax
+
+from service.ranking import Scoring, UnknownScore, beta_of, rank, score_track, softmax
+
+RNG = np.random.default_rng(3)
+STORED = Scoring(temperature=0.3, beta=0.7, unknown=UnknownScore(threshold=0.7, scale=0.1))
+CLIP = RNG.normal(size=8).astype(np.float32)
+CANDIDATES = RNG.normal(size=(30, 8)).astype(np.float32)
+SEEN = RNG.random(30) < 0.5
+DISTANCE = cdist(CLIP[None], CANDIDATES)[0].astype(np.float32)
+
+
+def test_distance_order_and_score_against_scipy() -> None:
+    """Distance plus beta for seen classes; softmax over negative distances."""
+    ranking = rank(DISTANCE, SEEN, STORED)
+    expected = DISTANCE + 0.7 * SEEN
+    np.testing.assert_allclose(ranking.distance, expected, rtol=1e-5)
+    assert ranking.best().tolist() == np.argsort(expected).tolist()
+    np.testing.assert_allclose(ranking.score, scipy_softmax(-expected / 0.3), rtol=1e-4)
+
+
+@given(beta=st.floats(0, 50))
+def test_more_beta_never_helps_a_seen_class(beta: float) -> None:
+    """Calibrated stacking is monotone: the best seen class can only fall behind."""
+    free = rank(DISTANCE, SEEN, STORED, beta=0)
+    held = rank(DISTANCE, SEEN, STORED, beta=beta)
+    place = {index: position for position, index in enumerate(held.best().tolist())}
+    for position, index in enumerate(free.best().tolist()):
+        if SEEN[index]:
+            assert place[index] >= position
+
+
+def test_equal_distances_keep_the_order_of_the_request() -> None:
+    """The answer must not depend on the sort algorithm's mood."""
+    ranking = rank(np.full(5, 1.5, np.float32), np.zeros(5, bool), STORED)
+    assert ranking.best().tolist() == [0, 1, 2, 3, 4]
+
+
+@given(n=st.integers(1, 40), values=st.lists(st.sampled_from([0.5, 1.0, 1.5, 2.0]), min_size=1, max_size=40))
+def test_the_best_few_are_the_beginning_of_all(n: int, values: list[float]) -> None:
+    """Also where many are equal, as they are at the end of the few."""
+    ranking = rank(np.array(values, np.float32), np.zeros(len(values), bool), STORED)
+    assert ranking.best(n).tolist() == ranking.best().tolist()[:n]
+
+
+def test_scores_of_far_candidates_stay_finite() -> None:
+    """Exp must not overflow however small the temperature is."""
+    ranking = rank(DISTANCE * np.float32(1e6), SEEN, STORED)
+    assert np.isfinite(ranking.score).all()
+    assert ranking.unknown == pytest.approx(1)
+    assert ranking.score.sum() == pytest.approx(1)
+
+
+def test_unknown_looks_at_the_nearest_without_beta() -> None:
+    """One half at the stored threshold, whatever beta is."""
+    distance = np.array([0.7, 3.0], np.float32)
+    for beta in (0.0, 9.0):
+        assert rank(distance, np.array([True, True]), STORED, beta).unknown == pytest.approx(0.5, abs=1e-6)
+    nearer = rank(distance - 0.5, np.array([True, True]), STORED).unknown
+    assert nearer is not None
+    assert nearer < 0.01
+
+
+def test_a_track_is_scored_as_clip_scores_images() -> None:
+    """Softmax of cosine times logit scale."""
+    texts = CANDIDATES / np.linalg.norm(CANDIDATES, axis=1, keepdims=True)
+    feature = CLIP / np.linalg.norm(CLIP)
+    scores = score_track(texts @ feature, 100.0)
+    np.testing.assert_allclose(scores.similarity, 1 - cdist(CLIP[None], CANDIDATES, "cosine")[0], atol=1e-6)
+    np.testing.assert_allclose(scores.score, scipy_softmax(100 * scores.similarity), rtol=1e-3, atol=1e-6)
+
+
+def test_softmax_of_one_candidate_is_certain() -> None:
+    """One label always has probability 1."""
+    assert softmax(np.array([-40.0], np.float32)).tolist() == [1.0]
+
+
+@pytest.mark.parametrize(("sent", "beta"), [("auto", 2.5), ("off", 0.0), (1.25, 1.25), (0.0, 0.0)])
+def test_calibration_chooses_beta(sent: object, beta: float) -> None:
+    """Auto is the bundle's own, off is none, a number is itself."""
+    assert beta_of(sent, stored=2.5) == beta  # type: ignore[arg-type]  # parametrised union
