@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from model_export.head.errors import RunError
+from model_export.errors import RunError
 from model_export.head.evaluation import Ranking
 from model_export.report.comparison import gain
 from model_export.report.measured import MeasuredRun

@@ -25,7 +25,7 @@ from typing import Final
 
 from benchmarks.clip_measure import CannotMeasureError, Distractors, Measured, measure
 from benchmarks.clip_report import clip_lines, figures, report
-from model_export.data.errors import DatasetError
+from model_export.errors import DatasetError
 from model_export.extract.listing import ListedClip, list_clips
 from service.bundle.bundle import Bundle, load_bundle
 from service.bundle.providers import Runtime

@@ -6,9 +6,7 @@ from typing import Any
 
 import typer
 
-from model_export.data.errors import DatasetError
-from model_export.head.errors import RunError
-from model_export.hub.errors import HubError
+from model_export.errors import DatasetError, HubError, RunError
 
 
 class TrainingApp(typer.Typer):

@@ -9,7 +9,7 @@ import typer
 
 from model_export.cli.app import TrainingApp
 from model_export.cli.extract import extract_with_progress, say_found
-from model_export.data.errors import DatasetError, Problem
+from model_export.errors import DatasetError, Problem
 from model_export.export.heads import STATISTICS_FILE
 from model_export.export.refit import write_refitted
 from model_export.extract.journal import Journal

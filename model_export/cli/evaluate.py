@@ -11,7 +11,7 @@ import typer
 from model_export.cli.app import TrainingApp
 from model_export.cli.source import open_dataset
 from model_export.data.features import GzslData
-from model_export.head.errors import RunError
+from model_export.errors import RunError
 from model_export.head.run import Run
 from model_export.report.measured import measure
 from model_export.report.summary import methods

@@ -9,10 +9,10 @@ import typer
 
 from model_export.cli.target import check_target
 from model_export.encoders.card import describe, model_card
-from model_export.encoders.errors import EncoderError
 from model_export.encoders.image import ImageChoice, load_image_encoder
 from model_export.encoders.parts import TOWERS, ExportOptions, encoder_parts
 from model_export.encoders.sound import SoundChoice, load_sound_encoder
+from model_export.errors import EncoderError
 from model_export.export.bundle import BundleFacts, export_bundle
 from model_export.export.graph import OPSET
 from model_export.export.heads import similarity_head

@@ -12,8 +12,8 @@ import typer
 
 from model_export.cli.target import check_target
 from model_export.encoders.custom import CustomBundle, load_builder
-from model_export.encoders.errors import EncoderError
 from model_export.encoders.parts import ExportOptions, encoder_parts
+from model_export.errors import EncoderError
 from model_export.export.bundle import BundleFacts, export_bundle
 from model_export.export.heads import similarity_head
 

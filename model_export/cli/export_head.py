@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from model_export.cli.target import check_target
+from model_export.errors import RunError
 from model_export.export.bundle import BundleFacts, export_bundle
 from model_export.export.heads import trained_head
 from model_export.export.reuse import encoders_of, head_licence
-from model_export.head.errors import RunError
 from model_export.head.run import Run
 from model_export.report.card import data_name, metrics, model_card, unseen_classes
 from model_export.report.measured import EVALUATION, MeasuredRun

@@ -14,9 +14,9 @@ from rich.progress import Progress as Bar
 
 from model_export.cli.app import TrainingApp
 from model_export.cli.splits import Seed, Unseen, check_new_feature_file, read_unseen, split_table
-from model_export.data.errors import DatasetError, Problem
 from model_export.data.feature_file import SUFFIX, write_feature_file
 from model_export.data.splits import MIN_CLIPS
+from model_export.errors import DatasetError, Problem
 from model_export.extract.clips import Extracted, Progress, extract_clips
 from model_export.extract.dataset import assemble, split_clips
 from model_export.extract.journal import Journal

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model_export.data.errors import DatasetError, Problem
 from model_export.data.feature_file import SUFFIX, read_feature_file
 from model_export.data.features import GzslData
 from model_export.data.published import read_published
+from model_export.errors import DatasetError, Problem
 
 
 def open_dataset(path: Path, *, legacy_text_order: bool = False) -> GzslData:

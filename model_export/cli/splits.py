@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from model_export.data.errors import DatasetError, Problem
 from model_export.data.feature_file import SUFFIX
 from model_export.data.features import GzslData
+from model_export.errors import DatasetError, Problem
 from model_export.report.tables import Table
 from service.labels.label import make_label
 

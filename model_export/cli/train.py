@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from model_export.cli.app import TrainingApp
 from model_export.cli.source import open_dataset
+from model_export.errors import RunError
 from model_export.head.config import PRESETS, HeadConfig
-from model_export.head.errors import RunError
 from model_export.head.train import train as train_head
 
 app = TrainingApp()

@@ -6,7 +6,6 @@ from typing import Final
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from model_export.data.errors import DatasetError, Problem
 from model_export.data.features import SPLIT_NAMES, GzslData, SplitName
 from model_export.data.pickles import read_npy_dict, read_pickle
 from model_export.data.published import (
@@ -19,6 +18,7 @@ from model_export.data.published import (
     split_problems,
 )
 from model_export.data.published_text import FEATURES, mixed_up, read_class_text, read_text_names
+from model_export.errors import DatasetError, Problem
 
 # Classes and clips of train, val_seen, val_unseen, test_seen, test_unseen (CLIP-CLAP's public data).
 PUBLISHED_COUNTS: Final[dict[str, tuple[tuple[int, int], ...]]] = {

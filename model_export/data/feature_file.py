@@ -22,9 +22,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from model_export.data.errors import DatasetError, Problem
 from model_export.data.features import SPLIT_NAMES, GzslData, SplitFeatures, SplitName
 from model_export.data.validation import data_problems
+from model_export.errors import DatasetError, Problem
 
 SUFFIX: Final = ".safetensors"
 KEY: Final = "ahse_features"

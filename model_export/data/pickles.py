@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from model_export.data.errors import DatasetError, Problem
+from model_export.errors import DatasetError, Problem
 
 
 class _ArrayName:

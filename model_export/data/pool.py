@@ -7,10 +7,10 @@ from typing import Self
 
 import numpy as np
 
-from model_export.data.errors import DatasetError
 from model_export.data.feature_file import FeatureSet
 from model_export.data.features import SPLIT_NAMES, Floats, GzslData, SplitFeatures, SplitName, join
 from model_export.data.splits import choose_splits, choosing_problems
+from model_export.errors import DatasetError
 
 
 @dataclass(frozen=True)

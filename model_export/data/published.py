@@ -15,10 +15,10 @@ from typing import Final
 
 import numpy as np
 
-from model_export.data.errors import DatasetError, Problem
 from model_export.data.features import SPLIT_NAMES, Floats, GzslData, SplitFeatures, SplitName
 from model_export.data.pickles import read_pickle
 from model_export.data.published_text import FEATURES, read_class_text
+from model_export.errors import DatasetError, Problem
 
 FOLDERS: Final[dict[SplitName, str]] = {
     "train": "stage_1_train",

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from model_export.data.errors import DatasetError, Problem
 from model_export.data.features import Floats
 from model_export.data.pickles import read_npy_dict
+from model_export.errors import DatasetError, Problem
 
 FEATURES: Final = "features/cls_features_non_averaged"
 _COLUMNS: Final = ("clip_class_name", "manual", "original")  # the first that names all vectors is used

@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_export.data.check import PUBLISHED_COUNTS
-from model_export.data.errors import DatasetError, Problem
 from model_export.data.features import SPLIT_NAMES, SplitName
 from model_export.data.published import (
     FOLDERS,
@@ -36,6 +35,7 @@ from model_export.data.published import (
     split_problems,
 )
 from model_export.data.published_text import FEATURES, read_class_text, read_text_names
+from model_export.errors import DatasetError, Problem
 
 Reals = NDArray[np.float64]
 TRACKS: Final = ("video", "audio")

@@ -6,8 +6,8 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 
-from model_export.data.errors import Problem
 from model_export.data.features import SPLIT_NAMES, SplitName
+from model_export.errors import Problem
 
 Part = Literal["train", "val", "test"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)

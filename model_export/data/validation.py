@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from model_export.data.errors import Problem
 from model_export.data.features import Floats, GzslData, SplitFeatures
+from model_export.errors import Problem
 
 
 def data_problems(data: GzslData) -> list[Problem]:

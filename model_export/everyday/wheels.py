@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from model_export.hub.errors import HubError
+from model_export.errors import HubError
 from model_export.hub.hashes import sha256_of
 
 

@@ -10,8 +10,8 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from model_export.errors import PrecisionError
 from model_export.export.eight_bit import to_eight_bit
-from model_export.export.graph import ExportError
 from model_export.export.half import to_half
 from service.bundle.manifest import GraphCheck, Precision
 
@@ -22,12 +22,6 @@ _SMALLER: dict[Precision, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
     "int8": to_eight_bit,
     "fp16": to_half,
 }
-
-
-class PrecisionError(ExportError):
-    """A smaller graph is too far from fp32."""
-
-    code = "precision"
 
 
 def reduce_precision(

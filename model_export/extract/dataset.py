@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from model_export.data.errors import DatasetError, Problem
 from model_export.data.feature_file import FeatureSet
 from model_export.data.features import Floats, SplitName
 from model_export.data.pool import ClassTexts, ClipPool
 from model_export.data.splits import choose_splits, choosing_problems, infer_splits, missing_splits
+from model_export.errors import DatasetError, Problem
 from model_export.extract.clips import Extracted
 from model_export.extract.listing import ListedClip
 from service.bundle.bundle import Bundle

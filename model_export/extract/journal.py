@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from model_export.data.errors import DatasetError, Problem
+from model_export.errors import DatasetError, Problem
 from model_export.extract.listing import ListedClip
 from service.encode.features import Array, ClipFeatures
 

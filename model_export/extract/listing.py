@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from model_export.data.errors import DatasetError, Problem
 from model_export.data.features import SPLIT_NAMES, SplitName
 from model_export.data.splits import PARTS, Part
+from model_export.errors import DatasetError, Problem
 from service.errors import LabelError
 from service.labels.label import label_key, make_label
 

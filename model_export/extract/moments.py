@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from sklearn.covariance import ledoit_wolf
 
-from model_export.data.errors import DatasetError, Problem
+from model_export.errors import DatasetError, Problem
 from model_export.extract.listing import ListedClip, Listing
 from service.bundle.similarity import SimilarityStatistics
 from service.encode.features import Array, ClipFeatures

@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 
 from model_export.data.features import GzslData, Indices, Track
+from model_export.errors import RunError
 from model_export.head.batches import StageTensors
 from model_export.head.calibration import BETA_STEPS, BETA_STOP, Calibration
-from model_export.head.errors import RunError
 from model_export.head.evaluation import (
     Accuracy,
     BetaCurveRow,

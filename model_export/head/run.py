@@ -27,9 +27,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from model_export.data.features import GzslData, Track
+from model_export.errors import RunError
 from model_export.head.calibration import Calibration
 from model_export.head.config import HeadConfig
-from model_export.head.errors import RunError
 from model_export.head.network import HeadNetwork
 from model_export.head.statistics import Statistics
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.optim import Adam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from model_export.errors import RunError
 from model_export.head.batches import StageTensors
 from model_export.head.calibration import best_beta
 from model_export.head.checkpoint import Progress, restore_checkpoint, save_checkpoint, write_atomically
 from model_export.head.config import HeadConfig
-from model_export.head.errors import RunError
 from model_export.head.inputs import StageInputs
 from model_export.head.network import HeadNetwork
 from model_export.head.objective import loss_terms

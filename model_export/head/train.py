@@ -15,11 +15,11 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from model_export.data.features import GzslData, Track
+from model_export.errors import RunError
 from model_export.head.batches import StageTensors
 from model_export.head.calibration import Calibration, calibrate_embedding, calibrate_fused
 from model_export.head.checkpoint import save_tensors, write_atomically
 from model_export.head.config import HeadConfig
-from model_export.head.errors import RunError
 from model_export.head.network import HeadNetwork
 from model_export.head.ranking import rank_embedding
 from model_export.head.run import Calibrations, DataIdentity, Run, RunConfig, environment, is_finished

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_export.hub.errors import HubError
+from model_export.errors import HubError
 from model_export.hub.fetch import ModelFile, fetch
 from model_export.hub.hashes import sha256_of
 from model_export.hub.licences import CANONICAL, licence_of

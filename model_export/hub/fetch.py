@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
     RemoteEntryNotFoundError,
 )
 
-from model_export.hub.errors import HubError
+from model_export.errors import HubError
 from model_export.hub.hashes import fits, is_hash, is_sha256, sha256_of
 from model_export.hub.patience import patiently
 from model_export.hub.refusals import refusal

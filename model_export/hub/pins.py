@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from model_export.hub.errors import HubError, PinError
+from model_export.errors import HubError, PinError
 from service.bundle.directory import read_manifest
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})

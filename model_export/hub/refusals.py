@@ -11,7 +11,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from model_export.hub.errors import HubError
+from model_export.errors import HubError
 from model_export.hub.patience import PASSING, asked_pause_s
 from model_export.hub.wanted import Hub, Wanted
 

@@ -16,7 +16,7 @@ from huggingface_hub.file_download import http_get
 # Documented, but behind a lazy import that mypy does not see through.
 from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]
 
-from model_export.hub.errors import HubError
+from model_export.errors import HubError
 from model_export.hub.hashes import fits
 
 

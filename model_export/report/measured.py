@@ -18,9 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from model_export.data.features import Floats, GzslData, Indices, Track
+from model_export.errors import RunError
 from model_export.head.batches import StageTensors
 from model_export.head.checkpoint import save_tensors, write_atomically
-from model_export.head.errors import RunError
 from model_export.head.evaluate import evaluate
 from model_export.head.evaluation import Evaluation, Ranking
 from model_export.head.run import Run, RunConfig

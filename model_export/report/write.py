@@ -8,8 +8,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
+from model_export.errors import RunError
 from model_export.head.checkpoint import write_atomically
-from model_export.head.errors import RunError
 from model_export.head.evaluation import Ranking
 from model_export.report.comparison import GAINED, ablation_table, comparison_table, gain
 from model_export.report.measured import RANKINGS, MeasuredRun

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from model_export.cli.app import TrainingApp
-from model_export.head.errors import RunError
-from model_export.hub.errors import HubError
+from model_export.errors import HubError, RunError
 
 
 @pytest.mark.parametrize("kind", [HubError, RunError, OSError])

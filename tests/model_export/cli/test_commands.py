@@ -10,8 +10,8 @@ import pytest
 from model_export.cli import dataset, evaluate, report, train
 from model_export.cli.app import TrainingApp
 from model_export.cli.source import open_dataset
-from model_export.data.errors import DatasetError
 from model_export.data.feature_file import FeatureSet, read_feature_file, write_feature_file
+from model_export.errors import DatasetError
 from model_export.head.run import Run
 from tests.model_export.data.layout import write_layout
 from tests.model_export.head.small_world import small_world

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from model_export.cli.export_clip_clap import precisions
-from model_export.encoders.errors import EncoderError
+from model_export.errors import EncoderError
 from tests.conftest import Ahse
 
 

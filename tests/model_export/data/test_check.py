@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from model_export.data.check import PUBLISHED_COUNTS, check_features, check_published
-from model_export.data.errors import DatasetError
 from model_export.data.features import SPLIT_NAMES
 from model_export.data.published import read_published
 from model_export.data.published_text import FEATURES
+from model_export.errors import DatasetError
 from tests.model_export.data.layout import MEMBERS, N_CLIPS, write_layout
 
 SHARED = Path(__file__).resolve().parents[4] / "shared"

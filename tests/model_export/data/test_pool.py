@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_export.data.errors import DatasetError
 from model_export.data.feature_file import FeatureSet
 from model_export.data.pool import ClassTexts, ClipPool, split_anew
 from model_export.data.validation import data_problems
+from model_export.errors import DatasetError
 from tests.model_export.head.small_world import small_world
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_export.data.errors import DatasetError
 from model_export.data.pickles import read_npy_dict
 from model_export.data.published import identify, read_classes, read_published
 from model_export.data.published_text import FEATURES, mixed_up, read_text_names
+from model_export.errors import DatasetError
 from tests.model_export.data.layout import CLASSES, N_AUDIO, N_VISUAL, vector, write_layout, write_pickle
 
 SHARED = Path(os.environ.get("AHSE_SHARED", Path(__file__).parents[4] / "shared"))

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from model_export.data.check import PUBLISHED_COUNTS, check_published
-from model_export.data.errors import DatasetError
 from model_export.data.features import GzslData
 from model_export.data.published import read_published
 from model_export.data.published_text import FEATURES
 from model_export.data.simulate import Knobs, simulate
+from model_export.errors import DatasetError
 from tests.model_export.data.layout import write_layout
 
 COUNTS = ((3, 10), (3, 4), (1, 5), (4, 6), (1, 7))

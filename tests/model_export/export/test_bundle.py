@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from model_export.errors import ParityError
 from model_export.export import heads
 from model_export.export.bundle import BundleFacts, EncoderParts, export_bundle
-from model_export.export.graph import ParityError, export_graph
+from model_export.export.graph import export_graph
 from model_export.export.heads import trained_head
 from model_export.head.batches import Clips, Texts
 from model_export.head.calibration import Calibration

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_export.data.errors import DatasetError
 from model_export.data.features import SplitName
+from model_export.errors import DatasetError
 from model_export.extract.clips import Extracted
 from model_export.extract.dataset import assemble, split_clips
 from model_export.extract.listing import ListedClip

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_export.data.errors import DatasetError
+from model_export.errors import DatasetError
 from model_export.extract.journal import Journal
 from model_export.extract.listing import ListedClip
 from service.encode.features import ClipFeatures

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from model_export.data.errors import DatasetError
+from model_export.errors import DatasetError
 from model_export.extract.listing import list_clips
 
 

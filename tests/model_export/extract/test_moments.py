@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_export.data.errors import DatasetError
+from model_export.errors import DatasetError
 from model_export.extract.moments import MIN_CLIPS, fit, list_unlabelled
 from service.encode.features import Array, ClipFeatures, unit
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from model_export.data.features import GzslData, Track
+from model_export.errors import RunError
 from model_export.head.batches import Clips, StageTensors, Texts
 from model_export.head.distances import embedding_distances, raw_distances
-from model_export.head.errors import RunError
 from model_export.head.evaluate import evaluate
 from model_export.head.evaluation import Evaluation, Ranking
 from model_export.head.run import Run

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from model_export.data.features import GzslData, SplitFeatures
+from model_export.errors import RunError
 from model_export.head import calibration, checkpoint, stage
 from model_export.head import train as training
 from model_export.head.batches import StageTensors
-from model_export.head.errors import RunError
 from model_export.head.ranking import rank_raw
 from model_export.head.run import Run
 from model_export.head.train import train

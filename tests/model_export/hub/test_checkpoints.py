@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from model_export.errors import HubError
 from model_export.hub.checkpoints import (
     LAION_CLAP,
     LAION_CLAP_FILES,
@@ -16,7 +17,6 @@ from model_export.hub.checkpoints import (
     open_clip_checkpoint,
     tokenizer_file,
 )
-from model_export.hub.errors import HubError
 from model_export.hub.pins import Pins
 from model_export.hub.wanted import Hub
 from tests.model_export.hub.conftest import random_weights

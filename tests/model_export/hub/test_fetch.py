@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from model_export.hub.errors import HubError
+from model_export.errors import HubError
 from model_export.hub.fetch import fetch
 from model_export.hub.wanted import Hub, Wanted
 from tests.model_export.hub.conftest import REPO, random_weights

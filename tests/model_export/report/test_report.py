@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from model_export.data.features import GzslData
+from model_export.errors import RunError
 from model_export.head.config import PRESETS, HeadConfig, ablation
-from model_export.head.errors import RunError
 from model_export.head.evaluate import evaluate
 from model_export.head.run import Run, RunConfig
 from model_export.report.comparison import ablation_table, comparison_table, gain
