@@ -18,7 +18,7 @@ from model_export.errors import EncoderError, HubError, PinError
 from model_export.export.quiet import quiet
 from model_export.hub.checkpoints import local_file
 from model_export.hub.fetch import ModelFile, fetch
-from model_export.hub.wanted import Hub, Wanted
+from model_export.hub.hub_requests import Hub, Wanted
 
 OPTION = "--image-tokenizer FOLDER"
 _FILE, _SETTINGS, _CONFIG = "tokenizer.json", "tokenizer_config.json", "config.json"

@@ -25,8 +25,8 @@ from model_export.encoders.towers import CausalTextTower, PictureTower, text_tow
 from model_export.errors import EncoderError
 from model_export.export.quiet import quiet
 from model_export.hub.checkpoints import open_clip_checkpoint, open_clip_repository
-from model_export.hub.hashes import sha256_of
-from model_export.hub.wanted import Hub
+from model_export.hub.fetch import sha256_of
+from model_export.hub.hub_requests import Hub
 from service.bundle.manifest import Licence, Source
 from service.media import RESIZE_RULES, Resize
 

@@ -29,7 +29,7 @@ from model_export.hub.checkpoints import (
     clap_repository,
     tokenizer_file,
 )
-from model_export.hub.wanted import Hub
+from model_export.hub.hub_requests import Hub
 from service.bundle.manifest import Licence, Source
 
 PART = "sound encoder and its text encoder"

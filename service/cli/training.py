@@ -9,13 +9,25 @@ import typer
 
 # Name: where its typer app is, and its line in `ahse --help`.
 _COMMANDS = {
-    "extract": ("model_export.cli.extract:app", "Turn your own clips into features to train on."),
-    "calibrate": ("model_export.cli.calibrate:app", "Fit a bundle without a trained head to your clips."),
-    "train": ("model_export.cli.train:app", "Train a head on a data set."),
-    "evaluate": ("model_export.cli.evaluate:app", "Measure trained heads on the test clips."),
-    "report": ("model_export.cli.report:app", "Show evaluated runs beside each other, as HTML and pictures."),
-    "export": ("model_export.cli.export:app", "Write bundles: encoders, or a trained head beside them."),
-    "dataset": ("model_export.cli.dataset:app", "Check, simulate and pack data sets."),
+    "extract": (
+        "model_export.cli.clip_commands:extract_app",
+        "Turn your own clips into features to train on.",
+    ),
+    "calibrate": (
+        "model_export.cli.clip_commands:calibrate_app",
+        "Fit a bundle without a trained head to your clips.",
+    ),
+    "train": ("model_export.cli.train_commands:train_app", "Train a head on a data set."),
+    "evaluate": ("model_export.cli.train_commands:evaluate_app", "Measure trained heads on the test clips."),
+    "report": (
+        "model_export.cli.train_commands:report_app",
+        "Show evaluated runs beside each other, as HTML and pictures.",
+    ),
+    "export": (
+        "model_export.cli.export_commands:app",
+        "Write bundles: encoders, or a trained head beside them.",
+    ),
+    "dataset": ("model_export.cli.dataset_commands:app", "Check, simulate and pack data sets."),
     "demo": ("model_export.demo.cli:app", "Rebuild and measure the embedded demo bundle."),
 }
 # Whatever follows the name, --help too, is for the command itself.

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from model_export.data.feature_file import FeatureSet, write_feature_file
-from model_export.data.features import GzslData, SplitFeatures
-from model_export.head.config import HeadConfig
-from model_export.head.train import train
-from model_export.report.measured import MeasuredRun
+from model_export.data.gzsl_data import GzslData, SplitFeatures
+from model_export.head.head_config import HeadConfig
+from model_export.head.training import train
+from model_export.report.measurements import MeasuredRun
 from service.bundle.bundle import load_bundle
 from service.bundle.directory import read_manifest
 from service.bundle.manifest import MANIFEST_FILE, GraphCheck, Licence, Source

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from model_export.data.feature_file import KEY, FeatureSet, read_feature_file, write_feature_file
-from model_export.data.features import GzslData, SplitName
+from model_export.data.gzsl_data import GzslData, SplitName
 from model_export.errors import DatasetError
 from tests.model_export.head.small_world import small_world
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_export.data.check import PUBLISHED_COUNTS, check_published
-from model_export.data.features import GzslData
-from model_export.data.published import read_published
+from model_export.data.datasets import check_published
+from model_export.data.gzsl_data import GzslData
+from model_export.data.published_layout import PUBLISHED_COUNTS, read_published
 from model_export.data.published_text import FEATURES
 from model_export.data.simulate import Knobs, simulate
 from model_export.errors import DatasetError

@@ -21,9 +21,9 @@ from model_export.errors import ExportError, HubError, ParityError
 from model_export.export.bundle import BundleFacts, export_bundle
 from model_export.export.heads import similarity_head
 from model_export.export.quiet import quiet
-from model_export.hub.hashes import sha256_of
+from model_export.hub.fetch import sha256_of
+from model_export.hub.hub_requests import Hub
 from model_export.hub.pins import pins_of
-from model_export.hub.wanted import Hub
 from service.bundle.bundle import load_bundle
 from service.bundle.directory import read_manifest
 from service.bundle.providers import Runtime

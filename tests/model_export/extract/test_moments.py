@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from model_export.errors import DatasetError
-from model_export.extract.moments import MIN_CLIPS, fit, list_unlabelled
-from service.encode.features import Array, ClipFeatures, unit
+from model_export.extract.moments import MIN_CLIPS, fit
+from service.arrays import Array
+from service.encode.features import ClipFeatures, unit
 
 SOURCE = Path("clips")
 
@@ -43,20 +44,12 @@ def test_too_few_clips_with_a_track_are_refused() -> None:
     """Every lack is told at once."""
     row = _features(1, 4, 0)[0]
     clips = [ClipFeatures(row, None)] * MIN_CLIPS
-    with pytest.raises(DatasetError, match=r"0 of its clips have sound; it takes at least 20") as caught:
+    with pytest.raises(
+        DatasetError, match=r"0 of its clips have an audio track; at least 20 are needed"
+    ) as caught:
         fit(clips, SOURCE)
-    assert "picture" not in str(caught.value)
-    with pytest.raises(DatasetError, match=r"19 of its clips have a picture(.|\n)*0 of its clips have sound"):
+    assert "visual" not in str(caught.value)
+    with pytest.raises(
+        DatasetError, match=r"19 of its clips have a visual track(.|\n)*0 of its clips have an audio track"
+    ):
         fit(clips[1:], SOURCE)
-
-
-def test_every_file_that_is_not_hidden_is_listed(tmp_path: Path) -> None:
-    """At any depth, in order; no folder stands for a class here."""
-    for name in ("b.mp4", "deep/er/a.mp4", ".hidden/c.mp4", "deep/.d.mp4"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    found = list_unlabelled(tmp_path)
-    assert [clip.name for clip in found.clips] == ["b.mp4", "deep/er/a.mp4"]
-    assert found.n_ignored == 2
-    with pytest.raises(DatasetError, match="no such folder"):
-        list_unlabelled(tmp_path / "nowhere")

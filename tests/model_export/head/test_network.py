@@ -1,10 +1,19 @@
-"""Sizes, inputs and outputs of the networks."""
+"""The networks of a head: sizes, inputs and outputs, dropout, and the two halves as graphs."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
 import pytest
 import torch
+from torch import nn
 
-from model_export.head.config import HeadConfig
-from model_export.head.network import HeadNetwork
+from model_export.head.head_config import HeadConfig
+from model_export.head.network import Dropout, HeadAv, HeadNetwork, HeadText
+from model_export.head.run_folder import Run
+from tests.model_export.head.small_world import N_AUDIO, N_VISUAL
 
 
 def n_parameters(module: torch.nn.Module) -> int:
@@ -70,11 +79,73 @@ def test_only_the_chosen_features_are_used(config: HeadConfig, used: set[str]) -
     assert found == used
 
 
-@pytest.mark.parametrize(
-    ("scale", "value"), [("reference", 1.0), ("inverse_sqrt", 0.125), ("learned", 0.125)]
-)
-def test_logit_scale(scale: str, value: float) -> None:
-    """1 as in the reference, or 1 / sqrt(64), which a learned scale also starts from."""
-    network = HeadNetwork(HeadConfig.model_validate({"logit_scale": scale}), 4, 4)
-    assert torch.as_tensor(network.logit_scale()).detach().item() == pytest.approx(value)
-    assert (network.log_scale is not None) == (scale == "learned")
+@pytest.mark.parametrize(("scale", "value"), [("reference", 1.0), ("inverse_sqrt", 0.125)])
+def test_the_logit_scale_is_a_constant(scale: str, value: float) -> None:
+    """1 as in the reference, or 1 / sqrt(64)."""
+    assert HeadNetwork(HeadConfig.model_validate({"logit_scale": scale}), 4, 4).logit_scale == value
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.99])
+def test_as_many_entries_are_dropped_as_the_rate_says(rate: float) -> None:
+    """Within five deviations of a binomial count; the others keep the mean."""
+    torch.manual_seed(0)
+    n = 1_000_003  # no multiple of four
+    out = Dropout(rate)(torch.ones(n))
+    deviation = (rate * (1 - rate) / n) ** 0.5
+    assert abs(float((out == 0).double().mean()) - rate) < 5 * deviation
+    assert float(out.double().mean()) == pytest.approx(1, abs=5 * deviation / (1 - rate))
+    assert len(out.unique()) == 2
+
+
+def test_neighbours_are_dropped_independently() -> None:
+    """Four entries come from one random number; none of them says anything of another."""
+    torch.manual_seed(1)
+    dropped = (Dropout(0.5)(torch.ones(250_000, 4)) == 0).float()
+    correlation = torch.corrcoef(dropped.T) - torch.eye(4)
+    assert float(correlation.abs().max()) < 5 / 250_000**0.5
+
+
+def test_a_seed_drops_the_same_entries_and_the_gradient_follows() -> None:
+    """What was dropped has no gradient, the rest the same factor."""
+    x = torch.ones(7, 9, requires_grad=True)
+    outs = []
+    for _ in range(2):
+        torch.manual_seed(2)
+        outs.append(Dropout(0.3)(x))
+    assert torch.equal(*outs)
+    (gradient,) = torch.autograd.grad(outs[0].sum(), x)
+    assert torch.equal(gradient, outs[0].detach())
+
+
+def test_nothing_is_dropped_when_not_training() -> None:
+    """Or at rate zero."""
+    x = torch.randn(5, 3)
+    assert torch.equal(Dropout(0.5).eval()(x), x)
+    assert torch.equal(Dropout(0.0)(x), x)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the exporter warns about its own internals
+@pytest.mark.parametrize("half", [HeadAv, HeadText])
+def test_each_half_gives_the_same_in_onnx_as_in_torch(
+    half: type[nn.Module], small_run: Run, tmp_path: Path
+) -> None:
+    """Exported with five rows; compared with one and with seventeen, to 1e-5."""
+    module = half(small_run.network).eval()
+    rows = torch.export.Dim.DYNAMIC
+    path = tmp_path / "half.onnx"
+    names = ["a", "b"]
+    torch.onnx.export(
+        module,
+        (torch.randn(5, N_VISUAL), torch.randn(5, N_AUDIO)),
+        path,
+        input_names=names,
+        dynamo=True,
+        dynamic_shapes=({0: rows}, {0: rows}),
+    )
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for n in (1, 17):
+        features = torch.randn(n, N_VISUAL), torch.randn(n, N_AUDIO)
+        expected = module(*features).detach().numpy()
+        (found,) = session.run(None, dict(zip(names, (f.numpy() for f in features), strict=True)))
+        np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -17,8 +17,8 @@ from model_export.hub.checkpoints import (
     open_clip_checkpoint,
     tokenizer_file,
 )
+from model_export.hub.hub_requests import Hub
 from model_export.hub.pins import Pins
-from model_export.hub.wanted import Hub
 from tests.model_export.hub.conftest import random_weights
 from tests.model_export.hub.loopback import LoopbackHub
 

@@ -21,8 +21,8 @@ from model_export.hub.checkpoints import (
     tokenizer_file,
 )
 from model_export.hub.fetch import fetch
+from model_export.hub.hub_requests import Hub, Wanted
 from model_export.hub.pins import DEFAULT_PINS, Pin, Pins, pins_of
-from model_export.hub.wanted import Hub, Wanted
 from service.errors import BundleInvalidError
 from tests.model_export.hub.conftest import REPO, random_weights
 from tests.model_export.hub.loopback import LoopbackHub

@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_export.data.features import GzslData
+from model_export.data.gzsl_data import GzslData
 from model_export.errors import RunError
-from model_export.head.config import PRESETS, HeadConfig, ablation
-from model_export.head.evaluate import evaluate
-from model_export.head.run import Run, RunConfig
-from model_export.report.comparison import ablation_table, comparison_table, gain
-from model_export.report.measured import MeasuredRun, measure
-from model_export.report.published import COMPARISON
-from model_export.report.summary import Figure, method_name, methods
-from model_export.report.tables import NOT_MEASURED, data_title
-from model_export.report.write import write_report
+from model_export.head.evaluation import evaluate
+from model_export.head.head_config import PRESETS, HeadConfig, ablation
+from model_export.head.run_folder import Run, RunConfig
+from model_export.report.comparison import COMPARISON, ablation_table, comparison_table, gain
+from model_export.report.measurements import MeasuredRun, measure
+from model_export.report.report_files import write_report
+from model_export.report.tables import NOT_MEASURED, Figure, data_title, method_name, methods
 
 
 @pytest.fixture(scope="module")
