@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_softmax
 
-from model_export.data.gzsl_data import Indices
+from model_export.data.gzsl_data import Indices, Reals
 from model_export.head.distances import StageRanked, fuse_ranked, rank_raw
-from model_export.head.metrics import BetaCurve, Distances, Ranked, Reals
+from model_export.head.metrics import BetaCurve, Distances, Ranked
 from model_export.head.stage_tensors import StageTensors
 from model_export.head.standardisation import Statistics
 

@@ -11,13 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model_export.data.gzsl_data import Indices
+from model_export.data.gzsl_data import Indices, Reals
 from model_export.head.head_config import EMBEDDING_DIM, HeadConfig, Standardisation
 from model_export.head.metrics import (
     BetaCurve,
     Distances,
     Ranked,
-    Reals,
     beta_curve,
     mean_class_accuracy,
     nearest,

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from model_export.data.gzsl_data import GzslData, Indices, Track
+from model_export.data.gzsl_data import GzslData, Indices, Reals, Track
 from model_export.errors import RunError
 from model_export.head.calibration import (
     BETA_STEPS,
@@ -22,7 +22,6 @@ from model_export.head.calibration import (
 )
 from model_export.head.distances import StageRanked, fuse_ranked, rank_embedding, rank_raw
 from model_export.head.metrics import (
-    Reals,
     auroc,
     confusions,
     hubness,

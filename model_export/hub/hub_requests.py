@@ -20,7 +20,9 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import parse_ratelimit_headers
+
+# Documented, but behind a lazy import that mypy does not see through.
+from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
 
 from model_export.errors import HubError
 from model_export.hub.pins import DEFAULT_PINS, Pins

@@ -38,8 +38,8 @@ def test_precisions_that_make_no_sense(given: list[str]) -> None:
         (["--clap-tokenizer", "/nowhere/t.json"], "there is no /nowhere/t.json"),
         (["--name", "a name"], "can't be a bundle's name"),
         (["--pins", "/nowhere"], "there is no /nowhere"),
-        (["--image-revision", "main"], "--random-weights are of no version"),
-        (["--audio-revision", "main"], "--random-weights are of no version"),
+        (["--image-revision", "main"], "--random-weights have no version"),
+        (["--audio-revision", "main"], "--random-weights have no version"),
     ],
 )
 def test_mistakes_end_in_one_line(ahse: Ahse, tmp_path: Path, words: list[str], said: str) -> None:

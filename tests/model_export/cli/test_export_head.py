@@ -144,7 +144,7 @@ def test_features_that_nobody_named_fit_no_bundle(ahse: Ahse, made: Made, tmp_pa
     config = HeadConfig(raw_fusion=True, n_epochs=1, n_batches_per_epoch=1, batch_size=8)
     run = train(replace(made.data, encoders=""), config, tmp_path / "run", n_threads=1).path
     code, _, complaints = ahse("export", "head", run, "--encoders", made.bundle, "--out", tmp_path / "a")
-    assert (code, "by encoders that nobody named" in complaints) == (2, True)
+    assert (code, "by encoders that are not named" in complaints) == (2, True)
 
 
 def test_bad_arguments_are_said_and_leave_nothing(ahse: Ahse, made: Made, tmp_path: Path) -> None:

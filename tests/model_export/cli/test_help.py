@@ -12,7 +12,6 @@ HEAVY = (
     "numpy",
     "scipy",
     "sklearn",
-    "pydantic",
     "matplotlib",
     "onnx",
     "onnxruntime",
@@ -21,7 +20,6 @@ HEAVY = (
 )
 _CODE = """
 import importlib, sys
-from unittest.mock import patch
 
 module, _, app = sys.argv[1].partition(":")
 heavy, words = set(sys.argv[2].split(",")), sys.argv[3:]
