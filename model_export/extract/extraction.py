@@ -24,6 +24,9 @@ from service.encode.features import ClipFeatures
 from service.errors import MediaError, NotMediaError
 from service.media import Clip, DecodeSpec
 
+ClipProgress = Callable[[int, int], None]
+"""Called with the number of finished clips and of all clips."""
+
 _TABLE = """CREATE TABLE IF NOT EXISTS features (
     encoders TEXT, path TEXT, size INTEGER, changed_ns INTEGER, visual BLOB, audio BLOB,
     PRIMARY KEY (encoders, path, size, changed_ns)
@@ -95,10 +98,6 @@ class Journal:
 
 def _array(blob: bytes | None) -> Array | None:
     return None if blob is None else np.frombuffer(blob, np.float32)
-
-
-ClipProgress = Callable[[int, int], None]
-"""Called with the number of finished clips and of all clips."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class DataIdentity(BaseModel):
         n_audio: Dimensions of the audio features.
         seen_classes: Names of the classes that the final head was trained on.
         fingerprint: SHA-256 of everything in it.
-        encoders: Which encoders made the features; empty where nobody said.
+        encoders: Which encoders made the features; empty where unknown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,9 +1,9 @@
 """Train a head by the two-stage protocol of the benchmark.
 
 Stage 1 trains on the training classes, measures every epoch on validation and keeps the best. All that can
-be chosen is chosen there. Stage 2 starts anew on training and validation clips together, for as many epochs
-and with the same learning rates as led to the best epoch, and is never measured on the way. The test clips
-are not looked at.
+be chosen is chosen there. Stage 2 starts from scratch on training and validation clips together, for as many
+epochs and with the same learning rates as led to the best epoch, and is not measured on the way. The test
+clips are not used.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ def model_card(run: Run, encoders: Manifest, measured: MeasuredRun | None) -> st
   features: `{data.fingerprint}`
 
 Epoch, beta, temperatures and fusion weights were chosen on validation classes and clips that a first head
-had not been trained on; then the head was trained anew on training and validation clips together. The test
-clips took no part.
+had not been trained on; then the head was trained from scratch on training and validation clips together.
+The test clips took no part.
 
 Any other name can be ranked too, the better the nearer it is to what encoders and head were trained on.
 

@@ -68,7 +68,9 @@ def test_folders_become_a_feature_file(ahse: Ahse, own: Path, toy_bundle: Path, 
     assert [path.name for path in out.parent.iterdir()] == ["mine.safetensors"]
 
 
-def test_a_csv_with_splits_is_followed(ahse: Ahse, clips: Path, toy_bundle: Path, tmp_path: Path) -> None:
+def test_extract_follows_the_splits_of_a_csv(
+    ahse: Ahse, clips: Path, toy_bundle: Path, tmp_path: Path
+) -> None:
     """Three words decide which classes are unseen."""
     words = {"red": ("train", "val", "test"), "green": ("val", "val", "test"), "blue": ("test",) * 3}
     rows = [
@@ -87,7 +89,7 @@ def test_a_csv_with_splits_is_followed(ahse: Ahse, clips: Path, toy_bundle: Path
     assert unseen == {f"blue with a {tone} tone" for tone in TONES_HZ}
 
 
-def test_an_interrupted_extraction_goes_on(
+def test_an_interrupted_extract_command_continues(
     ahse: Ahse, clips: Path, toy_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is written but the journal; the second attempt does the rest, to the same bytes."""
@@ -131,7 +133,7 @@ def test_unseen_classes_can_be_given_at_once_or_later(
     assert a.clip_names == c.clip_names
 
 
-def test_what_cannot_be_extracted_is_said_and_leaves_nothing(
+def test_clips_that_cannot_be_extracted_are_reported_and_nothing_is_written(
     ahse: Ahse, own: Path, toy_bundle: Path, tmp_path: Path
 ) -> None:
     """Exit code 2, the reason, no traceback, no feature file."""
@@ -184,7 +186,7 @@ def similarity(tmp_path: Path) -> Path:
     return write_toy_bundle(tmp_path / "toy", head="similarity")
 
 
-def test_the_bundle_is_replaced_by_one_with_statistics(
+def test_calibrate_replaces_the_bundle_by_one_with_statistics(
     ahse: Ahse, similarity: Path, unlabelled: Path
 ) -> None:
     """It opens, its encoders are as before, its means are those of the clips, and nothing else is left."""
@@ -205,7 +207,7 @@ def test_the_bundle_is_replaced_by_one_with_statistics(
     assert np.ptp(statistics.audio_mean) < 0.1
 
 
-def test_out_leaves_the_bundle_as_it_was(
+def test_calibrate_with_out_leaves_the_bundle_as_it_was(
     ahse: Ahse, similarity: Path, unlabelled: Path, tmp_path: Path
 ) -> None:
     """And an existing directory is never written over."""
@@ -220,14 +222,16 @@ def test_out_leaves_the_bundle_as_it_was(
     assert "exists already" in complaints
 
 
-def test_a_trained_head_is_refused(ahse: Ahse, toy_bundle: Path, unlabelled: Path) -> None:
+def test_calibrate_refuses_a_trained_head(ahse: Ahse, toy_bundle: Path, unlabelled: Path) -> None:
     """Its statistics are part of its training."""
     code, _, complaints = ahse("calibrate", toy_bundle, unlabelled)
     assert code == 2
     assert "only similarity heads are calibrated" in complaints
 
 
-def test_too_few_clips_change_nothing(ahse: Ahse, similarity: Path, unlabelled: Path, tmp_path: Path) -> None:
+def test_calibrate_with_too_few_clips_changes_nothing(
+    ahse: Ahse, similarity: Path, unlabelled: Path, tmp_path: Path
+) -> None:
     """The error says how many there are, and what was done is kept for the next attempt."""
     few = tmp_path / "few"
     few.mkdir()

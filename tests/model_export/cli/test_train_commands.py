@@ -76,7 +76,9 @@ def cut(path: Path) -> Path:
     return path
 
 
-def test_data_that_cannot_be_read_is_said_plainly(command: Command, features: Path, tmp_path: Path) -> None:
+def test_data_that_cannot_be_read_ends_in_one_clear_error(
+    command: Command, features: Path, tmp_path: Path
+) -> None:
     """Missing, of an unknown kind, cut short: exit code 2, and nothing is left behind."""
     copy = tmp_path / "cut.safetensors"
     copy.write_bytes(features.read_bytes())
@@ -95,7 +97,7 @@ def test_data_that_cannot_be_read_is_said_plainly(command: Command, features: Pa
     assert not (tmp_path / "run").exists()
 
 
-def test_evaluate_wants_the_data_that_the_run_was_trained_on(
+def test_evaluate_needs_the_data_that_the_run_was_trained_on(
     command: Command, small_run: Run, features: Path, tmp_path: Path
 ) -> None:
     """Other data is refused; a run without data is a usage error."""
@@ -108,7 +110,7 @@ def test_evaluate_wants_the_data_that_the_run_was_trained_on(
     assert command(evaluate_app, small_run.path)[0] == 2
 
 
-def test_report_wants_evaluated_runs(command: Command, tmp_path: Path) -> None:
+def test_report_needs_evaluated_runs(command: Command, tmp_path: Path) -> None:
     """And writes nothing otherwise."""
     code, _, err = command(report_app, tmp_path, "--out", tmp_path / "report")
     assert code == 2

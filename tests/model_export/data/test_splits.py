@@ -57,7 +57,7 @@ def test_chosen_splits_keep_the_protocol(counts: list[int], seed: int) -> None:
     assert splits == choose_splits(labels, seed)
 
 
-def test_twelve_classes_of_fifteen_clips() -> None:
+def test_chosen_splits_of_twelve_classes_of_fifteen_clips() -> None:
     """A small user's data: 8 classes trained on, 2 and 2 unseen; 11, 2 and 2 clips of each seen class."""
     labels = labels_of(*[15] * 12)
     splits = choose_splits(labels, 0)
@@ -90,7 +90,7 @@ def test_unseen_classes_can_be_given_and_small_ones_are_left_out() -> None:
         ((5,) * 6, ("piano",), "'piano' is no class of these clips"),
     ],
 )
-def test_what_cannot_be_split_says_what_is_needed(
+def test_too_few_classes_or_unknown_ones_are_reported(
     counts: tuple[int, ...], unseen: tuple[str, ...], said: str
 ) -> None:
     """Too few classes, or unknown ones."""
@@ -149,7 +149,7 @@ def test_splitting_anew_moves_clips_and_changes_nothing_else(features: FeatureSe
     assert (found.data.name, found.data.simulated, found.data.encoders) == ("small world", True, "abc")
 
 
-def test_older_splits_leave_no_trace(features: FeatureSet) -> None:
+def test_new_splits_do_not_depend_on_former_ones(features: FeatureSet) -> None:
     """Split once or twice: the same seed gives the same data."""
     once = split_anew(Path("x"), features, 3, [])
     twice = split_anew(Path("x"), split_anew(Path("x"), features, 8, []), 3, [])
@@ -157,7 +157,7 @@ def test_older_splits_leave_no_trace(features: FeatureSet) -> None:
     assert once.clip_names == twice.clip_names
 
 
-def test_clips_without_a_split_and_their_classes_are_out() -> None:
+def test_clips_without_a_split_and_their_classes_are_left_out() -> None:
     """Class names and texts are those of the clips that are in, sorted."""
     rows = np.eye(3, dtype=np.float32)
     pool = ClipPool(rows, rows, labels=("b", "c", "a"), names=("0", "1", "2"))
@@ -170,7 +170,7 @@ def test_clips_without_a_split_and_their_classes_are_out() -> None:
     assert dealt.clip_names["val_unseen"] == ("2",)
 
 
-def test_what_cannot_be_split_is_refused(features: FeatureSet) -> None:
+def test_splitting_anew_refuses_unknown_classes(features: FeatureSet) -> None:
     """With the name of the file."""
     with pytest.raises(DatasetError, match=r"mine\.safetensors"):
         split_anew(Path("mine.safetensors"), features, 0, ["no such class"])

@@ -68,7 +68,7 @@ def extract(listing: Listing, bundle: Bundle, decoder: Decoding, journal: Journa
     return extract_clips(listing, bundle, decoder, journal, 1, lambda *_: None)
 
 
-def test_features_are_those_of_serving(bundle: Bundle, root: Path, journal: Journal) -> None:
+def test_extracted_features_are_those_of_serving(bundle: Bundle, root: Path, journal: Journal) -> None:
     """A missing track is missing."""
     found = extract(list_clips(root), bundle, Decoding(), journal)
     assert [clip.name for clip in found.clips] == ["a/1.mp4", "a/2.mp4", "b/3.mp4", "b/4.mp4"]
@@ -82,7 +82,7 @@ def test_features_are_those_of_serving(bundle: Bundle, root: Path, journal: Jour
     assert found.features[2].visual is None
 
 
-def test_a_stopped_extraction_goes_on_without_doing_anything_twice(
+def test_a_stopped_extraction_continues_without_repeating_work(
     bundle: Bundle, root: Path, journal: Journal, tmp_path: Path
 ) -> None:
     """Interrupted at the third clip, it decodes the other two later, and the result is the same."""
@@ -100,7 +100,9 @@ def test_a_stopped_extraction_goes_on_without_doing_anything_twice(
         np.testing.assert_array_equal(one.audio, other.audio)
 
 
-def test_a_failed_clip_is_noted_and_the_others_go_on(bundle: Bundle, root: Path, journal: Journal) -> None:
+def test_a_failed_clip_is_reported_and_the_others_are_extracted(
+    bundle: Bundle, root: Path, journal: Journal
+) -> None:
     """Cut short, empty, or a clip by its name only; what never was a clip is counted."""
     whole = (root / "a" / "1.mp4").read_bytes()
     (root / "a" / "cut.mp4").write_bytes(whole[: len(whole) // 2])
@@ -118,7 +120,7 @@ def test_a_failed_clip_is_noted_and_the_others_go_on(bundle: Bundle, root: Path,
     assert len(found.clips) == 4
 
 
-def test_a_file_that_a_csv_names_is_never_passed_over(bundle: Bundle, root: Path, journal: Journal) -> None:
+def test_a_file_that_a_csv_names_is_never_skipped(bundle: Bundle, root: Path, journal: Journal) -> None:
     """Missing, or no media: both are told."""
     (root / "words.txt").write_text("no clip at all, but somebody calls it one")
     (root / "clips.csv").write_text("path,label\na/1.mp4,a\nwords.txt,a\nnone.mp4,b\n")
@@ -130,7 +132,7 @@ def test_a_file_that_a_csv_names_is_never_passed_over(bundle: Bundle, root: Path
     assert found.n_ignored == 0
 
 
-def test_numbers_that_are_not_finite_are_a_failure_of_the_clip(
+def test_a_clip_with_features_that_are_not_finite_fails(
     bundle: Bundle, root: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They would spoil the whole data set."""
@@ -148,7 +150,7 @@ def test_numbers_that_are_not_finite_are_a_failure_of_the_clip(
     assert [clip.name for clip in found.clips] == ["b/3.mp4"]
 
 
-def test_progress_counts_every_file(bundle: Bundle, root: Path, journal: Journal) -> None:
+def test_extraction_progress_counts_every_file(bundle: Bundle, root: Path, journal: Journal) -> None:
     """Failed ones too, and those that were known."""
     (root / "a" / "empty.mp4").touch()
     told: list[tuple[int, int]] = []
@@ -168,7 +170,7 @@ def clip(tmp_path: Path) -> ListedClip:
     return ListedClip(path, "a.mp4", "rain")
 
 
-def test_features_are_there_again_bit_for_bit(tmp_path: Path, clip: ListedClip) -> None:
+def test_a_journal_gives_features_back_bit_for_bit(tmp_path: Path, clip: ListedClip) -> None:
     """A missing track stays missing."""
     with Journal(tmp_path / "j", "abc") as journal:
         assert journal.get(clip) is None
@@ -181,7 +183,7 @@ def test_features_are_there_again_bit_for_bit(tmp_path: Path, clip: ListedClip) 
     np.testing.assert_array_equal(found.visual, FEATURES.visual)
 
 
-def test_other_encoders_or_a_changed_file_are_not_known(tmp_path: Path, clip: ListedClip) -> None:
+def test_a_journal_does_not_know_other_encoders_or_changed_files(tmp_path: Path, clip: ListedClip) -> None:
     """Size and time of change count, and so do the encoders."""
     with Journal(tmp_path / "j", "abc") as journal:
         journal.put(clip, FEATURES)

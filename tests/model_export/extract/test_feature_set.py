@@ -25,7 +25,7 @@ def clip(label: str, number: int, said: SplitName | None = None) -> ListedClip:
     return ListedClip(ROOT / f"{label}{number}", f"{label}/{number}", label, said)
 
 
-def test_rows_names_and_texts_belong_together(toy_bundle: Path) -> None:
+def test_assembled_rows_names_and_texts_belong_together(toy_bundle: Path) -> None:
     """A missing track is a row of zeros; a clip without split is out, and so is a class without clips."""
     rows: list[tuple[str, SplitName | None, tuple[int, ...] | None, tuple[int, ...] | None]] = [
         ("red", "train", (1, 0, 0), (0, 1, 0)),
@@ -68,14 +68,14 @@ def test_rows_names_and_texts_belong_together(toy_bundle: Path) -> None:
     np.testing.assert_array_equal(data.splits["test_seen"].visual, [[0, 1, 0]])
 
 
-def test_what_the_csv_says_goes_before_the_seed() -> None:
+def test_splits_of_the_csv_take_precedence_over_the_seed() -> None:
     """All clips said, none chosen."""
     said: list[SplitName] = ["train", "val_seen", "val_unseen", "test_seen", "test_unseen"]
     clips = [clip(label, i, split) for i, (label, split) in enumerate(zip("aabac", said, strict=True))]
     assert split_clips(ROOT, clips, 0, []) == said
 
 
-def test_splits_that_are_said_badly_are_refused() -> None:
+def test_incomplete_or_contradictory_splits_are_refused() -> None:
     """Unseen classes said twice over, or nothing said of a split."""
     clips = [clip("a", 0, "train"), clip("b", 1, "test_unseen")]
     with pytest.raises(DatasetError, match="use one of the two"):

@@ -55,7 +55,7 @@ def test_a_csv_names_clips_beside_it(tmp_path: Path) -> None:
     assert not found.from_folder
 
 
-def test_a_csv_may_say_the_split(tmp_path: Path) -> None:
+def test_a_csv_may_give_the_split(tmp_path: Path) -> None:
     """Three words, or the five names."""
     path = write_csv(tmp_path, "path,label,split\na.mp4,rain,train\nb.mp4,rain,test_seen\n")
     assert [clip.split for clip in list_clips(path).clips] == ["train", "test_seen"]
@@ -74,7 +74,7 @@ def test_a_csv_may_say_the_split(tmp_path: Path) -> None:
         ("path,label,split\na.mp4,rain\n", "split '' is none of"),
     ],
 )
-def test_a_wrong_csv_says_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
+def test_each_fault_of_a_csv_is_reported(tmp_path: Path, text: str, said: str) -> None:
     """One line for each fault."""
     with pytest.raises(DatasetError) as error:
         list_clips(write_csv(tmp_path, text))
@@ -82,14 +82,14 @@ def test_a_wrong_csv_says_what_is_wrong(tmp_path: Path, text: str, said: str) ->
     assert len(error.value.problems) == 1
 
 
-def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+def test_all_faults_of_a_csv_are_reported_at_once(tmp_path: Path) -> None:
     """An empty label here, a clip twice there."""
     with pytest.raises(DatasetError) as error:
         list_clips(write_csv(tmp_path, "path,label\na.mp4,\nb.mp4,rain\nb.mp4,rain\n"))
     assert len(error.value.problems) == 2
 
 
-def test_what_is_no_listing_is_refused(tmp_path: Path) -> None:
+def test_a_source_without_clips_is_refused(tmp_path: Path) -> None:
     """Nothing there, an empty folder, clips outside of folders, and a clip in place of a CSV."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "clip.mp4").write_bytes(bytes(range(256)))

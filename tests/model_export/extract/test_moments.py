@@ -33,14 +33,14 @@ def test_moments_are_those_of_the_clips_that_have_the_track() -> None:
     np.testing.assert_allclose(found.audio_covariance, np.cov(audio.T, bias=True), atol=2e-3)
 
 
-def test_few_clips_leave_no_direction_without_variance() -> None:
+def test_moments_of_few_clips_have_variance_in_every_direction() -> None:
     """Fewer clips than dimensions: the plain covariance would be singular."""
     clips = [ClipFeatures(v, a) for v, a in zip(_features(20, 64, 2), _features(20, 64, 3), strict=True)]
     found = fit(clips, SOURCE)
     assert np.linalg.eigvalsh(found.visual_covariance).min() > 1e-4
 
 
-def test_too_few_clips_with_a_track_are_refused() -> None:
+def test_moments_of_too_few_clips_with_a_track_are_refused() -> None:
     """Every lack is told at once."""
     row = _features(1, 4, 0)[0]
     clips = [ClipFeatures(row, None)] * MIN_CLIPS

@@ -25,7 +25,7 @@ def drawn(temperature: float, n: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.7, 5.0])
-def test_the_temperature_that_made_the_answers_is_found(temperature: float) -> None:
+def test_fit_temperature_recovers_the_temperature_of_drawn_answers(temperature: float) -> None:
     """Within the sampling error of 20,000 clips; the probabilities are then calibrated."""
     distances, target = drawn(temperature)
     found = fit_temperature(distances, target)
@@ -35,7 +35,7 @@ def test_the_temperature_that_made_the_answers_is_found(temperature: float) -> N
     assert reliability(p.max(1), p.argmax(1) == target).calibration_error() < 0.02
 
 
-def test_the_unknown_score_that_made_the_answers_is_found() -> None:
+def test_fit_unknown_recovers_threshold_and_scale_of_drawn_distances() -> None:
     """Distances 4 +- 1 for known and 6 +- 1 for unknown clips: even odds at 5, scale 1 / 2 (by Bayes)."""
     random = np.random.default_rng(0)
     score = fit_unknown(random.normal(4, 1, 20_000), random.normal(6, 1, 5_000))
@@ -50,7 +50,7 @@ def test_an_unknown_score_is_a_probability_that_grows_with_distance() -> None:
     assert 0 < score[0] < 0.01 < 0.99 < score[2] < 1
 
 
-def test_own_class_is_taken_away() -> None:
+def test_nearest_distances_with_and_without_the_own_class() -> None:
     """By hand: the nearest is the own class for the first clip only."""
     clips = Ranked(np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]), np.array([0, 2]))
     with_own, without_own = with_and_without_own(clips, np.array([0, 1, 2]))

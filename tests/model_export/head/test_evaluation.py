@@ -86,14 +86,14 @@ def test_stored_statistics_are_one_exact_pass(small_run: Run, small_data: GzslDa
         np.testing.assert_allclose(std, np.sqrt(x.var(0) + 1e-5), atol=1e-5)
 
 
-def test_statistics_survive_the_file(small_run: Run) -> None:
+def test_statistics_are_read_as_they_were_saved(small_run: Run) -> None:
     """All ten tensors, bit for bit, under their names."""
     again = Statistics.load(small_run.path / "statistics.safetensors")
     for name, value in vars(again).items():
         assert torch.equal(value, getattr(small_run.statistics, name))
 
 
-def test_adding_a_class_moves_no_other_class(small_run: Run, small_data: GzslData) -> None:
+def test_distances_to_a_class_do_not_depend_on_other_classes(small_run: Run, small_data: GzslData) -> None:
     """Distances to twelve classes are those to nine, and three more."""
     clips = Clips.of(small_data.splits["test_seen"], CPU)
     texts = Texts.of(small_data, CPU)
@@ -144,14 +144,18 @@ def test_a_missing_track_is_ranked_by_the_other(small_run: Run, small_data: Gzsl
 
 
 @pytest.mark.parametrize("track", ["visual", "audio"])
-def test_single_tracks_are_measured(small_run: Run, small_data: GzslData, track: str) -> None:
+def test_evaluation_measures_clips_with_a_single_track(
+    small_run: Run, small_data: GzslData, track: str
+) -> None:
     """Better than chance (8 per cent), and no better than both tracks with this much noise."""
     one = evaluate(small_run, small_data, track=track)  # type: ignore[arg-type]
     assert one.track == track
     assert one.accuracy.seen > 16
 
 
-def test_every_ranking_can_be_asked_for(small_run: Run, small_data: GzslData) -> None:
+def test_evaluation_measures_each_ranking_with_its_own_calibration(
+    small_run: Run, small_data: GzslData
+) -> None:
     """The embedding alone, the raw features alone, both; each with its own calibration."""
     found: dict[Ranking, Evaluation] = {}
     rankings: tuple[Ranking, ...] = ("embedding", "fused", "raw")
@@ -162,7 +166,9 @@ def test_every_ranking_can_be_asked_for(small_run: Run, small_data: GzslData) ->
     assert found["fused"].calibration.harmonic_mean >= found["embedding"].calibration.harmonic_mean
 
 
-def test_an_evaluation_is_whole_and_survives_json(evaluation: Evaluation, small_data: GzslData) -> None:
+def test_an_evaluation_is_complete_and_read_as_it_was_written(
+    evaluation: Evaluation, small_data: GzslData
+) -> None:
     """Per-class table over all test classes, and figures within their ranges."""
     assert {row.name for row in evaluation.classes} == set(small_data.class_names)
     assert sum(row.n_clips for row in evaluation.classes) == 12 * 8
@@ -173,7 +179,9 @@ def test_an_evaluation_is_whole_and_survives_json(evaluation: Evaluation, small_
     assert Evaluation.model_validate_json(evaluation.model_dump_json()) == evaluation
 
 
-def test_other_data_is_refused(small_run: Run, small_data: GzslData) -> None:
+def test_evaluation_refuses_data_that_the_run_was_not_trained_on(
+    small_run: Run, small_data: GzslData
+) -> None:
     """Numbers of a run are only those on its own data."""
     other = replace(small_data, text_visual=small_data.text_visual + 1)
     with pytest.raises(RunError, match="other data"):

@@ -38,7 +38,7 @@ def test_regression_is_the_mean_over_all_entries() -> None:
     assert losses.regression(av, text).item() == pytest.approx(1.25)
 
 
-def test_reconstruction_sums_both_decoders_and_moves_the_target() -> None:
+def test_reconstruction_sums_both_decoders_and_has_a_gradient_in_the_target() -> None:
     """By hand: 1 + 4; and the encoder's output gets a gradient."""
     hidden = torch.zeros(2, 3, requires_grad=True)
     loss = losses.reconstruction(hidden, torch.ones(2, 3), torch.full((2, 3), 2.0))
@@ -92,7 +92,7 @@ def test_text_geometry_compares_cosines() -> None:
     assert losses.text_geometry(prototypes, raw).item() == pytest.approx(2 * 0.36 / 4)
 
 
-def test_distillation_is_zero_where_the_head_says_what_the_raw_features_say() -> None:
+def test_distillation_is_zero_where_head_and_raw_features_agree() -> None:
     """KL(raw || head): 0 for equal distributions, log 2 for a sure teacher and an undecided head."""
     logits = torch.tensor([[0.3, -1.0, 2.0]])
     assert losses.distillation(logits, torch.softmax(logits, dim=1)).item() == pytest.approx(0, abs=1e-6)
@@ -122,7 +122,7 @@ def test_gradients_of_repeated_rows_add_up_in_one_order() -> None:
     torch.testing.assert_close(gradients[0].double(), expected, rtol=1e-4, atol=1e-3)
 
 
-def test_rows_are_those_of_the_index() -> None:
+def test_rows_of_gives_what_indexing_gives() -> None:
     """The same values as indexing gives."""
     table, index = torch.arange(12.0).reshape(4, 3), torch.tensor([3, 0, 3])
     assert torch.equal(rows_of(table, index), table[index])

@@ -45,7 +45,7 @@ def test_embeddings_are_64_wide_and_never_negative() -> None:
     assert network.text_encoder(network.text_input(torch.randn(3, 6), torch.randn(3, 10))).shape == (3, 512)
 
 
-def test_length_of_a_feature_does_not_matter() -> None:
+def test_embeddings_do_not_depend_on_the_length_of_features() -> None:
     """Each feature is L2-normalised, track by track."""
     network = HeadNetwork(HeadConfig(), 6, 10).eval()
     visual, audio = torch.randn(5, 6), torch.randn(5, 10)
@@ -62,7 +62,7 @@ def test_length_of_a_feature_does_not_matter() -> None:
         (HeadConfig(text="clap"), {"visual", "audio", "text_audio"}),
     ],
 )
-def test_only_the_chosen_features_are_used(config: HeadConfig, used: set[str]) -> None:
+def test_the_network_uses_only_the_configured_features(config: HeadConfig, used: set[str]) -> None:
     """Changing a feature changes the embedding exactly if the configuration uses it."""
     network = HeadNetwork(config, 6, 10).eval()
     v, a, v2, a2 = torch.randn(5, 6), torch.randn(5, 10), torch.randn(5, 6), torch.randn(5, 10)

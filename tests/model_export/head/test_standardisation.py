@@ -40,14 +40,14 @@ def test_per_sample_is_the_zscore_of_each_row() -> None:
     np.testing.assert_allclose(z, zscore(rows, axis=1), atol=1e-4)
 
 
-def test_stored_then_sample_is_one_after_the_other() -> None:
+def test_stored_then_sample_standardises_columns_then_rows() -> None:
     """First the columns by what is stored, then each row by itself."""
     rows, stored = theta(), moments(theta(seed=1))
     by_hand = zscore((rows - stored.mean) / stored.std, axis=1)
     np.testing.assert_allclose(standardise("stored_then_sample", rows, stored), by_hand, atol=1e-4)
 
 
-def test_none_changes_nothing() -> None:
+def test_standardisation_none_changes_nothing() -> None:
     """The baseline goes through the same code."""
     assert torch.equal(standardise("none", theta(), moments_for("none", theta())), theta())
 

@@ -111,7 +111,7 @@ def dies_at(call: int, function: Callable[..., Any], *, after: bool = False) -> 
         (training, "remove_checkpoints", 1, False),  # all done but the cleaning up
     ],
 )
-def test_a_killed_run_goes_on_to_the_same_result(
+def test_a_killed_run_continues_to_the_same_result(
     small_run: Run,
     small_data: GzslData,
     tmp_path: Path,
@@ -142,7 +142,9 @@ def test_an_unfinished_run_cannot_be_taken_for_a_finished_one(
         Run.load(tmp_path / "run")
 
 
-def test_a_folder_of_another_run_is_left_alone(small_run: Run, small_data: GzslData, tmp_path: Path) -> None:
+def test_training_into_the_folder_of_another_run_is_refused(
+    small_run: Run, small_data: GzslData, tmp_path: Path
+) -> None:
     """Other settings, other data, or files that are no run."""
     with pytest.raises(RunError, match="other settings"):
         train(small_data, SMALL.model_copy(update={"lr": 0.5}), small_run.path)
@@ -153,7 +155,9 @@ def test_a_folder_of_another_run_is_left_alone(small_run: Run, small_data: GzslD
         train(small_data, SMALL, tmp_path)
 
 
-def test_the_test_clips_have_no_influence(small_run: Run, small_data: GzslData, tmp_path: Path) -> None:
+def test_a_trained_run_does_not_depend_on_the_test_clips(
+    small_run: Run, small_data: GzslData, tmp_path: Path
+) -> None:
     """Other test clips: the same weights, statistics and calibration."""
     seen = small_data.splits["test_seen"]
     noise = np.random.default_rng(0).normal(size=seen.visual.shape).astype(np.float32)
@@ -162,22 +166,20 @@ def test_the_test_clips_have_no_influence(small_run: Run, small_data: GzslData, 
     assert contents(other.path) == contents(small_run.path)
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(small_data: GzslData, tmp_path: Path) -> None:
+def test_training_stops_when_the_loss_is_not_finite(small_data: GzslData, tmp_path: Path) -> None:
     """With the stage, the epoch, and what to try."""
     with pytest.raises(RunError, match=r"stage 1, epoch .* not finite"):
         train(small_data, SMALL.model_copy(update={"lr": 1e30}), tmp_path / "run", n_threads=1)
 
 
-def test_of_raw_weights_that_are_equally_good_the_middle_one_is_taken(small_run: Run) -> None:
+def test_the_middle_of_equally_good_raw_weights_is_chosen(small_run: Run) -> None:
     """Few validation clips are all ranked right by many weights; the outermost of them is no good choice."""
     weights = [weight for weight in calibration.RAW_WEIGHTS if weight > 0]
     assert small_run.calibration.harmonic_mean == 100
     assert weights[4] < small_run.calibration.raw_weight < weights[-4]
 
 
-def test_of_two_weights_that_are_equally_good_the_one_with_more_of_the_head_is_taken(
-    small_run: Run, small_data: GzslData
-) -> None:
+def test_the_smaller_of_two_equally_good_raw_weights_is_chosen(small_run: Run, small_data: GzslData) -> None:
     """A head that ranks just as the raw features do is used, not left out; of three it is the middle one."""
     stage_1 = StageTensors.of(small_data, small_data.stage(1), torch.device("cpu"))
     raw = rank_raw(small_run.statistics, stage_1, 0.5)

@@ -40,7 +40,7 @@ def test_a_file_arrives_with_its_hash_and_commit(remote: LoopbackHub, hub: Hub) 
     assert _partials(hub) == []
 
 
-def test_what_is_in_the_cache_is_not_downloaded_again(remote: LoopbackHub, hub: Hub) -> None:
+def test_a_cached_file_is_not_downloaded_again(remote: LoopbackHub, hub: Hub) -> None:
     """The hub is only asked whether there is something newer."""
     first = fetch(WANTED, hub)
     n_transfers = len(remote.transfers)
@@ -58,7 +58,7 @@ def test_a_newer_version_replaces_the_cached_one(remote: LoopbackHub, hub: Hub) 
     assert first.path.read_bytes() == WEIGHTS
 
 
-def test_a_dropped_connection_is_taken_up_again(remote: LoopbackHub, hub: Hub) -> None:
+def test_a_dropped_connection_is_resumed_within_one_call(remote: LoopbackHub, hub: Hub) -> None:
     """Within one call, twice, from the byte where it ended."""
     remote.cuts = [30_000, 50_000]
     assert fetch(WANTED, hub).path.read_bytes() == WEIGHTS
@@ -141,7 +141,7 @@ def test_a_name_that_can_be_no_repository_is_refused(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_what_was_cached_by_hand_is_found(hub: Hub, tmp_path: Path, *, links: bool) -> None:
+def test_files_copied_into_the_cache_by_hand_are_found(hub: Hub, tmp_path: Path, *, links: bool) -> None:
     """What the message advises works: the repository's folder copied, also by way of a disk without links."""
     fetch(WANTED, hub)
     here = Hub("http://127.0.0.1:1", tmp_path / "here")
@@ -149,7 +149,7 @@ def test_what_was_cached_by_hand_is_found(hub: Hub, tmp_path: Path, *, links: bo
     assert fetch(WANTED, here).path.read_bytes() == WEIGHTS
 
 
-def test_an_endpoint_that_is_no_hub_is_said(remote: LoopbackHub, hub: Hub) -> None:
+def test_an_endpoint_that_is_no_hub_is_reported(remote: LoopbackHub, hub: Hub) -> None:
     """A hash that is none: the file could not be checked."""
     remote.etags["model.safetensors"] = "W-123"
     with pytest.raises(HubError, match="check HF_ENDPOINT"):
@@ -157,7 +157,7 @@ def test_an_endpoint_that_is_no_hub_is_said(remote: LoopbackHub, hub: Hub) -> No
     assert remote.transfers == []
 
 
-def test_a_full_disk_is_said_before_the_download(
+def test_a_full_disk_is_reported_before_the_download(
     remote: LoopbackHub, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With what is needed and what to do."""

@@ -65,7 +65,7 @@ def test_a_refusal_with_a_token_asks_for_another(
         fetch(Wanted("someone/else", WANTED.files, WANTED.option), hub)
 
 
-def test_a_token_that_is_no_good_is_said_to_be_rejected(
+def test_a_rejected_token_is_reported_as_such(
     remote: LoopbackHub, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also for a public repository, which would be had without one."""
@@ -87,7 +87,7 @@ def _assert_says_what_to_put_where(message: str, hub: Hub) -> None:
     assert f"copy the folder models--someone--model from its cache into {hub.cache}" in message
 
 
-def test_no_network_says_what_to_put_where(hub: Hub, tmp_path: Path) -> None:
+def test_without_a_network_the_error_says_which_files_to_copy_where(hub: Hub, tmp_path: Path) -> None:
     """Nobody listens on the port; what is in the cache still does."""
     fetch(WANTED, hub)
     nobody = "http://127.0.0.1:1"
@@ -113,7 +113,7 @@ def test_offline_mode_uses_the_cache_and_asks_nobody(
     assert remote.asked == []
 
 
-def test_a_hub_in_trouble_leaves_the_cache(
+def test_a_hub_that_answers_503_leaves_the_cache_usable(
     remote: LoopbackHub, hub: Hub, tmp_path: Path, pauses: list[float]
 ) -> None:
     """It answers, but with 503; who has a file does not wait, who has none hears of it in the end."""
@@ -137,7 +137,7 @@ def test_a_hub_in_trouble_leaves_the_cache(
     ],
 )
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_trouble_that_passes_is_waited_out(
+def test_requests_are_repeated_after_the_pause_that_the_hub_asks_for(
     status: int, headers: dict[str, str], pause_s: float, remote: LoopbackHub, hub: Hub, pauses: list[float]
 ) -> None:
     """For as long as the hub asks to be left alone."""
@@ -146,14 +146,16 @@ def test_trouble_that_passes_is_waited_out(
     assert pauses == [pause_s]
 
 
-def test_pauses_grow(remote: LoopbackHub, hub: Hub, pauses: list[float]) -> None:
+def test_pauses_between_requests_grow(remote: LoopbackHub, hub: Hub, pauses: list[float]) -> None:
     """And the hub's own word counts where it is longer."""
     remote.passing = [(503, {}), (429, {"Retry-After": "30"}), (500, {})]
     assert fetch(WANTED, hub).path.read_bytes() == WEIGHTS
     assert pauses == [1.0, 30.0, 4.0]
 
 
-def test_a_pause_of_minutes_is_said_instead(remote: LoopbackHub, hub: Hub, pauses: list[float]) -> None:
+def test_a_pause_of_minutes_is_reported_instead_of_waited_for(
+    remote: LoopbackHub, hub: Hub, pauses: list[float]
+) -> None:
     """Nobody watches a still screen for so long."""
     remote.passing = [(429, {"Retry-After": "300"})]
     with pytest.raises(HubError, match=r"no more requests .*429\) and asks to be tried again in 300 s\."):
@@ -161,7 +163,9 @@ def test_a_pause_of_minutes_is_said_instead(remote: LoopbackHub, hub: Hub, pause
     assert pauses == []
 
 
-def test_other_refusals_are_not_asked_again(remote: LoopbackHub, hub: Hub, pauses: list[float]) -> None:
+def test_requests_refused_for_other_reasons_are_not_repeated(
+    remote: LoopbackHub, hub: Hub, pauses: list[float]
+) -> None:
     """A page that is not there will not be there in a second."""
     remote.status = 418
     with pytest.raises(HubError, match=r"answers with status 418\."):
