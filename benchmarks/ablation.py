@@ -27,13 +27,12 @@ from typing import Any, Final
 
 import torch
 
-from model_export.cli.source import open_dataset
-from model_export.data.features import GzslData
-from model_export.head.batches import StageTensors
-from model_export.head.checkpoint import write_atomically
-from model_export.head.config import PRESETS, HeadConfig, ablation
-from model_export.head.stage import train_stage
-from model_export.head.train import train
+from model_export.data.datasets import open_dataset
+from model_export.data.gzsl_data import GzslData
+from model_export.head.head_config import PRESETS, HeadConfig, ablation
+from model_export.head.run_folder import write_atomically
+from model_export.head.stage_tensors import StageTensors
+from model_export.head.training import train, train_stage
 
 _PAPER: Final = ablation(PRESETS["ahse"])
 ROWS: Final = _PAPER | {

@@ -21,7 +21,7 @@ from service.encode.clip import encode_clip
 from service.encode.features import ClipFeatures
 from service.errors import LabelError, MediaError
 from service.labels.embedder import LabelEmbedder
-from service.labels.label import Label, label_key, make_label
+from service.labels.label import Candidates, Label, label_key, make_label
 from service.media import DecodeLimits
 from service.registry import Bundle
 
@@ -113,7 +113,7 @@ def measure(
     others = np.setdiff1d(np.arange(len(every)), right)
     longest = [len(every)] if distractors.all_at_once else []
     lists = draw_lists(right, np.unique(right), others, [len(own), *lengths, *longest])
-    names = LabelEmbedder(len(labels)).embed(bundle, labels)
+    names = LabelEmbedder(len(labels)).embed(bundle, Candidates(labels))
     return Measured(
         manifest=bundle.manifest,
         encoded=encoded,
@@ -172,7 +172,7 @@ def _wrap(picture: Path, out: Path) -> Path:
     """Write a clip of one frame that has a picture's pixels, without loss."""
     try:
         # Opened here: FFmpeg takes a name with a % in it for a sequence of pictures.
-        with picture.open("rb") as file, av.open(file) as source:
+        with picture.open("rb") as file, av.open(file, "r") as source:
             frame = next(source.decode(video=0)).reformat(format="bgr0")
     except (FFmpegError, StopIteration, IndexError):
         raise CannotMeasureError("This is not a picture that can be read, or it is damaged.") from None

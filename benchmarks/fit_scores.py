@@ -27,6 +27,7 @@ from benchmarks.real_clips import CAN_FAIL, add_ranking_options, rank_folder
 from service.bundle.manifest import SimilarityScore, SimilarityScores
 from service.head.similarity import SimilarityHead
 from service.labels.embedder import LabelEmbedder
+from service.labels.label import Candidates
 
 Floats = NDArray[np.float64]
 _PARTS: dict[str, Track] = {"both": "fused", "visual": "picture", "audio": "sound"}
@@ -61,7 +62,7 @@ def main() -> None:
         parser.exit(2, f"{error}\n")
     if not isinstance(bundle.head, SimilarityHead):
         parser.exit(2, "The bundle has a trained head: `ahse train` fits the scores of such a head.\n")
-    names = LabelEmbedder(len(measured.labels)).embed(bundle, measured.labels)
+    names = LabelEmbedder(len(measured.labels)).embed(bundle, Candidates(measured.labels))
     fitted = {}
     for part, track in _PARTS.items():
         rows = similarities(bundle, names, measured.encoded.features, track)

@@ -13,12 +13,11 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from model_export.head.errors import RunError
+from model_export.errors import RunError
 from model_export.head.evaluation import Ranking
 from model_export.report.comparison import gain
-from model_export.report.measured import MeasuredRun
-from model_export.report.summary import Method
-from model_export.report.tables import Table, data_title
+from model_export.report.measurements import MeasuredRun
+from model_export.report.tables import Method, Table, data_title
 
 RANKINGS: Final[tuple[Ranking, ...]] = ("embedding", "fused")
 FIGURES: Final = ("S", "U", "HM", "ZSL", "hubness")

@@ -25,7 +25,7 @@ from typing import Final
 
 from benchmarks.clip_measure import CannotMeasureError, Distractors, Measured, measure
 from benchmarks.clip_report import clip_lines, figures, report
-from model_export.data.errors import DatasetError
+from model_export.errors import DatasetError
 from model_export.extract.listing import ListedClip, list_clips
 from service.errors import BundleError, LabelError
 from service.labels.label import label_key, make_label

@@ -172,7 +172,7 @@ def _difference(rows: list[Row]) -> float:
 def _export(out: Path, device: BenchmarkDevice) -> Path:
     from typer.testing import CliRunner
 
-    from model_export.cli.export import app
+    from model_export.cli.export_commands import app
 
     result = CliRunner().invoke(app, ["clip-clap", "--random-weights", "--device", device, "--out", str(out)])
     if result.exit_code:

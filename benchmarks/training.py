@@ -24,10 +24,11 @@ from typing import Final
 import numpy as np
 import torch
 
-from model_export.data.check import PUBLISHED_COUNTS
-from model_export.data.features import SPLIT_NAMES, Floats, GzslData, Indices, SplitFeatures
-from model_export.head.config import PRESETS
-from model_export.head.train import train
+from model_export.data.gzsl_data import SPLIT_NAMES, GzslData, Indices, SplitFeatures
+from model_export.data.published_layout import PUBLISHED_COUNTS
+from model_export.head.head_config import PRESETS
+from model_export.head.training import train
+from service.arrays import Array
 
 N_VISUAL: Final = 512
 N_AUDIO: Final = 1024
@@ -84,7 +85,7 @@ def made_up(size: str) -> GzslData:
     )
 
 
-def _clips(random: np.random.Generator, text: list[Floats], classes: Indices, n: int) -> SplitFeatures:
+def _clips(random: np.random.Generator, text: list[Array], classes: Indices, n: int) -> SplitFeatures:
     index = np.resize(classes, n).astype(np.int64)
     tracks = [t[index] + 3 * random.standard_normal((n, t.shape[1]), dtype=np.float32) for t in text]
     return SplitFeatures(tracks[0], tracks[1], index)

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Final, cast, get_args
 
 import typer
 
-from model_export.cli.target import check_target
-from model_export.encoders.card import describe, model_card
-from model_export.encoders.errors import EncoderError
-from model_export.encoders.image import ImageChoice, load_image_encoder
-from model_export.encoders.parts import TOWERS, ExportOptions, encoder_parts
-from model_export.encoders.sound import SoundChoice, load_sound_encoder
-from model_export.export.bundle import BundleFacts, export_bundle
-from model_export.export.graph import OPSET
-from model_export.export.heads import similarity_head
-from model_export.hub.pins import pins_of
-from model_export.hub.wanted import Hub
-from service.bundle.provenance import Precision
+from model_export.cli.training_app import check_new_bundle
+from model_export.errors import EncoderError
+
+if TYPE_CHECKING:
+    from model_export.encoders.image import ImageChoice
+    from model_export.encoders.sound import SoundChoice
+    from service.bundle.provenance import Precision
 
 _FASTEST: Final[dict[str, Precision]] = {"cpu": "int8", "cuda": "fp16"}
 
@@ -53,7 +48,7 @@ def export_clip_clap(
     ] = None,
     audio_revision: Annotated[
         str | None,
-        typer.Option(help="Commit, tag or branch of the sound weights' repository; default: as pinned."),
+        typer.Option(help="Commit, tag or branch of the audio weights' repository; default: as pinned."),
     ] = None,
     clap_tokenizer: Annotated[
         Path | None, typer.Option(help="tokenizer.json of roberta-base instead of the hub's.", metavar="FILE")
@@ -67,9 +62,7 @@ def export_clip_clap(
     ] = None,
     device: Annotated[
         str,
-        typer.Option(
-            help="What the bundle shall run on: cpu prefers int8, cuda fp16, as long as it is close."
-        ),
+        typer.Option(help="Where the bundle will run: cpu prefers int8, cuda fp16, if close enough to fp32."),
     ] = "cpu",
     precision: Annotated[
         list[str] | None,
@@ -78,18 +71,31 @@ def export_clip_clap(
             metavar="[GRAPH=]P",
         ),
     ] = None,
-    n_frames: Annotated[int, typer.Option(min=1, max=1024, help="Pictures of a clip.")] = 8,
-    opset: Annotated[int, typer.Option(min=1, help="Of ONNX.")] = OPSET,
+    n_frames: Annotated[int, typer.Option(min=1, max=1024, help="Frames of a clip.")] = 8,
+    opset: Annotated[int, typer.Option(min=1, help="ONNX opset.")] = 20,
     random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="The architectures with random weights, no download.")
+        bool,
+        typer.Option(
+            "--random-weights", help="Random weights in the same architectures; nothing is downloaded."
+        ),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the random weights.")] = 0,
     name: Annotated[
-        str | None, typer.Option(help="By which requests choose it; default: that of the directory.")
+        str | None,
+        typer.Option(help="Name by which requests choose the bundle; default: that of the directory."),
     ] = None,
 ) -> None:
     """Write a bundle of a CLIP and a CLAP that ranks by similarity, every graph checked against torch."""
-    check_target(out, name := name or out.resolve().name)
+    from model_export.encoders.card import describe, model_card
+    from model_export.encoders.image import ImageChoice, load_image_encoder
+    from model_export.encoders.parts import ExportOptions, encoder_parts
+    from model_export.encoders.sound import SoundChoice, load_sound_encoder
+    from model_export.export.bundle import BundleFacts, export_bundle
+    from model_export.export.heads import similarity_head
+    from model_export.hub.hub_requests import Hub
+    from model_export.hub.pins import pins_of
+
+    check_new_bundle(out, name := name or out.resolve().name)
     options = ExportOptions(
         n_frames,
         precisions(precision or []),
@@ -105,7 +111,7 @@ def export_clip_clap(
     )
     _check_files(image_checkpoint, image_tokenizer, audio_checkpoint, clap_tokenizer, pins)
     if random_weights and (pins or image_revision or audio_revision):
-        raise EncoderError("--random-weights are of no version: leave out --pins and the revisions")
+        raise EncoderError("--random-weights have no version: leave out --pins and the revisions")
     random_seed = seed if random_weights else None
     hub = Hub(pins=pins_of(pins)) if pins else Hub()
     image = load_image_encoder(image_choice, random_seed, hub)
@@ -135,20 +141,24 @@ def export_clip_clap(
 
 
 def precisions(given: list[str]) -> dict[str, Precision]:
-    """The precisions that were asked for: `int8` is of all, `audio=fp32` of one, whatever the order.
+    """Precision by graph: `int8` is for all graphs, `audio=fp32` for one, in any order.
 
     Raises:
-        EncoderError: no such graph or precision, or said twice.
+        EncoderError: No such graph or precision, or one given twice.
     """
+    from model_export.encoders.parts import TOWERS
+    from service.bundle import provenance
+
+    known = get_args(provenance.Precision)
     said: dict[str, Precision] = {}
     for one in given:
         graph, _, value = one.rpartition("=")
-        if (graph and graph not in TOWERS) or value not in get_args(Precision) or graph in said:
+        if (graph and graph not in TOWERS) or value not in known or graph in said:
             raise EncoderError(
-                f"--precision {one}: give {', '.join(get_args(Precision))}, once for all or for one graph, "
+                f"--precision {one}: give {', '.join(known)}, once for all or for one graph, "
                 f"as in audio=fp32; the graphs are {', '.join(TOWERS)}"
             )
-        said[graph] = cast(Precision, value)
+        said[graph] = cast("Precision", value)
     return {graph: said[graph if graph in said else ""] for graph in TOWERS if graph in said or "" in said}
 
 
@@ -156,7 +166,7 @@ def preferred(device: str) -> Precision:
     """The precision that is fastest on a device.
 
     Raises:
-        EncoderError: no such device.
+        EncoderError: No such device.
     """
     if device not in _FASTEST:
         raise EncoderError(f"--device {device}: give {' or '.join(_FASTEST)}")
@@ -164,7 +174,7 @@ def preferred(device: str) -> Precision:
 
 
 def _check_files(*paths: Path | None) -> None:
-    """Find a mistyped path before minutes of building models."""
+    """Refuse a mistyped path before minutes of building models."""
     for path in paths:
         if path is not None and not path.exists():
             raise EncoderError(f"there is no {path}")
@@ -179,7 +189,7 @@ def _command(
     random_seed: int | None,
     out: Path,
 ) -> str:
-    """What makes the bundle again, without the paths of this machine."""
+    """The command that makes the bundle again, without this machine's paths."""
     options = {
         "--image-model": image.model,
         "--image-pretrained": image.pretrained,

@@ -1,1 +1,1 @@
-"""Features of clips and class names: the value that training takes, and readers that make it."""
+"""Features of clips and class names: the value that training takes, and the readers that produce it."""

@@ -8,7 +8,7 @@ Tensors:
     for each split of train, val_seen, val_unseen, test_seen, test_unseen
 
 Header: metadata["ahse_features"] is a `Description` as JSON. It names the encoders, so that features of
-different encoders can never be taken for one another. Nothing in the file is code.
+different encoders are never confused. Nothing in the file is code.
 """
 
 import os
@@ -22,9 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from model_export.data.errors import DatasetError, Problem
-from model_export.data.features import SPLIT_NAMES, GzslData, SplitFeatures, SplitName
-from model_export.data.validation import data_problems
+from model_export.data.gzsl_data import SPLIT_NAMES, GzslData, SplitFeatures, SplitName, data_problems
+from model_export.errors import DatasetError, Problem
 
 SUFFIX: Final = ".safetensors"
 KEY: Final = "ahse_features"
@@ -33,17 +32,17 @@ ClipNames = Mapping[SplitName, tuple[str, ...]]
 
 
 class Description(BaseModel):
-    """What the header says; the only definition of it, for writing and for reading.
+    """The contents of the header, for writing and for reading.
 
     Attributes:
-        format_version: of this format.
-        name: of the data set, for reports.
-        simulated: whether the clip features were made up.
-        encoders: which encoders made the features: the digest of a bundle, or the name of a published set.
-        n_visual: dimensions of the visual and the visual text features.
-        n_audio: dimensions of the audio and the audio text features.
-        class_names: one per class, unique.
-        clip_names: of the clips of each split, in the order of the rows.
+        format_version: Of this format.
+        name: Of the data set, for reports.
+        simulated: Whether the clip features were made up.
+        encoders: Which encoders made the features: the digest of a bundle, or the name of a published set.
+        n_visual: Dimensions of the visual and the visual text features.
+        n_audio: Dimensions of the audio and the audio text features.
+        class_names: One per class, unique.
+        clip_names: Of the clips of each split, in the order of the rows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,8 +62,8 @@ class FeatureSet:
     """Contents of a feature file.
 
     Attributes:
-        data: features, names and splits; `data.encoders` is never empty.
-        clip_names: of the clips of each split, in the order of the rows.
+        data: Features, names and splits; `data.encoders` is never empty.
+        clip_names: Of the clips of each split, in the order of the rows.
     """
 
     data: GzslData
@@ -72,10 +71,10 @@ class FeatureSet:
 
 
 def write_feature_file(path: Path, features: FeatureSet) -> None:
-    """Write a feature file so that no reader ever sees half of it.
+    """Write a feature file in one step, so that no reader sees half of it.
 
     Raises:
-        DatasetError: the features could not be trained on, or nobody said which encoders made them.
+        DatasetError: The features can't be trained on, or the encoders that made them are not named.
     """
     data = features.data
     problems = [*data_problems(data), *_clip_name_problems(data, features.clip_names)]
@@ -101,11 +100,11 @@ def read_feature_file(path: Path, *, encoders: str | None = None) -> FeatureSet:
     """Read a feature file.
 
     Args:
-        path: of the file.
-        encoders: what the features must have been made by; None takes any.
+        path: Of the file.
+        encoders: The encoders that must have made the features; None accepts any.
 
     Raises:
-        DatasetError: with every problem found, each naming array and row.
+        DatasetError: With every problem found, each naming array and row.
     """
     description, arrays = _load(path)
     if encoders is not None and description.encoders != encoders:

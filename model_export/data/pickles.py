@@ -13,11 +13,11 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from model_export.data.errors import DatasetError, Problem
+from model_export.errors import DatasetError, Problem
 
 
 class _ArrayName:
-    """Stands for the class ndarray in a pickle; cannot be called, so no pickle can allocate through it."""
+    """Stands for the class ndarray in a pickle; not callable, so that no pickle can allocate through it."""
 
 
 def _empty_array(_kind: object, _shape: object, _code: object) -> NDArray[Any]:
@@ -33,7 +33,7 @@ def _array_from_buffer(raw: bytes, dtype: np.dtype[Any], shape: tuple[int, ...],
 def _dtype(code: str, _align: object = False, _copy: object = False) -> np.dtype[Any]:
     """What `numpy.dtype` does with the code of a plain type."""
     if not isinstance(code, str):
-        raise pickle.UnpicklingError("a type of numbers that is no text")
+        raise pickle.UnpicklingError("the code of a number type is not text")
     return np.dtype(code)
 
 
@@ -88,11 +88,11 @@ def read_pickle(path: Path, shown: str) -> Any:
     """Read a pickle of arrays, numbers, text, lists, tuples, dicts and sets.
 
     Args:
-        path: of the pickle.
-        shown: how the file is called in an error.
+        path: Of the pickle.
+        shown: Name of the file in errors.
 
     Raises:
-        DatasetError: the file is missing, is damaged, or holds anything else; nothing of it was run.
+        DatasetError: The file is missing, is damaged, or holds anything else; nothing of it was run.
     """
     return _load(_read_bytes(path, shown), shown)
 
@@ -101,7 +101,7 @@ def read_npy_dict(path: Path, shown: str) -> dict[str, Any]:
     """Read a `.npy` file that holds one pickled dict, as numpy writes it.
 
     Raises:
-        DatasetError: the file is missing, is damaged, or holds anything else; nothing of it was run.
+        DatasetError: The file is missing, is damaged, or holds anything else; nothing of it was run.
     """
     stream = BytesIO(_read_bytes(path, shown))
     try:

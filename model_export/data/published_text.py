@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from model_export.data.errors import DatasetError, Problem
-from model_export.data.features import Floats
 from model_export.data.pickles import read_npy_dict
+from model_export.errors import DatasetError, Problem
+from service.arrays import Array
 
 FEATURES: Final = "features/cls_features_non_averaged"
 _COLUMNS: Final = ("clip_class_name", "manual", "original")  # the first that names all vectors is used
@@ -30,11 +30,11 @@ def read_class_text(
     problems: list[Problem],
     *,
     legacy_order: bool,
-) -> tuple[Floats, Floats] | None:
+) -> tuple[Array, Array] | None:
     """CLIP [n_classes, n_visual] and CLAP [n_classes, n_audio] text vectors, in the order of `classes`.
 
     Returns:
-        None where there was a problem, which then is in `problems`.
+        None where there was a problem, which is then added to `problems`.
     """
     names = read_text_names(root, names_csv, problems)
     found = []
@@ -80,7 +80,7 @@ def keys_by_name(
 
 
 def legacy_keys(table: Table) -> list[str | None]:
-    """The keys as the reference loader meets them: sorted by text, to be picked by the rank of the class."""
+    """The keys in the reference loader's order: sorted by text, picked by the rank of the class."""
     return [*sorted(table)]
 
 
@@ -92,7 +92,7 @@ def mixed_up(table: Table, names: Mapping[str, Mapping[str, str]], classes: tupl
 
 def _rows(
     shown: str, table: Table, keys: list[str | None], classes: tuple[str, ...], problems: list[Problem]
-) -> Floats | None:
+) -> Array | None:
     if len(keys) < len(classes):
         problems.append(Problem(shown, f"{len(keys)} vectors for {len(classes)} classes"))
         return None

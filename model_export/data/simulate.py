@@ -7,9 +7,9 @@ a clip. For each track, with t the class's text vector about the mean of all tex
     feature = centre + spread * (sqrt(2 low_rank_share) * shared + sqrt(2 (1 - low_rank_share)) * e_clip)
 
 at unit length. Q is a random rotation and every e a random vector of about unit length, so that a shared part
-of the class lies in the geometry of the text, a part that no text tells lies in the offset, clips scatter
-within the class, partly along few directions that all classes share, and clips and texts lie in two separate
-cones. Unseen classes can then be recognised by their text, but not well.
+of the class lies in the geometry of the text, a part that the text does not tell lies in the offset, clips
+scatter within the class, partly along few directions that all classes share, and clips and texts lie in two
+separate cones. Unseen classes can then be recognised by their text, but not well.
 """
 
 import json
@@ -23,11 +23,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model_export.data.check import PUBLISHED_COUNTS
-from model_export.data.errors import DatasetError, Problem
-from model_export.data.features import SPLIT_NAMES, SplitName
-from model_export.data.published import (
+from model_export.data.gzsl_data import SPLIT_NAMES, Reals, SplitName
+from model_export.data.published_layout import (
     FOLDERS,
+    PUBLISHED_COUNTS,
     SIMULATED_PREFIX,
     Published,
     identify,
@@ -36,8 +35,8 @@ from model_export.data.published import (
     split_problems,
 )
 from model_export.data.published_text import FEATURES, read_class_text, read_text_names
+from model_export.errors import DatasetError, Problem
 
-Reals = NDArray[np.float64]
 TRACKS: Final = ("video", "audio")
 PREFIXES: Final = ("", "wavcaps_")
 RANDOM_TEXT_SIZES: Final = (512, 1024)  # CLIP ViT-B/32 and WavCaps CLAP
@@ -47,15 +46,15 @@ NOTICE: Final = "SIMULATED.json"
 
 @dataclass(frozen=True)
 class Knobs:
-    """How clip features are made up; the defaults are those of the project's own experiments.
+    """How clip features are made up; the defaults are those of the project's experiments.
 
     Attributes:
-        text_signal: strength of what the class's text tells.
-        class_offset: strength of what is the class's own and no text tells.
-        spread: of clips within a class, against a centre of about unit length.
-        low_rank_share: share of the spread's variance along directions that all classes share, 0..1.
-        n_shared_directions: how many those are.
-        modality_gap: distance between the cone of the clips and that of the texts.
+        text_signal: Strength of what the class's text tells.
+        class_offset: Strength of what distinguishes the class but the text does not tell.
+        spread: Of clips within a class, against a centre of about unit length.
+        low_rank_share: Share of the spread's variance along directions that all classes share, 0..1.
+        n_shared_directions: How many those are.
+        modality_gap: Distance between the cone of the clips and that of the texts.
     """
 
     text_signal: float = 0.6
@@ -71,9 +70,9 @@ class Simulated:
     """What was written.
 
     Attributes:
-        root: of the data set.
-        name: of the data set it stands for.
-        n_clips: of each split.
+        root: Of the data set.
+        name: Of the data set it stands for.
+        n_clips: Of each split.
         text: `real` or `random`.
     """
 
@@ -89,16 +88,16 @@ def simulate(
     """Write a simulated data set; class by class, so that memory stays small.
 
     Args:
-        source: folder in the published layout with at least its `class-split`; text vectors that it has
-            are used, otherwise both towers' texts are random with some topics, and the notice says so.
-        out: must not exist.
-        seed: the same arguments give the same features.
-        knobs: how features are made up.
-        n_clips_per_class: in `train`, `val_unseen` and `test_unseen`, and a third of it in the others; None
+        source: Folder in the published layout with at least its `class-split`; text vectors that it has
+            are used, otherwise they are random with some topics, as the notice says.
+        out: Must not exist.
+        seed: The same arguments give the same features.
+        knobs: How features are made up.
+        n_clips_per_class: In `train`, `val_unseen` and `test_unseen`, and a third of it in the others; None
             writes as many clips as were published.
 
     Raises:
-        DatasetError: the source's lists are not usable, or `out` exists.
+        DatasetError: The source's lists are not usable, or `out` exists.
     """
     if out.exists():
         raise DatasetError(out, [Problem(str(out), "exists already; choose another folder")])
@@ -176,7 +175,7 @@ def _copy_lists(source: Path, out: Path, published: Published) -> None:
 def _write_text(
     source: Path, out: Path, published: Published, classes: tuple[str, ...], seed: int
 ) -> tuple[str, list[Reals]]:
-    """Copy the text vectors, or make some up; which of the two, and both towers' vectors by class."""
+    """Copy the text vectors, or make some up: `real` or `random`, and both encoders' vectors by class."""
     files = [f"{FEATURES}/text/{prefix}word_embeddings_{published.key}_normed.npy" for prefix in PREFIXES]
     (out / FEATURES / "text").mkdir(parents=True)
     real = [(source / file).is_file() for file in files]

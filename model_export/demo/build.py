@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from model_export.data.features import GzslData
+from model_export.data.gzsl_data import GzslData
 from model_export.demo.bundle import write_encoders
 from model_export.demo.card import metrics, model_card
 from model_export.demo.encoders.build import build_encoders
@@ -20,10 +20,10 @@ from model_export.demo.world import World
 from model_export.export.bundle import BundleFacts, export_bundle
 from model_export.export.heads import trained_head
 from model_export.export.reuse import encoders_of
-from model_export.head.config import PRESETS
-from model_export.head.evaluate import evaluate, predict
-from model_export.head.run import Run
-from model_export.head.train import train
+from model_export.head.evaluation import evaluate, predict
+from model_export.head.head_config import PRESETS
+from model_export.head.run_folder import Run
+from model_export.head.training import train
 from service.bundle.directory import read_manifest
 from service.errors import AhseError
 

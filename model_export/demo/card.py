@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from model_export.data.features import Track
+from model_export.data.gzsl_data import Track
 from model_export.demo.evaluate import DemoScores
 from model_export.head.evaluation import Accuracy
 from service.bundle.provenance import Metric

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from model_export.data.features import SPLIT_NAMES, SplitName
+from model_export.data.gzsl_data import SPLIT_NAMES, SplitName
 from model_export.demo.clips import ClipPlan, Studio
 from model_export.demo.world import World
 from service.decode import decode_clip

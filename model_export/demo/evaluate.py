@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model_export.data.features import Track
+from model_export.data.gzsl_data import Track
 from model_export.demo.corpus import HeadClip, list_head_clips, record_clips, run_in_processes
 from model_export.demo.world import KINDS, Kind, World
-from model_export.head.evaluate import accuracy_of, predicted_and_actual
-from model_export.head.evaluation import Accuracy
+from model_export.head.distances import StageRanked
+from model_export.head.evaluation import Accuracy, accuracy_of, predicted_and_actual
 from model_export.head.metrics import Ranked, mean_class_accuracy, nearest
-from model_export.head.ranking import StageRanked
 from service.classifier import decode_spec
 from service.decode import decode_clip
 from service.encode.clip import encode_clip

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from model_export.data.errors import DatasetError, Problem
 from model_export.data.feature_file import read_feature_file, write_feature_file
-from model_export.data.features import GzslData
+from model_export.data.gzsl_data import GzslData
 from model_export.demo.folders import record_dataset
 from model_export.demo.world import World
-from model_export.extract.clips import Extracted, extract_clips
-from model_export.extract.dataset import assemble, split_clips
-from model_export.extract.journal import Journal
+from model_export.errors import DatasetError, Problem
+from model_export.extract.extraction import Extracted, Journal, extract_clips
+from model_export.extract.feature_set import assemble, split_clips
 from model_export.extract.listing import list_clips
 from service.decode import DecodePool
 from service.media import DecodeLimits

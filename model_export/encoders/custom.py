@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from model_export.encoders.errors import EncoderError
 from model_export.encoders.loaded import ImageEncoder, SoundEncoder
+from model_export.errors import EncoderError
 from model_export.export.precision import COSINE_FLOOR
 from service.bundle.manifest import KnownNames, SimilarityScores
 from service.bundle.provenance import Metric, Precision

@@ -1,11 +1,7 @@
-"""Why a model can't become an encoder of a bundle."""
+"""EncoderError under its former module name; it is defined in model_export/errors.py."""
 
 from __future__ import annotations
 
-from service.errors import AhseError
+from model_export.errors import EncoderError
 
-
-class EncoderError(AhseError):
-    """A model, its weights or its tokenizer is not what the export needs; the message says what to do."""
-
-    code = "encoder_refused"
+__all__ = ["EncoderError"]

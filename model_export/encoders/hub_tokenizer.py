@@ -13,13 +13,12 @@ from open_clip.tokenizer import HFTokenizer
 from tokenizers import Regex, Tokenizer, normalizers
 from tokenizers.processors import TemplateProcessing
 
-from model_export.encoders.errors import EncoderError
 from model_export.encoders.tokenizer_file import open_tokenizer
+from model_export.errors import EncoderError, HubError, PinError
 from model_export.export.quiet import quiet
 from model_export.hub.checkpoints import local_file
-from model_export.hub.errors import HubError, PinError
 from model_export.hub.fetch import ModelFile, fetch
-from model_export.hub.wanted import Hub, Wanted
+from model_export.hub.hub_requests import Hub, Wanted
 
 OPTION = "--image-tokenizer FOLDER"
 _FILE, _SETTINGS, _CONFIG = "tokenizer.json", "tokenizer_config.json", "config.json"

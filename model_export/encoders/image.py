@@ -16,17 +16,17 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from model_export.encoders.clip_tokenizer import PAD_ID, clip_tokenizer
-from model_export.encoders.errors import EncoderError
 from model_export.encoders.hub_tokenizer import check_expressible, hub_tokenizer
 from model_export.encoders.loaded import ImageEncoder, TextEncoder, sources
 from model_export.encoders.stand_in import PAD_ID as STAND_IN_PAD_ID
 from model_export.encoders.stand_in import stand_in_tokenizer
 from model_export.encoders.state import load_all, read_state
 from model_export.encoders.towers import CausalTextTower, PictureTower, text_tower
+from model_export.errors import EncoderError
 from model_export.export.quiet import quiet
 from model_export.hub.checkpoints import open_clip_checkpoint, open_clip_repository
-from model_export.hub.hashes import sha256_of
-from model_export.hub.wanted import Hub
+from model_export.hub.fetch import sha256_of
+from model_export.hub.hub_requests import Hub
 from service.bundle.provenance import Licence, Source
 from service.media import RESIZE_RULES, Resize
 

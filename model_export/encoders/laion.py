@@ -13,7 +13,7 @@ from unittest.mock import patch
 from torch import Tensor, nn
 from transformers import RobertaConfig, RobertaModel
 
-from model_export.encoders.errors import EncoderError
+from model_export.errors import EncoderError
 from model_export.export.quiet import quiet
 
 ROBERTA_BASE = RobertaConfig(

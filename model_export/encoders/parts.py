@@ -10,13 +10,13 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from model_export.encoders.errors import EncoderError
 from model_export.encoders.examples import frame_batches, token_batches, waveform_batches
 from model_export.encoders.lean import lean
 from model_export.encoders.loaded import ImageEncoder, SoundEncoder, TextEncoder
+from model_export.errors import EncoderError, PrecisionError
 from model_export.export.bundle import EncoderParts
 from model_export.export.graph import OPSET, export_graph
-from model_export.export.precision import COSINE_FLOOR, PrecisionError, reduce_precision
+from model_export.export.precision import COSINE_FLOOR, reduce_precision
 from service.bundle.manifest import AudioTower, KnownNames, TextTower, VisualTower
 from service.bundle.provenance import GraphCheck, Precision
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from model_export.encoders.errors import EncoderError
 from model_export.encoders.laion import build_clap
 from model_export.encoders.loaded import SoundEncoder, TextEncoder, sources
 from model_export.encoders.stand_in import stand_in_tokenizer
@@ -22,6 +21,7 @@ from model_export.encoders.transformers_clap import (
     TransformersTextTower,
     load_transformers_clap,
 )
+from model_export.errors import EncoderError
 from model_export.hub.checkpoints import (
     TOKENIZER_OPTION,
     Checkpoint,
@@ -29,7 +29,7 @@ from model_export.hub.checkpoints import (
     clap_repository,
     tokenizer_file,
 )
-from model_export.hub.wanted import Hub
+from model_export.hub.hub_requests import Hub
 from service.bundle.provenance import Licence, Source
 
 PART = "sound encoder and its text encoder"

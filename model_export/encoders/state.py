@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from model_export.encoders.errors import EncoderError
+from model_export.errors import EncoderError
 
 # What training scripts store beside tensors: numbers such as the best score, as numpy scalars.
 _SCALAR: Any = np.float64(0).__reduce__()[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 
-from model_export.encoders.errors import EncoderError
+from model_export.errors import EncoderError
 
 
 def open_tokenizer(path: Path, n_rows: int, option: str, spare: float = 0.0) -> Tokenizer:

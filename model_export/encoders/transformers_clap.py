@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
 
-from model_export.encoders.errors import EncoderError
 from model_export.encoders.spectrogram import LogMel
 from model_export.encoders.state import load_all, read_state
+from model_export.errors import EncoderError
 from model_export.export.quiet import quiet
 from service.bundle.manifest import Padding
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, pad
 from transformers import BertConfig, BertModel
 
-from model_export.encoders.errors import EncoderError
 from model_export.encoders.state import read_state
+from model_export.errors import EncoderError
 from model_export.everyday.variables import read_variables
 from model_export.everyday.wheels import read_member
 

@@ -22,7 +22,7 @@ from sklearn.datasets import load_sample_images
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from model_export.encoders.errors import EncoderError
+from model_export.errors import EncoderError
 from model_export.everyday.networks import LITE2_SIZE_PX, YAMNET_RATE_HZ, SentenceEncoder, Yamnet
 
 # Class and mean score over the first 9 patches of `sweep`, by TensorFlow 2.21.0.

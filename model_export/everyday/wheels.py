@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from model_export.hub.errors import HubError
-from model_export.hub.hashes import sha256_of
+from model_export.errors import HubError
+from model_export.hub.fetch import sha256_of
 
 
 @dataclass(frozen=True)

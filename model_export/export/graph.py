@@ -11,24 +11,12 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
+from model_export.errors import ExportError, ParityError
 from model_export.export.quiet import quiet
 from service.bundle.provenance import GraphCheck
-from service.errors import AhseError
 
 # From 20 on there is Gelu; before it is five operations.
 OPSET = 20
-
-
-class ExportError(AhseError):
-    """A module can't be written as a graph."""
-
-    code = "export_failed"
-
-
-class ParityError(ExportError):
-    """A graph does not compute what its torch original computes."""
-
-    code = "parity"
 
 
 def export_graph(

@@ -9,11 +9,11 @@ from typing import Final
 import torch
 from torch.nn.functional import normalize
 
-from model_export.data.features import Track
+from model_export.data.gzsl_data import Track
 from model_export.export.bundle import HeadParts
 from model_export.export.graph import export_graph
-from model_export.head.modules import head_av_module, head_text_module
-from model_export.head.run import Run
+from model_export.head.network import HeadAv, HeadText
+from model_export.head.run_folder import Run
 from service.bundle.manifest import AhseSpec, Calibration, Calibrations, SimilarityScores, SimilaritySpec
 from service.bundle.provenance import GraphCheck
 
@@ -58,7 +58,7 @@ def _write_trained(run: Run, folder: Path) -> dict[str, GraphCheck]:
         "audio": normalize(torch.randn(5, data.n_audio, generator=draw), dim=1),
     }
     run.statistics.save(folder / STATISTICS_FILE)
-    modules = {"head_av": head_av_module(run), "head_text": head_text_module(run)}
+    modules = {"head_av": HeadAv(run.network).eval(), "head_text": HeadText(run.network).eval()}
     return {
         name: export_graph(module, examples, ["theta"], folder / f"{name}.onnx", tolerance=HEAD_TOLERANCE)
         for name, module in modules.items()

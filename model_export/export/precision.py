@@ -10,19 +10,13 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from model_export.errors import PrecisionError
 from model_export.export.eight_bit import to_eight_bit
 from model_export.export.eight_bit_convolutions import Batch
-from model_export.export.graph import ExportError
 from model_export.export.half import to_half
 from service.bundle.provenance import GraphCheck, Precision
 
 COSINE_FLOOR = 0.999
-
-
-class PrecisionError(ExportError):
-    """A smaller graph is too far from fp32."""
-
-    code = "precision"
 
 
 def reduce_precision(

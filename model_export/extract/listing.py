@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from model_export.data.errors import DatasetError, Problem
-from model_export.data.features import SPLIT_NAMES, SplitName
+from model_export.data.gzsl_data import SPLIT_NAMES, SplitName
 from model_export.data.splits import PARTS, Part
+from model_export.errors import DatasetError, Problem
 from service.errors import LabelError
 from service.labels.label import label_key, make_label
 
@@ -17,29 +17,29 @@ _WORDS: Final = (*PARTS, *SPLIT_NAMES)
 
 @dataclass(frozen=True)
 class ListedClip:
-    """One file that somebody calls a clip.
+    """One file of a folder or CSV.
 
     Attributes:
-        path: where it is.
-        name: its path as the listing has it, with slashes; unique.
-        label: name of its class.
-        said: which split or part somebody put it in; None where nobody did.
+        path: Of the file.
+        name: Its path in the listing, with slashes; unique.
+        label: Name of its class.
+        split: The split or part that a CSV gives; None where it gives none.
     """
 
     path: Path
     name: str
     label: str
-    said: Part | SplitName | None = None
+    split: Part | SplitName | None = None
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What was found.
+    """The clips of a folder or CSV.
 
     Attributes:
-        clips: sorted by name.
-        from_folder: files were found, not named; one that is no media is no mistake then.
-        n_ignored: files that were passed over: hidden ones, and those outside of the folders of classes.
+        clips: Sorted by name.
+        from_folder: Whether files were found rather than named; one that is not media is then no mistake.
+        n_ignored: Files that were skipped: hidden ones, and those outside of class folders.
     """
 
     clips: tuple[ListedClip, ...]
@@ -51,7 +51,7 @@ def list_clips(source: Path) -> Listing:
     """List the clips of a folder or of a CSV; no clip is opened.
 
     Raises:
-        DatasetError: nothing is there, or a row or a class name is wrong; lists every problem.
+        DatasetError: Nothing is there, or a row or a class name is wrong; lists every problem.
     """
     if not source.exists():
         raise DatasetError(source, [Problem(str(source), "no such file or folder")])
@@ -98,14 +98,14 @@ def _of_csv(file: Path) -> Listing:
 
 
 def _of_row(folder: Path, row: dict[str, str]) -> ListedClip:
-    """A clip as its row has it, right or wrong."""
-    name, said = row["path"].strip(), row["split"].strip() if "split" in row else None
-    # A word that is none of the allowed ones is a problem that is told with all others.
-    return ListedClip(folder / name, name, _clean(row["label"]), said)  # type: ignore[arg-type]
+    """A clip as its row states it, valid or not."""
+    name, split = row["path"].strip(), row["split"].strip() if "split" in row else None
+    # A word that is not allowed is reported together with all other problems.
+    return ListedClip(folder / name, name, _clean(row["label"]), split)  # type: ignore[arg-type]
 
 
 def _clean(label: str) -> str:
-    """A label in the form that the service gives it, or as it is where that is not possible."""
+    """A label normalised as in the service, or unchanged where that is not possible."""
     try:
         return make_label(label).name
     except LabelError:
@@ -113,7 +113,7 @@ def _clean(label: str) -> str:
 
 
 def _problems(clips: Sequence[ListedClip]) -> Iterator[Problem]:
-    """Everything wrong with a listing, each fault once."""
+    """Every fault of a listing, each once."""
     names: set[str] = set()
     labels: dict[str, str] = {}
     for clip in clips:
@@ -123,8 +123,8 @@ def _problems(clips: Sequence[ListedClip]) -> Iterator[Problem]:
         elif clip.name in names:
             yield Problem(where, "is listed twice")
         names.add(clip.name)
-        if clip.said is not None and clip.said not in _WORDS:
-            yield Problem(where, f"split {clip.said!r} is none of {', '.join(_WORDS)}")
+        if clip.split is not None and clip.split not in _WORDS:
+            yield Problem(where, f"split {clip.split!r} is none of {', '.join(_WORDS)}")
         if label_key(clip.label) not in labels:
             labels[label_key(clip.label)] = clip.label
             yield from _label_problems(where, clip.label)
@@ -137,3 +137,17 @@ def _label_problems(where: str, label: str) -> Iterator[Problem]:
         make_label(label)
     except LabelError as error:
         yield Problem(where, error.message)
+
+
+def list_unlabelled(folder: Path) -> Listing:
+    """Every file in a folder and below that is not hidden; files that are not media are skipped later.
+
+    Raises:
+        DatasetError: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise DatasetError(folder, [Problem(str(folder), "no such folder of clips")])
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    shown = [path for path in paths if not any(p.startswith(".") for p in path.relative_to(folder).parts)]
+    clips = tuple(ListedClip(path, path.relative_to(folder).as_posix(), label="") for path in shown)
+    return Listing(clips, from_folder=True, n_ignored=len(paths) - len(shown))

@@ -1,18 +1,23 @@
-"""What is chosen on validation after training: fusion weight, beta, temperature, unknown score."""
+"""The numbers that validation fits after training: fusion weights, beta, temperature, unknown score."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit, log_softmax
 
-from model_export.head.batches import StageTensors
-from model_export.head.metrics import BetaCurve
-from model_export.head.ranking import StageRanked, fuse_ranked, rank_raw
-from model_export.head.statistics import Statistics
-from model_export.head.temperature import fit_temperature, fit_unknown, with_and_without_own
+from model_export.data.gzsl_data import Indices, Reals
+from model_export.head.distances import StageRanked, fuse_ranked, rank_raw
+from model_export.head.metrics import BetaCurve, Distances, Ranked
+from model_export.head.stage_tensors import StageTensors
+from model_export.head.standardisation import Statistics
 
 RAW_WEIGHTS: Final = tuple(i / 20 for i in range(21))
-VISUAL_SHARES: Final = (0.5, 0.25, 0.75, 0.0, 1.0)  # of equals the first is chosen
+VISUAL_SHARES: Final = (0.5, 0.25, 0.75, 0.0, 1.0)  # where several are equal the first is chosen
 BETA_STEPS: Final = 76
 BETA_STOP: Final = 5.0
 BETA_DOUBLINGS: Final = 8
@@ -22,12 +27,12 @@ class Calibration(BaseModel):
     """How distances become a ranking and probabilities; every value was chosen on validation clips.
 
     Attributes:
-        raw_weight: share of the raw distance, 0..1; 0 ranks by the embedding alone.
-        visual_share: weight of the visual cosine in the raw distance, 0..1; the audio cosine has the rest.
-        beta: added to the distances of seen classes (calibrated stacking).
-        temperature: probabilities are softmax(-distance / temperature), beta included.
-        unknown_threshold: distance to the nearest label, without beta, at which none fitting is as likely.
-        unknown_scale: the unknown score is sigmoid((nearest - unknown_threshold) / unknown_scale).
+        raw_weight: Share of the raw distance, 0..1; 0 ranks by the embedding alone.
+        visual_share: Weight of the visual cosine in the raw distance, 0..1; the audio cosine has the rest.
+        beta: Added to the distances of seen classes (calibrated stacking).
+        temperature: Probabilities are softmax(-distance / temperature), beta included.
+        unknown_threshold: Nearest label's distance, without beta, at which none fits with probability 1/2.
+        unknown_scale: The unknown score is sigmoid((nearest - unknown_threshold) / unknown_scale).
         seen: S on validation, 0..100.
         unseen: U on validation.
         harmonic_mean: HM on validation.
@@ -48,8 +53,28 @@ class Calibration(BaseModel):
     zsl: float
 
 
+class Calibrations(BaseModel):
+    """Contents of calibration.json.
+
+    Attributes:
+        embedding: For ranking by the embedding alone.
+        fused: For ranking by the embedding and the raw features.
+        raw: For ranking by the raw features alone, which needs no training.
+        visual: For clips with a visual track alone, by the configuration's ranking; None: as for both tracks.
+        audio: For clips with an audio track alone, likewise.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    embedding: Calibration
+    fused: Calibration
+    raw: Calibration
+    visual: Calibration | None = None
+    audio: Calibration | None = None
+
+
 def best_beta(ranked: StageRanked) -> BetaCurve:
-    """The reference's grid of 76 values from 0 to 5, made wider while the optimum lies at its end."""
+    """S, U and HM for the reference's 76 betas from 0 to 5; a wider grid while the best beta is the last."""
     stop = BETA_STOP
     curve = ranked.curve(np.linspace(0, stop, BETA_STEPS))
     for _ in range(BETA_DOUBLINGS):
@@ -61,7 +86,7 @@ def best_beta(ranked: StageRanked) -> BetaCurve:
 
 
 def calibrate_embedding(ranked: StageRanked) -> Calibration:
-    """Calibrate the embedding's distances as they are."""
+    """Fit the numbers for ranking by the embedding alone."""
     return _calibrated(ranked, raw_weight=0.0, visual_share=VISUAL_SHARES[0])
 
 
@@ -72,18 +97,18 @@ def calibrate_fused(
     raw_weights: tuple[float, ...] = RAW_WEIGHTS,
     visual_shares: tuple[float, ...] = VISUAL_SHARES,
 ) -> Calibration:
-    """Choose the weights of the raw distance by validation HM, then calibrate the sum.
+    """Choose the weights of the raw distance by validation HM, then fit the other numbers to the sum.
 
-    Of visual shares that are equally good the first is taken, of raw weights the middle one: with few clips
-    many weights reach the same HM, and the outer ones are a step from worse. Of two middle ones it is the
-    smaller, so that a head that does no worse than none is used.
+    Where several visual shares are equally good the first is taken, of raw weights the middle one: with few
+    clips many weights reach the same HM, and next to the outermost ones it falls. Of two middle weights the
+    smaller is taken, so that a head that is as good as the raw features is used.
 
     Args:
-        embedding: distances of the embedding.
-        statistics: centres of the raw features.
-        stage: the validation clips.
-        raw_weights: to choose from; (1,) ranks by the raw features alone.
-        visual_shares: to choose from.
+        embedding: Distances of the embedding.
+        statistics: Centres of the raw features.
+        stage: The validation clips.
+        raw_weights: To choose from; (1,) ranks by the raw features alone.
+        visual_shares: To choose from.
     """
     raws = [rank_raw(statistics, stage, share) for share in visual_shares]
     harmonic = np.array(
@@ -117,3 +142,76 @@ def _calibrated(ranked: StageRanked, raw_weight: float, visual_share: float) -> 
         harmonic_mean=float(curve.harmonic[chosen]),
         zsl=ranked.zsl(),
     )
+
+
+def log_probabilities(distances: Distances, temperature: float) -> Reals:
+    """Log of softmax(-distance / temperature) over the columns of distances [n, c] that include beta."""
+    result: Reals = log_softmax(-distances.astype(np.float64) / temperature, axis=1)
+    return result
+
+
+def fit_temperature(distances: Distances, target: Indices) -> float:
+    """The temperature with the lowest mean negative log likelihood (Guo et al., ICML 2017).
+
+    Args:
+        distances: [n, c] of validation clips to the candidate classes, with beta on the seen ones.
+        target: int64 [n], column of the right class.
+    """
+
+    def nll(log_temperature: float) -> float:
+        log_p = log_probabilities(distances, float(np.exp(log_temperature)))
+        return -float(log_p[np.arange(len(target)), target].mean())
+
+    spread = float(distances.std()) + 1e-12
+    bounds = (np.log(spread * 1e-3), np.log(spread * 1e2))
+    return float(np.exp(minimize_scalar(nll, bounds=bounds, method="bounded").x))
+
+
+@dataclass(frozen=True)
+class UnknownScore:
+    """Probability that none of the labels fits: sigmoid((nearest distance - threshold) / scale).
+
+    Attributes:
+        threshold: Distance to the nearest label at which both are equally likely; without beta.
+        scale: How fast the score changes with that distance, above 0.
+    """
+
+    threshold: float
+    scale: float
+
+    def of(self, nearest_distance: Reals) -> Reals:
+        """Score 0..1 of each clip's distance [n] to its nearest label."""
+        score: Reals = expit((nearest_distance - self.threshold) / self.scale)
+        return score
+
+
+def with_and_without_own(clips: Ranked, candidates: Indices) -> tuple[Reals, Reals]:
+    """Each clip's distance to its nearest candidate, own class included and own class left out."""
+    among = clips.distances[:, candidates].astype(np.float64)
+    own = candidates[None, :] == clips.class_index[:, None]
+    return among.min(axis=1), np.where(own, np.inf, among).min(axis=1)
+
+
+def fit_unknown(known: Reals, unknown: Reals) -> UnknownScore:
+    """Logistic regression on the distance to the nearest label.
+
+    Args:
+        known: [n], distances of clips whose class is among the labels.
+        unknown: [m], distances of clips whose class is not.
+    """
+    # Both groups weigh one half, however many clips each has; the fit runs on standardised distances.
+    distance = np.concatenate([known, unknown])
+    sign = np.concatenate([np.full(len(known), -1.0), np.full(len(unknown), 1.0)])
+    weight = np.concatenate(
+        [np.full(len(known), 0.5 / len(known)), np.full(len(unknown), 0.5 / len(unknown))]
+    )
+    centre, spread = float(distance.mean()), float(distance.std()) + 1e-12
+    x = (distance - centre) / spread
+
+    def loss(parameters: Reals) -> float:
+        # The slope is exp(.), so that the score can only grow with the distance.
+        slope, offset = np.exp(parameters[0]), parameters[1]
+        return float(np.sum(weight * np.logaddexp(0.0, -sign * slope * (x - offset))))
+
+    log_slope, offset = minimize(loss, x0=np.zeros(2), bounds=[(-7, 7), (-10, 10)], method="L-BFGS-B").x
+    return UnknownScore(threshold=centre + spread * float(offset), scale=spread / float(np.exp(log_slope)))

@@ -1,11 +1,36 @@
-"""What an evaluation says: plain values that go to JSON and to tables."""
+"""Measure a finished run on the test clips; the results are plain values for JSON and tables."""
 
+from __future__ import annotations
+
+from dataclasses import replace
 from typing import Literal
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from model_export.data.features import Track
-from model_export.head.calibration import Calibration
+from model_export.data.gzsl_data import GzslData, Indices, Reals, Track
+from model_export.errors import RunError
+from model_export.head.calibration import (
+    BETA_STEPS,
+    BETA_STOP,
+    Calibration,
+    UnknownScore,
+    log_probabilities,
+    with_and_without_own,
+)
+from model_export.head.distances import StageRanked, fuse_ranked, rank_embedding, rank_raw
+from model_export.head.metrics import (
+    auroc,
+    confusions,
+    hubness,
+    occurrences,
+    per_class_accuracy,
+    reliability,
+)
+from model_export.head.run_folder import Run
+from model_export.head.stage_tensors import StageTensors
 
 Ranking = Literal["embedding", "fused", "raw"]
 
@@ -21,7 +46,7 @@ class Accuracy(_Report):
         seen: S, candidates being seen and unseen classes.
         unseen: U, likewise.
         harmonic_mean: HM = 2 S U / (S + U).
-        zsl: unseen clips among unseen classes.
+        zsl: Unseen clips among unseen classes.
     """
 
     seen: float
@@ -34,9 +59,9 @@ class ClassRow(_Report):
     """One class of the per-class table.
 
     Attributes:
-        name: of the class.
-        seen: whether it was trained on.
-        n_clips: test clips of it.
+        name: Of the class.
+        seen: Whether it was trained on.
+        n_clips: Test clips of it.
         accuracy: 0..100, candidates being seen and unseen classes.
     """
 
@@ -47,7 +72,7 @@ class ClassRow(_Report):
 
 
 class Confusion(_Report):
-    """A frequent mistake."""
+    """A frequent confusion of two classes."""
 
     actual: str
     predicted: str
@@ -67,9 +92,9 @@ class Hubness(_Report):
     """Skewness of the 10-occurrences of the class prototypes over all test clips.
 
     Attributes:
-        theta: of the embeddings before standardisation.
-        z: of the standardised embeddings.
-        ranking: of the distances that clips are ranked by.
+        theta: Of the embeddings before standardisation.
+        z: Of the standardised embeddings.
+        ranking: Of the distances that clips are ranked by.
         occurrences: 10-occurrence of each candidate class by the ranking's distances.
     """
 
@@ -83,9 +108,9 @@ class ReliabilityBin(_Report):
     """Top predictions of about the same confidence.
 
     Attributes:
-        n_clips: how many.
-        confidence: their mean, 0..1.
-        accuracy: share that is right, 0..1.
+        n_clips: How many.
+        confidence: Their mean, 0..1.
+        accuracy: Share that is right, 0..1.
     """
 
     n_clips: int
@@ -94,27 +119,27 @@ class ReliabilityBin(_Report):
 
 
 class Evaluation(_Report):
-    """Everything that is measured of one run.
+    """All figures of one run.
 
     Attributes:
-        data: name of the data set.
-        simulated: whether its clip features were made up.
-        ranking: what clips were ranked by.
-        track: tracks that the clips were given with.
-        seed: of the run.
-        accuracy: with beta.
-        uncalibrated: the same with beta 0.
-        calibration: what was chosen on validation and used here.
-        classes: per-class table, seen classes first.
-        confusions: most frequent first.
-        beta_curve: for drawing; the beta that was used comes from validation, not from here.
-        hubness: before and after standardisation.
-        calibration_error: expected calibration error of the top prediction over all test clips, 0..1.
-        reliability: what that error is made of.
-        mean_confidence: of the top prediction, 0..1.
-        unknown_auroc: unknown score of unseen-class clips against seen-class clips, the labels being the
+        data: Name of the data set.
+        simulated: Whether its clip features were made up.
+        ranking: What clips were ranked by.
+        track: Tracks that the clips were given with.
+        seed: Of the run.
+        accuracy: With beta.
+        uncalibrated: The same with beta 0.
+        calibration: What was chosen on validation and used here.
+        classes: Per-class table, seen classes first.
+        confusions: Most frequent first.
+        beta_curve: For drawing; the beta that was used comes from validation, not from here.
+        hubness: Before and after standardisation.
+        calibration_error: Expected calibration error of the top prediction over all test clips, 0..1.
+        reliability: What that error is made of.
+        mean_confidence: Of the top prediction, 0..1.
+        unknown_auroc: Unknown score of unseen-class clips against seen-class clips, the labels being the
             seen classes, 0..1.
-        unknown_auroc_own: unknown score of each clip without its own class among all labels against with it.
+        unknown_auroc_own: Unknown score of each clip without its own class among all labels against with it.
     """
 
     data: str
@@ -134,3 +159,139 @@ class Evaluation(_Report):
     mean_confidence: float
     unknown_auroc: float
     unknown_auroc_own: float
+
+
+def evaluate(
+    run: Run, data: GzslData, *, ranking: Ranking | None = None, track: Track = "both"
+) -> Evaluation:
+    """Measure a run on the test clips of the data that it was trained on.
+
+    Args:
+        run: A finished run.
+        data: The same data.
+        ranking: `embedding`, `fused` with the raw features, or `raw`, the untrained late fusion of the raw
+            similarities; as the configuration says where None.
+        track: `visual` or `audio` leaves every test clip that track alone.
+
+    Raises:
+        RunError: The run was trained on other data.
+    """
+    _check_data(run, data)
+    chosen: Ranking = ranking or ("fused" if run.config.head.raw_fusion else "embedding")
+    stage = StageTensors.of(data, data.stage(2), torch.device("cpu")).only(track)
+    calibration: Calibration = getattr(run.calibrations, ranking) if ranking else run.calibration_of(track)
+    z = rank_embedding(run.network, run.config.head, run.statistics, stage)
+    ranked = _rank(run, stage, z, calibration)
+
+    curve = ranked.curve(np.linspace(0, max(BETA_STOP, calibration.beta), BETA_STEPS))
+    rows = zip(curve.beta, curve.seen, curve.unseen, curve.harmonic, strict=True)
+    probabilities, right = _top(ranked, calibration)
+    binned = reliability(probabilities, right)
+    bins = zip(binned.n_clips, binned.confidence, binned.accuracy, strict=True)
+    return Evaluation(
+        data=data.name,
+        simulated=data.simulated,
+        ranking=chosen,
+        track=track,
+        seed=run.config.head.seed,
+        accuracy=accuracy_of(ranked, calibration.beta),
+        uncalibrated=accuracy_of(ranked, 0.0),
+        calibration=calibration,
+        classes=_class_rows(ranked, calibration.beta, data.class_names),
+        confusions=_confusions(ranked, calibration.beta, data.class_names),
+        beta_curve=tuple(BetaCurveRow(beta=b, seen=s, unseen=u, harmonic_mean=h) for b, s, u, h in rows),
+        hubness=_hubness(_rank_theta(run, stage), z, ranked),
+        calibration_error=binned.calibration_error(),
+        reliability=tuple(ReliabilityBin(n_clips=int(n), confidence=c, accuracy=a) for n, c, a in bins),
+        mean_confidence=float(probabilities.mean()),
+        **_unknown(ranked, calibration),
+    )
+
+
+def predict(run: Run, data: GzslData) -> Indices:
+    """Class id that a run gives each test clip, seen classes' clips first: int64 [n].
+
+    Raises:
+        RunError: The run was trained on other data.
+    """
+    _check_data(run, data)
+    stage = StageTensors.of(data, data.stage(2), torch.device("cpu"))
+    z = rank_embedding(run.network, run.config.head, run.statistics, stage)
+    return predicted_and_actual(_rank(run, stage, z, run.calibration), run.calibration.beta)[0]
+
+
+def _check_data(run: Run, data: GzslData) -> None:
+    if data.fingerprint() != run.config.data.fingerprint:
+        raise RunError(f"{run.path} was trained on other data than this {data.name}")
+
+
+def _rank(run: Run, stage: StageTensors, z: StageRanked, calibration: Calibration) -> StageRanked:
+    """Distances by which clips are ranked: by the embedding alone, or together with the raw features."""
+    if not calibration.raw_weight:
+        return z
+    raw = rank_raw(run.statistics, stage, calibration.visual_share)
+    return fuse_ranked(z, raw, calibration.raw_weight)
+
+
+def _rank_theta(run: Run, stage: StageTensors) -> StageRanked:
+    """Distances of the embeddings before standardisation."""
+    zero, one = torch.zeros_like(run.statistics.av_mean), torch.ones_like(run.statistics.av_std)
+    plain = replace(run.statistics, av_mean=zero, av_std=one, text_mean=zero, text_std=one)
+    config = run.config.head.model_copy(update={"standardisation": "none"})
+    return rank_embedding(run.network, config, plain, stage)
+
+
+def accuracy_of(ranked: StageRanked, beta: float) -> Accuracy:
+    """The benchmark's four figures at one beta."""
+    curve = ranked.curve(np.array([beta]))
+    return Accuracy(
+        seen=curve.seen[0], unseen=curve.unseen[0], harmonic_mean=curve.harmonic[0], zsl=ranked.zsl()
+    )
+
+
+def predicted_and_actual(ranked: StageRanked, beta: float) -> tuple[Indices, Indices]:
+    """Predicted and actual class id of all clips."""
+    distances, _ = ranked.stacked(beta)
+    return ranked.candidates()[distances.argmin(axis=1)], ranked.pooled().class_index
+
+
+def _class_rows(ranked: StageRanked, beta: float, names: tuple[str, ...]) -> tuple[ClassRow, ...]:
+    predicted, actual = predicted_and_actual(ranked, beta)
+    accuracy, n_clips = per_class_accuracy(predicted, actual), np.bincount(actual, minlength=len(names))
+    seen = set(ranked.seen.tolist())
+    return tuple(
+        ClassRow(name=names[c], seen=c in seen, n_clips=int(n_clips[c]), accuracy=accuracy[c])
+        for c in sorted(accuracy, key=lambda c: (c not in seen, names[c]))
+    )
+
+
+def _confusions(ranked: StageRanked, beta: float, names: tuple[str, ...]) -> tuple[Confusion, ...]:
+    found = confusions(*predicted_and_actual(ranked, beta))
+    return tuple(Confusion(actual=names[a], predicted=names[p], n_clips=n) for a, p, n in found)
+
+
+def _hubness(theta: StageRanked, z: StageRanked, ranked: StageRanked) -> Hubness:
+    skewness = [hubness(r.pooled().distances[:, r.candidates()]) for r in (theta, z, ranked)]
+    counts = occurrences(ranked.pooled().distances[:, ranked.candidates()])
+    return Hubness(theta=skewness[0], z=skewness[1], ranking=skewness[2], occurrences=tuple(counts.tolist()))
+
+
+def _top(ranked: StageRanked, calibration: Calibration) -> tuple[Reals, NDArray[np.bool_]]:
+    """Probability of each clip's top prediction, and whether it is right."""
+    distances, target = ranked.stacked(calibration.beta)
+    probabilities = np.exp(log_probabilities(distances, calibration.temperature))
+    return probabilities.max(axis=1), probabilities.argmax(axis=1) == target
+
+
+def _unknown(ranked: StageRanked, calibration: Calibration) -> dict[str, float]:
+    """AUROC of the unknown score, defined in two ways."""
+    score = UnknownScore(calibration.unknown_threshold, calibration.unknown_scale)
+    known, unknown = (
+        score.of(clips.distances[:, ranked.seen].min(axis=1))
+        for clips in (ranked.seen_clips, ranked.unseen_clips)
+    )
+    with_own, without_own = with_and_without_own(ranked.pooled(), ranked.candidates())
+    return {
+        "unknown_auroc": auroc(known, unknown),
+        "unknown_auroc_own": auroc(score.of(with_own), score.of(without_own)),
+    }

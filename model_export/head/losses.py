@@ -1,22 +1,28 @@
-"""The loss terms of CLIP-CLAP and AHSE, one small pure function each.
+"""The loss of a batch: L_base of CLIP-CLAP (Eq. 6) plus lambda times L_align of AHSE (Eq. 5 and 7).
 
-All take rows that belong together: row i of `av` is a clip and row i of `text` the prototype of its class.
+Each term is a pure function. In all of them row i of `av` is a clip and row i of `text` the prototype of its
+class.
 """
+
+from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from model_export.head.config import KlDirection
+from model_export.head.head_config import HeadConfig
+from model_export.head.network import HeadNetwork
+from model_export.head.standardisation import moments_for, standardise
+from model_export.head.training_batches import Batch
 
 
-def cross_entropy(av: Tensor, prototypes: Tensor, target: Tensor, scale: Tensor | float) -> Tensor:
+def cross_entropy(av: Tensor, prototypes: Tensor, target: Tensor, scale: float) -> Tensor:
     """Cross entropy of clips against all training classes by scaled dot product (CLIP-CLAP).
 
     Args:
         av: [n, d] clip embeddings.
         prototypes: [c, d] class embeddings.
         target: int64 [n], row of each clip's class in `prototypes`.
-        scale: factor on the logits; 1 in the reference code.
+        scale: Factor on the logits; 1 in the reference code.
     """
     return F.cross_entropy(scale * (av @ prototypes.T), target)
 
@@ -27,7 +33,7 @@ def regression(av: Tensor, text: Tensor) -> Tensor:
 
 
 def reconstruction(text_hidden: Tensor, av_decoded: Tensor, text_decoded: Tensor) -> Tensor:
-    """Both decoders rebuild the text encoder's output [n, h]; the target keeps its gradient (CLIP-CLAP)."""
+    """Squared errors of both decoders; the target [n, h] keeps its gradient (CLIP-CLAP)."""
     return F.mse_loss(av_decoded, text_hidden) + F.mse_loss(text_decoded, text_hidden)
 
 
@@ -37,12 +43,13 @@ def semantic_alignment(av: Tensor, text: Tensor) -> Tensor:
     return F.mse_loss(av.T @ av / n, text.T @ text / n)
 
 
-def class_alignment(av: Tensor, text: Tensor, direction: KlDirection = "text_to_av") -> Tensor:
-    """Eq. 3: KL divergence between the softmaxes over the d coordinates, mean over the n rows."""
+def class_alignment(av: Tensor, text: Tensor) -> Tensor:
+    """Eq. 3: KL(text || av) of the softmaxes over the d coordinates, mean over the n rows.
+
+    The paper does not say in which direction the divergence is taken.
+    """
     log_av, log_text = F.log_softmax(av, dim=1), F.log_softmax(text, dim=1)
-    if direction == "text_to_av":
-        return F.kl_div(log_av, log_text, reduction="batchmean", log_target=True)
-    return F.kl_div(log_text, log_av, reduction="batchmean", log_target=True)
+    return F.kl_div(log_av, log_text, reduction="batchmean", log_target=True)
 
 
 def batch_alignment(av: Tensor, text: Tensor) -> Tensor:
@@ -54,8 +61,8 @@ def batch_alignment(av: Tensor, text: Tensor) -> Tensor:
 def text_geometry(prototypes: Tensor, raw_cosines: Tensor) -> Tensor:
     """Mean squared difference of the prototypes' cosines and the raw class texts' cosines.
 
-    Not in the paper: it keeps classes that the raw text encoders find alike near each other, which is all
-    that places a class never trained on.
+    Not in the paper. It keeps classes that are similar by the raw text features near each other; nothing else
+    gives a class that was never trained on its place.
 
     Args:
         prototypes: [c, d] class embeddings.
@@ -73,3 +80,50 @@ def distillation(logits: Tensor, raw_targets: Tensor) -> Tensor:
         raw_targets: [n, c], softmax of the raw CLIP and CLAP similarities.
     """
     return F.kl_div(F.log_softmax(logits, dim=1), raw_targets, reduction="batchmean")
+
+
+def loss_terms(network: HeadNetwork, config: HeadConfig, batch: Batch) -> dict[str, Tensor]:
+    """Every weighted term of Eq. 7; training minimises their sum.
+
+    The text side is computed once for all training classes, and the rows of the batch are taken from it.
+    """
+    theta_av = network.embed_av(batch.visual, batch.audio)  # [n, 64]
+    hidden = network.text_encoder(batch.text_input)  # [c, 512], what the decoders rebuild
+    theta_text = network.text_projection(hidden)  # [c, 64]
+    mode = config.standardisation
+    av = standardise(mode, theta_av, moments_for(mode, theta_av))
+    prototypes = standardise(mode, theta_text, moments_for(mode, theta_text))
+    text = rows_of(prototypes, batch.target)  # [n, 64]
+
+    scale = network.logit_scale
+    terms = {
+        "cross_entropy": cross_entropy(av, prototypes, batch.target, scale),
+        "regression": regression(av, text),
+    }
+    # The decoders take theta, as in CLIP-CLAP; the paper does not say whether Eq. 1 applies to them.
+    av_decoded = network.av_decoder(theta_av)
+    text_decoded = rows_of(network.text_decoder(theta_text), batch.target)
+    terms["reconstruction"] = reconstruction(rows_of(hidden, batch.target), av_decoded, text_decoded)
+
+    weight = config.align_weight
+    if config.align_semantic:
+        terms["semantic"] = weight * semantic_alignment(av, text)
+    if config.align_class:
+        terms["class"] = weight * class_alignment(av, text)
+    if config.align_batch:
+        terms["batch"] = weight * batch_alignment(av, text)
+    if config.geometry_weight:
+        terms["geometry"] = config.geometry_weight * text_geometry(prototypes, batch.text_cosines)
+    if batch.raw_targets is not None:
+        logits = scale * (av @ prototypes.T)
+        terms["distillation"] = config.distil_weight * distillation(logits, batch.raw_targets)
+    return terms
+
+
+def rows_of(table: Tensor, index: Tensor) -> Tensor:
+    """Rows of a table [c, d] for int64 [n] indices: [n, d].
+
+    The backward pass of `table[index]` adds up the gradients of a row in the order in which threads reach
+    it; that of an embedding has one fixed order, so that a seed gives the same weights every time.
+    """
+    return F.embedding(index, table)

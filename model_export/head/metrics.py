@@ -1,4 +1,4 @@
-"""Figures of merit, as pure functions of distances and class ids; accuracies are 0..100."""
+"""The benchmark's figures as pure functions of distances and class ids; accuracies are 0..100."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,10 +6,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model_export.data.features import Floats, Indices
+from model_export.data.gzsl_data import Indices, Reals
+from service.arrays import Array
 
 Distances = NDArray[np.floating]
-Reals = NDArray[np.float64]
 DIGITS: Final = 9  # of accuracies, so that equal ones stay equal whatever the order of summation
 
 
@@ -49,7 +49,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class BetaCurve:
-    """Accuracy as calibrated stacking grows.
+    """Accuracy for each beta of calibrated stacking.
 
     Attributes:
         beta: float64 [k], added to the distances of seen classes.
@@ -64,7 +64,7 @@ class BetaCurve:
     harmonic: Reals
 
     def best(self) -> int:
-        """Position of the highest harmonic mean; the first of equals."""
+        """Position of the highest harmonic mean; the first where several are equal."""
         return int(self.harmonic.argmax())
 
 
@@ -73,7 +73,7 @@ def beta_curve(
 ) -> BetaCurve:
     """S, U and HM for each beta, candidates being all seen and unseen classes.
 
-    Only the nearest seen and the nearest unseen class matter: beta moves the choice between the two.
+    Only the nearest seen and the nearest unseen class matter: beta shifts the choice between the two.
     """
     s = _stacked_accuracy(seen_clips, seen, unseen, beta)
     u = _stacked_accuracy(unseen_clips, seen, unseen, beta)
@@ -142,7 +142,7 @@ def reliability(confidence: Reals, right: NDArray[np.bool_], n_bins: int = 15) -
     return Reliability(n[used].astype(np.int64), mean_confidence, accuracy)
 
 
-def auroc(negative: Floats | Reals, positive: Floats | Reals) -> float:
+def auroc(negative: Array | Reals, positive: Array | Reals) -> float:
     """Chance that a positive's score is above a negative's, ties counted half; 0..1."""
     ordered = np.sort(negative)
     below = np.searchsorted(ordered, positive, side="left")

@@ -8,30 +8,34 @@ The flow in training; at inference the decoders are left out:
                            └─ text_hidden
 """
 
+from __future__ import annotations
+
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model_export.head.config import EMBEDDING_DIM, HIDDEN_DIM, HeadConfig
-from model_export.head.dropout import Dropout
+from model_export.head.head_config import EMBEDDING_DIM, HIDDEN_DIM, HeadConfig
 
 
 class Block(nn.Sequential):
     """Linear, batch norm, ReLU, dropout: [n, n_in] -> [n, n_out], never negative."""
 
     def __init__(self, n_in: int, n_out: int, dropout: float) -> None:
-        super().__init__(nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.ReLU(), Dropout(dropout))
+        super().__init__(nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.ReLU(), nn.Dropout(dropout))
 
 
 class HeadNetwork(nn.Module):
     """CLIP-CLAP's networks; 2,237,824 parameters at the published 512-d and 1024-d features.
 
     Args:
-        config: which features are used, the dropout, the logit scale.
-        n_visual: dimensions of the visual and the visual text features.
-        n_audio: dimensions of the audio and the audio text features.
+        config: Which features are used, the dropout, the logit scale.
+        n_visual: Dimensions of the visual and the visual text features.
+        n_audio: Dimensions of the audio and the audio text features.
+
+    Attributes:
+        logit_scale: Factor on the logits of the cross entropy.
     """
 
     def __init__(self, config: HeadConfig, n_visual: int, n_audio: int) -> None:
@@ -47,19 +51,13 @@ class HeadNetwork(nn.Module):
         self.text_projection = Block(h, d, p)
         self.av_decoder = nn.Sequential(Block(d, h, p), Block(h, h, p))
         self.text_decoder = Block(d, h, p)
-        learned = config.logit_scale == "learned"
-        self.log_scale = nn.Parameter(torch.tensor(-0.5 * math.log(d))) if learned else None
-        self.fixed_scale = 1.0 if config.logit_scale == "reference" else 1.0 / math.sqrt(d)
+        self.logit_scale = 1.0 if config.logit_scale == "reference" else 1.0 / math.sqrt(d)
 
     def uses_text(self) -> tuple[bool, bool]:
         """Whether the CLIP and the CLAP text features are used."""
         if self.modality != "both":
             return self.modality == "visual", self.modality == "audio"
         return self.text != "clap", self.text != "clip"
-
-    def logit_scale(self) -> Tensor | float:
-        """Factor on the cross-entropy logits."""
-        return self.fixed_scale if self.log_scale is None else self.log_scale.exp()
 
     def embed_av(self, visual: Tensor, audio: Tensor) -> Tensor:
         """Clip features [n, n_visual], [n, n_audio] -> theta_av [n, 64]."""
@@ -70,7 +68,7 @@ class HeadNetwork(nn.Module):
     def text_input(self, text_visual: Tensor, text_audio: Tensor) -> Tensor:
         """Text features [c, n_visual], [c, n_audio] -> what `text_encoder` takes, [c, n_text].
 
-        Training makes it once an epoch: the classes are the same in every batch.
+        Training makes it once a stage: the classes are the same in every batch.
         """
         used = zip((text_visual, text_audio), self.uses_text(), strict=True)
         return unit_columns(tuple(part for part, use in used if use))
@@ -82,5 +80,29 @@ class HeadNetwork(nn.Module):
 
 
 def unit_columns(parts: tuple[Tensor, ...]) -> Tensor:
-    """L2-normalise each part's rows [n, d_i] and put the parts side by side: [n, sum of d_i]."""
+    """L2-normalise the rows of each part [n, d_i] and concatenate them: [n, sum of d_i]."""
     return torch.cat([F.normalize(part, dim=1) for part in parts], dim=1)
+
+
+class HeadAv(nn.Module):
+    """Clip features -> theta_av, not standardised; the statistics are applied outside the graph."""
+
+    def __init__(self, network: HeadNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, visual: Tensor, audio: Tensor) -> Tensor:
+        """[n, n_visual], [n, n_audio], any length but zero -> float32 [n, 64]."""
+        return self.network.embed_av(visual, audio)
+
+
+class HeadText(nn.Module):
+    """Text features -> theta_text, not standardised; the statistics are applied outside the graph."""
+
+    def __init__(self, network: HeadNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, text_visual: Tensor, text_audio: Tensor) -> Tensor:
+        """[c, n_visual], [c, n_audio], any length but zero -> float32 [c, 64]."""
+        return self.network.embed_text(text_visual, text_audio)

@@ -1,1 +1,1 @@
-"""Hub: from a model's name to a verified local file. Files are moved here, never unpickled."""
+"""Hub: from a model's name to a verified local file. Files are downloaded here, never unpickled."""

@@ -1,4 +1,4 @@
-"""From the name of a checkpoint or tokenizer, or a local path, to a local file that is what it should be."""
+"""From the name of a checkpoint or tokenizer, or a local path, to a verified local file."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_export.hub.errors import HubError
-from model_export.hub.fetch import ModelFile, fetch
-from model_export.hub.hashes import sha256_of
-from model_export.hub.licences import CANONICAL, licence_of
-from model_export.hub.wanted import Hub, Wanted
+import httpx2
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+from model_export.errors import HubError
+from model_export.hub.fetch import ModelFile, fetch, sha256_of
+from model_export.hub.hub_requests import Hub, Wanted
 
 IMAGE_OPTION = "--image-checkpoint FILE"
 AUDIO_OPTION = "--audio-checkpoint FILE"
@@ -34,7 +36,7 @@ _FILE_SUFFIXES = {".bin", ".ckpt", ".json", ".pt", ".pth", ".safetensors"}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights on this machine, not yet read by anyone.
+    """Weights on this machine, verified but not read.
 
     Attributes:
         path: A file, or a folder in transformers' format.
@@ -60,9 +62,9 @@ def open_clip_checkpoint(model: str, pretrained: str, hub: Hub | None = None) ->
         hub: Where to ask; by default what the environment says.
 
     Raises:
-        HubError: Neither a tag nor a file, or the file can't be had.
+        HubError: Neither a tag nor a file, or the file can't be obtained.
     """
-    # Imported here because it loads torch, which nothing else in this room needs.
+    # Imported here because it loads torch, which nothing else in this folder needs.
     from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
@@ -100,7 +102,7 @@ def clap_checkpoint(name: str, hub: Hub | None = None) -> Checkpoint:
         hub: Where to ask; by default what the environment says.
 
     Raises:
-        HubError: None of these, or it can't be had.
+        HubError: None of these, or it can't be obtained.
     """
     hub = hub or Hub()
     if name in LAION_CLAP_FILES:
@@ -130,7 +132,7 @@ def tokenizer_file(repo: str, option: str = TOKENIZER_OPTION, hub: Hub | None = 
         hub: Where to ask; by default what the environment says.
 
     Raises:
-        HubError: It can't be had.
+        HubError: It can't be obtained.
     """
     path, hub = Path(repo), hub or Hub()
     if path.is_dir():
@@ -148,7 +150,7 @@ def local_file(path: Path, hub: Hub) -> ModelFile:
     """A file that the user gave.
 
     Raises:
-        HubError: pins forbid it.
+        HubError: Pins forbid it.
     """
     found = ModelFile(path, sha256_of(path))
     hub.pins.check_local(path, found.sha256)
@@ -156,7 +158,7 @@ def local_file(path: Path, hub: Hub) -> ModelFile:
 
 
 def _is_repository(name: str) -> bool:
-    """Whether a name can be `owner/name`: a mistyped path of a weights file is none."""
+    """Whether a name can be `owner/name`; a mistyped path of a weights file can't."""
     return bool(_REPOSITORY.fullmatch(name)) and Path(name).suffix not in _FILE_SUFFIXES
 
 
@@ -177,7 +179,7 @@ def _folder(repo: str, hub: Hub) -> Checkpoint:
 
 
 def _source(file: ModelFile) -> str:
-    """The public address, also where a mirror was asked: the hash says that it is the same file."""
+    """The public address, also where a mirror was asked: the hash proves that it is the same file."""
     return f"{CANONICAL}/{file.repo}/blob/{file.commit}/{file.path.name}"
 
 
@@ -193,3 +195,30 @@ def _files_of(folder: Path) -> list[Path]:
         raise HubError(f"the folder {folder} needs config.json and {' or '.join(_TRANSFORMERS_WEIGHTS)}")
     settings = [folder / name for name in ("config.json", _SOUND_SETTINGS) if (folder / name).is_file()]
     return [found[0], *settings]
+
+
+CANONICAL = "https://huggingface.co"
+_TIMEOUT_S = 10.0
+_OPENAI = "MIT (https://github.com/openai/CLIP/blob/main/LICENSE)"
+_KNOWN = {
+    "lukewys/laion_clap": f"CC0-1.0 ({CANONICAL}/lukewys/laion_clap)",
+    "laion/clap-htsat-unfused": f"Apache-2.0 ({CANONICAL}/laion/clap-htsat-unfused)",
+}
+
+
+def licence_of(repo: str, hub: Hub) -> str:
+    """The licence of a repository's weights with its source: a known one, else that of the model card."""
+    if repo.startswith("timm/") and repo.endswith(".openai"):  # OpenAI's weights, converted for open_clip
+        return _OPENAI
+    return _KNOWN.get(repo) or _of_card(repo, hub)
+
+
+def _of_card(repo: str, hub: Hub) -> str:
+    page = f"{CANONICAL}/{repo}"
+    try:
+        card = HfApi(endpoint=hub.endpoint).model_info(repo, timeout=_TIMEOUT_S).card_data
+    except (HfHubHTTPError, OfflineModeIsEnabled, httpx2.TransportError):
+        card = None
+    # A licence of the publisher's own is "other" with a name.
+    name = card and (card.get("license_name") or card.get("license"))
+    return f"{name} ({page})" if name else f"unknown: see {page}"

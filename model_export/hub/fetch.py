@@ -1,8 +1,14 @@
-"""One file of a hub repository, from the cache or downloaded, and checked by its hash and pin either way."""
+"""One file of a hub repository, downloaded or from the cache, and verified by its hash and pin either way.
+
+Downloads are those of `hf_hub_download`, which continues after a dropped connection within one call and keeps
+no part of a file when it fails. It compares sizes; hashes are compared here.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
+import shutil
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,24 +23,21 @@ from huggingface_hub.errors import (
     RemoteEntryNotFoundError,
 )
 
-from model_export.hub.errors import HubError
-from model_export.hub.hashes import fits, is_hash, is_sha256, sha256_of
-from model_export.hub.patience import patiently
-from model_export.hub.refusals import refusal
-from model_export.hub.transfer import transfer
-from model_export.hub.wanted import Hub, Wanted
+from model_export.errors import HubError
+from model_export.hub.hub_requests import Hub, Wanted, refusal, with_retries
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_GIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A file on this machine that is what it should be.
+    """A verified file on this machine.
 
     Attributes:
         path: In the cache: in the snapshot of its commit, under the name that it has in the repository.
         sha256: Of its content, hexadecimal.
-        repo: The hub's repository that it is from; None for a file that the user gave.
+        repo: The hub repository that it is from; None for a file that the user gave.
         commit: The commit of the repository that it is from.
     """
 
@@ -44,20 +47,35 @@ class ModelFile:
     commit: str | None = None
 
 
-def fetch(wanted: Wanted, hub: Hub) -> ModelFile:
-    """Have one file: that of the pinned commit, else the newest, else the one in the cache.
+@dataclass(frozen=True)
+class _Located:
+    """A file in the cache that is not verified yet.
 
-    What is in the cache of a commit is not asked for again.
+    Attributes:
+        path: Of the file.
+        etag: The hash that it must have; None where neither the hub nor the cache tells.
+        is_new: Whether it was downloaded just now.
+    """
+
+    path: Path
+    etag: str | None
+    is_new: bool = False
+
+
+def fetch(wanted: Wanted, hub: Hub) -> ModelFile:
+    """Obtain one file: of the pinned commit, else the newest, else the one in the cache.
+
+    The hub is not asked about a file of a commit that is in the cache.
 
     Raises:
-        HubError: It can't be had, has another hash than the hub says (then it is removed from the cache), or
-            is not the pinned one.
+        HubError: It can't be obtained, has another hash than the hub states (then it is removed from the
+            cache), or is not the pinned one.
     """
     wanted = _pinned(wanted, hub)
-    path = _settled(wanted, hub)
-    if path is None:
+    located = _of_commit(wanted, hub)
+    if located is None:
         try:
-            path = _from_hub(wanted, hub)
+            located = _from_hub(wanted, hub)
         except HFValidationError:
             raise HubError(
                 f"{wanted.repo} is no file, no folder and no repository name (owner/name)"
@@ -68,17 +86,38 @@ def fetch(wanted: Wanted, hub: Hub) -> ModelFile:
             OfflineModeIsEnabled,
             httpx2.TransportError,
         ) as error:
-            path = _from_cache(wanted, hub)
-            if path is None:
+            located = _from_cache(wanted, hub)
+            if located is None:
                 raise refusal(error, wanted, hub) from None
-    _check(path)
-    found = ModelFile(path, sha256_of(path), wanted.repo, path.parent.name)
-    hub.pins.check(wanted.repo, path.name, found.sha256)
-    return found
+    sha256 = _verify(located)
+    hub.pins.check(wanted.repo, located.path.name, sha256)
+    return ModelFile(located.path, sha256, wanted.repo, located.path.parent.name)
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256 in lower-case hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def git_hash_of(path: Path) -> str:
+    """The hash by which git stores the file, in lower-case hexadecimal digits; for small files."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def is_sha256(etag: str) -> bool:
+    """Whether the hub's ETag is the SHA-256 of a large file."""
+    return bool(_SHA256.fullmatch(etag))
+
+
+def is_hash(etag: str) -> bool:
+    """Whether the hub's ETag states the content: a SHA-256 (large files) or git's hash (small files)."""
+    return is_sha256(etag) or bool(_GIT.fullmatch(etag))
 
 
 def _pinned(wanted: Wanted, hub: Hub) -> Wanted:
-    """The revision that is pinned, and names that a hash is pinned of before others."""
+    """The same file at the pinned revision, names with a pinned hash before others."""
     pin = hub.pins.of(wanted.repo)
     if pin is None:
         return replace(wanted, revision=wanted.revision or "main")
@@ -86,14 +125,14 @@ def _pinned(wanted: Wanted, hub: Hub) -> Wanted:
     return replace(wanted, files=files, revision=wanted.revision or pin.revision)
 
 
-def _settled(wanted: Wanted, hub: Hub) -> Path | None:
-    """The first of the wanted files, if the cache has it of the wanted commit, which no other replaces."""
-    if not _COMMIT.fullmatch(wanted.revision or ""):
+def _of_commit(wanted: Wanted, hub: Hub) -> _Located | None:
+    """The preferred file from the cache, where the revision is a commit: its files never change."""
+    if not _GIT.fullmatch(wanted.revision or ""):
         return None
     return _from_cache(replace(wanted, files=wanted.files[:1]), hub)
 
 
-def _from_hub(wanted: Wanted, hub: Hub) -> Path:
+def _from_hub(wanted: Wanted, hub: Hub) -> _Located:
     """The first of the wanted files that the repository has."""
     for name in wanted.files:
         try:
@@ -104,39 +143,68 @@ def _from_hub(wanted: Wanted, hub: Hub) -> Path:
     raise HubError(f"{wanted.repo} on {hub.endpoint} has no file {names}: give {wanted.option}")
 
 
-def _newest(wanted: Wanted, name: str, hub: Hub) -> Path:
-    """Ask what the file is, transfer it unless it is here, and let the library enter it in its cache."""
+def _newest(wanted: Wanted, name: str, hub: Hub) -> _Located:
+    """Ask the hub for the file's commit, size and hash, and download it unless the cache has it."""
     url = hf_hub_url(wanted.repo, name, revision=wanted.revision, endpoint=hub.endpoint)
     ask = partial(get_hf_file_metadata, url, endpoint=hub.endpoint)
-    said = ask() if _from_cache(wanted, hub) else patiently(ask, hub.sleep)
-    if said.commit_hash is None or said.size is None or not is_hash(said.etag or ""):
+    facts = ask() if _from_cache(wanted, hub) else with_retries(ask, hub.sleep)
+    etag = facts.etag or ""
+    if facts.commit_hash is None or facts.size is None or not is_hash(etag):
         raise HubError(f"{hub.endpoint} does not say commit, size and hash like a hub: check HF_ENDPOINT")
-    if is_sha256(said.etag or ""):  # of a large file: another one is not downloaded first
-        hub.pins.check(wanted.repo, name, str(said.etag))
-    blob = hub.cache / wanted.folder / "blobs" / str(said.etag)
+    if is_sha256(etag):  # a file that is not the pinned one is refused before its download
+        hub.pins.check(wanted.repo, name, etag)
     # On a disk without links the library keeps a file under its name only, so look for both.
-    known = try_to_load_from_cache(wanted.repo, name, cache_dir=hub.cache, revision=said.commit_hash)
-    if not isinstance(known, str) and not blob.exists():
-        version = hf_hub_url(wanted.repo, name, revision=said.commit_hash, endpoint=hub.endpoint)
-        transfer(version, blob, said.size, hub.cache / ".locks" / wanted.folder / f"{blob.name}.lock")
-    path = hf_hub_download(
-        wanted.repo, name, revision=wanted.revision, cache_dir=hub.cache, endpoint=hub.endpoint
-    )
-    return Path(path)
+    known = try_to_load_from_cache(wanted.repo, name, cache_dir=hub.cache, revision=facts.commit_hash)
+    is_new = not isinstance(known, str) and not (hub.cache / wanted.folder / "blobs" / etag).exists()
+    if is_new:
+        _check_free_space(hub.cache, facts.size)
+    try:
+        path = hf_hub_download(
+            wanted.repo, name, revision=wanted.revision, cache_dir=hub.cache, endpoint=hub.endpoint
+        )
+    except httpx2.TransportError:
+        raise HubError(
+            f"the connection was lost during the download of {name} of {wanted.repo} "
+            f"({facts.size / 1e6:.1f} MB) from {hub.endpoint}: run the same command again"
+        ) from None
+    return _Located(Path(path), etag, is_new)
 
 
-def _from_cache(wanted: Wanted, hub: Hub) -> Path | None:
+def _from_cache(wanted: Wanted, hub: Hub) -> _Located | None:
     for name in wanted.files:
-        path = try_to_load_from_cache(wanted.repo, name, cache_dir=hub.cache, revision=wanted.revision)
-        if isinstance(path, str):
-            return Path(path)
+        found = try_to_load_from_cache(wanted.repo, name, cache_dir=hub.cache, revision=wanted.revision)
+        if isinstance(found, str):
+            blob = Path(found).resolve().name  # the cache names content by its hash
+            return _Located(Path(found), blob if is_hash(blob) else None)
     return None
 
 
-def _check(path: Path) -> None:
-    """The cache names a file by its hash; a damaged one is removed, so that the next try starts clean."""
+def _verify(located: _Located) -> str:
+    """Compare a file with its hash and return its SHA-256; a wrong file is removed from the cache.
+
+    Raises:
+        HubError: It has another hash than it must have.
+    """
+    path, etag = located.path, located.etag
+    sha256 = sha256_of(path)
+    if etag is None or etag == (sha256 if is_sha256(etag) else git_hash_of(path)):
+        return sha256
     blob = path.resolve()
-    if is_hash(blob.name) and not fits(blob, blob.name):
-        path.unlink()
-        blob.unlink()
-        raise HubError(f"{path} was damaged and has been removed from the cache: run the same command again")
+    path.unlink()
+    blob.unlink(missing_ok=True)
+    if located.is_new:
+        raise HubError(
+            f"{path.name} arrived with another hash than the hub says and has been removed: try again, and "
+            "if the result is the same, ask whoever runs the mirror or proxy in between"
+        )
+    raise HubError(f"{path} was damaged and has been removed from the cache: run the same command again")
+
+
+def _check_free_space(folder: Path, n_bytes: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes:
+        raise HubError(
+            f"{n_bytes / 1e6:.1f} MB are to be downloaded, but only {free / 1e6:.1f} MB are free in "
+            f"{folder}: free some space or set HF_HUB_CACHE to a folder on a larger disk"
+        )

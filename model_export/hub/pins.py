@@ -1,7 +1,7 @@
-"""Pins: which bytes a name stands for. A pin is a repository, a commit, and the SHA-256 of its files.
+"""Pins: the exact version that a name stands for, as a repository, a commit, and the SHA-256 of its files.
 
-Names without a pin are taken from `main`; the manifest of the bundle that is made of them records commit and
-SHA-256 of every file, and pins the next export to them (`pins_of`).
+Names without a pin are taken from `main`. A bundle's manifest records commit and SHA-256 of every file that
+it was made of, and can pin the next export to them (`pins_of`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from model_export.hub.errors import HubError, PinError
+from model_export.errors import HubError, PinError
 from service.bundle.directory import read_manifest
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -23,7 +23,7 @@ class Pin:
 
     Attributes:
         repo: `owner/name` on the hub.
-        revision: Its commit; as an exception a branch or a tag, which somebody asked for.
+        revision: Its commit; a branch or a tag only where the user asked for one.
         files: SHA-256 by the file's name. Other files are what the repository has at that commit.
     """
 
@@ -34,12 +34,12 @@ class Pin:
 
 @dataclass(frozen=True)
 class Pins:
-    """What must be had: one version of each repository.
+    """The versions to use, one of each repository.
 
     Attributes:
         pins: By repository, one each.
-        complete: Nothing else may be used: a file without a SHA-256 here is refused.
-        local: SHA-256 of files that are from no hub.
+        complete: Whether all other files are refused.
+        local: SHA-256 of local files.
     """
 
     pins: tuple[Pin, ...] = ()
@@ -51,9 +51,9 @@ class Pins:
         return next((pin for pin in self.pins if pin.repo == repo), None)
 
     def at(self, repo: str, revision: str) -> Pins:
-        """The same, with another version of one repository. Hashes of a version count for it alone.
+        """The same, but another version of one repository, without the hashes of the old one.
 
-        In complete pins they stay: these bytes are wanted, from whichever version.
+        Complete pins keep the hashes: exactly these files are wanted, from whichever version.
         """
         pin = self.of(repo) or Pin(repo, revision)
         kept = pin.files if self.complete or pin.revision == revision else _NOTHING
@@ -64,7 +64,7 @@ class Pins:
         """Refuse a file of the hub that is not the pinned one.
 
         Raises:
-            PinError: it has another SHA-256, or none is pinned where one must be.
+            PinError: It has another SHA-256, or none is pinned where one must be.
         """
         pin = self.of(repo)
         pinned = pin.files.get(file) if pin else None
@@ -75,16 +75,16 @@ class Pins:
             )
         if pinned not in (None, sha256):
             raise PinError(
-                f"{file} of {repo} has the SHA-256 {sha256}, but {pinned} is pinned: these are other bytes "
-                "than were meant, and nothing is made of them. Ask whoever runs the hub or the mirror; to "
+                f"{file} of {repo} has the SHA-256 {sha256}, but {pinned} is pinned: it is not "
+                "the intended file and is not used. Ask whoever runs the hub or the mirror; to "
                 "use another version on purpose, name it: --image-revision, --audio-revision, or other --pins"
             )
 
     def check_local(self, path: Path, sha256: str) -> None:
-        """Refuse a file of this machine where complete pins know no such bytes.
+        """Refuse a local file that complete pins do not contain.
 
         Raises:
-            PinError: none of the pinned files has this SHA-256.
+            PinError: None of the pinned files has this SHA-256.
         """
         known = self.local.union(*(pin.files.values() for pin in self.pins))
         if self.complete and sha256 not in known:
@@ -95,14 +95,14 @@ class Pins:
 
 
 def pins_of(bundle: Path) -> Pins:
-    """Exactly the files that a bundle was made of.
+    """Pins of exactly the files that a bundle was made of.
 
     Args:
         bundle: Its directory; manifest.json alone will do.
 
     Raises:
-        BundleInvalidError: there is no manifest of a bundle.
-        HubError: it says nothing of its sources.
+        BundleInvalidError: There is no manifest of a bundle.
+        HubError: It records no sources.
     """
     sources = read_manifest(bundle).provenance.sources
     if not sources:

@@ -10,9 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
-from model_export.report.measured import MeasuredRun, Sample
-from model_export.report.summary import Method
-from model_export.report.tables import data_title
+from model_export.report.measurements import MeasuredRun, Sample
+from model_export.report.tables import Method, data_title
 
 DPI: Final = 90
 RANKED_BY: Final = {"embedding": "embedding", "fused": "embedding and raw", "raw": "raw similarities"}
@@ -49,7 +48,7 @@ def _draw_map(ax: Axes, sample: Sample) -> None:
 
 
 def beta_curves(found: Sequence[Method]) -> bytes:
-    """S, U and HM against beta on the test clips; the line across is the beta that validation chose."""
+    """S, U and HM against beta on the test clips; the vertical line is the beta that validation chose."""
     figure, axes = _panels(f"Calibrated stacking, {data_title(found)}", len(found))
     for ax, method in zip(axes, found, strict=True):
         own = method.runs[0].of(method.runs[0].own_ranking)
@@ -65,7 +64,7 @@ def beta_curves(found: Sequence[Method]) -> bytes:
 
 
 def hubness_histogram(found: Sequence[Method]) -> bytes:
-    """How many classes are how often among the 10 nearest of a clip, all seeds together."""
+    """Histogram of how often classes are among the 10 nearest of a clip, all seeds together."""
     figure, axes = _panels(f"10-occurrences of the classes, {data_title(found)}", len(found))
     counts = [np.concatenate([_occurrences(run) for run in method.runs]) for method in found]
     bins = np.linspace(0, max(c.max() for c in counts) + 1, 40)
@@ -83,7 +82,7 @@ def _occurrences(run: MeasuredRun) -> np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 def reliability_diagram(found: Sequence[Method]) -> bytes:
-    """How often predictions of some confidence are right; probabilities mean something near the diagonal."""
+    """Share of right predictions by confidence; probabilities are reliable near the diagonal."""
     figure, axes = _panels(f"Reliability, {data_title(found)}", len(found))
     for ax, method in zip(axes, found, strict=True):
         ranking = method.runs[0].own_ranking

@@ -21,7 +21,7 @@ from benchmarks import real_clips
 from benchmarks.clip_measure import CannotMeasureError, Distractors, Measured, measure
 from benchmarks.clip_report import clip_lines, count, report
 from benchmarks.real_clips import imagenet_names, read_clips, read_distractors
-from model_export.data.errors import DatasetError
+from model_export.errors import DatasetError
 from service.registry import Bundle, load_bundle
 from service.runtime.providers import Runtime
 from tests.toy import CLASSES, COLOURS, TONES_HZ, write_clip, write_toy_bundle

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from model_export.data.features import GzslData
-from model_export.head.config import HeadConfig
-from model_export.head.run import Run
-from model_export.head.train import train
+from model_export.data.gzsl_data import GzslData
+from model_export.head.head_config import HeadConfig
+from model_export.head.run_folder import Run
+from model_export.head.training import train
 from tests.model_export.head.small_world import small_world
 
 SMALL = HeadConfig(

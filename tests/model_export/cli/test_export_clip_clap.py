@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from model_export.cli.export_clip_clap import precisions
-from model_export.encoders.errors import EncoderError
+from model_export.errors import EncoderError
 from tests.conftest import Ahse
 
 
-def test_precisions() -> None:
+def test_precisions_for_all_graphs_and_for_one() -> None:
     """One for all, one for a graph, in any order; what is not said is not demanded."""
     assert precisions([]) == {}
     assert precisions(["audio=fp32"]) == {"audio": "fp32"}
@@ -22,7 +22,7 @@ def test_precisions() -> None:
 @pytest.mark.parametrize(
     "given", [["int4"], ["video=int8"], ["audio="], ["int8", "fp16"], ["audio=int8", "audio=fp16"]]
 )
-def test_precisions_that_make_no_sense(given: list[str]) -> None:
+def test_unknown_or_repeated_precisions_are_refused(given: list[str]) -> None:
     """The message lists graphs and precisions."""
     with pytest.raises(EncoderError, match=r"give fp32, fp16, int8.*visual, text_visual, audio, text_audio"):
         precisions(given)
@@ -38,8 +38,8 @@ def test_precisions_that_make_no_sense(given: list[str]) -> None:
         (["--clap-tokenizer", "/nowhere/t.json"], "there is no /nowhere/t.json"),
         (["--name", "a name"], "can't be a bundle's name"),
         (["--pins", "/nowhere"], "there is no /nowhere"),
-        (["--image-revision", "main"], "--random-weights are of no version"),
-        (["--audio-revision", "main"], "--random-weights are of no version"),
+        (["--image-revision", "main"], "--random-weights have no version"),
+        (["--audio-revision", "main"], "--random-weights have no version"),
     ],
 )
 def test_mistakes_end_in_one_line(ahse: Ahse, tmp_path: Path, words: list[str], said: str) -> None:
@@ -50,7 +50,7 @@ def test_mistakes_end_in_one_line(ahse: Ahse, tmp_path: Path, words: list[str], 
     assert len(error.strip().splitlines()) == 1
 
 
-def test_what_stands_there_is_left(ahse: Ahse, tmp_path: Path) -> None:
+def test_export_refuses_an_existing_directory(ahse: Ahse, tmp_path: Path) -> None:
     """An existing directory is never overwritten."""
     code, _, error = ahse("export", "clip-clap", "--random-weights", "--out", tmp_path)
     assert code == 2

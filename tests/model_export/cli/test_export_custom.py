@@ -192,7 +192,7 @@ def test_both_forms_encode_names_alike(shared: Path, export: Export) -> None:
     }
 
 
-def test_the_bundle_serves(shared: Path, clips: dict[str, Path], ahse: Ahse) -> None:
+def test_a_custom_bundle_classifies(shared: Path, clips: dict[str, Path], ahse: Ahse) -> None:
     """By the command that the export names, as far as it can be run here."""
     code, said, _ = ahse(
         "classify", clips["red low"], "--bundle", shared, "--label", "red", "--label", "blue"
@@ -202,7 +202,7 @@ def test_the_bundle_serves(shared: Path, clips: dict[str, Path], ahse: Ahse) -> 
     assert sum("%" in line for line in said.splitlines()) == 2
 
 
-def test_a_date_of_its_own_makes_the_same_bytes(shared: Path, export: Export) -> None:
+def test_a_builder_with_a_fixed_date_writes_the_same_bytes_again(shared: Path, export: Export) -> None:
     """Every file, the manifest but for the directory's name in its command."""
     again = export("shared", "again")
     for path in shared.iterdir():

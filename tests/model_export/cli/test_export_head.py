@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from model_export.data.feature_file import FeatureSet, write_feature_file
-from model_export.data.features import GzslData, SplitFeatures
-from model_export.head.config import HeadConfig
-from model_export.head.train import train
-from model_export.report.measured import MeasuredRun
+from model_export.data.gzsl_data import GzslData, SplitFeatures
+from model_export.head.head_config import HeadConfig
+from model_export.head.training import train
+from model_export.report.measurements import MeasuredRun
 from service.bundle.directory import read_manifest
 from service.bundle.manifest import MANIFEST_FILE
 from service.bundle.provenance import GraphCheck, Licence, Source
@@ -103,7 +103,7 @@ def test_the_encoders_are_taken_over_byte_for_byte(ahse: Ahse, made: Made, tmp_p
 
 
 @pytest.mark.slow
-def test_what_was_measured_is_in_the_bundle(ahse: Ahse, made: Made, tmp_path: Path) -> None:
+def test_measured_figures_are_in_the_exported_bundle(ahse: Ahse, made: Made, tmp_path: Path) -> None:
     """The figures of the evaluation, its unseen classes, and the model card's table."""
     run = Path(shutil.copytree(made.run, tmp_path / "run"))
     features = tmp_path / "toys.safetensors"
@@ -125,7 +125,7 @@ def test_what_was_measured_is_in_the_bundle(ahse: Ahse, made: Made, tmp_path: Pa
     assert "72 clips of 9 classes that the head was trained on and 24 of 3 unseen ones" in card
 
 
-def test_other_encoders_are_refused(ahse: Ahse, made: Made, tmp_path: Path) -> None:
+def test_export_head_refuses_other_encoders(ahse: Ahse, made: Made, tmp_path: Path) -> None:
     """One setting of one tower makes them others; both digests are said."""
     manifest = read_manifest(made.bundle)
     visual = manifest.visual.model_copy(update={"n_frames": 5})
@@ -140,15 +140,17 @@ def test_other_encoders_are_refused(ahse: Ahse, made: Made, tmp_path: Path) -> N
     assert not (tmp_path / "b").exists()
 
 
-def test_features_that_nobody_named_fit_no_bundle(ahse: Ahse, made: Made, tmp_path: Path) -> None:
+def test_export_head_refuses_runs_on_features_of_unnamed_encoders(
+    ahse: Ahse, made: Made, tmp_path: Path
+) -> None:
     """A run on such features is refused rather than believed."""
     config = HeadConfig(raw_fusion=True, n_epochs=1, n_batches_per_epoch=1, batch_size=8)
     run = train(replace(made.data, encoders=""), config, tmp_path / "run", n_threads=1).path
     code, _, complaints = ahse("export", "head", run, "--encoders", made.bundle, "--out", tmp_path / "a")
-    assert (code, "by encoders that nobody named" in complaints) == (2, True)
+    assert (code, "by encoders that are not named" in complaints) == (2, True)
 
 
-def test_bad_arguments_are_said_and_leave_nothing(ahse: Ahse, made: Made, tmp_path: Path) -> None:
+def test_export_head_with_bad_arguments_leaves_nothing(ahse: Ahse, made: Made, tmp_path: Path) -> None:
     """A taken directory, a name that is none, no run, no bundle, a damaged bundle."""
     broken = Path(shutil.copytree(made.bundle, tmp_path / "broken"))
     (broken / "audio.onnx").write_bytes(b"")

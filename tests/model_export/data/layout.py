@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from model_export.data.published import FOLDERS
+from model_export.data.published_layout import FOLDERS
 from model_export.data.published_text import FEATURES
 
 # Sorted by class and sorted by text these have different orders, as in the real lists.

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from model_export.data.errors import DatasetError
 from model_export.data.feature_file import KEY, FeatureSet, read_feature_file, write_feature_file
-from model_export.data.features import GzslData, SplitName
+from model_export.data.gzsl_data import GzslData, SplitName
+from model_export.errors import DatasetError
 from tests.model_export.head.small_world import small_world
 
 
@@ -33,7 +33,7 @@ def path(data: GzslData, tmp_path: Path) -> Path:
     return tmp_path / "small.safetensors"
 
 
-def test_what_was_written_is_read(data: GzslData, path: Path) -> None:
+def test_a_feature_file_is_read_as_it_was_written(data: GzslData, path: Path) -> None:
     """Arrays, names, encoders and flags."""
     read = read_feature_file(path)
     assert read.data.fingerprint() == data.fingerprint()
@@ -41,14 +41,16 @@ def test_what_was_written_is_read(data: GzslData, path: Path) -> None:
     assert read.clip_names == named(data).clip_names
 
 
-def test_features_of_other_encoders_are_refused(path: Path) -> None:
+def test_a_feature_file_of_other_encoders_is_refused(path: Path) -> None:
     """Even where all dims agree."""
     assert read_feature_file(path, encoders="bundle abc").data.encoders == "bundle abc"
     with pytest.raises(DatasetError, match="made by the encoders 'bundle abc', not by 'bundle xyz'"):
         read_feature_file(path, encoders="bundle xyz")
 
 
-def test_nothing_is_written_without_the_encoders_or_with_a_problem(data: GzslData, tmp_path: Path) -> None:
+def test_a_feature_file_is_not_written_without_encoders_or_with_a_problem(
+    data: GzslData, tmp_path: Path
+) -> None:
     """And no partial file stays."""
     with pytest.raises(DatasetError, match="say which encoders"):
         write_feature_file(tmp_path / "x.safetensors", named(replace(data, encoders="")))

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_export.data.errors import DatasetError
 from model_export.data.pickles import read_npy_dict, read_pickle
+from model_export.errors import DatasetError
 
 
 class Runs:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_export.data.check import PUBLISHED_COUNTS, check_published
-from model_export.data.errors import DatasetError
-from model_export.data.features import GzslData
-from model_export.data.published import read_published
+from model_export.data.datasets import check_published
+from model_export.data.gzsl_data import GzslData
+from model_export.data.published_layout import PUBLISHED_COUNTS, read_published
 from model_export.data.published_text import FEATURES
 from model_export.data.simulate import Knobs, simulate
+from model_export.errors import DatasetError
 from tests.model_export.data.layout import write_layout
 
 COUNTS = ((3, 10), (3, 4), (1, 5), (4, 6), (1, 7))
@@ -26,7 +26,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_layout(tmp_path / "source")
 
 
-def test_lists_counts_and_text_are_the_source_s_own(source: Path, tmp_path: Path) -> None:
+def test_simulated_data_has_the_lists_counts_and_texts_of_its_source(source: Path, tmp_path: Path) -> None:
     """Read back by the reader and counted by the checker."""
     made = simulate(source, tmp_path / "out", seed=0)
     data = read_published(made.root)
@@ -39,7 +39,9 @@ def test_lists_counts_and_text_are_the_source_s_own(source: Path, tmp_path: Path
     np.testing.assert_array_equal(np.bincount(data.splits["train"].class_index), [4, 3, 3])
 
 
-def test_features_have_unit_length_and_depend_on_the_seed_alone(source: Path, tmp_path: Path) -> None:
+def test_simulated_features_have_unit_length_and_depend_on_the_seed_alone(
+    source: Path, tmp_path: Path
+) -> None:
     """Up to half precision."""
     first, again, other = (
         read_published(simulate(source, tmp_path / name, seed).root)
@@ -49,9 +51,7 @@ def test_features_have_unit_length_and_depend_on_the_seed_alone(source: Path, tm
     np.testing.assert_allclose(np.linalg.norm(first.splits["train"].audio, axis=1), 1, atol=2e-3)
 
 
-def test_without_text_vectors_random_ones_stand_in_and_the_notice_says_so(
-    source: Path, tmp_path: Path
-) -> None:
+def test_a_source_without_text_vectors_gets_random_ones_and_a_notice(source: Path, tmp_path: Path) -> None:
     """As for UCF, whose vectors nobody can redistribute."""
     for file in (source / FEATURES / "text").iterdir():
         file.unlink()
@@ -77,19 +77,19 @@ def test_less_spread_brings_clips_of_a_class_together(source: Path, tmp_path: Pa
     assert spread_of(tight) < spread_of(wide) / 2
 
 
-def test_fewer_clips_can_be_asked_for(source: Path, tmp_path: Path) -> None:
+def test_simulate_writes_the_requested_number_of_clips(source: Path, tmp_path: Path) -> None:
     """So many for each class, a third of it where classes are seen and clips only measured."""
     made = simulate(source, tmp_path / "out", seed=0, n_clips_per_class=6)
     assert list(made.n_clips.values()) == [18, 6, 6, 8, 6]
 
 
-def test_an_existing_folder_is_left_alone(source: Path) -> None:
+def test_simulate_refuses_an_existing_folder(source: Path) -> None:
     """Nothing is overwritten."""
     with pytest.raises(DatasetError, match="exists already"):
         simulate(source, source, seed=0)
 
 
-def test_a_source_with_a_defect_leaves_nothing_behind(source: Path, tmp_path: Path) -> None:
+def test_simulating_from_a_faulty_source_leaves_nothing_behind(source: Path, tmp_path: Path) -> None:
     """Neither the folder nor a part of it."""
     (source / f"{FEATURES}/text/word_embeddings_activitynet_normed.npy").unlink()
     with pytest.raises(DatasetError, match=r"word_embeddings_activitynet_normed\.npy: cannot be read"):

@@ -12,8 +12,8 @@ from model_export.demo.build import OtherBuildError, bundle_demo, claim, rebuild
 from model_export.demo.evaluate import evaluate_demo
 from model_export.demo.features import demo_features
 from model_export.demo.world import ClipCounts, World
-from model_export.head.config import PRESETS
-from model_export.head.train import train
+from model_export.head.head_config import PRESETS
+from model_export.head.training import train
 from service.bundle.directory import read_manifest, verify_files
 from service.errors import BundleInvalidError
 from service.head.statistics import load_ahse_statistics

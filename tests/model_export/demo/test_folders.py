@@ -41,7 +41,7 @@ def test_the_heads_own_clips_come_with_a_list_that_extraction_takes(tmp_path: Pa
     listing = list_clips(write_dataset(tmp_path / "all", 0, lambda _: None, world))
     named = {spec.name for spec in world.classes if spec.split == "test_unseen"}
     assert {clip.label for clip in listing.clips} == named
-    assert {clip.said for clip in listing.clips} == {"test_unseen"}
+    assert {clip.split for clip in listing.clips} == {"test_unseen"}
     assert all(clip.path.stat().st_size > 1000 for clip in listing.clips)
     with pytest.raises(FolderTakenError):
         write_dataset(tmp_path / "all", 0, lambda _: None, world)

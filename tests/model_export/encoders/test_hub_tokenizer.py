@@ -15,12 +15,11 @@ from tokenizers import Tokenizer
 from transformers import BertTokenizer, GemmaTokenizer
 
 from model_export.encoders import hub_tokenizer as module
-from model_export.encoders.errors import EncoderError
 from model_export.encoders.hub_tokenizer import HubTokenizer, hub_tokenizer
 from model_export.encoders.stand_in import stand_in_tokenizer
-from model_export.hub.errors import PinError
+from model_export.errors import EncoderError, PinError
+from model_export.hub.hub_requests import Hub
 from model_export.hub.pins import Pin, Pins
-from model_export.hub.wanted import Hub
 from tests.model_export.hub.loopback import LoopbackHub, serving
 
 N_ROWS = 300

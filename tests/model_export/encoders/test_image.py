@@ -14,8 +14,8 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch.nn.functional import normalize
 
-from model_export.encoders.errors import EncoderError
 from model_export.encoders.image import _RESIZE, ImageChoice, _preprocessing, load_image_encoder
+from model_export.errors import EncoderError
 from model_export.export.quiet import quiet
 from tests.model_export.encoders.small import CLIP, register_small_clip, small_image_encoder
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from model_export.encoders import laion
-from model_export.encoders.errors import EncoderError
 from model_export.encoders.laion import build_clap
 from model_export.encoders.sound import SoundChoice, load_sound_encoder
 from model_export.encoders.towers import LaionSoundTower, LaionTextTower
+from model_export.errors import EncoderError
 from tests.model_export.encoders.original_laion import _fresh_htsat, audio_embedding, text_embedding
 from tests.model_export.encoders.small import SHALLOW, shallow_clap
 

@@ -17,14 +17,13 @@ from model_export.encoders.image import ImageChoice, load_image_encoder
 from model_export.encoders.loaded import ImageEncoder, SoundEncoder
 from model_export.encoders.parts import ExportOptions, encoder_parts
 from model_export.encoders.sound import SoundChoice, load_sound_encoder
+from model_export.errors import ExportError, HubError, ParityError
 from model_export.export.bundle import BundleFacts, export_bundle
-from model_export.export.graph import ExportError, ParityError
 from model_export.export.heads import similarity_head
 from model_export.export.quiet import quiet
-from model_export.hub.errors import HubError
-from model_export.hub.hashes import sha256_of
+from model_export.hub.fetch import sha256_of
+from model_export.hub.hub_requests import Hub
 from model_export.hub.pins import pins_of
-from model_export.hub.wanted import Hub
 from service.bundle.directory import read_manifest
 from service.cli import main
 from service.encode.text import encode_labels

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from model_export.encoders.errors import EncoderError
 from model_export.encoders.state import load_all, read_state
+from model_export.errors import EncoderError
 
 
 class Small(nn.Module):

@@ -9,9 +9,9 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import BPE, WordLevel
 
-from model_export.encoders.errors import EncoderError
 from model_export.encoders.stand_in import stand_in_tokenizer
 from model_export.encoders.tokenizer_file import open_tokenizer
+from model_export.errors import EncoderError
 
 ROBERTA = Path(__file__).parents[4] / "shared" / "tokenizers" / "roberta-base" / "tokenizer.json"
 

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import ClapFeatureExtractor
 
-from model_export.encoders.errors import EncoderError
 from model_export.encoders.sound import SoundChoice, load_sound_encoder
+from model_export.errors import EncoderError
 from service.encode.clip import audio_windows
 from tests.model_export.encoders.small import RATE_HZ, save_small_clap
 

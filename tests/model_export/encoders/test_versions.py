@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from model_export.encoders.errors import EncoderError
 from model_export.encoders.sound import SoundChoice, load_sound_encoder
-from model_export.hub.errors import HubError
+from model_export.errors import EncoderError, HubError
+from model_export.hub.hub_requests import Hub
 from model_export.hub.pins import Pin, Pins
-from model_export.hub.wanted import Hub
 from tests.model_export.encoders.small import save_small_clap
 from tests.model_export.hub.loopback import LoopbackHub, serving
 

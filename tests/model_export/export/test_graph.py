@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model_export.export.graph import ExportError, ParityError, export_graph
+from model_export.errors import ExportError, ParityError
+from model_export.export.graph import export_graph
 
 
 class MeanOfRows(nn.Module):

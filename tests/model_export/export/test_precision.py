@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from model_export.errors import ExportError
 from model_export.export import precision as precisions
-from model_export.export.graph import ExportError, export_graph
+from model_export.export.graph import export_graph
 from model_export.export.precision import reduce_precision
 from service.bundle.provenance import GraphCheck, Precision
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from model_export.data.errors import DatasetError
-from model_export.extract.listing import list_clips
+from model_export.errors import DatasetError
+from model_export.extract.listing import list_clips, list_unlabelled
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -48,17 +48,17 @@ def test_a_csv_names_clips_beside_it(tmp_path: Path) -> None:
     """Paths are relative to the CSV or absolute; other columns and a byte-order mark do no harm."""
     path = write_csv(tmp_path, f"\ufefflabel,path,by\nrain,b.mp4,x\n rain ,{tmp_path}/a.mp4,y\n")
     found = list_clips(path)
-    assert [(clip.path, clip.label, clip.said) for clip in found.clips] == [
+    assert [(clip.path, clip.label, clip.split) for clip in found.clips] == [
         (tmp_path / "a.mp4", "rain", None),
         (tmp_path / "b.mp4", "rain", None),
     ]
     assert not found.from_folder
 
 
-def test_a_csv_may_say_the_split(tmp_path: Path) -> None:
+def test_a_csv_may_give_the_split(tmp_path: Path) -> None:
     """Three words, or the five names."""
     path = write_csv(tmp_path, "path,label,split\na.mp4,rain,train\nb.mp4,rain,test_seen\n")
-    assert [clip.said for clip in list_clips(path).clips] == ["train", "test_seen"]
+    assert [clip.split for clip in list_clips(path).clips] == ["train", "test_seen"]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_csv_may_say_the_split(tmp_path: Path) -> None:
         ("path,label,split\na.mp4,rain\n", "split '' is none of"),
     ],
 )
-def test_a_wrong_csv_says_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
+def test_each_fault_of_a_csv_is_reported(tmp_path: Path, text: str, said: str) -> None:
     """One line for each fault."""
     with pytest.raises(DatasetError) as error:
         list_clips(write_csv(tmp_path, text))
@@ -82,14 +82,14 @@ def test_a_wrong_csv_says_what_is_wrong(tmp_path: Path, text: str, said: str) ->
     assert len(error.value.problems) == 1
 
 
-def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+def test_all_faults_of_a_csv_are_reported_at_once(tmp_path: Path) -> None:
     """An empty label here, a clip twice there."""
     with pytest.raises(DatasetError) as error:
         list_clips(write_csv(tmp_path, "path,label\na.mp4,\nb.mp4,rain\nb.mp4,rain\n"))
     assert len(error.value.problems) == 2
 
 
-def test_what_is_no_listing_is_refused(tmp_path: Path) -> None:
+def test_a_source_without_clips_is_refused(tmp_path: Path) -> None:
     """Nothing there, an empty folder, clips outside of folders, and a clip in place of a CSV."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "clip.mp4").write_bytes(bytes(range(256)))
@@ -98,3 +98,15 @@ def test_what_is_no_listing_is_refused(tmp_path: Path) -> None:
     for name, what in {**said, "clip.mp4": "neither a folder nor a CSV"}.items():
         with pytest.raises(DatasetError, match=what):
             list_clips(tmp_path / name)
+
+
+def test_every_file_that_is_not_hidden_is_listed(tmp_path: Path) -> None:
+    """At any depth, in order; no folder stands for a class here."""
+    for name in ("b.mp4", "deep/er/a.mp4", ".hidden/c.mp4", "deep/.d.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = list_unlabelled(tmp_path)
+    assert [clip.name for clip in found.clips] == ["b.mp4", "deep/er/a.mp4"]
+    assert found.n_ignored == 2
+    with pytest.raises(DatasetError, match="no such folder"):
+        list_unlabelled(tmp_path / "nowhere")

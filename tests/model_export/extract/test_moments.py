@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_export.data.errors import DatasetError
-from model_export.extract.moments import MIN_CLIPS, fit, list_unlabelled
+from model_export.errors import DatasetError
+from model_export.extract.moments import MIN_CLIPS, fit
 from service.arrays import Array
 from service.encode.features import ClipFeatures, unit
 
@@ -33,31 +33,23 @@ def test_moments_are_those_of_the_clips_that_have_the_track() -> None:
     np.testing.assert_allclose(found.audio_covariance, np.cov(audio.T, bias=True), atol=2e-3)
 
 
-def test_few_clips_leave_no_direction_without_variance() -> None:
+def test_moments_of_few_clips_have_variance_in_every_direction() -> None:
     """Fewer clips than dimensions: the plain covariance would be singular."""
     clips = [ClipFeatures(v, a) for v, a in zip(_features(20, 64, 2), _features(20, 64, 3), strict=True)]
     found = fit(clips, SOURCE)
     assert np.linalg.eigvalsh(found.visual_covariance).min() > 1e-4
 
 
-def test_too_few_clips_with_a_track_are_refused() -> None:
+def test_moments_of_too_few_clips_with_a_track_are_refused() -> None:
     """Every lack is told at once."""
     row = _features(1, 4, 0)[0]
     clips = [ClipFeatures(row, None)] * MIN_CLIPS
-    with pytest.raises(DatasetError, match=r"0 of its clips have sound; it takes at least 20") as caught:
+    with pytest.raises(
+        DatasetError, match=r"0 of its clips have an audio track; at least 20 are needed"
+    ) as caught:
         fit(clips, SOURCE)
-    assert "picture" not in str(caught.value)
-    with pytest.raises(DatasetError, match=r"19 of its clips have a picture(.|\n)*0 of its clips have sound"):
+    assert "visual" not in str(caught.value)
+    with pytest.raises(
+        DatasetError, match=r"19 of its clips have a visual track(.|\n)*0 of its clips have an audio track"
+    ):
         fit(clips[1:], SOURCE)
-
-
-def test_every_file_that_is_not_hidden_is_listed(tmp_path: Path) -> None:
-    """At any depth, in order; no folder stands for a class here."""
-    for name in ("b.mp4", "deep/er/a.mp4", ".hidden/c.mp4", "deep/.d.mp4"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    found = list_unlabelled(tmp_path)
-    assert [clip.name for clip in found.clips] == ["b.mp4", "deep/er/a.mp4"]
-    assert found.n_ignored == 2
-    with pytest.raises(DatasetError, match="no such folder"):
-        list_unlabelled(tmp_path / "nowhere")

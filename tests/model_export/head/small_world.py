@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from model_export.data.features import GzslData, Indices, SplitFeatures
+from model_export.data.gzsl_data import GzslData, Indices, SplitFeatures
 
 N_VISUAL, N_AUDIO = 12, 20
 TRAIN, VAL, TEST = np.arange(0, 6), np.arange(6, 9), np.arange(9, 12)

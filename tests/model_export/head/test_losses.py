@@ -1,6 +1,9 @@
-"""Each loss term against an independent oracle."""
+"""Each loss term against an independent oracle, and gradients that repeat exactly."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from scipy.special import rel_entr, softmax
 from torch import Tensor
 
 from model_export.head import losses
+from model_export.head.losses import rows_of
 
 
 @pytest.fixture
@@ -34,7 +38,7 @@ def test_regression_is_the_mean_over_all_entries() -> None:
     assert losses.regression(av, text).item() == pytest.approx(1.25)
 
 
-def test_reconstruction_sums_both_decoders_and_moves_the_target() -> None:
+def test_reconstruction_sums_both_decoders_and_has_a_gradient_in_the_target() -> None:
     """By hand: 1 + 4; and the encoder's output gets a gradient."""
     hidden = torch.zeros(2, 3, requires_grad=True)
     loss = losses.reconstruction(hidden, torch.ones(2, 3), torch.full((2, 3), 2.0))
@@ -53,7 +57,7 @@ def test_semantic_alignment_compares_second_moments_of_dimensions(rows: tuple[Te
 
 
 def test_class_alignment_is_the_kl_divergence_from_text_to_av(rows: tuple[Tensor, Tensor]) -> None:
-    """Eq. 3 against scipy's relative entropy and torch.distributions, in both directions."""
+    """Eq. 3 against scipy's relative entropy and torch.distributions; the other direction differs."""
     av, text = rows
     p, q = softmax(text.numpy(), axis=1), softmax(av.numpy(), axis=1)
     forward, backward = rel_entr(p, q).sum(1).mean(), rel_entr(q, p).sum(1).mean()
@@ -62,7 +66,6 @@ def test_class_alignment_is_the_kl_divergence_from_text_to_av(rows: tuple[Tensor
     )
     assert losses.class_alignment(av, text).item() == pytest.approx(forward, rel=1e-5)
     assert losses.class_alignment(av, text).item() == pytest.approx(kl.mean().item(), rel=1e-5)
-    assert losses.class_alignment(av, text, "av_to_text").item() == pytest.approx(backward, rel=1e-5)
     assert forward != pytest.approx(backward, rel=1e-2)
 
 
@@ -89,9 +92,37 @@ def test_text_geometry_compares_cosines() -> None:
     assert losses.text_geometry(prototypes, raw).item() == pytest.approx(2 * 0.36 / 4)
 
 
-def test_distillation_is_zero_where_the_head_says_what_the_raw_features_say() -> None:
+def test_distillation_is_zero_where_head_and_raw_features_agree() -> None:
     """KL(raw || head): 0 for equal distributions, log 2 for a sure teacher and an undecided head."""
     logits = torch.tensor([[0.3, -1.0, 2.0]])
     assert losses.distillation(logits, torch.softmax(logits, dim=1)).item() == pytest.approx(0, abs=1e-6)
     undecided, sure = torch.zeros(1, 2), torch.tensor([[1.0, 0.0]])
     assert losses.distillation(undecided, sure).item() == pytest.approx(math.log(2), rel=1e-5)
+
+
+@pytest.fixture
+def _two_threads() -> Iterator[None]:
+    """As many as a training run has at least."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_two_threads")
+def test_gradients_of_repeated_rows_add_up_in_one_order() -> None:
+    """Many clips of few classes: their gradients meet in the same rows, from several threads."""
+    draw = torch.Generator().manual_seed(0)
+    table = torch.randn(5, 512, generator=draw, requires_grad=True)
+    index = torch.randint(5, (256,), generator=draw)
+    weights = torch.randn(256, 512, generator=draw) * 10 ** torch.randn(256, 1, generator=draw)
+    gradients = [torch.autograd.grad((rows_of(table, index) * weights).sum(), table)[0] for _ in range(50)]
+    assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
+    expected = torch.zeros(5, 512, dtype=torch.float64).index_add(0, index, weights.double())
+    torch.testing.assert_close(gradients[0].double(), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_rows_of_gives_what_indexing_gives() -> None:
+    """The same values as indexing gives."""
+    table, index = torch.arange(12.0).reshape(4, 3), torch.tensor([3, 0, 3])
+    assert torch.equal(rows_of(table, index), table[index])

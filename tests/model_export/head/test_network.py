@@ -1,10 +1,19 @@
-"""Sizes, inputs and outputs of the networks."""
+"""The networks of a head: sizes, inputs and outputs, and the two halves as graphs."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
 import pytest
 import torch
+from torch import nn
 
-from model_export.head.config import HeadConfig
-from model_export.head.network import HeadNetwork
+from model_export.head.head_config import HeadConfig
+from model_export.head.network import HeadAv, HeadNetwork, HeadText
+from model_export.head.run_folder import Run
+from tests.model_export.head.small_world import N_AUDIO, N_VISUAL
 
 
 def n_parameters(module: torch.nn.Module) -> int:
@@ -36,7 +45,7 @@ def test_embeddings_are_64_wide_and_never_negative() -> None:
     assert network.text_encoder(network.text_input(torch.randn(3, 6), torch.randn(3, 10))).shape == (3, 512)
 
 
-def test_length_of_a_feature_does_not_matter() -> None:
+def test_embeddings_do_not_depend_on_the_length_of_features() -> None:
     """Each feature is L2-normalised, track by track."""
     network = HeadNetwork(HeadConfig(), 6, 10).eval()
     visual, audio = torch.randn(5, 6), torch.randn(5, 10)
@@ -53,7 +62,7 @@ def test_length_of_a_feature_does_not_matter() -> None:
         (HeadConfig(text="clap"), {"visual", "audio", "text_audio"}),
     ],
 )
-def test_only_the_chosen_features_are_used(config: HeadConfig, used: set[str]) -> None:
+def test_the_network_uses_only_the_configured_features(config: HeadConfig, used: set[str]) -> None:
     """Changing a feature changes the embedding exactly if the configuration uses it."""
     network = HeadNetwork(config, 6, 10).eval()
     v, a, v2, a2 = torch.randn(5, 6), torch.randn(5, 10), torch.randn(5, 6), torch.randn(5, 10)
@@ -70,11 +79,34 @@ def test_only_the_chosen_features_are_used(config: HeadConfig, used: set[str]) -
     assert found == used
 
 
-@pytest.mark.parametrize(
-    ("scale", "value"), [("reference", 1.0), ("inverse_sqrt", 0.125), ("learned", 0.125)]
-)
-def test_logit_scale(scale: str, value: float) -> None:
-    """1 as in the reference, or 1 / sqrt(64), which a learned scale also starts from."""
-    network = HeadNetwork(HeadConfig.model_validate({"logit_scale": scale}), 4, 4)
-    assert torch.as_tensor(network.logit_scale()).detach().item() == pytest.approx(value)
-    assert (network.log_scale is not None) == (scale == "learned")
+@pytest.mark.parametrize(("scale", "value"), [("reference", 1.0), ("inverse_sqrt", 0.125)])
+def test_the_logit_scale_is_a_constant(scale: str, value: float) -> None:
+    """1 as in the reference, or 1 / sqrt(64)."""
+    assert HeadNetwork(HeadConfig.model_validate({"logit_scale": scale}), 4, 4).logit_scale == value
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the exporter warns about its own internals
+@pytest.mark.parametrize("half", [HeadAv, HeadText])
+def test_each_half_gives_the_same_in_onnx_as_in_torch(
+    half: type[nn.Module], small_run: Run, tmp_path: Path
+) -> None:
+    """Exported with five rows; compared with one and with seventeen, to 1e-5."""
+    module = half(small_run.network).eval()
+    rows = torch.export.Dim.DYNAMIC
+    path = tmp_path / "half.onnx"
+    names = ["a", "b"]
+    torch.onnx.export(
+        module,
+        (torch.randn(5, N_VISUAL), torch.randn(5, N_AUDIO)),
+        path,
+        input_names=names,
+        dynamo=True,
+        dynamic_shapes=({0: rows}, {0: rows}),
+    )
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for n in (1, 17):
+        features = torch.randn(n, N_VISUAL), torch.randn(n, N_AUDIO)
+        expected = module(*features).detach().numpy()
+        (found,) = session.run(None, dict(zip(names, (f.numpy() for f in features), strict=True)))
+        np.testing.assert_allclose(found, expected, atol=1e-5)

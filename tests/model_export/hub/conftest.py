@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from model_export.hub.hub_requests import Hub
 from model_export.hub.pins import Pins
-from model_export.hub.wanted import Hub
 from tests.model_export.hub.loopback import LoopbackHub, serving
 
 REPO = "someone/model"

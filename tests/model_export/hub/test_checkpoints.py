@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from model_export.errors import HubError
 from model_export.hub.checkpoints import (
     LAION_CLAP,
     LAION_CLAP_FILES,
@@ -16,9 +17,8 @@ from model_export.hub.checkpoints import (
     open_clip_checkpoint,
     tokenizer_file,
 )
-from model_export.hub.errors import HubError
+from model_export.hub.hub_requests import Hub
 from model_export.hub.pins import Pins
-from model_export.hub.wanted import Hub
 from tests.model_export.hub.conftest import random_weights
 from tests.model_export.hub.loopback import LoopbackHub
 

@@ -13,7 +13,7 @@ from tests.model_export.hub.loopback import LoopbackHub
 
 _CODE = """
 from model_export.hub.fetch import fetch
-from model_export.hub.wanted import Hub, Wanted
+from model_export.hub.hub_requests import Hub, Wanted
 print(fetch(Wanted({repo!r}, ("model.safetensors",), "--x FILE"), Hub()).path)
 """
 

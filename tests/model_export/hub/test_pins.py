@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from model_export.errors import HubError
 from model_export.hub.checkpoints import (
     LAION_CLAP,
     LAION_CLAP_FILES,
@@ -19,10 +20,9 @@ from model_export.hub.checkpoints import (
     open_clip_repository,
     tokenizer_file,
 )
-from model_export.hub.errors import HubError
 from model_export.hub.fetch import fetch
+from model_export.hub.hub_requests import Hub, Wanted
 from model_export.hub.pins import DEFAULT_PINS, Pin, Pins, pins_of
-from model_export.hub.wanted import Hub, Wanted
 from service.errors import BundleInvalidError
 from tests.model_export.hub.conftest import REPO, random_weights
 from tests.model_export.hub.loopback import LoopbackHub

@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_export.data.features import GzslData
-from model_export.head.config import PRESETS, HeadConfig, ablation
-from model_export.head.errors import RunError
-from model_export.head.evaluate import evaluate
-from model_export.head.run import Run, RunConfig
-from model_export.report.comparison import ablation_table, comparison_table, gain
-from model_export.report.measured import MeasuredRun, measure
-from model_export.report.published import COMPARISON
-from model_export.report.summary import Figure, method_name, methods
-from model_export.report.tables import NOT_MEASURED, data_title
-from model_export.report.write import write_report
+from model_export.data.gzsl_data import GzslData
+from model_export.errors import RunError
+from model_export.head.evaluation import evaluate
+from model_export.head.head_config import PRESETS, HeadConfig, ablation
+from model_export.head.run_folder import Run, RunConfig
+from model_export.report.comparison import COMPARISON, ablation_table, comparison_table, gain
+from model_export.report.measurements import MeasuredRun, measure
+from model_export.report.report_files import write_report
+from model_export.report.tables import NOT_MEASURED, Figure, data_title, method_name, methods
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +47,7 @@ def row_config(name: str) -> dict[str, Any]:
     return ablation(PRESETS["ahse"])[name].model_dump(exclude={"seed", "raw_fusion"})
 
 
-def test_what_is_kept_is_what_was_measured(
+def test_stored_measurements_are_those_of_evaluate(
     measured: MeasuredRun, small_run: Run, small_data: GzslData
 ) -> None:
     """By each ranking, and for single tracks by the run's own."""
@@ -77,12 +75,12 @@ def test_the_sample_holds_unseen_clips_near_what_the_run_embeds(measured: Measur
         *((config, row) for row, config in ablation(PRESETS["ahse"]).items() if row != "full"),
     ],
 )
-def test_a_configuration_is_called_what_it_is(config: HeadConfig, name: str) -> None:
+def test_method_names_of_configurations(config: HeadConfig, name: str) -> None:
     """The paper's name, then whatever the paper does not have."""
     assert method_name(config) == name
 
 
-def test_figures_are_mean_and_sample_deviation() -> None:
+def test_a_figure_over_seeds_is_mean_and_sample_deviation() -> None:
     """Against numpy; one value has no deviation."""
     figure = Figure((1.0, 2.0, 6.0))
     assert figure.mean == 3.0
@@ -98,7 +96,7 @@ def test_runs_that_differ_in_their_seed_only_are_one_method(measured: MeasuredRu
     assert len({method.name for method in found}) == 2
 
 
-def test_of_two_readings_of_eq_1_the_papers_row_is_the_one_per_sample(measured: MeasuredRun) -> None:
+def test_the_papers_row_is_the_one_standardised_per_sample(measured: MeasuredRun) -> None:
     """So the ablation's rows are found; the other one stands beside them with its settings."""
     usual = variant(measured, **row_config("full"))
     other = variant(measured, **row_config("full") | {"standardisation": "per_dimension"})
@@ -108,7 +106,7 @@ def test_of_two_readings_of_eq_1_the_papers_row_is_the_one_per_sample(measured: 
     assert [method.name for method in methods([other])] == ["AHSE"]
 
 
-def test_the_product_is_called_so_as_its_preset_standardises(measured: MeasuredRun) -> None:
+def test_the_product_row_is_the_one_standardised_as_its_preset(measured: MeasuredRun) -> None:
     """With stored statistics; without them it stands beside with its settings."""
     preset = PRESETS["ahse"].model_dump(exclude={"seed"})
     product = variant(measured, **preset)
@@ -129,7 +127,7 @@ def test_gains_are_paired_by_seed(measured: MeasuredRun) -> None:
     assert list(found.values) == pytest.approx([4.0])
 
 
-def test_what_was_not_measured_is_said_and_never_filled_in(measured: MeasuredRun) -> None:
+def test_tables_say_what_was_not_measured(measured: MeasuredRun) -> None:
     """Rows without a run, and the data sets of the paper."""
     (method,) = methods([variant(measured, **row_config("full"))])
     rows = {cells[0]: cells for cells in ablation_table([method]).rows}
@@ -166,7 +164,7 @@ def test_published_harmonic_means_follow_from_seen_and_unseen() -> None:
     assert set(odd) == {("CJME", "VGGSound-GZSL"), ("CJME", "UCF-GZSL"), ("AVCA", "VGGSound-GZSL")}
 
 
-def test_the_page_stands_alone_and_says_simulated(measured: MeasuredRun, tmp_path: Path) -> None:
+def test_the_report_page_is_self_contained_and_says_simulated(measured: MeasuredRun, tmp_path: Path) -> None:
     """No address but data; every table of made-up clips says so; pictures lie beside it."""
     runs = [variant(measured, **row_config(row), seed=s) for row in ("baseline", "full") for s in (0, 1)]
     write_report(runs, tmp_path / "report")
@@ -180,13 +178,13 @@ def test_the_page_stands_alone_and_says_simulated(measured: MeasuredRun, tmp_pat
     assert data_title(methods(runs)) == "SIMULATED small world"
 
 
-def test_the_same_seed_twice_is_refused(measured: MeasuredRun, tmp_path: Path) -> None:
+def test_a_report_refuses_the_same_seed_twice(measured: MeasuredRun, tmp_path: Path) -> None:
     """It would pass for another seed."""
     with pytest.raises(RunError, match="two runs of the same seed"):
         write_report([measured, measured], tmp_path / "report")
 
 
-def test_a_damaged_evaluation_is_said(measured: MeasuredRun, tmp_path: Path) -> None:
+def test_a_damaged_evaluation_is_reported(measured: MeasuredRun, tmp_path: Path) -> None:
     """With the folder."""
     for name in ("config.json", "evaluation.json", "test_sample.safetensors"):
         (tmp_path / name).write_bytes((measured.path / name).read_bytes())

@@ -1,0 +1,141 @@
+"""`ahse export`: write bundles of real encoders, of a user's own, or of a trained head beside encoders."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from model_export.cli.export_clip_clap import export_clip_clap
+from model_export.cli.training_app import TrainingApp, check_new_bundle
+from model_export.errors import EncoderError, RunError
+
+if TYPE_CHECKING:
+    from model_export.head.run_folder import Run
+    from service.bundle.manifest import Manifest
+
+app = TrainingApp(no_args_is_help=True)
+app.command("clip-clap")(export_clip_clap)
+
+
+@app.command("custom")
+def export_custom(
+    function: Annotated[
+        str,
+        typer.Argument(
+            help="Function that is given a folder to work in and returns a "
+            "model_export.encoders.custom.CustomBundle.",
+            metavar="MODULE:FUNCTION",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Directory of the new bundle; must not exist.")],
+    work: Annotated[Path, typer.Option(help="Folder for what the function fetches.")] = Path("build/custom"),
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name by which requests choose the bundle; default: that of the directory."),
+    ] = None,
+) -> None:
+    """Write a bundle of your own encoders; every graph is compared with its torch module."""
+    from model_export.encoders.custom import CustomBundle, load_builder
+    from model_export.encoders.parts import ExportOptions, encoder_parts
+    from model_export.export.bundle import BundleFacts, export_bundle
+    from model_export.export.heads import similarity_head
+
+    check_new_bundle(out, name := name or out.resolve().name)
+    sys.path.insert(0, str(Path.cwd()))  # as with `python -m`
+    built = load_builder(function)(work)
+    if not isinstance(built, CustomBundle):
+        raise EncoderError(f"{function} returned a {type(built).__name__}, not a CustomBundle")
+    parts = encoder_parts(
+        built.image,
+        built.sound,
+        ExportOptions(
+            built.n_frames,
+            preferred=built.precision,
+            typical=built.typical,
+            cosine_floor=built.cosine_floor,
+            progress=partial(typer.echo, err=True),
+        ),
+        built.known,
+    )
+    facts = BundleFacts(
+        name=name,
+        version=built.version,
+        description=built.description,
+        notice=built.notice,
+        unseen_classes=(),
+        metrics=built.metrics,
+        command=f"ahse export custom {function} --out {name}",
+        seed=None,
+        data=built.data,
+        card=built.card,
+        created=built.created,
+    )
+    head = similarity_head(built.visual_share, built.scores)
+    export_bundle(out, replace(parts, texts=built.texts), head, facts)
+    typer.echo(f"{out}: bundle {name}")
+    typer.echo(f"next: ahse serve --bundle {out}")
+
+
+@app.command("head")
+def export_head(
+    path: Annotated[Path, typer.Argument(help="Run folder of `ahse train`.", metavar="RUN")],
+    encoders: Annotated[
+        Path, typer.Option(help="Bundle whose encoders made the features; its own head is left behind.")
+    ],
+    out: Annotated[Path, typer.Option(help="Directory of the new bundle; must not exist.")],
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name by which requests choose the bundle; default: that of the directory."),
+    ] = None,
+    description: Annotated[str | None, typer.Option(help="One sentence about the bundle.")] = None,
+    licence: Annotated[str, typer.Option(help="Licence of the head.")] = "not stated",
+) -> None:
+    """Write a bundle of a trained head and the encoders that it was trained on.
+
+    What `ahse evaluate` measured of the run goes into the manifest and the model card.
+    """
+    from model_export.export.bundle import BundleFacts, export_bundle
+    from model_export.export.heads import trained_head
+    from model_export.export.reuse import encoders_of, head_licence
+    from model_export.head.run_folder import Run
+    from model_export.report.head_card import data_name, metrics, model_card, unseen_classes
+    from model_export.report.measurements import EVALUATION, MeasuredRun
+
+    check_new_bundle(out, name := name or out.resolve().name)
+    run = Run.load(path)
+    manifest, parts = encoders_of(encoders)
+    _check_encoders(run, manifest, encoders)
+    measured = MeasuredRun.load(path) if (path / EVALUATION).is_file() else None
+    facts = BundleFacts(
+        name=name,
+        version="1",
+        description=description
+        or f"A head trained on {data_name(run)} beside the encoders of {manifest.name}.",
+        unseen_classes=unseen_classes(measured) if measured else (),
+        metrics=metrics(measured) if measured else (),
+        command=f"ahse export head {path.resolve().name} --encoders {manifest.name} --out {out.name}",
+        seed=run.config.head.seed,
+        data=f"{data_name(run)}, features {run.config.data.fingerprint}; encoders of {manifest.name}",
+        card=model_card(run, manifest, measured),
+    )
+    licences = (*parts.licences, head_licence(licence, data_name(run)))
+    export_bundle(out, replace(parts, licences=licences), trained_head(run), facts)
+    typer.echo(f"{out}: bundle {name}, {len(run.config.data.seen_classes)} seen classes")
+    if measured is None:
+        typer.echo("without figures: the run was not evaluated (ahse evaluate)", err=True)
+    typer.echo(f"next: ahse serve --bundle {out}")
+
+
+def _check_encoders(run: Run, manifest: Manifest, directory: Path) -> None:
+    made_by, found = run.config.data.encoders, manifest.encoders_digest()
+    if made_by != found:
+        whose = f"by the encoders {made_by}" if made_by else "by encoders that are not named"
+        raise RunError(
+            f"{run.path} was trained on features made {whose}; those of {directory} are {found}, and a head "
+            "fits no others. Name the bundle that the features were extracted with"
+        )

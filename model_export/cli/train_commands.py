@@ -1,0 +1,153 @@
+"""`ahse train`, `ahse evaluate` and `ahse report`: from a data set to a measured head."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from model_export.cli.training_app import TrainingApp
+from model_export.errors import RunError
+
+if TYPE_CHECKING:
+    from model_export.data.gzsl_data import GzslData
+    from model_export.head.head_config import HeadConfig
+    from model_export.head.run_folder import Run
+
+train_app = TrainingApp()
+evaluate_app = TrainingApp()
+report_app = TrainingApp()
+
+
+class Preset(StrEnum):
+    """Names of the presets."""
+
+    AHSE = "ahse"
+    AHSE_PAPER = "ahse_paper"
+    BASELINE = "baseline"
+
+
+@train_app.command()
+def train(
+    dataset: Annotated[
+        Path, typer.Argument(help="Folder in the published layout, or feature file.", metavar="DATASET")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Run folder; an unfinished run with the same settings is continued.")
+    ],
+    preset: Annotated[Preset, typer.Option(help="Settings to start from.")] = Preset.AHSE,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a setting, as in --set lr=3e-4.", metavar="KEY=VALUE"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of initialisation, sampling and dropout.")] = 42,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, help="Of torch; its own choice by default.")] = None,
+    legacy_text_order: Annotated[
+        bool, typer.Option("--legacy-text-order", help="Mix up class texts as the published runs did.")
+    ] = False,
+) -> None:
+    """Train by the two-stage protocol; all that can be chosen is chosen on validation."""
+    from model_export.data.datasets import open_dataset
+    from model_export.head import training
+
+    config = configure(preset.value, changes or [], seed)
+    data = open_dataset(dataset, legacy_text_order=legacy_text_order)
+    show_progress = sys.stderr.isatty()
+    run = training.train(data, config, out, device=device, n_threads=threads, show_progress=show_progress)
+    c, name = run.calibration, f"{'SIMULATED ' if data.simulated else ''}{data.name}"
+    typer.echo(
+        f"{out}: {name}, validation HM {c.harmonic_mean:.2f}, ZSL {c.zsl:.2f}, beta {c.beta:.2f}, "
+        f"weight of the raw features {c.raw_weight:.2f}"
+    )
+    typer.echo(f"next: ahse evaluate {out} {dataset}")
+
+
+def configure(preset: str, changes: list[str], seed: int) -> HeadConfig:
+    """A preset with some settings changed.
+
+    Raises:
+        RunError: A change is not KEY=VALUE, or names no setting, or has a value that the setting can't have.
+    """
+    from pydantic import ValidationError
+
+    from model_export.head.head_config import PRESETS, HeadConfig
+
+    pairs = dict(change.partition("=")[::2] for change in changes)
+    settings = PRESETS[preset].model_dump() | {key.strip(): value.strip() for key, value in pairs.items()}
+    try:
+        return HeadConfig.model_validate(settings | {"seed": seed})
+    except ValidationError as error:
+        wrong = "; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())
+        raise RunError(f"--set {wrong}; there are {', '.join(HeadConfig.model_fields)}") from None
+
+
+@evaluate_app.command()
+def evaluate(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Run folders, then the data sets that they were trained on.", metavar="RUN... DATASET..."
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything that was measured.")] = False,
+    legacy_text_order: Annotated[
+        bool, typer.Option("--legacy-text-order", help="The runs were trained with it.")
+    ] = False,
+) -> None:
+    """Measure runs; several of one method are shown as mean and standard deviation over their seeds.
+
+    Results are kept in each run folder, where `ahse report` finds them.
+    """
+    from model_export.data.datasets import open_dataset
+    from model_export.head.run_folder import Run
+    from model_export.report.measurements import measure
+    from model_export.report.tables import evaluation_document, evaluation_text, methods
+
+    runs = [Run.load(path) for path in paths if (path / "config.json").is_file()]
+    sources = [path for path in paths if not (path / "config.json").is_file()]
+    if not runs or not sources:
+        raise typer.BadParameter("name at least one run folder and the data set that it was trained on")
+    data = {
+        d.fingerprint(): d for d in (open_dataset(p, legacy_text_order=legacy_text_order) for p in sources)
+    }
+    found = methods([measure(run, _own_data(run, data)) for run in runs])
+    if as_json:
+        typer.echo(json.dumps(evaluation_document(found), indent=2))
+    else:
+        typer.echo(evaluation_text(found))
+
+
+def _own_data(run: Run, data: dict[str, GzslData]) -> GzslData:
+    """The data set, by fingerprint, that the run was trained on.
+
+    Raises:
+        RunError: None of the given ones.
+    """
+    identity = run.config.data
+    if identity.fingerprint in data:
+        return data[identity.fingerprint]
+    made_by = ", ".join(sorted({repr(d.encoders) for d in data.values()}))
+    raise RunError(
+        f"{run.path} was trained on other data (the run: {identity.name}, encoders {identity.encoders!r}; "
+        f"given: encoders {made_by})"
+    )
+
+
+@report_app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders that were evaluated.", metavar="RUN...")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for report.html, report.md, report.json and the pictures.")
+    ],
+) -> None:
+    """Write one self-contained HTML page with tables and pictures, and the same as Markdown, JSON and PNG."""
+    from model_export.report.measurements import MeasuredRun
+    from model_export.report.report_files import write_report
+
+    write_report([MeasuredRun.load(run) for run in runs], out)
+    typer.echo(f"{out / 'report.html'}")

@@ -1,0 +1,102 @@
+"""What the training commands share: how errors end, and the options and checks that several of them have.
+
+The files of this folder import nothing heavy at module level, so that every `--help` answers at once, also
+where the training packages are missing. Commands import what they need when they run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from model_export.errors import DatasetError, HubError, Problem, RunError
+
+if TYPE_CHECKING:
+    from model_export.data.gzsl_data import GzslData
+
+Seed = Annotated[
+    int, typer.Option(min=0, help="Decides classes and clips; the same seed gives the same splits.")
+]
+Unseen = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Class that is unseen in the test, or a file with one a line; repeat for several. "
+        "Default: a random fifth of the classes."
+    ),
+]
+_BUNDLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class TrainingApp(typer.Typer):
+    """A typer app whose data, run and download errors end in plain lines and exit code 2."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(pretty_exceptions_enable=False, add_completion=False, **options)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line."""
+        try:
+            return super().__call__(*args, **kwargs)
+        except (DatasetError, HubError, RunError, OSError) as error:
+            typer.echo(f"ahse: {error}", err=True)
+            raise SystemExit(2) from None
+
+
+def check_new_bundle(out: Path, name: str) -> None:
+    """Refuse a target before minutes of work that the writer would refuse afterwards.
+
+    Raises:
+        RunError: The directory exists, or the name can't be a bundle's.
+    """
+    if out.exists():
+        raise RunError(f"{out} exists already; choose another directory or remove it")
+    if not _BUNDLE_NAME.fullmatch(name):
+        raise RunError(
+            f"{name!r} can't be a bundle's name: letters, digits, dots, dashes and underscores, at most 64, "
+            "the first a letter or digit; choose one with --name"
+        )
+
+
+def check_new_feature_file(out: Path) -> None:
+    """Refuse a path that no feature file can be written to.
+
+    Raises:
+        DatasetError: It has another ending, or exists.
+    """
+    from model_export.data.feature_file import SUFFIX
+
+    if out.suffix != SUFFIX:
+        raise DatasetError(out, [Problem("OUT", f"the name of a feature file ends in {SUFFIX}")])
+    if out.exists():
+        raise DatasetError(out, [Problem("OUT", "exists already; choose another name or remove it")])
+
+
+def read_unseen(given: Sequence[str] | None) -> list[str]:
+    """The names of the option `--unseen`, files replaced by their lines, normalised as labels.
+
+    Raises:
+        LabelError: A name can't be a label.
+    """
+    from service.labels.label import make_label
+
+    files = [(text, Path(text).is_file()) for text in given or ()]
+    lines = [[text] if not is_file else Path(text).read_text("utf-8").splitlines() for text, is_file in files]
+    return [make_label(name).name for one in lines for name in one if name.strip()]
+
+
+def split_table(data: GzslData) -> str:
+    """How many classes and clips each split has, and which classes are unseen."""
+    from model_export.report.tables import Table
+
+    rows = tuple((split, str(len(c.classes())), str(len(c))) for split, c in data.named_splits())
+    unseen = [
+        f"{split}: {', '.join(data.class_names[i] for i in clips.classes())}"
+        for split, clips in data.named_splits()
+        if split.endswith("_unseen")
+    ]
+    title = f"{data.name}: {len(data.class_names)} classes"
+    return "\n".join([Table(title, ("split", "classes", "clips"), rows).text(), *unseen])

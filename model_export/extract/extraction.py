@@ -1,0 +1,227 @@
+"""Decode and encode many clips, several at once; a journal on disk keeps the features of finished clips."""
+
+from __future__ import annotations
+
+import mimetypes
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from model_export.errors import DatasetError, Problem
+from model_export.extract.listing import ListedClip, Listing
+from service.arrays import Array
+from service.classifier import Decode, decode_spec
+from service.encode.clip import encode_clip
+from service.encode.features import ClipFeatures
+from service.errors import MediaError, NotMediaError
+from service.media import Clip, DecodeSpec
+from service.registry import Bundle
+
+ClipProgress = Callable[[int, int], None]
+"""Called with the number of finished clips and of all clips."""
+
+_TABLE = """CREATE TABLE IF NOT EXISTS features (
+    encoders TEXT, path TEXT, size INTEGER, changed_ns INTEGER, visual BLOB, audio BLOB,
+    PRIMARY KEY (encoders, path, size, changed_ns)
+)"""
+_SELECT = """SELECT visual, audio FROM features
+    WHERE encoders = ? AND path = ? AND size = ? AND changed_ns = ?"""
+_INSERT = "INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?, ?, ?)"
+_Key = tuple[str, str, int, int]
+
+
+class Journal:
+    """Features of finished clips in a file, so that an extraction that was stopped can continue.
+
+    A clip is identified by the encoders, its path, size and time of change. Clips that failed are not kept:
+    the next attempt tries them again.
+
+    Args:
+        file: The journal's file; made if it is missing.
+        encoders: Digest of the encoders that make the features.
+
+    Raises:
+        DatasetError: From every method: the file is something else, or damaged, or the disk is full.
+    """
+
+    def __init__(self, file: Path, encoders: str) -> None:
+        self.file = file
+        self._encoders = encoders
+        self._database = sqlite3.connect(file, isolation_level=None)
+        # A power cut may lose the last clips, not the file; otherwise every clip would wait for the disk.
+        self._run("PRAGMA journal_mode = WAL")
+        self._run("PRAGMA synchronous = NORMAL")
+        self._run(_TABLE)
+
+    def get(self, clip: ListedClip) -> ClipFeatures | None:
+        """The features of a clip, or None."""
+        rows = self._run(_SELECT, *self._key(clip))
+        return ClipFeatures(*(_array(blob) for blob in rows[0])) if rows else None
+
+    def put(self, clip: ListedClip, features: ClipFeatures) -> None:
+        """Keep the features of a clip."""
+        blobs = (None if one is None else one.tobytes() for one in (features.visual, features.audio))
+        self._run(_INSERT, *self._key(clip), *blobs)
+
+    def remove(self) -> None:
+        """Remove the file, once the features are written elsewhere."""
+        self._database.close()
+        self.file.unlink()
+
+    def _run(self, statement: str, *values: object) -> list[tuple[bytes | None, ...]]:
+        try:
+            return self._database.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            self._database.close()
+            what = f"can't be used: {error}; to start again, remove it"
+            raise DatasetError(self.file, [Problem(self.file.name, what)]) from error
+
+    def _key(self, clip: ListedClip) -> _Key:
+        about = clip.path.stat()
+        return self._encoders, str(clip.path.resolve()), about.st_size, about.st_mtime_ns
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._database.close()
+
+
+def _array(blob: bytes | None) -> Array | None:
+    return None if blob is None else np.frombuffer(blob, np.float32)
+
+
+@dataclass(frozen=True)
+class FailedClip:
+    """A clip that can't be used.
+
+    Attributes:
+        clip: The clip.
+        code: Stable name of the kind of error.
+        message: What is wrong, for the user.
+    """
+
+    clip: ListedClip
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """The result of an extraction.
+
+    Attributes:
+        clips: Those that could be used, in the order of the listing.
+        features: Of each of them.
+        failed: The other clips, with the reason.
+        n_ignored: Files that are not media and are not named as such.
+        n_resumed: Clips that were in the journal.
+    """
+
+    clips: tuple[ListedClip, ...]
+    features: tuple[ClipFeatures, ...]
+    failed: tuple[FailedClip, ...]
+    n_ignored: int
+    n_resumed: int
+
+
+def extract_clips(
+    listing: Listing,
+    bundle: Bundle,
+    decode: Decode,
+    journal: Journal,
+    n_decoders: int,
+    progress: ClipProgress,
+) -> Extracted:
+    """Compute the features of every usable clip, exactly as serving does.
+
+    Args:
+        listing: The clips.
+        bundle: Bundle whose encoders are used; they run in this thread.
+        decode: Decodes clips, several at once.
+        journal: Has the features of finished clips, and is given those of others as they finish.
+        n_decoders: Clips that are decoded at once while the encoders run.
+        progress: Called after each clip.
+    """
+    known = _known(listing, journal)
+    n_known, failed = len(known), []
+    progress(n_known, len(listing.clips))
+    missing = [clip for clip in listing.clips if clip.name not in known]
+    decoded = _decode_ahead(missing, decode, decode_spec(bundle.manifest), n_decoders)
+    for n_done, (clip, one) in enumerate(decoded, n_known + 1):
+        outcome = one if isinstance(one, FailedClip) else _encode(bundle, clip, one)
+        if isinstance(outcome, FailedClip):
+            failed.append(outcome)
+        else:
+            journal.put(clip, outcome)
+            known[clip.name] = outcome
+        progress(n_done, len(listing.clips))
+    named = [one for one in failed if not (listing.from_folder and _is_no_media(one))]
+    clips = tuple(clip for clip in listing.clips if clip.name in known)
+    return Extracted(
+        clips=clips,
+        features=tuple(known[clip.name] for clip in clips),
+        failed=tuple(named),
+        n_ignored=listing.n_ignored + len(failed) - len(named),
+        n_resumed=n_known,
+    )
+
+
+def _known(listing: Listing, journal: Journal) -> dict[str, ClipFeatures]:
+    """Features from the journal, by the clip's name."""
+    kept = ((clip.name, journal.get(clip)) for clip in listing.clips if clip.path.is_file())
+    return {name: features for name, features in kept if features is not None}
+
+
+def _decode_ahead(
+    clips: Sequence[ListedClip], decode: Decode, spec: DecodeSpec, n_decoders: int
+) -> Iterator[tuple[ListedClip, Clip | FailedClip]]:
+    """Decode in threads and yield in order, only a few clips ahead, because a decoded clip is large."""
+    with ThreadPoolExecutor(n_decoders) as threads:
+        ahead: deque[tuple[ListedClip, Future[Clip | FailedClip]]] = deque()
+        try:
+            for clip in clips:
+                ahead.append((clip, threads.submit(_decode, decode, clip, spec)))
+                if len(ahead) > 2 * n_decoders:
+                    yield _result(*ahead.popleft())
+            while ahead:
+                yield _result(*ahead.popleft())
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _result(clip: ListedClip, decoded: Future[Clip | FailedClip]) -> tuple[ListedClip, Clip | FailedClip]:
+    return clip, decoded.result()
+
+
+def _decode(decode: Decode, clip: ListedClip, spec: DecodeSpec) -> Clip | FailedClip:
+    if not clip.path.is_file():
+        return FailedClip(clip, "no_file", "There is no such file.")
+    try:
+        return decode(clip.path, spec)
+    except MediaError as error:
+        return FailedClip(clip, error.code, error.message)
+
+
+def _encode(bundle: Bundle, clip: ListedClip, decoded: Clip) -> ClipFeatures | FailedClip:
+    features = encode_clip(bundle.encoders, decoded)
+    tracks = (features.visual, features.audio)
+    if all(track is None or np.isfinite(track).all() for track in tracks):
+        return features
+    return FailedClip(clip, "not_finite", "The encoders gave numbers that are not finite.")
+
+
+def _is_no_media(failed: FailedClip) -> bool:
+    """Whether a file is no clip and its name does not claim that it is."""
+    # A separate instance: the module's functions also read lists that differ between machines.
+    kind, _ = mimetypes.MimeTypes().guess_type(failed.clip.name)
+    return failed.code == NotMediaError.code and not (kind or "").startswith(("video/", "audio/"))

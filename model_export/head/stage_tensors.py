@@ -1,0 +1,113 @@
+"""The features of a stage as tensors on a device, and what is computed from them alone."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model_export.data.gzsl_data import GzslData, SplitFeatures, Stage, Track
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Clips of one split as tensors.
+
+    Attributes:
+        visual: float32 [n, n_visual]; a row of zeros where the clip has no visual track.
+        audio: float32 [n, n_audio]; a row of zeros where the clip has no audio track.
+        class_index: int64 [n].
+    """
+
+    visual: Tensor
+    audio: Tensor
+    class_index: Tensor
+
+    @classmethod
+    def of(cls, split: SplitFeatures, device: torch.device) -> Self:
+        """The same clips on a device; on the CPU the memory is shared."""
+        arrays = (split.visual, split.audio, split.class_index)
+        return cls(*(torch.from_numpy(array).to(device) for array in arrays))
+
+    def only(self, track: Track) -> "Clips":
+        """The same clips with one track alone, the other zero; unchanged for `both`."""
+        visual = torch.zeros_like(self.visual) if track == "audio" else self.visual
+        audio = torch.zeros_like(self.audio) if track == "visual" else self.audio
+        return Clips(visual, audio, self.class_index)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Text features of all classes of a data set.
+
+    Attributes:
+        visual: float32 [n_classes, n_visual].
+        audio: float32 [n_classes, n_audio].
+    """
+
+    visual: Tensor
+    audio: Tensor
+
+    @classmethod
+    def of(cls, data: GzslData, device: torch.device) -> Self:
+        """Text features as tensors on a device."""
+        return cls(*(torch.from_numpy(array).to(device) for array in (data.text_visual, data.text_audio)))
+
+    def of_classes(self, classes: Tensor) -> "Texts":
+        """The rows of some classes."""
+        return Texts(self.visual[classes], self.audio[classes])
+
+
+@dataclass(frozen=True)
+class StageTensors:
+    """A stage as tensors.
+
+    Attributes:
+        train: Clips of the seen classes.
+        eval_seen: Other clips of the seen classes.
+        eval_unseen: Clips of the unseen classes.
+        texts: Text features of every class.
+        seen: int64, sorted ids of the classes trained on.
+        unseen: int64, sorted ids of the classes known by name only.
+    """
+
+    train: Clips
+    eval_seen: Clips
+    eval_unseen: Clips
+    texts: Texts
+    seen: Tensor
+    unseen: Tensor
+
+    @classmethod
+    def of(cls, data: GzslData, stage: Stage, device: torch.device) -> Self:
+        """Move a stage of a data set to a device."""
+        return cls(
+            train=Clips.of(stage.train, device),
+            eval_seen=Clips.of(stage.eval_seen, device),
+            eval_unseen=Clips.of(stage.eval_unseen, device),
+            texts=Texts.of(data, device),
+            seen=torch.from_numpy(stage.seen).to(device),
+            unseen=torch.from_numpy(stage.unseen).to(device),
+        )
+
+    def only(self, track: Track) -> "StageTensors":
+        """The same stage, but the clips that it is measured on have one track only."""
+        return replace(self, eval_seen=self.eval_seen.only(track), eval_unseen=self.eval_unseen.only(track))
+
+
+def mean_direction(features: Tensor) -> Tensor:
+    """Mean of the L2-normalised rows that are not zero: [n, d] -> [d]."""
+    return F.normalize(features[features.any(dim=1)], dim=1).mean(dim=0)
+
+
+def fill_missing(features: Tensor, fill: Tensor) -> Tensor:
+    """Put the fill-in feature [d] where a row of features [n, d] is all zero."""
+    return torch.where(features.any(dim=1, keepdim=True), features, fill)
+
+
+def fill_features(stage: StageTensors) -> tuple[Tensor, Tensor]:
+    """Unit-length means of the training clips' visual and audio features: they stand for a missing track."""
+    tracks = (stage.train.visual, stage.train.audio)
+    visual, audio = (F.normalize(mean_direction(track), dim=0) for track in tracks)
+    return visual, audio

@@ -1,0 +1,273 @@
+"""Train a head by the two-stage protocol of the benchmark.
+
+Stage 1 trains on the training classes, measures every epoch on validation and keeps the best. All that can
+be chosen is chosen there. Stage 2 starts from scratch on training and validation clips together, for as many
+epochs and with the same learning rates as led to the best epoch, and is not measured on the way. The test
+clips are not used.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Adam
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from model_export.data.gzsl_data import GzslData, Track
+from model_export.errors import RunError
+from model_export.head.calibration import (
+    Calibration,
+    Calibrations,
+    best_beta,
+    calibrate_embedding,
+    calibrate_fused,
+)
+from model_export.head.distances import rank_embedding
+from model_export.head.head_config import HeadConfig
+from model_export.head.losses import loss_terms
+from model_export.head.network import HeadNetwork
+from model_export.head.run_folder import (
+    DataIdentity,
+    Record,
+    Run,
+    RunConfig,
+    StageNumber,
+    checkpoint_path,
+    is_finished,
+    open_run_folder,
+    remove_checkpoints,
+    save_tensors,
+    write_atomically,
+    write_metrics,
+)
+from model_export.head.stage_checkpoint import StageState, restore_checkpoint, save_checkpoint
+from model_export.head.stage_tensors import StageTensors
+from model_export.head.standardisation import Statistics, exact_statistics
+from model_export.head.training_batches import StageInputs
+from model_export.progress import BarProgress, progress_bars
+
+PLATEAU_PATIENCE: Final = 3
+PLATEAU_FACTOR: Final = 0.1
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A trained stage.
+
+    Attributes:
+        network: In evaluation mode, with the weights of the best epoch (stage 1) or of the last (stage 2).
+        history: One record per epoch.
+        best_epoch: Counted from 0; -1 in stage 2.
+    """
+
+    network: HeadNetwork
+    history: list[Record]
+    best_epoch: int
+
+    def lrs_to_best(self) -> list[float]:
+        """The learning rate of each epoch up to the best one."""
+        return [record["lr"] for record in self.history[: self.best_epoch + 1]]
+
+
+def train(
+    data: GzslData,
+    config: HeadConfig,
+    out: Path,
+    *,
+    device: str = "cpu",
+    n_threads: int | None = None,
+    show_progress: bool = False,
+) -> Run:
+    """Train a head, or continue a run that was stopped, and calibrate it on validation.
+
+    The same data, configuration, seed and number of threads give the same run, however often it was stopped.
+
+    Args:
+        data: With all five splits.
+        config: What to train and how.
+        out: Run folder; made if it is missing, continued if it holds the same run unfinished.
+        device: `cpu` or `cuda`.
+        n_threads: Of torch; left as it is where None.
+        show_progress: Show bars with the time left on standard error.
+
+    Raises:
+        RunError: `out` holds something else, or the loss stopped being finite.
+    """
+    if n_threads is not None:
+        torch.set_num_threads(n_threads)
+    where = torch.device(device)
+    open_run_folder(out, RunConfig(head=config, data=DataIdentity.of(data)), where)
+    if not is_finished(out):
+        with progress_bars(["stage 1", "stage 2"], show=show_progress) as report:
+            stage_1 = StageTensors.of(data, data.stage(1), where)
+            first = train_stage(config, stage_1, 1, out, report)
+            stage_2 = StageTensors.of(data, data.stage(2), where)
+            second = train_stage(config, stage_2, 2, out, report, first.lrs_to_best())
+        finish(out, config, (first, stage_1), (second, stage_2))
+    remove_checkpoints(out)
+    return Run.load(out)
+
+
+def finish(
+    out: Path,
+    config: HeadConfig,
+    first: tuple[StageResult, StageTensors],
+    second: tuple[StageResult, StageTensors],
+) -> None:
+    """Calibrate on validation with the first stage's head, and write the second's; calibration.json last."""
+    network, stage = first[0].network, first[1]
+    statistics = exact_statistics(network, config.standardisation, stage)
+    ranked = rank_embedding(network, config, statistics, stage)
+    calibrations = Calibrations(
+        embedding=calibrate_embedding(ranked),
+        fused=calibrate_fused(ranked, statistics, stage),
+        raw=calibrate_fused(ranked, statistics, stage, raw_weights=(1.0,)),
+        visual=calibrate_track(network, config, statistics, stage, "visual"),
+        audio=calibrate_track(network, config, statistics, stage, "audio"),
+    )
+    save_tensors(out / "stage_1.safetensors", network.state_dict())
+    final = second[0].network
+    save_tensors(out / "head.safetensors", final.state_dict())
+    exact_statistics(final, config.standardisation, second[1]).save(out / "statistics.safetensors")
+    write_atomically(out / "calibration.json", calibrations.model_dump_json(indent=2))
+
+
+def calibrate_track(
+    network: HeadNetwork, config: HeadConfig, statistics: Statistics, stage: StageTensors, track: Track
+) -> Calibration:
+    """Calibrate for clips that have one track only, on the validation clips without the other."""
+    stage = stage.only(track)
+    ranked = rank_embedding(network, config, statistics, stage)
+    if not config.raw_fusion:
+        return calibrate_embedding(ranked)
+    return calibrate_fused(ranked, statistics, stage, visual_shares=(float(track == "visual"),))
+
+
+def train_stage(
+    config: HeadConfig,
+    stage: StageTensors,
+    number: StageNumber,
+    out: Path,
+    report: BarProgress,
+    lrs: list[float] | None = None,
+) -> StageResult:
+    """Train one stage, continuing from its checkpoint where there is one.
+
+    Args:
+        config: What to train and how.
+        stage: Features and classes.
+        number: 1 or 2.
+        out: Run folder.
+        report: Called after each step.
+        lrs: Learning rate of each epoch; None trains `n_epochs`, measures each on the stage's evaluation
+            clips, lowers the rate when their HM stalls, and keeps the best.
+
+    Raises:
+        RunError: The loss stopped being finite.
+    """
+    network = fresh_network(config, stage, number)
+    optimizer = Adam(network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    plateau = ReduceLROnPlateau(optimizer, "max", patience=PLATEAU_PATIENCE, factor=PLATEAU_FACTOR)
+    inputs = StageInputs.of(stage, network)
+    path = checkpoint_path(out, number)
+    state = restore_checkpoint(path, network, optimizer, plateau)
+    n_epochs, n_batches = len(lrs) if lrs else config.n_epochs, config.n_batches_per_epoch
+
+    for epoch in range(len(state.history), n_epochs):
+        if lrs:
+            optimizer.param_groups[0]["lr"] = lrs[epoch]
+        record: Record = {"stage": number, "epoch": epoch, "lr": optimizer.param_groups[0]["lr"]}
+        started = time.monotonic()
+        with seeded(config.seed, number, epoch + 1) as seed:
+            for step, record["losses"] in enumerate(epoch_steps(network, optimizer, config, inputs, seed), 1):
+                report(f"stage {number}", epoch * n_batches + step, n_epochs * n_batches)
+        record["losses"] = finite(record["losses"], number, epoch)
+        if lrs is None:
+            record |= measure(network, config, stage)
+            plateau.step(record["harmonic_mean"])
+            keep_best(state, network, epoch, record["harmonic_mean"])
+        state.history.append(record | {"seconds": round(time.monotonic() - started, 3)})
+        save_checkpoint(path, network, optimizer, plateau, state)
+        write_metrics(out, number, state.history)
+
+    if lrs is None:
+        network.load_state_dict(state.best)
+    return StageResult(network.eval(), state.history, state.best_epoch)
+
+
+def epoch_steps(
+    network: HeadNetwork, optimizer: Adam, config: HeadConfig, inputs: StageInputs, seed: int
+) -> Iterator[dict[str, Tensor]]:
+    """Take the optimiser's steps of one epoch, and yield after each the mean of every loss term so far."""
+    means: dict[str, Tensor] = {}
+    network.train()
+    for n_before, batch in enumerate(inputs.batches(config, seed)):
+        terms = loss_terms(network, config, batch)
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        for name, term in terms.items():
+            mean = means.get(name, torch.zeros_like(term))
+            means[name] = mean + (term.detach() - mean) / (n_before + 1)
+        yield means
+
+
+def measure(network: HeadNetwork, config: HeadConfig, stage: StageTensors) -> dict[str, float]:
+    """S, U, HM and ZSL of the embedding on the stage's evaluation clips, at the best beta."""
+    statistics = exact_statistics(network, config.standardisation, stage)
+    ranked = rank_embedding(network, config, statistics, stage)
+    curve = best_beta(ranked)
+    best = curve.best()
+    return {
+        "beta": float(curve.beta[best]),
+        "seen": float(curve.seen[best]),
+        "unseen": float(curve.unseen[best]),
+        "harmonic_mean": float(curve.harmonic[best]),
+        "zsl": ranked.zsl(),
+    }
+
+
+def keep_best(state: StageState, network: HeadNetwork, epoch: int, harmonic_mean: float) -> None:
+    """Keep a copy of the weights if this epoch is the best so far."""
+    if harmonic_mean > state.best_harmonic:
+        state.best_epoch, state.best_harmonic = epoch, harmonic_mean
+        state.best = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def finite(losses: dict[str, Tensor], number: StageNumber, epoch: int) -> dict[str, float]:
+    """Loss terms as numbers.
+
+    Raises:
+        RunError: One of them is NaN or infinite.
+    """
+    numbers = {name: float(loss) for name, loss in losses.items()}
+    if not np.isfinite(list(numbers.values())).all():
+        raise RunError(f"the loss of stage {number}, epoch {epoch} is not finite; try a lower learning rate")
+    return numbers
+
+
+def fresh_network(config: HeadConfig, stage: StageTensors, number: StageNumber) -> HeadNetwork:
+    """A network with the initial weights of this stage and seed."""
+    with seeded(config.seed, number, 0):
+        network = HeadNetwork(config, stage.texts.visual.shape[1], stage.texts.audio.shape[1])
+    return network.to(stage.seen.device)
+
+
+@contextmanager
+def seeded(*parts: int) -> Iterator[int]:
+    """Seed torch for a block and give the seed; torch's own state is put back afterwards.
+
+    Every epoch has a seed of its own: a run that was stopped and continued draws the same numbers.
+    """
+    seed = int(np.random.SeedSequence(parts).generate_state(1)[0])
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield seed

@@ -1,0 +1,111 @@
+"""What a bundle says about its trained head: figures for the manifest, and the model card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from model_export.data.gzsl_data import Track
+from model_export.head.evaluation import Evaluation
+from model_export.head.run_folder import Run
+from model_export.report.measurements import MeasuredRun
+from service.bundle.manifest import Manifest
+from service.bundle.provenance import Metric
+
+_TRACKS: dict[Track, str] = {"both": "both tracks", "visual": "picture only", "audio": "sound only"}
+_FIGURES = {"seen": "S", "unseen": "U", "harmonic_mean": "HM", "zsl": "ZSL"}
+
+
+def data_name(run: Run) -> str:
+    """Name of the data that a run was trained on; says SIMULATED where it is."""
+    data = run.config.data
+    return f"SIMULATED {data.name}" if data.simulated else data.name
+
+
+def metrics(measured: MeasuredRun) -> tuple[Metric, ...]:
+    """The benchmark's four figures, with each set of tracks and for the raw similarities, per cent."""
+    data = f"test clips of {_counts(measured)}"
+    return tuple(
+        Metric(name=f"{short}, {what}", value=round(getattr(one.accuracy, name), 4), data=data)
+        for what, one in _evaluations(measured)
+        for name, short in _FIGURES.items()
+    )
+
+
+def unseen_classes(measured: MeasuredRun) -> tuple[str, ...]:
+    """The classes that the figures call unseen."""
+    return tuple(one.name for one in measured.of(measured.own_ranking).classes if not one.seen)
+
+
+def model_card(run: Run, encoders: Manifest, measured: MeasuredRun | None) -> str:
+    """The text of MODEL_CARD.md.
+
+    Args:
+        run: Run of the head.
+        encoders: The manifest of the bundle that the encoders are from.
+        measured: The run's figures; None where it was not evaluated.
+    """
+    data, seen = run.config.data, run.config.data.seen_classes
+    return f"""# Model card: a head trained on {data_name(run)}
+
+## Parts
+
+- Encoders, taken over byte for byte from the bundle {encoders.name} {encoders.version}. Their digest:
+  `{data.encoders}`
+- A head, trained on clips of the {len(seen)} classes below. Seed: {run.config.head.seed}. Fingerprint of the
+  features: `{data.fingerprint}`
+
+Epoch, beta, temperatures and fusion weights were chosen on validation classes and clips that a first head
+had not been trained on; then the head was trained from scratch on training and validation clips together.
+The test clips took no part.
+
+Any other name can be ranked too, the better the nearer it is to what encoders and head were trained on.
+
+## Measured
+
+{_measured(measured)}
+
+## Classes that the head was trained on
+
+{_listed(seen)}
+"""
+
+
+def _measured(measured: MeasuredRun | None) -> str:
+    if measured is None:
+        return "Not measured: the run was not evaluated before it was exported (`ahse evaluate`)."
+    rows = [
+        f"| {what} | {' | '.join(f'{getattr(one.accuracy, name):.1f}' for name in _FIGURES)} |"
+        for what, one in _evaluations(measured)
+    ]
+    table = "\n".join([f"| | {' | '.join(_FIGURES.values())} |", "|---|---|---|---|---|", *rows])
+    return f"""Test clips of {_counts(measured)}.
+Mean per class, in per cent: S and U with all of these classes as candidates, HM their harmonic mean, ZSL
+with the unseen ones only. Few clips or classes make coarse figures.
+
+{table}
+
+Unseen, known to the head by name only:
+
+{_listed(unseen_classes(measured))}"""
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return "\n".join(f"- {name}" for name in names)
+
+
+def _evaluations(measured: MeasuredRun) -> Iterator[tuple[str, Evaluation]]:
+    for track, what in _TRACKS.items():
+        yield what, measured.of(measured.own_ranking, track)
+    yield "both tracks, untrained late fusion", measured.of("raw")
+
+
+def _counts(measured: MeasuredRun) -> str:
+    """How many clips of how many classes were tested."""
+    own = measured.of(measured.own_ranking)
+    seen = [one.n_clips for one in own.classes if one.seen]
+    unseen = [one.n_clips for one in own.classes if not one.seen]
+    name = f"SIMULATED {own.data}" if own.simulated else own.data
+    return (
+        f"{name}: {sum(seen)} clips of {len(seen)} classes that the head was trained on and {sum(unseen)} of "
+        f"{len(unseen)} unseen ones"
+    )
