@@ -16,7 +16,6 @@ _COMMANDS = {
     "report": ("model_export.cli.report:app", "Show evaluated runs beside each other, as HTML and pictures."),
     "export": ("model_export.cli.export:app", "Write bundles: encoders, or a trained head beside them."),
     "dataset": ("model_export.cli.dataset:app", "Check, simulate and pack data sets."),
-    "demo": ("model_export.demo.cli:app", "Rebuild and measure the embedded demo bundle."),
 }
 # Whatever follows the name, --help too, is for the command itself.
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from model_export.demo.outlines import EXTENT, Array, Outlines
-from model_export.demo.world import PictureClutter
+from demo_world.outlines import EXTENT, Array, Outlines
+from demo_world.world import PictureClutter
 
 Motion = Literal["still", "drifting", "swinging", "bouncing", "circling", "pulsing", "turning"]
 Ground = Literal["plain", "shaded", "striped", "checked", "dotted", "clouded"]

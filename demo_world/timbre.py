@@ -1,6 +1,7 @@
-"""Building blocks of synthesised sound: tones, noises, envelopes, strikes and a room."""
+"""Building blocks of synthesised sound: tones, noises, envelopes, strikes, a room, and a source's voice."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
@@ -91,3 +92,40 @@ def _fast_length(n_samples: int) -> int:
     """The next length of the form 2^k or 3 * 2^k, of which a Fourier transform is fast."""
     power = 1 << (n_samples - 1).bit_length()
     return power * 3 // 4 if power * 3 // 4 >= n_samples else power
+
+
+@dataclass(frozen=True)
+class Voice:
+    """How a source sounds in one clip.
+
+    Attributes:
+        rng: Source of the remaining choices.
+        n_samples: Length of the waveform.
+        rate_hz: Its sample rate.
+        pitch: Factor on every frequency.
+        tempo: Factor on every rate of events.
+    """
+
+    rng: Generator
+    n_samples: int
+    rate_hz: int
+    pitch: float
+    tempo: float
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.n_samples / self.rate_hz
+
+    def beats(self, period_s: float, jitter: float = 0.1) -> list[float]:
+        """Times of events that come once a period, at this voice's tempo."""
+        return beats(self.rng, self.duration_s, period_s / self.tempo, jitter)
+
+    def place(self, times: list[float], event: Callable[[], Wave]) -> Wave:
+        """Makes one event for each time."""
+        return place(self.n_samples, self.rate_hz, [(t, event()) for t in times])
+
+    def noise(self, low_hz: float, high_hz: float, slope: float = 0.0) -> Wave:
+        """Noise of the whole length, its band moved with the pitch."""
+        band = (low_hz * self.pitch, high_hz * self.pitch)
+        return coloured_noise(self.rng, self.n_samples, self.rate_hz, *band, slope)

@@ -1,19 +1,28 @@
-"""Captions: what the encoders are told of a clip, and every word that they can ever be told.
+"""Captions, and the tokens that they become: everything that the text encoders are ever told.
 
 A visual caption speaks of the picture only, an audio caption of the sound only; a class name in either
-carries a random word for the other side, so that the text towers learn to pass over it.
+carries a random word for the other side, so that the text encoders learn to pass over it.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.normalizers import Lowercase
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
 
-from model_export.demo.picture import Scene
-from model_export.demo.sound import Soundscape
-from model_export.demo.world import (
+from demo_world.drawing import Scene
+from demo_world.soundtrack import Soundscape
+from demo_world.world import (
     SHAPE_PREFIXES,
     SHAPE_SUFFIXES,
     SOUND_PREFIXES,
@@ -26,7 +35,10 @@ from model_export.demo.world import (
 
 Side = Literal["visual", "audio"]
 
-_FRAMES: dict[Side, tuple[str, ...]] = {
+PAD = "[PAD]"
+"""The padding token; its id is 0."""
+
+_SENTENCES: dict[Side, tuple[str, ...]] = {
     "visual": (
         "a video of {}.",
         "a clip of {}.",
@@ -116,9 +128,9 @@ class Captioner:
         if style < 0.6:
             return self._name(rng, "visual", word, self._sounds.any_word(rng), shape_first=True)
         if style < 0.75:
-            return _choose(rng, _FRAMES["visual"]).format(article(word))
+            return _choose(rng, _SENTENCES["visual"]).format(article(word))
         details = [f"{article(scene.colour)} {word}", scene.main.motion, f"over a {scene.ground} background"]
-        return _choose(rng, _FRAMES["visual"]).format(_some(rng, details))
+        return _choose(rng, _SENTENCES["visual"]).format(_some(rng, details))
 
     def sound(self, rng: Generator, scape: Soundscape) -> str:
         """Describes the sound; a name in it carries a random shape."""
@@ -127,10 +139,10 @@ class Captioner:
         if style < 0.6:
             return self._name(rng, "audio", word, self._shapes.any_word(rng), shape_first=False)
         if style < 0.75:
-            return _choose(rng, _FRAMES["audio"]).format(article(word))
+            return _choose(rng, _SENTENCES["audio"]).format(article(word))
         pitch, pace = "low" if scape.pitch < 1 else "high", "slow" if scape.tempo < 1 else "quick"
         details = [f"a {_choose(rng, (pitch, pace))} {word}", _choose(rng, _PLACES)]
-        return _choose(rng, _FRAMES["audio"]).format(_some(rng, details))
+        return _choose(rng, _SENTENCES["audio"]).format(_some(rng, details))
 
     @staticmethod
     def _name(rng: Generator, side: Side, own: str, other: str, *, shape_first: bool) -> str:
@@ -139,7 +151,7 @@ class Captioner:
             name = f"{article(sound)} and {article(shape)}"
         else:
             name = article(class_name(shape, sound))
-        return _choose(rng, _FRAMES[side]).format(name)
+        return _choose(rng, _SENTENCES[side]).format(name)
 
 
 def _choose(rng: Generator, options: Sequence[str]) -> str:
@@ -156,5 +168,78 @@ def sample_captions(world: World, rng: Generator, n: int) -> list[str]:
     """Writes names and words at random, for the tokenizer to learn from; no held-out word is in them."""
     shapes, sounds = shape_lexicon(world), sound_lexicon(world)
     names = [class_name(shapes.any_word(rng), sounds.any_word(rng)) for _ in range(n)]
-    frames = np.array([*_FRAMES["visual"], *_FRAMES["audio"]])
-    return [str(frames[rng.integers(len(frames))]).format(article(name)) for name in names]
+    sentences = np.array([*_SENTENCES["visual"], *_SENTENCES["audio"]])
+    return [str(sentences[rng.integers(len(sentences))]).format(article(name)) for name in names]
+
+
+def train_tokenizer(captions: Iterable[str], vocabulary_size: int) -> Tokenizer:
+    """Learns merges from captions. Every byte is in the alphabet, so every label can be written."""
+    tokenizer = Tokenizer(BPE())
+    tokenizer.normalizer = Lowercase()
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = ByteLevelDecoder()
+    trainer = BpeTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=[PAD],
+        initial_alphabet=ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(captions, trainer)
+    return tokenizer
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> NDArray[np.int64]:
+    """Token ids int64 [n, length], cut or padded to the length."""
+    rows = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
+    return pad(rows, length)
+
+
+def pad(rows: Sequence[Sequence[int]], length: int) -> NDArray[np.int64]:
+    """Cuts or pads each row to the length: int64 [n, length]."""
+    ids = np.zeros((len(rows), length), np.int64)
+    for row, tokens in zip(ids, rows, strict=True):
+        row[: min(len(tokens), length)] = tokens[:length]
+    return ids
+
+
+class DroppedMerges:
+    """Encodes texts with some merges left out, so that a word is met in many spellings of sub-words.
+
+    BPE-dropout, Provilkov et al., ACL 2020; here with a generator of random numbers, which the tokenizer's
+    own dropout does not take.
+
+    Args:
+        tokenizer: Byte-pair encoding, as `train_tokenizer` makes it.
+        share: Probability with which a merge is left out.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, share: float = 0.15) -> None:
+        self._tokenizer, self._share = tokenizer, share
+        self._ids = tokenizer.get_vocab()
+        merges = json.loads(tokenizer.to_str())["model"]["merges"]
+        self._ranks = {(first, second): rank for rank, (first, second) in enumerate(merges)}
+        self._whole: dict[str, list[int]] = {}
+
+    def encode(self, rng: Generator, text: str) -> list[int]:
+        """Token ids of a text, with about half of its words split at random."""
+        pieces = self._tokenizer.pre_tokenizer.pre_tokenize_str(text.lower())
+        return [token for piece, _ in pieces for token in self._piece(rng, piece)]
+
+    def _piece(self, rng: Generator, piece: str) -> list[int]:
+        if rng.random() < 0.5:
+            return self._split(rng, piece, self._share)
+        if piece not in self._whole:
+            self._whole[piece] = self._split(rng, piece, 0.0)
+        return self._whole[piece]
+
+    def _split(self, rng: Generator, piece: str, share: float) -> list[int]:
+        """Applies the merges in the order they were learned, leaving each out with a probability."""
+        parts = list(piece)
+        while len(parts) > 1:
+            ranked = [(self._ranks[pair], i) for i, pair in enumerate(pairwise(parts)) if pair in self._ranks]
+            kept = [place for place in ranked if not share or rng.random() >= share]
+            if not kept:
+                break
+            _, first = min(kept)
+            parts[first : first + 2] = [parts[first] + parts[first + 1]]
+        return [self._ids[part] for part in parts]
