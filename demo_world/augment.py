@@ -98,7 +98,7 @@ Batches = Pictures | Sounds
 
 
 def _warp(rng: Generator, frames: Tensor) -> Tensor:
-    """Scales, turns and shifts each picture a little."""
+    """Scale, turn and shift each picture a little."""
     n = len(frames)
     scale, turn = np.exp(rng.uniform(-0.25, 0.2, n)), rng.uniform(-0.2, 0.2, n)
     grid = np.zeros((n, 2, 3), np.float32)
@@ -110,7 +110,7 @@ def _warp(rng: Generator, frames: Tensor) -> Tensor:
 
 
 def _recolour(rng: Generator, frames: Tensor) -> Tensor:
-    """Permutes the colour channels, changes contrast and brightness, may add noise."""
+    """Permute the colour channels, change contrast and brightness."""
     order = torch.from_numpy(rng.permuted(np.tile(np.arange(3), (len(frames), 1)), axis=1))
     shuffled = torch.gather(frames, 1, order[:, :, None, None].expand_as(frames))
     gain = torch.from_numpy(rng.uniform(0.6, 1.3, (len(frames), 1, 1, 1)).astype(np.float32))
@@ -119,7 +119,7 @@ def _recolour(rng: Generator, frames: Tensor) -> Tensor:
 
 
 def _cover(rng: Generator, frames: Tensor) -> Tensor:
-    """Covers a rectangle of some of the pictures."""
+    """Cover a rectangle of some of the pictures."""
     size = frames.shape[-1]
     for row in np.flatnonzero(rng.random(len(frames)) < 0.4):
         top, left = rng.integers(0, size, 2)
@@ -129,7 +129,7 @@ def _cover(rng: Generator, frames: Tensor) -> Tensor:
 
 
 def _stretch(rng: Generator, spectra: Tensor) -> Tensor:
-    """Moves the batch in pitch by up to two bands and in tempo by up to a fifth."""
+    """Move the batch in pitch by up to two bands and in tempo by up to a fifth."""
     n_spectra = spectra.shape[2]
     faster = math.exp(rng.uniform(-0.2, 0.0))
     part = spectra[:, :, : math.ceil(n_spectra * faster)]
@@ -139,13 +139,13 @@ def _stretch(rng: Generator, spectra: Tensor) -> Tensor:
 
 
 def _tilt(rng: Generator, spectra: Tensor) -> Tensor:
-    """Adds a random slope over the bands, as a microphone does."""
+    """Add a random slope over the bands, as a microphone does."""
     slope = torch.from_numpy(rng.normal(0, 0.25, (len(spectra), 1, 1)).astype(np.float32))
     return spectra + slope * torch.linspace(-1, 1, spectra.shape[1])[None, :, None]
 
 
 def _mask(rng: Generator, spectra: Tensor) -> Tensor:
-    """Blanks a band and a moment of each spectrogram (SpecAugment)."""
+    """Blank a band and a moment of each spectrogram (SpecAugment)."""
     for spectrum in spectra:
         band, moment = int(rng.integers(0, 60)), int(rng.integers(0, spectra.shape[2]))
         spectrum[band : band + int(rng.integers(0, 8))] = 0.0

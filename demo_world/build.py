@@ -52,13 +52,13 @@ def build_demo(work: Path, out: Path, examples: Path, seed: int, progress: Progr
 
     Args:
         work: For everything made on the way; several hundred megabytes of clips.
-        out: Where the bundle shall stand.
-        examples: Where the example clips shall stand.
+        out: Directory of the bundle.
+        examples: Folder of the example clips.
         seed: Decides everything random.
         progress: Called with one line of what was done.
 
     Raises:
-        OtherBuildError: the work folder holds a build of another world or seed.
+        OtherBuildError: The work folder holds a build of another world or seed.
     """
     claim(work, seed)
     encoders = encoders_bundle(work, seed, progress)
@@ -77,8 +77,8 @@ def rebuild_head(work: Path, out: Path, seed: int, progress: Progress) -> DemoSc
         progress: Called with one line of what was done.
 
     Raises:
-        BundleInvalidError: there is no whole bundle in `out`.
-        OtherBuildError: the work folder holds a build of another world or seed.
+        BundleInvalidError: There is no whole bundle in `out`.
+        OtherBuildError: The work folder holds a build of another world or seed.
     """
     encoders_of(out)  # before the work: what is no bundle can't keep its encoders
     claim(work, seed)
@@ -117,7 +117,7 @@ def build_head(
     Args:
         encoders: Bundle whose encoders are taken over; may be `out`.
         work: Clips are kept in it, and features and the run by the encoders' digest.
-        out: Where the bundle shall stand.
+        out: Directory of the bundle.
         seed: Of clips and head.
         progress: Called with one line of what was done.
         command: That makes the bundle, for the manifest.
@@ -144,7 +144,7 @@ def demo_features(
         world: Smaller ones are for tests.
 
     Raises:
-        DatasetError: the file is damaged, or a clip can't be used.
+        DatasetError: The file is damaged, or a clip can't be used.
     """
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -182,7 +182,7 @@ def bundle_demo(
         run: The trained head.
         data: What it was trained on.
         measure: Classifies the test clips with a bundle.
-        out: Where the bundle shall stand.
+        out: Directory of the bundle.
         command: That makes the bundle, for the manifest.
     """
     manifest, parts = encoders_of(encoders)

@@ -74,12 +74,12 @@ class Lexicon:
     compounds: tuple[tuple[str, ...], ...]
 
     def word(self, rng: Generator, concept: int) -> str:
-        """Draws a word for a concept."""
+        """Draw a word for a concept."""
         words = self.compounds if rng.random() < 0.45 else self.plain
         return _choose(rng, words[concept])
 
     def any_word(self, rng: Generator) -> str:
-        """Draws a word for a random concept."""
+        """Draw a word for a random concept."""
         return self.word(rng, int(rng.integers(len(self.plain))))
 
     def words(self) -> frozenset[str]:
@@ -122,7 +122,7 @@ class Captioner:
         return self._shapes.words() | self._sounds.words()
 
     def picture(self, rng: Generator, scene: Scene) -> str:
-        """Describes the picture; a name in it carries a random sound."""
+        """Describe the picture; a name in it carries a random sound."""
         word = self._shapes.word(rng, scene.main.shape)
         style = rng.random()
         if style < 0.6:
@@ -133,7 +133,7 @@ class Captioner:
         return _choose(rng, _SENTENCES["visual"]).format(_some(rng, details))
 
     def sound(self, rng: Generator, scape: Soundscape) -> str:
-        """Describes the sound; a name in it carries a random shape."""
+        """Describe the sound; a name in it carries a random shape."""
         word = self._sounds.word(rng, scape.sound)
         style = rng.random()
         if style < 0.6:
@@ -165,7 +165,7 @@ def _some(rng: Generator, details: list[str]) -> str:
 
 
 def sample_captions(world: World, rng: Generator, n: int) -> list[str]:
-    """Writes names and words at random, for the tokenizer to learn from; no held-out word is in them."""
+    """Write names and words at random, for the tokenizer to learn from; no held-out word is in them."""
     shapes, sounds = shape_lexicon(world), sound_lexicon(world)
     names = [class_name(shapes.any_word(rng), sounds.any_word(rng)) for _ in range(n)]
     sentences = np.array([*_SENTENCES["visual"], *_SENTENCES["audio"]])
@@ -173,7 +173,7 @@ def sample_captions(world: World, rng: Generator, n: int) -> list[str]:
 
 
 def train_tokenizer(captions: Iterable[str], vocabulary_size: int) -> Tokenizer:
-    """Learns merges from captions. Every byte is in the alphabet, so every label can be written."""
+    """Learn merges from captions. Every byte is in the alphabet, so every label can be written."""
     tokenizer = Tokenizer(BPE())
     tokenizer.normalizer = Lowercase()
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=True)
@@ -195,7 +195,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> NDArray[n
 
 
 def pad(rows: Sequence[Sequence[int]], length: int) -> NDArray[np.int64]:
-    """Cuts or pads each row to the length: int64 [n, length]."""
+    """Cut or pad each row to the length: int64 [n, length]."""
     ids = np.zeros((len(rows), length), np.int64)
     for row, tokens in zip(ids, rows, strict=True):
         row[: min(len(tokens), length)] = tokens[:length]
@@ -233,7 +233,7 @@ class DroppedMerges:
         return self._whole[piece]
 
     def _split(self, rng: Generator, piece: str, share: float) -> list[int]:
-        """Applies the merges in the order they were learned, leaving each out with a probability."""
+        """Apply the merges in the order they were learned, leaving each out with a probability."""
         parts = list(piece)
         while len(parts) > 1:
             ranked = [(self._ranks[pair], i) for i, pair in enumerate(pairwise(parts)) if pair in self._ranks]

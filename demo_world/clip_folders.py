@@ -75,7 +75,7 @@ class _HeadTask:
 
 
 def record_clips(world: World, seed: int, clips: Sequence[HeadClip], progress: Progress) -> None:
-    """Records clips of the head's data, each as its file; those that are there already are kept."""
+    """Record clips of the head's data, each as its file; those that are there already are kept."""
     missing = [clip for clip in clips if not clip.path.is_file()]
     tasks = [_HeadTask(world, seed, tuple(missing[i : i + _CHUNK])) for i in range(0, len(missing), _CHUNK)]
     n_done = 0
@@ -95,7 +95,7 @@ def _record_clips(task: _HeadTask) -> int:
 
 
 def plan_head_clip(studio: Studio, seed: int, clip: HeadClip) -> ClipPlan:
-    """Plans a clip of the head's data."""
+    """Plan a clip of the head's data."""
     spec = studio.world.classes[clip.class_index]
     split = SPLIT_NAMES.index(clip.split)
     rng = clip_rng(seed, _HEAD_CLIPS, split, clip.class_index, clip.number)
@@ -106,16 +106,16 @@ def write_dataset(folder: Path, seed: int, progress: Progress, world: World | No
     """Record the clips that the demo's own head is trained and measured on.
 
     Args:
-        folder: Where they shall stand; made, or empty.
+        folder: Folder to write; must be empty if it exists.
         seed: The demo bundle was made with 0.
-        progress: Told what is going on, a line at a time.
+        progress: Called with one line of what was done.
         world: Smaller ones are for tests.
 
     Returns:
         The CSV of path,label,split, as `ahse extract` takes it.
 
     Raises:
-        FolderTakenError: the folder holds something.
+        FolderTakenError: The folder holds something.
     """
     _check_empty(folder)
     return record_dataset(folder, seed, progress, world)
@@ -141,7 +141,7 @@ def write_class_folders(folder: Path, n_classes: int, per_class: int, seed: int)
     """Record clips like those of the examples, but small, as CLASS/000.mp4 and so on.
 
     Args:
-        folder: Where the folders of the classes shall stand; made, or empty.
+        folder: Folder to write, with one folder for each class; must be empty if it exists.
         n_classes: 1..96, taken at even distances from the demo world's classes.
         per_class: Clips of each.
         seed: The same seed gives the same clips.
@@ -150,7 +150,7 @@ def write_class_folders(folder: Path, n_classes: int, per_class: int, seed: int)
         The names of the classes.
 
     Raises:
-        FolderTakenError: the folder holds something.
+        FolderTakenError: The folder holds something.
     """
     _check_empty(folder)
     classes = World().classes
@@ -194,7 +194,7 @@ class Example:
 
 
 def write_examples(world: World, seed: int, folder: Path) -> list[Example]:
-    """Records the example clips and examples.json into a folder.
+    """Record the example clips and examples.json into a folder.
 
     Besides the clips with both tracks there is one without sound and one without picture, listed apart.
     Older clips in the folder are removed. No clip is chosen or left out by what a model says of it.

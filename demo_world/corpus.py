@@ -45,7 +45,7 @@ class EncoderCorpus:
 
 
 def plan_encoder_clip(studio: Studio, seed: int, index: int) -> ClipPlan:
-    """Plans a clip of the encoders' corpus."""
+    """Plan a clip of the encoders' corpus."""
     rng = clip_rng(seed, _RANDOM_STREAM, index)
     shape, sound = rng.integers(len(studio.world.shapes)), rng.integers(len(studio.world.sounds))
     plan = studio.plan(rng, int(shape), int(sound))
@@ -72,7 +72,7 @@ class _EncoderTask:
 def record_encoder_corpus(
     world: World, seed: int, n_train: int, n_val: int, spec: DecodeSpec, progress: Progress
 ) -> EncoderCorpus:
-    """Records and decodes the clips that the encoders are trained on; no file of them is kept.
+    """Record and decode the clips that the encoders are trained on; no file of them is kept.
 
     Args:
         world: What they show.
@@ -102,7 +102,7 @@ _CORPUS_ARRAYS = ("frames", "waves", "lengths", "shapes", "sounds")
 
 
 def save_corpus(corpus: EncoderCorpus, folder: Path) -> None:
-    """Writes one .npy file per array, so that several processes can map them."""
+    """Write one .npy file per array, so that several processes can map them."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in _CORPUS_ARRAYS:
         np.save(folder / f"{name}.npy", getattr(corpus, name))
@@ -110,7 +110,7 @@ def save_corpus(corpus: EncoderCorpus, folder: Path) -> None:
 
 
 def load_corpus(folder: Path) -> EncoderCorpus:
-    """Maps the arrays of a saved corpus into memory."""
+    """Map the arrays of a saved corpus into memory."""
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("frames", "waves")}
     arrays |= {name: np.load(folder / f"{name}.npy") for name in ("lengths", "shapes", "sounds")}
     return EncoderCorpus(**arrays, n_train=int(np.load(folder / "n_train.npy")))

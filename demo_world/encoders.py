@@ -111,7 +111,7 @@ class ConvBody(nn.Module):
         self.project = nn.Linear(2 * widths[-1], dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pools the last stage by mean and by maximum, and projects."""
+        """Pool the last stage by mean and by maximum, and project."""
         grid = self.stages(x).flatten(2)
         features: Tensor = self.project(torch.cat([grid.mean(dim=2), grid.amax(dim=2)], dim=1))
         return features
@@ -185,7 +185,7 @@ class Attention(nn.Module):
         self.expand, self.contract = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
 
     def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
-        """Mixes x [n, length, width]; hidden [n, 1, 1, length], very negative where there is padding."""
+        """Mix x [n, length, width]; hidden [n, 1, 1, length], very negative where there is padding."""
         x = x + self._attend(self.before(x), hidden)
         mixed: Tensor = x + self.contract(F.gelu(self.expand(self.after(x))))
         return mixed
@@ -214,18 +214,18 @@ def _mel(sizes: EncoderSizes) -> NDArray[np.float32]:
 
 
 def save_tower(tower: nn.Module, path: Path) -> None:
-    """Writes a tower's weights."""
+    """Write a tower's weights."""
     save_file({name: tensor.contiguous() for name, tensor in tower.state_dict().items()}, path)
 
 
 def save_sizes(folder: Path, sizes: EncoderSizes, logit_scales: Mapping[Side, float]) -> None:
-    """Writes the sizes and the learned logit scales; the folder of encoders is complete with them."""
+    """Write the sizes and the learned logit scales; the folder of encoders is complete with them."""
     record = {"config": asdict(sizes), "logit_scales": dict(logit_scales)}
     (folder / SIZES_FILE).write_text(json.dumps(record, indent=2) + "\n")
 
 
 def load_encoders(folder: Path) -> CustomBundle:
-    """Reads a folder of trained encoders as the bundle that they make, without a trained head.
+    """Read a folder of trained encoders as the bundle that they make, without a trained head.
 
     It is a function as `ahse export custom demo_world.encoders:load_encoders --work FOLDER` takes one.
 
@@ -233,7 +233,7 @@ def load_encoders(folder: Path) -> CustomBundle:
         folder: Weights of the four towers, sizes and tokenizer, as `demo_world.training` writes them.
 
     Raises:
-        EncoderError: the weights are of other towers.
+        EncoderError: The weights are of other towers.
     """
     record: dict[str, Any] = json.loads((folder / SIZES_FILE).read_text())
     fields: dict[str, Any] = {

@@ -75,7 +75,7 @@ class Studio:
         self._sound_keys = tuple(sound.key for sound in world.sounds)
 
     def plan(self, rng: Generator, shape: int, sound: int, clip_format: ClipFormat | None = None) -> ClipPlan:
-        """Draws every nuisance of a clip that shows the shape and sounds like the sound."""
+        """Draw every nuisance of a clip that shows the shape and sounds like the sound."""
         world = self.world
         return ClipPlan(
             scene=draw_scene(rng, shape, len(world.shapes), world.picture),
@@ -85,7 +85,7 @@ class Studio:
         )
 
     def record(self, plan: ClipPlan, path: Path, *, picture: bool = True, sound: bool = True) -> None:
-        """Renders the plan and writes it; either track can be left out."""
+        """Render the plan and write it; either track can be left out."""
         rngs = np.random.default_rng(plan.seed).spawn(2)
         write_clip(
             path,
@@ -95,7 +95,7 @@ class Studio:
         )
 
     def soundtrack(self, plan: ClipPlan, rng: Generator) -> Wave:
-        """Synthesises the sound of a plan: float32 [n_samples]."""
+        """Synthesise the sound of a plan: float32 [n_samples]."""
         form = plan.format
         return synthesise(plan.soundscape, self._sound_keys, form.duration_s, form.rate_hz, rng)
 
@@ -106,7 +106,7 @@ class Studio:
 
 
 def small_format(rng: Generator, crf: tuple[int, int]) -> ClipFormat:
-    """Draws the format of a clip that no one looks at: few pixels, few pictures per second."""
+    """Draw the format of a clip that nobody watches: few pixels, few pictures per second."""
     height, width = SMALL_SIZES[rng.integers(len(SMALL_SIZES))]
     return ClipFormat(
         duration_s=float(rng.uniform(2.0, 3.2)),
@@ -119,7 +119,7 @@ def small_format(rng: Generator, crf: tuple[int, int]) -> ClipFormat:
 
 
 def write_clip(path: Path, form: ClipFormat, frames: Iterator[Frame] | None, wave: Wave | None) -> None:
-    """Writes an .mp4.
+    """Write an .mp4.
 
     Args:
         path: Where to.

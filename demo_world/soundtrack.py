@@ -50,7 +50,7 @@ class Soundscape:
 
 
 def draw_soundscape(rng: Generator, sound: int, n_sounds: int, clutter: SoundClutter) -> Soundscape:
-    """Draws a soundscape with the given source; every other choice is a nuisance."""
+    """Draw a soundscape with the given source; every other choice is a nuisance."""
     intruder = None
     if rng.random() < clutter.intruder_probability:
         intruder = (int(rng.integers(n_sounds)), float(rng.uniform(*clutter.intruder_db)))
@@ -70,7 +70,7 @@ def draw_soundscape(rng: Generator, sound: int, n_sounds: int, clutter: SoundClu
 def synthesise(
     scape: Soundscape, keys: tuple[str, ...], duration_s: float, rate_hz: int, rng: Generator
 ) -> Wave:
-    """Makes the soundtrack.
+    """Make the soundtrack.
 
     Args:
         scape: What is heard.
@@ -95,7 +95,7 @@ def synthesise(
 
 
 def _unit(wave: Wave) -> Wave:
-    """Scales to unit power."""
+    """Scale to unit power."""
     return np.asarray(wave / (np.sqrt(np.mean(wave**2)) + 1e-9), np.float32)
 
 

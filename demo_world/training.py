@@ -103,7 +103,7 @@ class EncoderPlan:
 def train_encoders(
     work: Path, seed: int, progress: Progress, plan: EncoderPlan | None = None
 ) -> CustomBundle:
-    """Records clips, trains the four towers and saves them under `work / "encoders"`.
+    """Record clips, train the four towers and save them under `work / "encoders"`.
 
     Args:
         work: A folder for everything that is made on the way, too.
@@ -145,7 +145,7 @@ class _SideResult:
 
 
 def _train_side(task: _SideTask) -> _SideResult:
-    """Trains the clip tower and the text tower of one side. Runs in a process of its own, on one core."""
+    """Train the clip tower and the text tower of one side. Runs in a process of its own, on one core."""
     torch.set_num_threads(1)
     torch.manual_seed(task.seed)
     plan, folder, side = task.plan, task.work / _ENCODERS_FOLDER, task.side
@@ -204,7 +204,7 @@ def train_clip_tower(
     rng: Generator,
     progress: Progress,
 ) -> None:
-    """Trains the body of a clip tower to tell the concepts of its side apart.
+    """Train the body of a clip tower to tell the concepts of its side apart.
 
     Args:
         batches: The tower, and examples for it.
@@ -245,7 +245,7 @@ def train_text_tower(
     rng: Generator,
     progress: Progress,
 ) -> float:
-    """Trains a text tower contrastively on frozen clip features.
+    """Train a text tower contrastively on frozen clip features.
 
     Args:
         tower: The text tower.
@@ -293,7 +293,7 @@ def _clip_loss(logits: Tensor) -> Tensor:
 
 
 def _batches(rng: Generator, n: int, size: int, steps: int) -> list[Rows]:
-    """Rows of each batch, going through all clips in a new order again and again."""
+    """Rows of each batch: all clips in a random order, then all in another."""
     order = np.concatenate([rng.permutation(n) for _ in range(-(-size * steps // n))])
     return [order[i * size : (i + 1) * size] for i in range(steps)]
 
