@@ -245,12 +245,12 @@ def model_card(scores: DemoScores, late_fusion: Accuracy, command: str) -> str:
 is shown while one of 16 synthesised sounds is heard, among clutter and noise. It can say which of these fits
 a clip of that world. On real videos its answers mean nothing; it exists so that the service can be tried,
 tested and measured without a download. Made by `{command}`, no outside data
-is used; `--keep-encoders` trains the head anew beside encoders that an earlier `python -m demo_world
-build` trained.
+is used; `--keep-encoders` trains the head anew beside encoders that an earlier
+`python -m demo_world build` trained.
 
 ## Parts
 
-- a tiny CLIP (image and text tower) and a tiny CLAP (sound and text tower), trained on demo captions;
+- a tiny CLIP (image and text encoder) and a tiny CLAP (audio and text encoder), trained on demo captions;
 - an AHSE head trained on clips of 60 seen and 18 validation classes by the two-stage protocol; beta,
   temperature and fusion weights were chosen on validation only;
 - stored standardisation statistics: mean and deviation of each of the embedding's 64 dimensions, over the
@@ -261,8 +261,8 @@ build` trained.
 
 On a fixed test: {scores.n_clips[0]} clips of the 78 classes that the final head was trained on and
 {scores.n_clips[1]} of 18 classes that it never saw; mean per class, in per cent; S and U with all 96 names as
-candidates, ZSL with the 18 unseen ones. Measured through the service's own code; `python -m
-demo_world evaluate` does it again.
+candidates, ZSL with the 18 unseen ones. Measured through the service's own code;
+`python -m demo_world evaluate` does it again.
 
 {table(scores, late_fusion)}
 
