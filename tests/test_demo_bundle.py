@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from model_export.demo.world import World
+from demo_world.world import World
 from service.api.app import create_app
 from service.bundle.directory import read_manifest
 from service.encode.text import encode_labels

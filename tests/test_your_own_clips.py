@@ -10,6 +10,7 @@ import pytest
 from safetensors import safe_open
 from starlette.testclient import TestClient
 
+from demo_world import __main__ as demo_world
 from service.api.app import create_app
 from service.bundle.directory import read_manifest
 from service.settings import DEMO_BUNDLE, EVERYDAY_BUNDLE, Settings
@@ -24,13 +25,23 @@ def commands() -> list[list[str]]:
     return [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
 
 
+def record_clips(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the page's first command, `python -m demo_world ...`, in this process."""
+    assert words[:3] == ["python", "-m", "demo_world"]
+    monkeypatch.setattr("sys.argv", words[2:])
+    with pytest.raises(SystemExit) as ended:
+        demo_world.main()
+    assert not ended.value.code
+
+
 @pytest.mark.slow
 def test_the_worked_example(ahse: Ahse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From clips to answers over HTTP. The last command is `ahse serve`, and is run in this process."""
     monkeypatch.chdir(tmp_path)
     Path("weights").mkdir()
     Path("weights/demo").symlink_to(DEMO_BUNDLE)
-    *run, serve = commands()
+    record, *run, serve = commands()
+    record_clips(record, monkeypatch)
     assert [words[:2] for words in run if words[1] in ("extract", "export")] == [
         ["ahse", "extract"],
         ["ahse", "export"],
@@ -58,7 +69,8 @@ def test_the_everyday_encoders_take_its_place(
         "6": "3",
         "n_batches_per_epoch=30": "n_batches_per_epoch=3",
     }
-    *run, serve = commands()
+    record, *run, serve = commands()
+    record_clips([smaller.get(word, word) for word in record], monkeypatch)
     for _, *words in run:
         code, said, complaint = ahse(*(smaller.get(word, word) for word in words))
         assert (code, complaint) == (0, ""), said

@@ -40,43 +40,15 @@ def export_custom(
     ] = None,
 ) -> None:
     """Write a bundle of your own encoders; every graph is compared with its torch module."""
-    from model_export.encoders.custom import CustomBundle, load_builder
-    from model_export.encoders.parts import ExportOptions, encoder_parts
-    from model_export.export.bundle import BundleFacts, export_bundle
-    from model_export.export.heads import similarity_head
+    from model_export.encoders.custom import CustomBundle, load_builder, write_custom
 
     check_new_bundle(out, name := name or out.resolve().name)
     sys.path.insert(0, str(Path.cwd()))  # as with `python -m`
     built = load_builder(function)(work)
     if not isinstance(built, CustomBundle):
         raise EncoderError(f"{function} returned a {type(built).__name__}, not a CustomBundle")
-    parts = encoder_parts(
-        built.image,
-        built.sound,
-        ExportOptions(
-            built.n_frames,
-            preferred=built.precision,
-            typical=built.typical,
-            cosine_floor=built.cosine_floor,
-            progress=partial(typer.echo, err=True),
-        ),
-        built.known,
-    )
-    facts = BundleFacts(
-        name=name,
-        version=built.version,
-        description=built.description,
-        notice=built.notice,
-        unseen_classes=(),
-        metrics=built.metrics,
-        command=f"ahse export custom {function} --out {name}",
-        seed=None,
-        data=built.data,
-        card=built.card,
-        created=built.created,
-    )
-    head = similarity_head(built.visual_share, built.scores)
-    export_bundle(out, replace(parts, texts=built.texts), head, facts)
+    command = f"ahse export custom {function} --out {name}"
+    write_custom(out, built, name, command, partial(typer.echo, err=True))
     typer.echo(f"{out}: bundle {name}")
     typer.echo(f"next: ahse serve --bundle {out}")
 

@@ -1,10 +1,10 @@
-"""Any pair of encoders as a bundle: what the function given to `ahse export custom` returns."""
+"""Any pair of encoders as a bundle: what `ahse export custom` is given, and how it is written."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,10 @@ from typing import Any
 from torch import Tensor
 
 from model_export.encoders.loaded import ImageEncoder, SoundEncoder
+from model_export.encoders.parts import MAX_AUDIO_S, TOLERANCE, ExportOptions, encoder_parts
 from model_export.errors import EncoderError
+from model_export.export.bundle import BundleFacts, export_bundle
+from model_export.export.heads import similarity_head
 from model_export.export.precision import COSINE_FLOOR
 from service.bundle.manifest import KnownNames, SimilarityScores
 from service.bundle.provenance import Metric, Precision
@@ -42,6 +45,9 @@ class CustomBundle:
         metrics: What was measured of it.
         texts: Further text files, such as licences, by name.
         created: When it was made; None for now. A date of its own makes the same bytes each time.
+        seed: Of everything random in the weights, if anything is.
+        max_audio_s: Seconds of a clip's sound that are used.
+        tolerance: Largest difference between graph and torch that passes, in a feature of unit length.
     """
 
     image: ImageEncoder
@@ -61,6 +67,9 @@ class CustomBundle:
     metrics: tuple[Metric, ...] = ()
     texts: Mapping[str, str] = field(default_factory=dict)
     created: datetime | None = None
+    seed: int | None = None
+    max_audio_s: float = MAX_AUDIO_S
+    tolerance: float = TOLERANCE
 
 
 Builder = Callable[[Path], CustomBundle]
@@ -82,3 +91,46 @@ def load_builder(name: str) -> Builder:
             "PYTHONPATH"
         ) from error
     return function
+
+
+def write_custom(
+    out: Path, built: CustomBundle, name: str, command: str, progress: Callable[[str], None]
+) -> None:
+    """Write a pair of encoders as a bundle without a trained head; every graph is compared with torch.
+
+    Args:
+        out: Directory of the new bundle.
+        built: The encoders and what is said of them.
+        name: By which requests choose the bundle.
+        command: That makes the bundle again, for the manifest.
+        progress: Called with one line for each graph.
+
+    Raises:
+        EncoderError: what is given contradicts itself, such as inputs for a graph that there is not.
+        ParityError: a graph does not compute what torch computes.
+    """
+    options = ExportOptions(
+        built.n_frames,
+        preferred=built.precision,
+        typical=built.typical,
+        cosine_floor=built.cosine_floor,
+        progress=progress,
+        tolerance=built.tolerance,
+        max_audio_s=built.max_audio_s,
+    )
+    facts = BundleFacts(
+        name=name,
+        version=built.version,
+        description=built.description,
+        notice=built.notice,
+        unseen_classes=(),
+        metrics=built.metrics,
+        command=command,
+        seed=built.seed,
+        data=built.data,
+        card=built.card,
+        created=built.created,
+    )
+    parts = encoder_parts(built.image, built.sound, options, built.known)
+    head = similarity_head(built.visual_share, built.scores)
+    export_bundle(out, replace(parts, texts=built.texts), head, facts)

@@ -44,6 +44,8 @@ class ExportOptions:
         cosine_floor: Smallest cosine of a smaller precision to fp32 that passes.
         opset: Of ONNX.
         progress: Told what was done, a line at a time.
+        tolerance: Largest difference between graph and torch that passes.
+        max_audio_s: Seconds of a clip's sound that are used.
     """
 
     n_frames: int = 8
@@ -53,6 +55,8 @@ class ExportOptions:
     cosine_floor: float = COSINE_FLOOR
     opset: int = OPSET
     progress: Callable[[str], None] = lambda _: None
+    tolerance: float = TOLERANCE
+    max_audio_s: float = MAX_AUDIO_S
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def encoder_parts(
 ) -> EncoderParts:
     """Both encoders as the bundle's writer wants them; graphs are made and compared when it writes.
 
-    A text encoder that is the same object for both is written once.
+    A text encoder, or a tokenizer, that is the same object for both is written once.
 
     Args:
         image: The image encoder.
@@ -80,6 +84,7 @@ def encoder_parts(
         known: When names get a warning; the shared text encoder must tell how near they are to known ones.
     """
     is_shared = image.text is sound.text
+    tokenizers = _tokenizer_files(image.text, sound.text)
     names = ("visual", "audio", "text") if is_shared else TOWERS
     if unknown := options.typical.keys() - set(names):
         raise EncoderError(
@@ -95,8 +100,8 @@ def encoder_parts(
         }
         for side, text in {"visual": image.text, "audio": sound.text}.items():
             name = "text" if is_shared else f"text_{side}"
+            text.tokenizer.save(str(folder / tokenizers[side]))
             if name not in towers:
-                text.tokenizer.save(str(folder / _tokenizer_name(side, is_shared)))
                 towers[name] = _text_tower(text, is_shared=is_shared)
         return {name: _write(name, tower, folder, options) for name, tower in towers.items()}
 
@@ -109,7 +114,7 @@ def encoder_parts(
             n_frames=options.n_frames,
             sampling="uniform",
             logit_scale=image.logit_scale,
-            text=_text_facts(image.text, "visual", is_shared),
+            text=_text_facts(image.text, "visual", tokenizers["visual"], is_shared=is_shared),
         ),
         audio=AudioTower(
             graph="audio.onnx",
@@ -117,10 +122,10 @@ def encoder_parts(
             sample_rate_hz=sound.sample_rate_hz,
             window_s=sound.window_s,
             hop_s=sound.window_s,
-            max_s=MAX_AUDIO_S,
+            max_s=options.max_audio_s,
             padding=sound.padding,
             logit_scale=sound.logit_scale,
-            text=_text_facts(sound.text, "audio", is_shared),
+            text=_text_facts(sound.text, "audio", tokenizers["audio"], is_shared=is_shared),
         ),
         write=write,
         licences=tuple(
@@ -143,7 +148,7 @@ def _write(name: str, tower: _Tower, folder: Path, options: ExportOptions) -> Gr
         {tower.input: first},
         tower.outputs,
         path,
-        tolerance=TOLERANCE,
+        tolerance=options.tolerance,
         original=tower.module,
         further=further,
         max_length=tower.max_length,
@@ -181,15 +186,18 @@ def _outputs(text: TextEncoder) -> tuple[str, ...]:
         return _SHARED_OUTPUTS[: len(text.module(torch.full((1, text.context_length), text.pad_id)))]
 
 
-def _tokenizer_name(side: str, is_shared: bool) -> str:
-    return "tokenizer.json" if is_shared else f"tokenizer_{side}.json"
+def _tokenizer_files(visual: TextEncoder, audio: TextEncoder) -> dict[str, str]:
+    """The file of each track's tokenizer."""
+    if visual.tokenizer is audio.tokenizer:
+        return dict.fromkeys(("visual", "audio"), "tokenizer.json")
+    return {track: f"tokenizer_{track}.json" for track in ("visual", "audio")}
 
 
-def _text_facts(text: TextEncoder, side: str, is_shared: bool) -> TextTower:
+def _text_facts(text: TextEncoder, side: str, tokenizer: str, *, is_shared: bool) -> TextTower:
     return TextTower(
         graph="text.onnx" if is_shared else f"text_{side}.onnx",
         output=side if is_shared else "features",
-        tokenizer=_tokenizer_name(side, is_shared),
+        tokenizer=tokenizer,
         vocabulary_size=text.tokenizer.get_vocab_size(),
         context_length=text.context_length,
         dynamic_length=text.dynamic_length,

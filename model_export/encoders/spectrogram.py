@@ -1,7 +1,9 @@
-"""CLAP's log-mel spectrogram as a module: weights in transformers' format leave it to code outside."""
+"""Spectrograms inside a graph: CLAP's as a module, and the Fourier transform as a convolution's kernels."""
 
 from __future__ import annotations
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 from torchlibrosa.stft import LogmelFilterBank, Spectrogram
 
@@ -9,7 +11,8 @@ from torchlibrosa.stft import LogmelFilterBank, Spectrogram
 class LogMel(nn.Module):
     """waveform float32 [batch, samples] to log-mel float32 [batch, 1, time, mels], in dB.
 
-    Hann window, centred with reflection, power, Slaney's mel scale and norm: what transformers'
+    A module of its own, since weights in transformers' format leave the spectrogram to code outside. Hann
+    window, centred with reflection, power, Slaney's mel scale and norm: what transformers'
     ClapFeatureExtractor computes for models without feature fusion, and laion_clap inside its network.
     """
 
@@ -34,3 +37,19 @@ class LogMel(nn.Module):
         """The spectrogram of each waveform."""
         log_mel: Tensor = self.log_mel(self.spectrogram(waveform))
         return log_mel
+
+
+def fourier_kernels(window: int, n_fft: int) -> Tensor:
+    """The windowed discrete Fourier transform as kernels of a convolution, cosines first.
+
+    Args:
+        window: Samples under the periodic Hann window, at most `n_fft`.
+        n_fft: Length of the transform.
+
+    Returns:
+        float32 [2 * (n_fft // 2 + 1), 1, window].
+    """
+    phase = 2 * np.pi / n_fft * np.outer(np.arange(n_fft // 2 + 1), np.arange(window))
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+    kernels = np.concatenate([np.cos(phase), np.sin(phase)]) * hann
+    return torch.from_numpy(kernels[:, None].astype(np.float32))

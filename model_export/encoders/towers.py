@@ -13,21 +13,34 @@ from torch.nn.functional import normalize
 
 
 class PictureTower(nn.Module):
-    """frames uint8 [batch, size, size, 3] RGB to features [batch, dim]; mean and std are of pixels 0..1."""
+    """frames uint8 [batch, size, size, 3] RGB to features [batch, dim].
+
+    Args:
+        visual: Network of pixels [batch, 3, size, size] to features of any length.
+        mean: Of each colour's pixels, subtracted from them.
+        std: Likewise, by which they are divided then.
+        white: Value of a byte that counts as 1 in `mean` and `std`.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, visual: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self, visual: nn.Module, mean: Sequence[float], std: Sequence[float], white: float = 255.0
+    ) -> None:
         super().__init__()
         self.visual = visual
+        self.white = white
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     def forward(self, frames: Tensor) -> Tensor:
         """Normalise as the model's own transform does, and encode."""
-        pixels = frames.permute(0, 3, 1, 2).float() / 255
-        return normalize(self.visual((pixels - self.mean) / self.std), dim=-1)
+        return normalize(self.visual(self.pixels(frames)), dim=-1)
+
+    def pixels(self, frames: Tensor) -> Tensor:
+        """What the network sees of frames: float32 [batch, 3, size, size], normalised."""
+        return (frames.permute(0, 3, 1, 2).float() / self.white - self.mean) / self.std
 
 
 class CausalTextTower(nn.Module):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, pad
 from transformers import BertConfig, BertModel
 
+from model_export.encoders.spectrogram import fourier_kernels
 from model_export.encoders.state import read_state
 from model_export.errors import EncoderError
 from model_export.everyday.variables import read_variables
@@ -84,7 +85,7 @@ class Yamnet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("dft", _dft(self._WINDOW, self._N_FFT))
+        self.register_buffer("dft", fourier_kernels(self._WINDOW, self._N_FFT))
         self.register_buffer("mel", _mel(64, self._N_FFT // 2 + 1, YAMNET_RATE_HZ, 125.0, 7500.0))
         layers: list[nn.Module] = _normalised(_SameConv(1, 32, 3, 2, bias=False))
         n = 32
@@ -157,14 +158,6 @@ def _fill(layer: nn.Module, own: dict[str, Tensor]) -> None:
 
 def _normalised(convolution: nn.Conv2d) -> list[nn.Module]:
     return [convolution, nn.BatchNorm2d(convolution.out_channels, eps=1e-4), nn.ReLU()]
-
-
-def _dft(window: int, n_fft: int) -> Tensor:
-    """The windowed discrete Fourier transform as kernels [2 x frequencies, 1, window], cosines first."""
-    phase = 2 * np.pi / n_fft * np.outer(np.arange(n_fft // 2 + 1), np.arange(window))
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
-    kernels = np.concatenate([np.cos(phase), np.sin(phase)]) * hann
-    return torch.from_numpy(kernels[:, None].astype(np.float32))
 
 
 def _mel(n_mels: int, n_bins: int, rate_hz: int, low_hz: float, high_hz: float) -> Tensor:

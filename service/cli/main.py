@@ -13,17 +13,21 @@ from service import __version__
 from service.errors import AhseError
 
 # Name: where its typer app is, and its line in `ahse --help`.
+_TRAINING = "model_export.cli"
 _COMMANDS = {
     "serve": ("service.cli.serve:app", "Serve over HTTP until interrupted."),
     "classify": ("service.cli.clips:app", "Rank candidate names for each clip."),
     "bundle": ("service.cli.bundle:app", "Look into bundles."),
-    "extract": ("model_export.cli.extract:app", "Turn your own clips into features to train on."),
-    "calibrate": ("model_export.cli.calibrate:app", "Fit a bundle without a trained head to your clips."),
-    "train": ("model_export.cli.train:app", "Train a head on a data set."),
-    "evaluate": ("model_export.cli.evaluate:app", "Measure trained heads on the test clips."),
-    "report": ("model_export.cli.report:app", "Show evaluated runs beside each other, as HTML and pictures."),
-    "export": ("model_export.cli.export:app", "Write bundles: encoders, or a trained head beside them."),
-    "dataset": ("model_export.cli.dataset:app", "Check, simulate and pack data sets."),
+    "extract": (f"{_TRAINING}.clip_commands:extract_app", "Turn your own clips into features to train on."),
+    "calibrate": (
+        f"{_TRAINING}.clip_commands:calibrate_app",
+        "Fit a bundle without a trained head to clips.",
+    ),
+    "train": (f"{_TRAINING}.train_commands:train_app", "Train a head on a data set."),
+    "evaluate": (f"{_TRAINING}.train_commands:evaluate_app", "Measure trained heads on the test clips."),
+    "report": (f"{_TRAINING}.train_commands:report_app", "Show evaluated runs, as HTML and pictures."),
+    "export": (f"{_TRAINING}.export_commands:app", "Write bundles: encoders, or a trained head beside them."),
+    "dataset": (f"{_TRAINING}.dataset_commands:app", "Check, simulate and pack data sets."),
 }
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
+from service.api.context import ContextDep
 from service.api.problems import documented
 from service.api.schemas import Live, Ready
-from service.api.state import ContextDep
 from service.errors import StoreUnavailableError
 
 router = APIRouter(tags=["health"])

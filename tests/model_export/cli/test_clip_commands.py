@@ -198,7 +198,7 @@ def test_calibrate_replaces_the_bundle_by_one_with_statistics(
     bundle = load_bundle(similarity, Runtime(device="cpu"))
     assert bundle.manifest.encoders_digest() == before.encoders_digest()
     assert isinstance(bundle.head, SimilarityHead)
-    assert bundle.head.facts.n_clips == 20
+    assert bundle.head.spec.n_clips == 20
     assert "ahse calibrate toy (20 clips)" in bundle.manifest.provenance.command
     statistics = bundle.head.statistics
     assert statistics is not None

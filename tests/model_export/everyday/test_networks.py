@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import BertConfig, BertModel
 
-from model_export.everyday.networks import SentenceEncoder, Yamnet, _dft, _mel, _SameConv
+from model_export.encoders.spectrogram import fourier_kernels
+from model_export.everyday.networks import SentenceEncoder, Yamnet, _mel, _SameConv
 
 Floats = NDArray[np.float64]
 RATE, WINDOW, HOP, N_FFT, N_MELS = 16_000, 400, 160, 512, 64
@@ -44,7 +45,7 @@ def _log_mel(wave: Floats) -> Floats:
 def test_the_transform_is_numpys() -> None:
     """Cosines first, windowed, zeros after the window."""
     wave = np.random.default_rng(0).normal(size=WINDOW)
-    kernels = _dft(WINDOW, N_FFT)
+    kernels = fourier_kernels(WINDOW, N_FFT)
     assert kernels.shape == (2 * 257, 1, WINDOW)
     real, imaginary = np.split(kernels[:, 0].numpy() @ wave, 2)
     wanted = np.fft.rfft(wave * np.hanning(WINDOW + 1)[:-1], N_FFT)

@@ -156,12 +156,12 @@ TEST_EXTRA = (5, 14)
 
 
 def article(word: str) -> str:
-    """Returns the word with its indefinite article."""
+    """Return the word with its indefinite article."""
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
 def class_name(shape_word: str, sound_word: str) -> str:
-    """Returns the name of the class that shows the one and sounds like the other."""
+    """Return the name of the class that shows the one and sounds like the other."""
     return f"{shape_word} with {article(sound_word)}"
 
 
@@ -212,7 +212,7 @@ class World:
         return [self._unseen_class(split, i, shape, step) for i, (shape, step) in enumerate(pairs)]
 
     def _unseen_class(self, split: Split, index: int, shape: int, diagonal: int) -> ClassSpec:
-        """Deals the three kinds in turn, and the new word to the shape and to the sound in turn."""
+        """One class; the three kinds alternate, and so does which half of the name has the new word."""
         sound = (shape + diagonal) % len(self.sounds)
         kind = KINDS[(index + (split == "val_unseen")) % len(KINDS)]
         shape_word, sound_word = self.shapes[shape].words[index % 2], self.sounds[sound].words[index // 2 % 2]

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from model_export.demo.captions import Captioner
-from model_export.demo.world import KINDS, ClassSpec, World
+from demo_world.captions import Captioner
+from demo_world.world import KINDS, ClassSpec, World
 
 
 @pytest.fixture(scope="module")

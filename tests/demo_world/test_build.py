@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_export.demo.build import OtherBuildError, bundle_demo, claim, rebuild_head
-from model_export.demo.evaluate import evaluate_demo
-from model_export.demo.features import demo_features
-from model_export.demo.world import ClipCounts, World
+from demo_world.build import OtherBuildError, bundle_demo, claim, demo_features, rebuild_head
+from demo_world.evaluate import evaluate_demo
+from demo_world.world import ClipCounts, World
 from model_export.head.head_config import PRESETS
 from model_export.head.training import train
 from service.bundle.directory import read_manifest, verify_files
@@ -35,14 +34,15 @@ def test_a_head_is_trained_measured_and_written_beside_kept_encoders(tmp_path: P
     config = PRESETS["ahse"].model_copy(update={"n_epochs": 1, "n_batches_per_epoch": 4, "seed": 0})
     run = train(data, config, work / "run", n_threads=1)
     measure = partial(evaluate_demo, work=work, seed=0, progress=quiet, world=world)
-    scores = bundle_demo(DEMO_BUNDLE, run, data, measure, out, "ahse demo build --keep-encoders --seed 0")
+    command = "python -m demo_world build --keep-encoders --seed 0"
+    scores = bundle_demo(DEMO_BUNDLE, run, data, measure, out, command)
     manifest = read_manifest(out)
     verify_files(out, manifest)
     assert {name: manifest.files[name] for name in manifest.encoder_files()} == {
         name: shipped.files[name] for name in shipped.encoder_files()
     }
     assert manifest.encoders_digest() == shipped.encoders_digest()
-    assert manifest.provenance.command == "ahse demo build --keep-encoders --seed 0"
+    assert manifest.provenance.command == command
     assert manifest.provenance.command in (out / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert set(manifest.unseen_classes) == {spec.name for spec in world.candidates(("test_unseen",))}
     assert manifest.head.kind == "ahse"

@@ -4,13 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from model_export.demo.folders import (
-    FolderTakenError,
-    record_dataset,
-    write_class_folders,
-    write_dataset,
-)
-from model_export.demo.world import ClipCounts, World
+from demo_world.clip_folders import FolderTakenError, record_dataset, write_class_folders, write_dataset
+from demo_world.world import ClipCounts, World
 from model_export.extract.listing import list_clips
 from service.decode import decode_clip
 from service.media import DecodeLimits, DecodeSpec

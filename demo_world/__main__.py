@@ -1,8 +1,9 @@
-"""`ahse demo`: rebuild and measure the embedded demo bundle, and record clips of its world."""
+"""`python -m demo_world`: build and measure the demo bundle, and record clips of its world."""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -10,30 +11,33 @@ from typing import Annotated
 
 import typer
 
+from service.errors import AhseError
 from service.settings import DEMO_BUNDLE
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+PROGRAM = "python -m demo_world"
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 Work = Annotated[Path, typer.Option(help="Folder for clips and features; may grow to a gigabyte.")]
 Seed = Annotated[int, typer.Option(min=0, help="Decides everything random.")]
-_ROOT = DEMO_BUNDLE.parent.parent
+_EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
 @app.command()
 def build(
     work: Work = Path("build/demo"),
-    out: Annotated[Path, typer.Option(help="Where the bundle shall stand.")] = DEMO_BUNDLE,
-    examples: Annotated[Path, typer.Option(help="Where the example clips shall stand.")] = _ROOT / "examples",
+    out: Annotated[Path, typer.Option(help="Directory of the bundle; replaced.")] = DEMO_BUNDLE,
+    examples: Annotated[Path, typer.Option(help="Folder of the example clips; replaced.")] = _EXAMPLES,
     seed: Seed = 0,
     keep_encoders: Annotated[
         bool,
         typer.Option(
-            "--keep-encoders", help="Keep the encoders of the bundle there and the examples; train the head."
+            "--keep-encoders", help="Keep the encoders of that bundle and the examples; train the head only."
         ),
     ] = False,
 ) -> None:
     """Train the demo world's encoders and head from nothing and write the bundle and the examples."""
-    from model_export.demo.build import build_demo, rebuild_head
-    from model_export.demo.card import kind_table, table
+    from demo_world.build import build_demo, rebuild_head
+    from demo_world.evaluate import kind_table, table
 
     started = time.monotonic()
 
@@ -57,8 +61,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Make the fixed test clips where they are missing, classify all of them, and print the figures."""
-    from model_export.demo.card import kind_table, table
-    from model_export.demo.evaluate import evaluate_demo
+    from demo_world.evaluate import evaluate_demo, kind_table, table
 
     scores = evaluate_demo(bundle, work, seed, lambda line: typer.echo(line, err=True))
     if as_json:
@@ -79,8 +82,8 @@ def clips(
     per_class: Annotated[int, typer.Option(min=1, help="Clips of each class.")] = 12,
     seed: Seed = 0,
 ) -> None:
-    """Record clips of the demo world as a user's own clips would lie there, to try `ahse extract` with."""
-    from model_export.demo.folders import write_class_folders
+    """Record clips in a folder for each class, as users have their own, to try `ahse extract` with."""
+    from demo_world.clip_folders import write_class_folders
 
     classes = write_class_folders(out, n_classes, per_class, seed)
     typer.echo(f"{out}: {per_class} clips of each of {len(classes)} classes: {', '.join(classes)}")
@@ -92,7 +95,20 @@ def dataset(
     seed: Seed = 0,
 ) -> None:
     """Record all clips that the demo's head is trained and measured on, for `ahse extract OUT/clips.csv`."""
-    from model_export.demo.folders import write_dataset
+    from demo_world.clip_folders import write_dataset
 
     listing = write_dataset(out, seed, typer.echo)
     typer.echo(f"next: ahse extract {listing} --bundle {DEMO_BUNDLE} --name demo --out demo.safetensors")
+
+
+def main() -> None:
+    """Run the command line; an expected error is one line on stderr and exit code 2."""
+    try:
+        app(prog_name=PROGRAM)
+    except AhseError as error:
+        typer.echo(f"{PROGRAM}: {error.message} [{error.code}]", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,9 +7,9 @@ import av
 import numpy as np
 import pytest
 
-from model_export.demo.clips import ClipFormat, ClipPlan, Studio
-from model_export.demo.sound import Soundscape, synthesise
-from model_export.demo.world import World
+from demo_world.recording import ClipFormat, ClipPlan, Studio
+from demo_world.soundtrack import Soundscape, synthesise
+from demo_world.world import World
 
 FORMAT = ClipFormat(duration_s=1.0, fps=5, height=96, width=112, rate_hz=16_000, crf=28)
 

@@ -1,9 +1,12 @@
-"""Clips: a scene and a soundscape of a class, recorded as an .mp4 with H.264 pictures and AAC sound."""
+"""Record clips: a scene and a soundscape, drawn from a seed, as an .mp4 of H.264 pictures and AAC sound."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
@@ -13,13 +16,18 @@ from av.video.stream import VideoStream
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from model_export.demo.outlines import Outlines, trace_outlines
-from model_export.demo.picture import Painter, Scene, draw_scene
-from model_export.demo.sound import Soundscape, draw_soundscape, synthesise
-from model_export.demo.timbre import Wave
-from model_export.demo.world import World
+from demo_world.drawing import Painter, Scene, draw_scene
+from demo_world.outlines import Outlines, trace_outlines
+from demo_world.soundtrack import Soundscape, draw_soundscape, synthesise
+from demo_world.timbre import Wave
+from demo_world.world import World
+from service.process import n_processors
 
 Frame = NDArray[np.uint8]
+Progress = Callable[[str], None]
+"""Called with one line of what was done."""
+S = TypeVar("S")
+T = TypeVar("T")
 
 SMALL_SIZES = ((96, 96), (112, 112), (112, 150), (128, 128), (120, 214), (144, 144), (144, 192), (176, 176))
 """Height and width in pixels of training and test clips."""
@@ -67,7 +75,7 @@ class Studio:
         self._sound_keys = tuple(sound.key for sound in world.sounds)
 
     def plan(self, rng: Generator, shape: int, sound: int, clip_format: ClipFormat | None = None) -> ClipPlan:
-        """Draws every nuisance of a clip that shows the shape and sounds like the sound."""
+        """Draw every nuisance of a clip that shows the shape and sounds like the sound."""
         world = self.world
         return ClipPlan(
             scene=draw_scene(rng, shape, len(world.shapes), world.picture),
@@ -77,7 +85,7 @@ class Studio:
         )
 
     def record(self, plan: ClipPlan, path: Path, *, picture: bool = True, sound: bool = True) -> None:
-        """Renders the plan and writes it; either track can be left out."""
+        """Render the plan and write it; either track can be left out."""
         rngs = np.random.default_rng(plan.seed).spawn(2)
         write_clip(
             path,
@@ -87,7 +95,7 @@ class Studio:
         )
 
     def soundtrack(self, plan: ClipPlan, rng: Generator) -> Wave:
-        """Synthesises the sound of a plan: float32 [n_samples]."""
+        """Synthesise the sound of a plan: float32 [n_samples]."""
         form = plan.format
         return synthesise(plan.soundscape, self._sound_keys, form.duration_s, form.rate_hz, rng)
 
@@ -98,7 +106,7 @@ class Studio:
 
 
 def small_format(rng: Generator, crf: tuple[int, int]) -> ClipFormat:
-    """Draws the format of a clip that no one looks at: few pixels, few pictures per second."""
+    """Draw the format of a clip that nobody watches: few pixels, few pictures per second."""
     height, width = SMALL_SIZES[rng.integers(len(SMALL_SIZES))]
     return ClipFormat(
         duration_s=float(rng.uniform(2.0, 3.2)),
@@ -111,7 +119,7 @@ def small_format(rng: Generator, crf: tuple[int, int]) -> ClipFormat:
 
 
 def write_clip(path: Path, form: ClipFormat, frames: Iterator[Frame] | None, wave: Wave | None) -> None:
-    """Writes an .mp4.
+    """Write an .mp4.
 
     Args:
         path: Where to.
@@ -160,3 +168,14 @@ def _encode_sound(container: OutputContainer, stream: AudioStream, wave: Wave) -
         part.sample_rate, part.pts, part.time_base = rate, start, Fraction(1, rate)
         container.mux(stream.encode(part))
     container.mux(stream.encode(None))
+
+
+def clip_rng(seed: int, stream: int, *numbers: int) -> Generator:
+    """The random numbers of one clip, independent of those of every other clip."""
+    return np.random.default_rng([seed, stream, *numbers])
+
+
+def run_in_processes(work: Callable[[S], T], tasks: Sequence[S]) -> Iterator[T]:
+    """Results of `work` on each task, in order; every processor gets a fresh process."""
+    with ProcessPoolExecutor(n_processors(), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(work, tasks)

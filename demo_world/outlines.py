@@ -23,7 +23,7 @@ class Outlines:
     fields: Array
 
     def sample(self, shape: int, x: Array, y: Array) -> Array:
-        """Interpolates a shape's distance at points in its own coordinates.
+        """Interpolate a shape's distance at points in its own coordinates.
 
         Args:
             shape: Index of the shape.
@@ -45,7 +45,7 @@ class Outlines:
 
 
 def trace_outlines(keys: tuple[str, ...], side: int = 128) -> Outlines:
-    """Computes the distance field of every named shape on a grid of side x side points."""
+    """Compute the distance field of every named shape on a grid of side x side points."""
     axis = np.linspace(-EXTENT, EXTENT, side, dtype=np.float32)
     x, y = np.meshgrid(axis, axis)
     return Outlines(np.stack([_FIELDS[key](x, y) for key in keys]).astype(np.float32))

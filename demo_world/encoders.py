@@ -1,20 +1,47 @@
-"""The tiny towers: what CLIP and CLAP are, at a few hundred thousand weights each.
+"""The demo world's encoders: a tiny CLIP and a tiny CLAP, their weights on disk, and the bundle they make.
 
 Each tower's `forward` is exactly its ONNX graph. Features have unit length.
 """
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
 from torch import Tensor, nn
+
+from demo_world.captions import Side
+from demo_world.world import AUDIO_TEMPLATES, VISUAL_TEMPLATES
+from model_export.encoders.custom import CustomBundle
+from model_export.encoders.loaded import ImageEncoder, SoundEncoder, TextEncoder
+from model_export.encoders.spectrogram import fourier_kernels
+from model_export.encoders.state import load_all, read_state
+from model_export.encoders.towers import PictureTower
+from service.bundle.provenance import Licence
+
+TEMPLATES: dict[Side, tuple[str, ...]] = {"visual": VISUAL_TEMPLATES, "audio": AUDIO_TEMPLATES}
+SIZES_FILE, TOKENIZER_FILE = "encoders.json", "tokenizer.json"
+
+_MAX_AUDIO_S = 30.0
+# Silence is the worst case: its spectrogram is nothing but the rounding of a mean.
+_TOLERANCE = 5e-5
+_LICENCE = Licence(
+    part="all weights and example clips",
+    licence="Apache-2.0",
+    source="made by `python -m demo_world build`, no outside data",
+)
 
 
 @dataclass(frozen=True)
-class TinyConfig:
+class EncoderSizes:
     """Sizes of the four towers.
 
     Attributes:
@@ -73,7 +100,7 @@ class Residual(nn.Module):
 
 
 class ConvBody(nn.Module):
-    """A small residual network: [n, n_in, h, w] -> unit features [n, dim]."""
+    """A small residual network: [n, n_in, h, w] -> features [n, dim] of any length."""
 
     def __init__(self, n_in: int, widths: tuple[int, ...], dim: int) -> None:
         super().__init__()
@@ -84,41 +111,33 @@ class ConvBody(nn.Module):
         self.project = nn.Linear(2 * widths[-1], dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pools the last stage by mean and by maximum, projects, and scales to unit length."""
+        """Pool the last stage by mean and by maximum, and project."""
         grid = self.stages(x).flatten(2)
-        pooled = torch.cat([grid.mean(dim=2), grid.amax(dim=2)], dim=1)
-        return F.normalize(self.project(pooled), dim=1)
-
-
-class VisualTower(nn.Module):
-    """Pictures to features."""
-
-    def __init__(self, config: TinyConfig) -> None:
-        super().__init__()
-        self.body = ConvBody(3, config.image_widths, config.dim)
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """`frames` uint8 [n, size, size, 3], RGB -> float32 [n, dim], unit length."""
-        pixels = frames.permute(0, 3, 1, 2).to(torch.float32)
-        features: Tensor = self.body((pixels - 127.5) / 64.0)
+        features: Tensor = self.project(torch.cat([grid.mean(dim=2), grid.amax(dim=2)], dim=1))
         return features
+
+
+def image_tower(sizes: EncoderSizes) -> PictureTower:
+    """`frames` uint8 [n, size, size, 3], RGB -> float32 [n, dim]; pixels become (value - 127.5) / 64."""
+    body = ConvBody(3, sizes.image_widths, sizes.dim)
+    return PictureTower(body, mean=(127.5 / 64,) * 3, std=(1.0,) * 3, white=64.0)
 
 
 class AudioTower(nn.Module):
     """Waveforms to features, by way of a log-mel spectrogram made of convolutions."""
 
-    def __init__(self, config: TinyConfig) -> None:
+    def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
-        self.hop = config.hop
-        self.n_bands = config.n_fft // 2 + 1
-        self.register_buffer("fourier", torch.from_numpy(_fourier(config.n_fft))[:, None])
-        self.register_buffer("mel", torch.from_numpy(_mel(config))[..., None])
-        self.body = ConvBody(1, config.audio_widths, config.dim)
+        self.hop = sizes.hop
+        self.n_bands = sizes.n_fft // 2 + 1
+        # Scaled so that a sine of amplitude 1 in the middle of a band has the magnitude 0.5.
+        self.register_buffer("fourier", fourier_kernels(sizes.n_fft, sizes.n_fft) * (2 / sizes.n_fft))
+        self.register_buffer("mel", torch.from_numpy(_mel(sizes))[..., None])
+        self.body = ConvBody(1, sizes.audio_widths, sizes.dim)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """`waveform` float32 [n, window_samples], -1..1 -> float32 [n, dim], unit length."""
-        features: Tensor = self.body(self.spectrogram(waveform)[:, None])
-        return features
+        return F.normalize(self.body(self.spectrogram(waveform)[:, None]), dim=1)
 
     def spectrogram(self, waveform: Tensor) -> Tensor:
         """Log-mel spectrogram [n, n_mels, n_spectra] of the waveform at unit power, less its own mean."""
@@ -134,15 +153,15 @@ class AudioTower(nn.Module):
 class TextTower(nn.Module):
     """Texts to features: a small transformer over tokens, token 0 being padding."""
 
-    def __init__(self, config: TinyConfig) -> None:
+    def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
-        width = config.text_width
-        self.tokens = nn.Embedding(config.vocabulary_size, width)
-        self.places = nn.Parameter(torch.randn(config.context_length, width) * 0.02)
-        self.layers = nn.ModuleList(Attention(width) for _ in range(config.text_layers))
+        width = sizes.text_width
+        self.tokens = nn.Embedding(sizes.vocabulary_size, width)
+        self.places = nn.Parameter(torch.randn(sizes.context_length, width) * 0.02)
+        self.layers = nn.ModuleList(Attention(width) for _ in range(sizes.text_layers))
         self.norm = nn.LayerNorm(width)
         self.score = nn.Linear(width, 1)
-        self.project = nn.Linear(width, config.dim)
+        self.project = nn.Linear(width, sizes.dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """`tokens` int64 [n, context_length] -> float32 [n, dim], unit length."""
@@ -166,7 +185,7 @@ class Attention(nn.Module):
         self.expand, self.contract = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
 
     def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
-        """Mixes x [n, length, width]; hidden [n, 1, 1, length], very negative where there is padding."""
+        """Mix x [n, length, width]; hidden [n, 1, 1, length], very negative where there is padding."""
         x = x + self._attend(self.before(x), hidden)
         mixed: Tensor = x + self.contract(F.gelu(self.expand(self.after(x))))
         return mixed
@@ -181,18 +200,11 @@ class Attention(nn.Module):
         return joined
 
 
-def _fourier(n_fft: int) -> NDArray[np.float32]:
-    """Rows of the windowed discrete Fourier transform: cosines, then sines, [2 * bands, n_fft]."""
-    angle = 2 * np.pi * np.outer(np.arange(n_fft // 2 + 1), np.arange(n_fft)) / n_fft
-    window = np.hanning(n_fft + 1)[:-1] * (2 / n_fft)
-    return np.concatenate([np.cos(angle) * window, np.sin(angle) * window]).astype(np.float32)
-
-
-def _mel(config: TinyConfig) -> NDArray[np.float32]:
+def _mel(sizes: EncoderSizes) -> NDArray[np.float32]:
     """Triangles on the mel scale from 40 Hz to nearly half the sample rate, [n_mels, bands]."""
-    low, high = (2595 * np.log10(1 + f / 700) for f in (40.0, 0.475 * config.sample_rate_hz))
-    edges = 700 * (10 ** (np.linspace(low, high, config.n_mels + 2) / 2595) - 1)
-    f = np.fft.rfftfreq(config.n_fft, 1 / config.sample_rate_hz)
+    low, high = (2595 * np.log10(1 + f / 700) for f in (40.0, 0.475 * sizes.sample_rate_hz))
+    edges = 700 * (10 ** (np.linspace(low, high, sizes.n_mels + 2) / 2595) - 1)
+    f = np.fft.rfftfreq(sizes.n_fft, 1 / sizes.sample_rate_hz)
     # A band narrower than the spectrum's step would be empty: make it at least two steps wide.
     step = f[1]
     left, middle, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
@@ -201,17 +213,77 @@ def _mel(config: TinyConfig) -> NDArray[np.float32]:
     return np.asarray(np.clip(np.minimum(rise, fall), 0, None), np.float32)
 
 
-def example_inputs(config: TinyConfig, n: int, seed: int = 0) -> dict[str, tuple[str, Tensor]]:
-    """Random inputs of each tower, as tower name -> (input name, tensor with n rows)."""
-    draw = torch.Generator().manual_seed(seed)
-    size = config.image_size_px
-    tokens = torch.randint(1, config.vocabulary_size, (n, config.context_length), generator=draw)
-    tokens[:, config.context_length // 2 :] = 0
-    frames = torch.randint(0, 256, (n, size, size, 3), generator=draw, dtype=torch.uint8)
-    waveform = torch.randn(n, config.window_samples, generator=draw) * 0.1
-    return {
-        "visual": ("frames", frames),
-        "audio": ("waveform", waveform),
-        "text_visual": ("tokens", tokens),
-        "text_audio": ("tokens", tokens),
+def save_tower(tower: nn.Module, path: Path) -> None:
+    """Write a tower's weights."""
+    save_file({name: tensor.contiguous() for name, tensor in tower.state_dict().items()}, path)
+
+
+def save_sizes(folder: Path, sizes: EncoderSizes, logit_scales: Mapping[Side, float]) -> None:
+    """Write the sizes and the learned logit scales; the folder of encoders is complete with them."""
+    record = {"config": asdict(sizes), "logit_scales": dict(logit_scales)}
+    (folder / SIZES_FILE).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def load_encoders(folder: Path) -> CustomBundle:
+    """Read a folder of trained encoders as the bundle that they make, without a trained head.
+
+    It is a function as `ahse export custom demo_world.encoders:load_encoders --work FOLDER` takes one.
+
+    Args:
+        folder: Weights of the four towers, sizes and tokenizer, as `demo_world.training` writes them.
+
+    Raises:
+        EncoderError: The weights are of other towers.
+    """
+    record: dict[str, Any] = json.loads((folder / SIZES_FILE).read_text())
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in record["config"].items()
     }
+    sizes, scales = EncoderSizes(**fields), record["logit_scales"]
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    image = ImageEncoder(
+        module=_filled(image_tower(sizes), folder / "visual.safetensors"),
+        text=_text_encoder("visual", folder, sizes, tokenizer),
+        dim=sizes.dim,
+        size_px=sizes.image_size_px,
+        resize="shorter_side_bicubic_center_crop",
+        logit_scale=scales["visual"],
+        licence=_LICENCE,
+    )
+    sound = SoundEncoder(
+        module=_filled(AudioTower(sizes), folder / "audio.safetensors"),
+        text=_text_encoder("audio", folder, sizes, tokenizer),
+        dim=sizes.dim,
+        sample_rate_hz=sizes.sample_rate_hz,
+        window_s=sizes.window_s,
+        padding="repeat",
+        logit_scale=scales["audio"],
+        licence=_LICENCE,
+    )
+    return CustomBundle(
+        image=image,
+        sound=sound,
+        description="The demo world's encoders, without a trained head.",
+        data="procedurally made clips of the demo world",
+        card="# The demo world's encoders\n\nThe trained head stands in the demo bundle.\n",
+        version="1.0.0",
+        max_audio_s=_MAX_AUDIO_S,
+        tolerance=_TOLERANCE,
+    )
+
+
+def _text_encoder(side: Side, folder: Path, sizes: EncoderSizes, tokenizer: Tokenizer) -> TextEncoder:
+    return TextEncoder(
+        module=_filled(TextTower(sizes), folder / f"text_{side}.safetensors"),
+        tokenizer=tokenizer,
+        context_length=sizes.context_length,
+        dynamic_length=False,
+        pad_id=0,
+        templates=TEMPLATES[side],
+    )
+
+
+def _filled(tower: nn.Module, weights: Path) -> nn.Module:
+    """The tower with weights from a file, in evaluation mode."""
+    load_all(tower, read_state(weights), "tower of the demo world", weights.name)
+    return tower.eval()

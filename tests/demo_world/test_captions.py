@@ -1,15 +1,45 @@
-"""The tokenizer of the text towers."""
+"""Captions: what they contain, what they must never contain, and the tokens that they become."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from model_export.demo.captions import sample_captions
-from model_export.demo.encoders.build import dropped_merges
-from model_export.demo.encoders.subwords import PAD, encode, train_tokenizer
-from model_export.demo.world import World
+from demo_world.captions import PAD, Captioner, DroppedMerges, encode, sample_captions, train_tokenizer
+from demo_world.recording import Studio
+from demo_world.world import World
+
+
+def test_no_caption_can_contain_a_held_out_word() -> None:
+    """Proven on the vocabulary that every caption draws its words from."""
+    world = World()
+    assert not Captioner(world).vocabulary() & world.held_out_words()
+
+
+def test_captions_and_tokenizer_texts_are_free_of_held_out_words() -> None:
+    """The same, seen on written captions."""
+    world, rng = World(), np.random.default_rng(0)
+    studio, captioner = Studio(world), Captioner(world)
+    texts = sample_captions(world, rng, 2000)
+    for index in range(300):
+        plan = studio.plan(rng, index % 16, index // 16 % 16)
+        texts += [captioner.picture(rng, plan.scene), captioner.sound(rng, plan.soundscape)]
+    written = {word for text in texts for word in re.findall(r"\w+", text)}
+    assert not written & world.held_out_words()
+
+
+def test_captions_follow_from_the_seed() -> None:
+    """Equal generators write equal captions."""
+    world = World()
+    scene = Studio(world).plan(np.random.default_rng(1), 3, 4).scene
+    captioner = Captioner(world)
+    first, second = (
+        [captioner.picture(np.random.default_rng(s), scene) for s in range(20)] for _ in range(2)
+    )
+    assert first == second
+    assert len(set(first)) > 10
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +68,7 @@ def test_padding_is_token_0(tokenizer: Tokenizer) -> None:
 def test_dropout_of_merges_keeps_the_text(tokenizer: Tokenizer) -> None:
     """Without dropout the tokens are the tokenizer's own; with it they differ and spell the same."""
     texts = sample_captions(World(), np.random.default_rng(1), 100)
-    whole, dropping = dropped_merges(tokenizer, 0.0), dropped_merges(tokenizer, 0.3)
+    whole, dropping = DroppedMerges(tokenizer, 0.0), DroppedMerges(tokenizer, 0.3)
     rng, n_other = np.random.default_rng(2), 0
     for text in texts:
         assert whole.encode(rng, text) == tokenizer.encode(text).ids

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from model_export.demo.outlines import EXTENT, Array, Outlines
-from model_export.demo.world import PictureClutter
+from demo_world.outlines import EXTENT, Array, Outlines
+from demo_world.world import PictureClutter
 
 Motion = Literal["still", "drifting", "swinging", "bouncing", "circling", "pulsing", "turning"]
 Ground = Literal["plain", "shaded", "striped", "checked", "dotted", "clouded"]
@@ -47,7 +47,7 @@ class Body:
     reach: float
 
     def pose(self, t: float) -> tuple[float, float, float, float]:
-        """Returns x, y, tilt in radians and radius at a time in seconds."""
+        """Return x, y, tilt in radians and radius at a time in seconds."""
         x, y = self.position
         turn = 2 * np.pi * (self.rate_hz * t + self.phase)
         wave, quarter = float(np.sin(turn)), float(np.cos(turn))
@@ -98,7 +98,7 @@ class Scene:
 
 
 def draw_scene(rng: Generator, shape: int, n_shapes: int, clutter: PictureClutter) -> Scene:
-    """Draws a scene with the given main shape; every other choice is a nuisance."""
+    """Draw a scene with the given main shape; every other choice is a nuisance."""
     grounds = _ground_colours(rng)
     colour = _contrasting(rng, grounds, clutter.contrast)
     n_distractors = int(rng.integers(clutter.n_distractors[0], clutter.n_distractors[1] + 1))
@@ -178,7 +178,7 @@ class Painter:
         self._ground = _paint_ground(scene, self._x[None, :], self._y[:, None])
 
     def frame(self, t: float, rng: Generator) -> NDArray[np.uint8]:
-        """Paints the frame at a time in seconds: uint8 [height, width, 3], RGB; `rng` makes its noise."""
+        """Paint the frame at a time in seconds: uint8 [height, width, 3], RGB; `rng` makes its noise."""
         canvas = self._ground.copy()
         for body in self._scene.bodies:
             self._paint_body(canvas, body, t)
@@ -217,7 +217,7 @@ def _between(axis: Array, low: float, high: float) -> slice:
 
 
 def _paint_ground(scene: Scene, x: Array, y: Array) -> Array:
-    """Returns the background, float32 [height, width, 3] in 0..1."""
+    """Return the background, float32 [height, width, 3] in 0..1."""
     mix = np.broadcast_to(_texture(scene, x, y), np.broadcast_shapes(x.shape, y.shape))[..., None]
     return np.asarray(scene.grounds[0] * (1 - mix) + scene.grounds[1] * mix, np.float32)
 

@@ -1,8 +1,7 @@
-"""Augmentation of training clips: what must not change a feature is varied at random."""
+"""Batches of augmented clips to train on: what must not change a feature is varied at random."""
 
 import math
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,65 +10,68 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model_export.demo.corpus import EncoderCorpus
-from model_export.demo.encoders.towers import AudioTower, TinyConfig, VisualTower
+from demo_world.corpus import EncoderCorpus
+from demo_world.encoders import AudioTower, EncoderSizes, image_tower
 
 Rows = NDArray[np.int64]
-
-
-class Batches(Protocol):
-    """Training examples of one side, as its tower's body takes them."""
-
-    labels: Tensor
-    """int64 [n_clips], the concept of each clip."""
-
-    def draw(self, rng: Generator, rows: Rows) -> Tensor:
-        """One augmented example of each clip: float32 [len(rows), channels, h, w]."""
-
-    def plain(self, rows: slice) -> Tensor:
-        """Features of whole clips as serving makes them: float32 [n, dim], unit length."""
+"""Indices of clips."""
 
 
 class Pictures:
-    """Frames of the corpus: warped, recoloured and partly covered."""
+    """Frames of the corpus: warped, recoloured and partly covered.
 
-    def __init__(self, corpus: EncoderCorpus, tower: VisualTower) -> None:
-        self._frames, self._tower = corpus.frames, tower
+    Attributes:
+        tower: From frames to features of unit length.
+        body: The part of it that learns: from what `draw` gives to features of any length.
+        labels: int64 [n_clips], the shape of each clip.
+    """
+
+    def __init__(self, corpus: EncoderCorpus, sizes: EncoderSizes) -> None:
+        self._frames = corpus.frames
+        self.tower = image_tower(sizes)
+        self.body = self.tower.visual
         self.labels = torch.from_numpy(corpus.shapes)
 
     def draw(self, rng: Generator, rows: Rows) -> Tensor:
-        """One frame of each clip."""
+        """One frame of each clip: float32 [len(rows), 3, size, size]."""
         which = rng.integers(self._frames.shape[1], size=len(rows))
-        frames = torch.from_numpy(self._frames[rows, which]).permute(0, 3, 1, 2).to(torch.float32)
-        return _cover(rng, _recolour(rng, _warp(rng, (frames - 127.5) / 64.0)))
+        pixels = self.tower.pixels(torch.from_numpy(self._frames[rows, which]))
+        return _cover(rng, _recolour(rng, _warp(rng, pixels)))
 
     def plain(self, rows: slice) -> Tensor:
-        """Mean feature of each clip's frames."""
-        frames = torch.from_numpy(self._frames[rows])
-        features = self._tower(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        """Mean feature of the frames of each clip: float32 [n, dim], unit length."""
+        frames = torch.from_numpy(np.array(self._frames[rows]))  # a copy: the corpus is mapped, read-only
+        features = self.tower(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         return F.normalize(features.mean(dim=1), dim=1)
 
 
 class Sounds:
-    """Windows of the corpus: cut, repeated, mixed, stretched, tilted and partly masked."""
+    """Windows of the corpus: cut, repeated, mixed, stretched, tilted and partly masked.
 
-    def __init__(self, corpus: EncoderCorpus, tower: AudioTower, config: TinyConfig) -> None:
-        self._waves, self._lengths = corpus.waves, corpus.lengths
-        self._tower, self._window = tower, config.window_samples
+    Attributes:
+        tower: From waveforms to features of unit length.
+        body: The part of it that learns: from what `draw` gives to features of any length.
+        labels: int64 [n_clips], the sound of each clip.
+    """
+
+    def __init__(self, corpus: EncoderCorpus, sizes: EncoderSizes) -> None:
+        self._waves, self._lengths, self._window = corpus.waves, corpus.lengths, sizes.window_samples
+        self.tower = AudioTower(sizes)
+        self.body = self.tower.body
         self.labels = torch.from_numpy(corpus.sounds)
 
     def draw(self, rng: Generator, rows: Rows) -> Tensor:
-        """One window of each clip, as a spectrogram with one channel."""
+        """One window of each clip, as a spectrogram: float32 [len(rows), 1, n_mels, n_spectra]."""
         windows = torch.from_numpy(np.stack([self._cut(rng, int(row)) for row in rows]))
         with torch.no_grad():
-            spectra = self._tower.spectrogram(windows)
+            spectra = self.tower.spectrogram(windows)
         return _mask(rng, _tilt(rng, _stretch(rng, spectra)))[:, None]
 
     def plain(self, rows: slice) -> Tensor:
-        """Mean feature of the windows that serving would cut, the last filled by repeating."""
+        """Mean feature of the windows of each clip, the last filled by repeating: float32 [n, dim]."""
         waves = zip(self._waves[rows], self._lengths[rows], strict=True)
         pairs = [self._windows(wave[:length]) for wave, length in waves]
-        features = self._tower(torch.from_numpy(np.concatenate(pairs)))
+        features = self.tower(torch.from_numpy(np.concatenate(pairs)))
         groups = torch.split(features, [len(pair) for pair in pairs])
         return F.normalize(torch.stack([group.mean(dim=0) for group in groups]), dim=1)
 
@@ -91,8 +93,12 @@ class Sounds:
         return np.asarray(wave, np.float32)
 
 
+Batches = Pictures | Sounds
+"""Examples of one side of the clips, and the tower that they train."""
+
+
 def _warp(rng: Generator, frames: Tensor) -> Tensor:
-    """Scales, turns and shifts each picture a little."""
+    """Scale, turn and shift each picture a little."""
     n = len(frames)
     scale, turn = np.exp(rng.uniform(-0.25, 0.2, n)), rng.uniform(-0.2, 0.2, n)
     grid = np.zeros((n, 2, 3), np.float32)
@@ -104,7 +110,7 @@ def _warp(rng: Generator, frames: Tensor) -> Tensor:
 
 
 def _recolour(rng: Generator, frames: Tensor) -> Tensor:
-    """Permutes the colour channels, changes contrast and brightness, may add noise."""
+    """Permute the colour channels, change contrast and brightness."""
     order = torch.from_numpy(rng.permuted(np.tile(np.arange(3), (len(frames), 1)), axis=1))
     shuffled = torch.gather(frames, 1, order[:, :, None, None].expand_as(frames))
     gain = torch.from_numpy(rng.uniform(0.6, 1.3, (len(frames), 1, 1, 1)).astype(np.float32))
@@ -113,7 +119,7 @@ def _recolour(rng: Generator, frames: Tensor) -> Tensor:
 
 
 def _cover(rng: Generator, frames: Tensor) -> Tensor:
-    """Covers a rectangle of some of the pictures."""
+    """Cover a rectangle of some of the pictures."""
     size = frames.shape[-1]
     for row in np.flatnonzero(rng.random(len(frames)) < 0.4):
         top, left = rng.integers(0, size, 2)
@@ -123,7 +129,7 @@ def _cover(rng: Generator, frames: Tensor) -> Tensor:
 
 
 def _stretch(rng: Generator, spectra: Tensor) -> Tensor:
-    """Moves the batch in pitch by up to two bands and in tempo by up to a fifth."""
+    """Move the batch in pitch by up to two bands and in tempo by up to a fifth."""
     n_spectra = spectra.shape[2]
     faster = math.exp(rng.uniform(-0.2, 0.0))
     part = spectra[:, :, : math.ceil(n_spectra * faster)]
@@ -133,13 +139,13 @@ def _stretch(rng: Generator, spectra: Tensor) -> Tensor:
 
 
 def _tilt(rng: Generator, spectra: Tensor) -> Tensor:
-    """Adds a random slope over the bands, as a microphone does."""
+    """Add a random slope over the bands, as a microphone does."""
     slope = torch.from_numpy(rng.normal(0, 0.25, (len(spectra), 1, 1)).astype(np.float32))
     return spectra + slope * torch.linspace(-1, 1, spectra.shape[1])[None, :, None]
 
 
 def _mask(rng: Generator, spectra: Tensor) -> Tensor:
-    """Blanks a band and a moment of each spectrogram (SpecAugment)."""
+    """Blank a band and a moment of each spectrogram (SpecAugment)."""
     for spectrum in spectra:
         band, moment = int(rng.integers(0, 60)), int(rng.integers(0, spectra.shape[2]))
         spectrum[band : band + int(rng.integers(0, 8))] = 0.0

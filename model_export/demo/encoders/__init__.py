@@ -1,1 +1,0 @@
-"""The demo world's own tiny CLIP and CLAP: towers, tokenizer, training."""
