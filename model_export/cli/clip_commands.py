@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_export.cli.training_app import (
+from model_export.cli.shared_options import (
     Seed,
-    TrainingApp,
     Unseen,
     check_new_feature_file,
     read_unseen,
     split_table,
 )
 from model_export.errors import DatasetError, Problem
+from service.cli.command_app import CommandApp
 
 if TYPE_CHECKING:
     from model_export.extract.extraction import Extracted, Journal
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from service.registry import Bundle
     from service.settings import Settings
 
-extract_app = TrainingApp()
-calibrate_app = TrainingApp()
+extract_app = CommandApp()
+calibrate_app = CommandApp()
 
 
 @extract_app.command()

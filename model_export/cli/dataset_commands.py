@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_export.cli.training_app import (
+from model_export.cli.shared_options import (
     Seed,
-    TrainingApp,
     Unseen,
     check_new_feature_file,
     read_unseen,
     split_table,
 )
+from service.cli.command_app import CommandApp
 
 if TYPE_CHECKING:
     from model_export.data.datasets import DatasetCheck
 
-app = TrainingApp(no_args_is_help=True)
+app = CommandApp(no_args_is_help=True)
 
 
 @app.command()

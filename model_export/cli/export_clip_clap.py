@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, cast, get_args
 
 import typer
 
-from model_export.cli.training_app import check_new_bundle
+from model_export.cli.shared_options import check_new_bundle
 from model_export.errors import EncoderError
 
 if TYPE_CHECKING:

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from model_export.cli.export_clip_clap import export_clip_clap
-from model_export.cli.training_app import TrainingApp, check_new_bundle
+from model_export.cli.shared_options import check_new_bundle
 from model_export.errors import EncoderError, RunError
+from service.cli.command_app import CommandApp
 
 if TYPE_CHECKING:
     from model_export.head.run_folder import Run
     from service.bundle.manifest import Manifest
 
-app = TrainingApp(no_args_is_help=True)
+app = CommandApp(no_args_is_help=True)
 app.command("clip-clap")(export_clip_clap)
 
 

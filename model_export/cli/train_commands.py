@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_export.cli.training_app import TrainingApp
 from model_export.errors import RunError
+from service.cli.command_app import CommandApp
 
 if TYPE_CHECKING:
     from model_export.data.gzsl_data import GzslData
     from model_export.head.head_config import HeadConfig
     from model_export.head.run_folder import Run
 
-train_app = TrainingApp()
-evaluate_app = TrainingApp()
-report_app = TrainingApp()
+train_app = CommandApp()
+evaluate_app = CommandApp()
+report_app = CommandApp()
 
 
 class Preset(StrEnum):

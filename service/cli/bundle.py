@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.cli.command_app import CommandApp
+
 if TYPE_CHECKING:
     from service.bundle.manifest import AhseSpec, SimilaritySpec
     from service.bundle.provenance import Source
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
-)
+app = CommandApp(no_args_is_help=True)
 Directory = Annotated[Path, typer.Argument(help="Bundle directory.", metavar="BUNDLE")]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service.cli.command_app import CommandApp
 from service.errors import AhseError, InvalidOptionError
 from service.options import ClassifyOptions
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from service.labels.label import Label
     from service.media import Segment
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = CommandApp()
 # Names on a line of the timeline; more would not be read.
 _MAX_TIMELINE_NAMES = 3
 # From here on it is more likely than not that no name fits.

@@ -1,16 +1,15 @@
-"""The command `ahse`: its commands, imported when they are called; errors end in one line and exit code 2."""
+"""The command `ahse`: a table of its commands, each imported when it is called."""
 
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from service import __version__
-from service.errors import AhseError
+from service.cli.command_app import CommandApp
 
 # Name: where its typer app is, and its line in `ahse --help`.
 _TRAINING = "model_export.cli"
@@ -59,8 +58,7 @@ class _Commands(TyperGroup):
             formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
 
 
-# Plain help: drawing it with rich takes longer than all the rest of it.
-app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = CommandApp(cls=_Commands, no_args_is_help=True, add_completion=True)
 
 
 @app.callback(invoke_without_command=True)
@@ -74,34 +72,5 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; an expected error is one line on stderr and exit code 2."""
-    try:
-        app(prog_name="ahse")
-    except AhseError as error:
-        typer.echo(f"ahse: {error.message} [{error.code}]", err=True)
-        if cause := _root_cause(error):
-            typer.echo(f"cause: {cause}", err=True)
-        sys.exit(2)
-    except ModuleNotFoundError as error:
-        _explain_missing(error)
-        sys.exit(2)
-
-
-def _root_cause(error: BaseException) -> str:
-    """What a library said: of use to who sits at this terminal, never sent to a client."""
-    root = error
-    while root.__cause__ is not None:
-        root = root.__cause__
-    return "" if isinstance(root, AhseError) else f"{type(root).__name__}: {root}"
-
-
-def _explain_missing(error: ModuleNotFoundError) -> None:
-    package = (error.name or "").partition(".")[0]
-    if package in ("service", "model_export"):  # no package that could be installed, but a mistake in ours
-        raise error
-    extra = "cpu" if package == "onnxruntime" else "cpu,export"
-    typer.echo(
-        f"ahse: this command needs {package}, which is not installed. "
-        f"Install what it needs with: pip install 'ahse[{extra}]'",
-        err=True,
-    )
+    """Run the command line."""
+    app(prog_name="ahse")

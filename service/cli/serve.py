@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service.cli.command_app import CommandApp
+
 if TYPE_CHECKING:
     from service.registry import Registry
     from service.settings import Settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = CommandApp()
 _BACKLOG = 2048
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from model_export.cli.training_app import TrainingApp
+from service.cli.command_app import CommandApp
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -15,7 +15,7 @@ Command = Callable[..., tuple[int, str, str]]
 def command(capsys: pytest.CaptureFixture[str]) -> Command:
     """Run a command; exit code, standard output, standard error."""
 
-    def run(app: TrainingApp, *words: object) -> tuple[int, str, str]:
+    def run(app: CommandApp, *words: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:
             app(args=[str(word) for word in words], prog_name="ahse")
         captured = capsys.readouterr()

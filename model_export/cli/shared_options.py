@@ -1,4 +1,4 @@
-"""What the training commands share: how errors end, and the options and checks that several of them have.
+"""What the training commands share: options and checks that several of them have.
 
 The files of this folder import nothing heavy at module level, so that every `--help` answers at once, also
 where the training packages are missing. Commands import what they need when they run.
@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_export.errors import DatasetError, HubError, Problem, RunError
+from model_export.errors import DatasetError, Problem, RunError
 
 if TYPE_CHECKING:
     from model_export.data.gzsl_data import GzslData
@@ -29,21 +29,6 @@ Unseen = Annotated[
     ),
 ]
 _BUNDLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-class TrainingApp(typer.Typer):
-    """A typer app whose data, run and download errors end in plain lines and exit code 2."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(pretty_exceptions_enable=False, add_completion=False, **options)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command line."""
-        try:
-            return super().__call__(*args, **kwargs)
-        except (DatasetError, HubError, RunError, OSError) as error:
-            typer.echo(f"ahse: {error}", err=True)
-            raise SystemExit(2) from None
 
 
 def check_new_bundle(out: Path, name: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from model_export.cli.training_app import TrainingApp
 from model_export.errors import HubError, RunError
+from service.cli.command_app import CommandApp
 
 
 @pytest.mark.parametrize("kind", [HubError, RunError, OSError])
@@ -13,7 +13,7 @@ def test_an_expected_error_is_one_line_and_exit_code_2(
     kind: type[Exception], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without a traceback."""
-    app = TrainingApp()
+    app = CommandApp()
 
     @app.command()
     def fail() -> None:

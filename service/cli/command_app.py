@@ -1,0 +1,60 @@
+"""What all commands share: plain help, no completion but of the root, errors that end in one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from service.errors import AhseError
+
+
+class CommandApp(typer.Typer):
+    """A typer app whose expected errors end in plain lines on stderr and exit code 2.
+
+    Its help is drawn without rich, whose import takes longer than all the rest of it.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            **{
+                "pretty_exceptions_enable": False,
+                "add_completion": False,
+                "rich_markup_mode": None,
+                **options,
+            }
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line."""
+        try:
+            return super().__call__(*args, **kwargs)
+        except AhseError as error:
+            typer.echo(f"ahse: {error.message} [{error.code}]", err=True)
+            if cause := _root_cause(error):
+                typer.echo(f"cause: {cause}", err=True)
+        except OSError as error:
+            typer.echo(f"ahse: {error}", err=True)
+        except ModuleNotFoundError as error:
+            _explain_missing(error)
+        raise SystemExit(2)
+
+
+def _root_cause(error: BaseException) -> str:
+    """What a library said: of use to who sits at this terminal, never sent to a client."""
+    root = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    return "" if isinstance(root, AhseError) else f"{type(root).__name__}: {root}"
+
+
+def _explain_missing(error: ModuleNotFoundError) -> None:
+    package = (error.name or "").partition(".")[0]
+    if package in ("service", "model_export"):  # no package that could be installed, but a mistake in ours
+        raise error
+    extra = "cpu" if package == "onnxruntime" else "cpu,export"
+    typer.echo(
+        f"ahse: this command needs {package}, which is not installed. "
+        f"Install what it needs with: pip install 'ahse[{extra}]'",
+        err=True,
+    )
