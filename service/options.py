@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
+from service import option_texts as texts
 from service.errors import InvalidOptionError
 from service.labels.label import check_templates
 from service.media import FrameChoice
 
-MAX_TOP_K = 1_000_000
-MIN_SEGMENT_S, MAX_SEGMENT_S = 1.0, 600.0
-
 _Options = TypeVar("_Options", bound="ClassifyOptions")
-
-
-@dataclass(frozen=True)
-class MustBe:
-    """What a field takes, in words: the end of the sentence that a wrong value is answered with."""
-
-    text: str
 
 
 def _plain(pattern: str) -> BeforeValidator:
@@ -41,7 +31,9 @@ Beta = Literal["auto", "off"] | Annotated[float, Field(ge=0), _plain(r"[0-9]{1,7
 """Calibrated stacking: the bundle's beta, none, or a number."""
 SegmentLength = (
     Literal["auto"]
-    | Annotated[float, Field(ge=MIN_SEGMENT_S, le=MAX_SEGMENT_S), _plain(r"[0-9]{1,3}(\.[0-9]{1,9})?")]
+    | Annotated[
+        float, Field(ge=texts.MIN_SEGMENT_S, le=texts.MAX_SEGMENT_S), _plain(r"[0-9]{1,3}(\.[0-9]{1,9})?")
+    ]
 )
 """Seconds; `auto` is the length of the window that the bundle's audio encoder takes."""
 
@@ -51,33 +43,20 @@ class ClassifyOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True)
 
-    templates: Annotated[tuple[str, ...] | None, MustBe("a list of prompt templates")] = Field(
-        default=None,
-        description="Prompt templates instead of the bundle's; `{}` stands for the name.",
-        examples=[["a video of a {}."]],
+    templates: Annotated[tuple[str, ...] | None, texts.TEMPLATES] = Field(
+        default=None, description=texts.TEMPLATES.description, examples=[["a video of a {}."]]
     )
     top_k: Annotated[
-        Annotated[int, Field(ge=1, le=MAX_TOP_K), _plain("[0-9]{1,7}")] | None,
-        MustBe(f"a whole number from 1 to {MAX_TOP_K}"),
-    ] = Field(default=None, description="How many predictions; default all.")
-    beta: Annotated[Beta, MustBe("auto, off, or a number such as 1.5")] = Field(
-        default="auto",
-        alias="calibration",
-        description="Calibrated stacking of seen classes: auto (the bundle's beta), off or a number.",
+        Annotated[int, Field(ge=1, le=texts.MAX_TOP_K), _plain("[0-9]{1,7}")] | None, texts.TOP_K
+    ] = Field(default=None, description=texts.TOP_K.description)
+    beta: Annotated[Beta, texts.BETA] = Field(
+        default="auto", alias="calibration", description=texts.BETA.description
     )
-    segment_s: Annotated[
-        SegmentLength | None,
-        MustBe(f"auto, or a number of seconds from {MIN_SEGMENT_S:g} to {MAX_SEGMENT_S:g}"),
-    ] = Field(
-        default=None,
-        description="Rank for segments of the clip too: their length in seconds, or auto (the window of the "
-        "bundle's audio encoder). The last one is from half to one and a half times as long.",
-        examples=[10],
+    segment_s: Annotated[SegmentLength | None, texts.SEGMENT_S] = Field(
+        default=None, description=texts.SEGMENT_S.description, examples=[10]
     )
-    frames: Annotated[FrameChoice | None, MustBe("exact, or key for the nearest key frames")] = Field(
-        default=None,
-        description="Which pictures of the clip are looked at: exact (those on screen at evenly spaced "
-        "times) or key (the key frames nearest to them, which decode faster). Default: the deployment's.",
+    frames: Annotated[FrameChoice | None, texts.FRAMES] = Field(
+        default=None, description=texts.FRAMES.description
     )
 
     @field_validator("templates")
@@ -102,4 +81,4 @@ def read_options(values: Mapping[str, Any], model: type[_Options]) -> _Options:
 
 def _what_it_takes(model: type[ClassifyOptions], name: str) -> str:
     field = next(field for key, field in model.model_fields.items() if name in (key, field.alias))
-    return next(one.text for one in field.metadata if isinstance(one, MustBe))
+    return next(one.takes for one in field.metadata if isinstance(one, texts.OptionText))

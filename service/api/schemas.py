@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from service import option_texts as texts
 from service.labels.label import MAX_NAME_CHARACTERS, MAX_PROMPT_CHARACTERS, MAX_PROMPTS
-from service.options import ClassifyOptions, MustBe
+from service.options import ClassifyOptions
 
 
 class _Wire(BaseModel):
@@ -35,18 +36,15 @@ class ClassifyForm(ClassifyOptions):
     file: Annotated[None, WithJsonSchema({"type": "string", "format": "binary"})] = Field(
         default=None, description="The clip: any common container."
     )
-    labels: Annotated[list[str], MustBe("a list of names")] = Field(
+    labels: Annotated[list[str], texts.LABELS] = Field(
         default=[],
-        description="Candidate names: the field repeated (`labels` or `labels[]`), or one field with a JSON "
-        "array. Names may contain commas; nothing is split.",
+        description=texts.LABELS.description,
         examples=[["star with a bell", "ring with a drum"]],
     )
-    label_set: Annotated[str | None, MustBe("the name of a label set")] = Field(
-        default=None, description="Name of a stored label set, instead of labels."
+    label_set: Annotated[str | None, texts.LABEL_SET] = Field(
+        default=None, description=texts.LABEL_SET.description
     )
-    bundle: Annotated[str | None, MustBe("the name of a loaded bundle")] = Field(
-        default=None, description="Name of a loaded bundle; default the first."
-    )
+    bundle: Annotated[str | None, texts.BUNDLE] = Field(default=None, description=texts.BUNDLE.description)
 
 
 class TrackScore(_Wire):

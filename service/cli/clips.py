@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service import option_texts as texts
 from service.cli.command_app import CommandApp
 from service.errors import AhseError, InvalidOptionError
-from service.options import ClassifyOptions
 
 if TYPE_CHECKING:
     from service.classifier import Classification, Ranked
@@ -25,11 +25,6 @@ _MAX_TIMELINE_NAMES = 3
 _LIKELY_UNKNOWN = 0.5
 
 
-def _option(name: str, **settings: Any) -> Any:
-    """A flag of `ClassifyOptions`, with its help text."""
-    return typer.Option(help=ClassifyOptions.model_fields[name].description, **settings)
-
-
 @app.command()
 def rank_clips(
     clips: Annotated[list[Path], typer.Argument(help="Media files.", metavar="CLIP...")],
@@ -38,12 +33,14 @@ def rank_clips(
         Path | None, typer.Option(help="File of candidate names: one a line, or a JSON array; - for stdin.")
     ] = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle directory; default the everyday one.")] = None,
-    template: Annotated[list[str] | None, _option("templates")] = None,
-    calibration: Annotated[str | None, _option("beta")] = None,
+    template: Annotated[list[str] | None, typer.Option(help=texts.TEMPLATES.description)] = None,
+    calibration: Annotated[str | None, typer.Option(help=texts.BETA.description)] = None,
     timeline: Annotated[bool, typer.Option("--timeline", help="Same as --segment-s auto.")] = False,
-    segment_s: Annotated[str | None, _option("segment_s", metavar="SECONDS")] = None,
-    frames: Annotated[str | None, _option("frames")] = None,
-    top_k: Annotated[str, _option("top_k")] = "5",
+    segment_s: Annotated[
+        str | None, typer.Option(help=texts.SEGMENT_S.description, metavar="SECONDS")
+    ] = None,
+    frames: Annotated[str | None, typer.Option(help=texts.FRAMES.description)] = None,
+    top_k: Annotated[str, typer.Option(help=texts.TOP_K.description)] = "5",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a clip.")] = False,
 ) -> None:
     """Rank candidate names for each clip. A clip that can't be used is reported and the others go on."""
@@ -52,7 +49,7 @@ def rank_clips(
     from service.decode.pool import DecodePool
     from service.labels.embedder import LabelEmbedder
     from service.labels.label import Candidates, check_labels, make_label
-    from service.options import read_options
+    from service.options import ClassifyOptions, read_options
     from service.process import n_processors
     from service.registry import load_bundle
 
