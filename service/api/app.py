@@ -20,8 +20,8 @@ from service.api.upload import private_directory
 from service.batch.encoders import batched
 from service.classifier import Classifier
 from service.decode.pool import DecodePool
-from service.labels.embedder import LabelEmbedder
-from service.labels.embedding_store import EmbeddingStore
+from service.embed.embedder import LabelEmbedder
+from service.embed.embedding_store import EmbeddingStore
 from service.labels.sqlite import SqliteLabelStore
 from service.registry import Registry
 from service.settings import Settings
