@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -123,28 +123,12 @@ def typed_problem(
     return problem(request, status, error.code, error.message, headers={**retry, **(headers or {})})
 
 
-def documented(*kinds: type[errors.AhseError]) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's `responses` for errors that an address may answer with, each kind with all below it."""
-    codes: dict[HTTPStatus, list[str]] = {}
-    for kind, status in STATUS.items():
-        if issubclass(kind, kinds):
-            codes.setdefault(status, []).append(kind.code)
-    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    return {
-        int(status): {
-            "description": f"{status.phrase}: {', '.join(sorted(found))}",
-            "content": {MEDIA_TYPE: schema},
-        }
-        for status, found in sorted(codes.items())
-    }
-
-
 def register(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
     """Answer every error of the tree and of the framework; RequestContext answers the unforeseen.
 
     Args:
         app: The application.
-        routes: All its routes, to name the methods of an address; the framework names those of the first only.
+        routes: All its routes, to name every method of an address; the framework names those of one route.
     """
 
     async def framework(request: Request, error: Exception) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from service.api.context import ContextDep
-from service.api.problems import documented
+from service.api.openapi import documented
 from service.api.schemas import Live, Ready
 from service.errors import StoreUnavailableError
 
