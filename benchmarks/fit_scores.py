@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import logsumexp
 
 from benchmarks.clip_measure import Measured
 from benchmarks.ranked_lists import Track, similarities
@@ -72,7 +71,8 @@ def main() -> None:
 
 def fit(ranked: Sequence[Ranked]) -> SimilarityScore:
     """The numbers that make the right names, and the lists without one, most likely."""
-    sharpness = _least(lambda x: _surprise(ranked, float(np.exp(x[0]))), [0.0])
+    surprise = _surprise(ranked)
+    sharpness = _least(lambda x: surprise(float(np.exp(x[0]))), [0.0])
     nearest = np.array([[one.similarity.max(), _best_wrong(one)] for one in ranked])
     n_names = np.log([[len(one.similarity), len(one.similarity) - 1] for one in ranked])
     weights = np.array([one.weight for one in ranked])[:, None]
@@ -101,10 +101,21 @@ def _ranked(measured: Measured, rows: dict[int, Floats]) -> list[Ranked]:
     return ranked
 
 
-def _surprise(ranked: Sequence[Ranked], sharpness: float) -> float:
-    """Mean negative log-likelihood of the right names."""
-    logits = [replace(one, similarity=one.similarity * sharpness) for one in ranked]
-    return sum(one.weight * float(logsumexp(one.similarity) - one.similarity[one.right]) for one in logits)
+def _surprise(ranked: Sequence[Ranked]) -> Callable[[float], float]:
+    """Sum of the negative log-likelihoods of the right names, by sharpness: the lists lie behind each other."""
+    lengths = [len(one.similarity) for one in ranked]
+    starts = np.cumsum([0, *lengths[:-1]])
+    every = np.concatenate([one.similarity for one in ranked])
+    right = np.array([one.similarity[one.right] for one in ranked])
+    weights = np.array([one.weight for one in ranked])
+    nearest = np.maximum.reduceat(every, starts)
+    below = every - np.repeat(nearest, lengths)
+
+    def surprise(sharpness: float) -> float:
+        totals = np.add.reduceat(np.exp(sharpness * below), starts)
+        return float(weights @ (np.log(totals) + sharpness * (nearest - right)))
+
+    return surprise
 
 
 def _best_wrong(one: Ranked) -> float:
