@@ -18,7 +18,6 @@ from service.registry import Bundle, load_bundle
 from service.runtime.providers import Runtime
 from tests.conftest import Ahse
 
-pytestmark = pytest.mark.slow
 Export = Callable[..., Path]
 
 # What a user writes: small encoders with random weights, and functions that return them.
@@ -177,6 +176,7 @@ def test_a_shared_text_encoder_is_written_once(shared: Path) -> None:
     assert (shared.parent / "work" / "fetched").read_text() == "once"
 
 
+@pytest.mark.slow
 def test_both_forms_encode_names_alike(shared: Path, export: Export) -> None:
     """The same weights, drawn in the same order, as one graph and as two."""
     separate = export("separate", "separate")
@@ -202,6 +202,7 @@ def test_a_custom_bundle_classifies(shared: Path, clips: dict[str, Path], ahse: 
     assert sum("%" in line for line in said.splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_a_builder_with_a_fixed_date_writes_the_same_bytes_again(shared: Path, export: Export) -> None:
     """Every file, the manifest but for the directory's name in its command."""
     again = export("shared", "again")

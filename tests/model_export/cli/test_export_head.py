@@ -76,7 +76,6 @@ def _small_toy_world(encoders: str) -> GzslData:
     )
 
 
-@pytest.mark.slow
 def test_the_encoders_are_taken_over_byte_for_byte(ahse: Ahse, made: Made, tmp_path: Path) -> None:
     """With their checks and licences; the older head's are left behind; the bundle is whole and loads."""
     out = tmp_path / "weights" / "mine"

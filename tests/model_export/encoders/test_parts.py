@@ -33,7 +33,6 @@ from service.runtime.providers import Runtime
 from tests.conftest import Ahse
 from tests.model_export.encoders.small import CLIP, register_small_clip, save_small_clap, small_image_encoder
 
-pytestmark = pytest.mark.slow
 Pair = tuple[ImageEncoder, SoundEncoder]
 FACTS = BundleFacts("small", "1", "For a test.", (), (), "pytest", None, "random weights", "# card")
 
@@ -187,6 +186,7 @@ def test_it_ranks_a_clip(bundle: Path, ahse: Ahse, clips: dict[str, Path]) -> No
     assert "red" in out
 
 
+@pytest.mark.slow
 def test_a_graph_that_differs_leaves_nothing(pair: Pair, tmp_path: Path) -> None:
     """The first is enough."""
     with pytest.raises(ParityError, match=r"visual\.onnx differs from torch"):
@@ -194,6 +194,7 @@ def test_a_graph_that_differs_leaves_nothing(pair: Pair, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_precision_that_is_too_coarse_leaves_nothing(pair: Pair, tmp_path: Path) -> None:
     """The message says which graph it is."""
     with pytest.raises(
@@ -203,6 +204,7 @@ def test_a_precision_that_is_too_coarse_leaves_nothing(pair: Pair, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_preferred_precision_that_is_too_coarse_is_not_taken(pair: Pair, tmp_path: Path) -> None:
     """The graph stays in fp32, and whoever exports is told."""
     lines: list[str] = []
@@ -213,6 +215,7 @@ def test_a_preferred_precision_that_is_too_coarse_is_not_taken(pair: Pair, tmp_p
     assert "It is kept in fp32." in lines[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
 def test_an_interrupted_export_leaves_nothing(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
