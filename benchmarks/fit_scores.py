@@ -102,7 +102,10 @@ def _ranked(measured: Measured, rows: dict[int, Floats]) -> list[Ranked]:
 
 
 def _surprise(ranked: Sequence[Ranked]) -> Callable[[float], float]:
-    """Sum of the negative log-likelihoods of the right names, by sharpness: the lists lie behind each other."""
+    """Sum of the negative log-likelihoods of the right names, as a function of the sharpness.
+
+    All lists stand in one array, so that a step of the fit is a few operations on it.
+    """
     lengths = [len(one.similarity) for one in ranked]
     starts = np.cumsum([0, *lengths[:-1]])
     every = np.concatenate([one.similarity for one in ranked])

@@ -27,9 +27,9 @@ from fastapi import FastAPI, File, Form, UploadFile
 from PIL import Image
 from torch import Tensor
 
-from model_export.encoders.image import ImageChoice, load_image_encoder
-from model_export.encoders.loaded import TextEncoder
-from model_export.encoders.sound import SoundChoice, load_sound_encoder
+from model_export.encoders.audio_encoder import AudioChoice, load_audio_encoder
+from model_export.encoders.encoder_types import TextEncoder
+from model_export.encoders.image_encoder import ImageChoice, load_image_encoder
 from service.process import n_processors
 
 N_FRAMES = 8
@@ -41,8 +41,8 @@ class Straightforward:
     def __init__(self, clap_tokenizer: Path, device: str) -> None:
         self.device = device
         self.image = load_image_encoder(ImageChoice(), 0)
-        self.sound = load_sound_encoder(SoundChoice(tokenizer=clap_tokenizer), 0)
-        for part in (self.image, self.image.text, self.sound, self.sound.text):
+        self.audio = load_audio_encoder(AudioChoice(tokenizer=clap_tokenizer), 0)
+        for part in (self.image, self.image.text, self.audio, self.audio.text):
             part.module.to(device)
 
     @torch.inference_mode()
@@ -55,11 +55,11 @@ class Straightforward:
         """Cosine similarity of each track to each name, and their softmax, fused half and half."""
         prompts = [template.replace("{}", label) for label in labels]
         frames = torch.from_numpy(_frames(path, self.image.size_px)).to(self.device)
-        waveform = torch.from_numpy(_waveform(path, self.sound.sample_rate_hz)).to(self.device)
+        waveform = torch.from_numpy(_waveform(path, self.audio.sample_rate_hz)).to(self.device)
         visual = _unit(self.image.module(frames).mean(0))
-        audio = _unit(self.sound.module(waveform).mean(0))
+        audio = _unit(self.audio.module(waveform).mean(0))
         seen = self.image.text.module(self._tokens(self.image.text, prompts, full=True)) @ visual
-        heard = self.sound.text.module(self._tokens(self.sound.text, prompts, full=False)) @ audio
+        heard = self.audio.text.module(self._tokens(self.audio.text, prompts, full=False)) @ audio
         scores = torch.softmax(50 * seen + 10 * heard, dim=0)
         return [
             {"label": label, "score": float(score), "visual": float(v), "audio": float(a)}

@@ -8,12 +8,13 @@ itself is the service's own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.arrays import Array
 from service.embed.embeddings import LabelEmbeddings
 from service.encode.features import ClipFeatures
 from service.head.head import cosines_of
@@ -139,10 +140,9 @@ def similarities(
     bundle: Bundle, names: LabelEmbeddings, features: Sequence[ClipFeatures], track: Track
 ) -> dict[int, Floats]:
     """Similarity of each clip that has a track to all names, float64 [n_names], as the head ranks by it."""
-    ranker = bundle.head
     kept = {clip: _only(one, track) for clip, one in enumerate(features)}
     return {
-        clip: -ranker.distances(one, cosines_of(one, names.features), names.embedded).astype(np.float64)
+        clip: -_distances(bundle, names, one).astype(np.float64)
         for clip, one in kept.items()
         if not one.is_empty
     }
@@ -158,13 +158,23 @@ def _only(features: ClipFeatures, track: Track) -> ClipFeatures:
 def _ranking(bundle: Bundle, names: LabelEmbeddings, clip: ClipFeatures) -> Callable[[Indices], Ranking]:
     """What ranks any of the names for a clip, as `rank_names` does."""
     ranker = bundle.head
-    distance = ranker.distances(clip, cosines_of(clip, names.features), names.embedded)
+    distance = _distances(bundle, names, clip)
 
     def among(chosen: Indices) -> Ranking:
-        scoring = ranker.scoring(clip, names.embedded[chosen])
+        scoring = ranker.scoring(clip, _rows(names.embedded, chosen))
         return rank(distance[chosen], names.seen[chosen], scoring)
 
     return among
+
+
+def _distances(bundle: Bundle, names: LabelEmbeddings, clip: ClipFeatures) -> Array:
+    head = bundle.head
+    return head.distances(head.embed_clip(clip), cosines_of(clip, names.features), names.embedded)
+
+
+def _rows(embedded: Any, chosen: Indices) -> Any:
+    """What the head keeps of some of the names, from its dataclass of arrays [n, ...] of all."""
+    return replace(embedded, **{one.name: getattr(embedded, one.name)[chosen] for one in fields(embedded)})
 
 
 def _answers(rankings: dict[int, Callable[[Indices], Ranking]], right: Indices, lists: NameLists) -> Answers:

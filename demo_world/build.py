@@ -18,9 +18,9 @@ from model_export.data.feature_file import read_feature_file, write_feature_file
 from model_export.data.gzsl_data import GzslData
 from model_export.encoders.custom import write_custom
 from model_export.errors import DatasetError, Problem
-from model_export.export.bundle import BundleFacts, export_bundle
-from model_export.export.heads import trained_head
-from model_export.export.reuse import encoders_of
+from model_export.export.bundle_parts import BundleFacts, export_bundle
+from model_export.export.existing_bundle import encoders_of
+from model_export.export.head_parts import trained_head
 from model_export.extract.extraction import Journal, extract_clips
 from model_export.extract.feature_set import assemble, split_clips
 from model_export.extract.listing import list_clips

@@ -21,10 +21,9 @@ from torch import Tensor, nn
 from demo_world.captions import Side
 from demo_world.world import AUDIO_TEMPLATES, VISUAL_TEMPLATES
 from model_export.encoders.custom import CustomBundle
-from model_export.encoders.loaded import ImageEncoder, SoundEncoder, TextEncoder
-from model_export.encoders.spectrogram import fourier_kernels
-from model_export.encoders.state import load_all, read_state
-from model_export.encoders.towers import PictureTower
+from model_export.encoders.encoder_modules import ImageTower, fourier_kernels
+from model_export.encoders.encoder_types import AudioEncoder, ImageEncoder, TextEncoder
+from model_export.encoders.weights_file import load_all, read_state
 from service.bundle.provenance import Licence
 
 TEMPLATES: dict[Side, tuple[str, ...]] = {"visual": VISUAL_TEMPLATES, "audio": AUDIO_TEMPLATES}
@@ -117,10 +116,10 @@ class ConvBody(nn.Module):
         return features
 
 
-def image_tower(sizes: EncoderSizes) -> PictureTower:
+def image_tower(sizes: EncoderSizes) -> ImageTower:
     """`frames` uint8 [n, size, size, 3], RGB -> float32 [n, dim]; pixels become (value - 127.5) / 64."""
     body = ConvBody(3, sizes.image_widths, sizes.dim)
-    return PictureTower(body, mean=(127.5 / 64,) * 3, std=(1.0,) * 3, white=64.0)
+    return ImageTower(body, mean=(127.5 / 64,) * 3, std=(1.0,) * 3, white=64.0)
 
 
 class AudioTower(nn.Module):
@@ -250,7 +249,7 @@ def load_encoders(folder: Path) -> CustomBundle:
         logit_scale=scales["visual"],
         licence=_LICENCE,
     )
-    sound = SoundEncoder(
+    audio = AudioEncoder(
         module=_filled(AudioTower(sizes), folder / "audio.safetensors"),
         text=_text_encoder("audio", folder, sizes, tokenizer),
         dim=sizes.dim,
@@ -262,7 +261,7 @@ def load_encoders(folder: Path) -> CustomBundle:
     )
     return CustomBundle(
         image=image,
-        sound=sound,
+        audio=audio,
         description="The demo world's encoders, without a trained head.",
         data="procedurally made clips of the demo world",
         card="# The demo world's encoders\n\nThe trained head stands in the demo bundle.\n",

@@ -252,7 +252,7 @@ def test_a_clip_of_one_silent_window_ranks_without_nan(bundle: Bundle) -> None:
     texts = encode_labels(bundle.encoders, [make_label(name) for name in ("dog", "cat", "rain")])
     clip = ClipFeatures(None, bundle.encoders.audio(waveform=window)[0])
     ranker = bundle.head
-    distance = ranker.distances(clip, cosines_of(clip, texts), ranker.embed_names(texts))
+    distance = ranker.distances(ranker.embed_clip(clip), cosines_of(clip, texts), ranker.embed_names(texts))
     assert np.isfinite(distance).all()
 
 

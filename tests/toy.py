@@ -382,7 +382,7 @@ def not_fitted(
         visual_dim: of the visual features.
         visual_scale: the image encoder's logit scale.
         audio_dim: of the audio features.
-        audio_scale: the sound encoder's logit scale.
+        audio_scale: the audio encoder's logit scale.
     """
     return SimilarityStatistics(
         visual_mean=np.zeros(visual_dim, np.float32),

@@ -95,8 +95,8 @@ def calibrate(
     A name that is similar to every clip then gains nothing by it. A command that was stopped continues when
     it is run again.
     """
-    from model_export.export.heads import STATISTICS_FILE
-    from model_export.export.refit import write_refitted
+    from model_export.export.existing_bundle import write_refitted
+    from model_export.export.head_parts import STATISTICS_FILE
     from model_export.extract.extraction import Journal
     from model_export.extract.listing import list_unlabelled
     from model_export.extract.moments import fit

@@ -11,8 +11,8 @@ from model_export.cli.shared_options import check_new_bundle
 from model_export.errors import EncoderError
 
 if TYPE_CHECKING:
-    from model_export.encoders.image import ImageChoice
-    from model_export.encoders.sound import SoundChoice
+    from model_export.encoders.audio_encoder import AudioChoice
+    from model_export.encoders.image_encoder import ImageChoice
     from service.bundle.provenance import Precision
 
 _FASTEST: Final[dict[str, Precision]] = {"cpu": "int8", "cuda": "fp16"}
@@ -86,12 +86,12 @@ def export_clip_clap(
     ] = None,
 ) -> None:
     """Write a bundle of a CLIP and a CLAP that ranks by similarity, every graph checked against torch."""
-    from model_export.encoders.card import describe, model_card
-    from model_export.encoders.image import ImageChoice, load_image_encoder
-    from model_export.encoders.parts import ExportOptions, encoder_parts
-    from model_export.encoders.sound import SoundChoice, load_sound_encoder
-    from model_export.export.bundle import BundleFacts, export_bundle
-    from model_export.export.heads import similarity_head
+    from model_export.encoders.audio_encoder import AudioChoice, load_audio_encoder
+    from model_export.encoders.encoder_graphs import ExportOptions, encoder_parts
+    from model_export.encoders.encoder_types import describe, model_card
+    from model_export.encoders.image_encoder import ImageChoice, load_image_encoder
+    from model_export.export.bundle_parts import BundleFacts, export_bundle
+    from model_export.export.head_parts import similarity_head
     from model_export.hub.hub_requests import Hub
     from model_export.hub.pins import pins_of
 
@@ -106,7 +106,7 @@ def export_clip_clap(
     image_choice = ImageChoice(
         image_model, image_pretrained, image_checkpoint, image_tokenizer, image_revision
     )
-    sound_choice = SoundChoice(
+    audio_choice = AudioChoice(
         audio_pretrained, audio_model, audio_checkpoint, clap_tokenizer, audio_revision
     )
     _check_files(image_checkpoint, image_tokenizer, audio_checkpoint, clap_tokenizer, pins)
@@ -115,15 +115,15 @@ def export_clip_clap(
     random_seed = seed if random_weights else None
     hub = Hub(pins=pins_of(pins)) if pins else Hub()
     image = load_image_encoder(image_choice, random_seed, hub)
-    sound = load_sound_encoder(sound_choice, random_seed, hub)
-    sound_name = sound_choice.architecture if random_weights else audio_pretrained
+    audio = load_audio_encoder(audio_choice, random_seed, hub)
+    audio_name = audio_choice.architecture if random_weights else audio_pretrained
     if audio_checkpoint is not None and not random_weights:
-        sound_name = audio_checkpoint.name
+        audio_name = audio_checkpoint.name
     description = describe(
-        f"open_clip {image_model}", f"CLAP {sound_name}", image, sound, random=random_weights
+        f"open_clip {image_model}", f"CLAP {audio_name}", image, audio, random=random_weights
     )
-    command = _command(image_choice, sound_choice, pins, device, precision or [], random_seed, out)
-    parts = encoder_parts(image, sound, options)
+    command = _command(image_choice, audio_choice, pins, device, precision or [], random_seed, out)
+    parts = encoder_parts(image, audio, options)
     facts = BundleFacts(
         name=name,
         version="1",
@@ -133,7 +133,7 @@ def export_clip_clap(
         command=command,
         seed=seed if random_weights else None,
         data="random weights" if random_weights else "see the sources of the weights",
-        card=model_card(description, image, sound, command),
+        card=model_card(description, image, audio, command),
     )
     export_bundle(out, parts, similarity_head(), facts)
     typer.echo(f"{out}: bundle {name}. {description}")
@@ -146,7 +146,7 @@ def precisions(given: list[str]) -> dict[str, Precision]:
     Raises:
         EncoderError: No such graph or precision, or one given twice.
     """
-    from model_export.encoders.parts import TOWERS
+    from model_export.encoders.encoder_graphs import TOWERS
     from service.bundle import provenance
 
     known = get_args(provenance.Precision)
@@ -182,7 +182,7 @@ def _check_files(*paths: Path | None) -> None:
 
 def _command(
     image: ImageChoice,
-    sound: SoundChoice,
+    audio: AudioChoice,
     pins: Path | None,
     device: str,
     precision: list[str],
@@ -195,11 +195,11 @@ def _command(
         "--image-pretrained": image.pretrained,
         "--image-checkpoint": image.checkpoint and image.checkpoint.name,
         "--image-revision": image.revision,
-        "--audio-pretrained": sound.pretrained,
-        "--audio-model": sound.model,
-        "--audio-checkpoint": sound.checkpoint and sound.checkpoint.name,
-        "--audio-revision": sound.revision,
-        "--clap-tokenizer": sound.tokenizer and sound.tokenizer.name,
+        "--audio-pretrained": audio.pretrained,
+        "--audio-model": audio.model,
+        "--audio-checkpoint": audio.checkpoint and audio.checkpoint.name,
+        "--audio-revision": audio.revision,
+        "--clap-tokenizer": audio.tokenizer and audio.tokenizer.name,
         "--pins": pins and pins.resolve().name,
     }
     words = [word for option, value in options.items() if value for word in (option, value)]

@@ -72,9 +72,9 @@ def export_head(
 
     What `ahse evaluate` measured of the run goes into the manifest and the model card.
     """
-    from model_export.export.bundle import BundleFacts, export_bundle
-    from model_export.export.heads import trained_head
-    from model_export.export.reuse import encoders_of, head_licence
+    from model_export.export.bundle_parts import BundleFacts, export_bundle
+    from model_export.export.existing_bundle import encoders_of, head_licence
+    from model_export.export.head_parts import trained_head
     from model_export.head.run_folder import Run
     from model_export.report.head_card import data_name, metrics, model_card, unseen_classes
     from model_export.report.measurements import EVALUATION, MeasuredRun

@@ -11,12 +11,12 @@ from typing import Any
 
 from torch import Tensor
 
-from model_export.encoders.loaded import ImageEncoder, SoundEncoder
-from model_export.encoders.parts import MAX_AUDIO_S, TOLERANCE, ExportOptions, encoder_parts
+from model_export.encoders.encoder_graphs import MAX_AUDIO_S, TOLERANCE, ExportOptions, encoder_parts
+from model_export.encoders.encoder_types import AudioEncoder, ImageEncoder
 from model_export.errors import EncoderError
-from model_export.export.bundle import BundleFacts, export_bundle
-from model_export.export.heads import similarity_head
-from model_export.export.precision import COSINE_FLOOR
+from model_export.export.bundle_parts import BundleFacts, export_bundle
+from model_export.export.head_parts import similarity_head
+from model_export.export.reduced_precision import COSINE_FLOOR
 from service.bundle.manifest import KnownNames, SimilarityScores
 from service.bundle.provenance import Metric, Precision
 
@@ -27,31 +27,31 @@ class CustomBundle:
 
     Attributes:
         image: The image encoder and its text encoder.
-        sound: The sound encoder and its text encoder, which may be the same object: then it is stored and run
-            once, and its module gives a tensor for each track.
+        audio: The audio encoder and its text encoder. Where both text encoders are the same object, it is
+            stored and run once, and its module gives a tensor for each track.
         description: One sentence for people.
         data: What the weights were trained on.
         card: Text of MODEL_CARD.md.
-        version: Of the bundle.
-        n_frames: Pictures of a clip.
-        precision: Preferred for each graph; fp32 takes its place where it is too far from that.
-        typical: Inputs like those that a graph will meet (`visual`, `audio`, `text`): smaller precisions are
-            compared with fp32 on them.
+        version: Version of the bundle.
+        n_frames: Frames of a clip.
+        precision: Preferred for each graph; a graph stays in fp32 where it is too far from that.
+        typical: Inputs like those of real use (`visual`, `audio`, `text`): smaller precisions are compared
+            with fp32 on them.
         cosine_floor: Smallest cosine to fp32 that passes; lower where changed decisions were counted.
-        visual_share: Of the picture, for clips with both tracks.
-        scores: How similarity becomes probabilities; None: as sharp as the encoders' logit scales.
-        known: When names get a warning, where the shared text encoder tells how near they are to known ones.
+        visual_share: Weight of the picture for clips with both tracks, 0 to 1.
+        scores: How similarity becomes probabilities; None: by the encoders' logit scales.
+        known: When names get a warning, where the shared text encoder gives their nearness to known names.
         notice: What everybody who reads an answer must know.
-        metrics: What was measured of it.
+        metrics: What was measured of the bundle.
         texts: Further text files, such as licences, by name.
-        created: When it was made; None for now. A date of its own makes the same bytes each time.
-        seed: Of everything random in the weights, if anything is.
+        created: When it was made; None for now. A fixed date makes the same bytes each time.
+        seed: Seed of everything random in the weights, if anything is.
         max_audio_s: Seconds of a clip's sound that are used.
         tolerance: Largest difference between graph and torch that passes, in a feature of unit length.
     """
 
     image: ImageEncoder
-    sound: SoundEncoder
+    audio: AudioEncoder
     description: str
     data: str
     card: str
@@ -76,10 +76,10 @@ Builder = Callable[[Path], CustomBundle]
 
 
 def load_builder(name: str) -> Builder:
-    """The function MODULE:FUNCTION. It is given a folder to work in and returns a CustomBundle.
+    """The function MODULE:FUNCTION, which takes a folder to work in and returns a CustomBundle.
 
     Raises:
-        EncoderError: there is no such module or function.
+        EncoderError: There is no such module or function.
     """
     module_name, _, function_name = name.partition(":")
     try:
@@ -100,14 +100,14 @@ def write_custom(
 
     Args:
         out: Directory of the new bundle.
-        built: The encoders and what is said of them.
-        name: By which requests choose the bundle.
-        command: That makes the bundle again, for the manifest.
+        built: The encoders and what the manifest says of them.
+        name: Name by which requests choose the bundle.
+        command: Command that makes the bundle again, for the manifest.
         progress: Called with one line for each graph.
 
     Raises:
-        EncoderError: what is given contradicts itself, such as inputs for a graph that there is not.
-        ParityError: a graph does not compute what torch computes.
+        EncoderError: The values contradict each other, such as inputs for a graph that does not exist.
+        ParityError: A graph does not compute what torch computes.
     """
     options = ExportOptions(
         built.n_frames,
@@ -131,6 +131,6 @@ def write_custom(
         card=built.card,
         created=built.created,
     )
-    parts = encoder_parts(built.image, built.sound, options, built.known)
+    parts = encoder_parts(built.image, built.audio, options, built.known)
     head = similarity_head(built.visual_share, built.scores)
     export_bundle(out, replace(parts, texts=built.texts), head, facts)

@@ -1,12 +1,14 @@
-"""A tokenizer from a file, refused unless its ids are the rows of the text encoder's embedding."""
+"""A tokenizer whose ids are the rows of a text encoder's embedding: read from a file, or a stand-in."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.processors import TemplateProcessing
 
 from model_export.errors import EncoderError
 
@@ -15,13 +17,13 @@ def open_tokenizer(path: Path, n_rows: int, option: str, spare: float = 0.0) -> 
     """Read a tokenizer.json, without the padding and truncation that it may bring.
 
     Args:
-        path: Of the file.
-        n_rows: Of the text encoder's embedding.
-        option: By which another file is given, for messages.
+        path: The file.
+        n_rows: Rows of the text encoder's embedding.
+        option: Flag by which another file is given, for messages.
         spare: Largest share of the rows that may have no token.
 
     Raises:
-        EncoderError: no such file, or another vocabulary, as an emptied one of transformers has.
+        EncoderError: The file can't be read, or has another vocabulary.
     """
     try:
         tokenizer = _without_unreachable(Tokenizer.from_file(str(path)), n_rows)
@@ -57,3 +59,28 @@ def _without_unreachable(tokenizer: Tokenizer, n_rows: int) -> Tokenizer:
         return tokenizer
     model["vocab"] = kept
     return Tokenizer.from_str(json.dumps(content))
+
+
+STAND_IN_PAD_ID = 1
+"""What rows of the stand-in are filled with."""
+
+_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
+
+
+def stand_in_tokenizer(n_rows: int) -> Tokenizer:
+    """A made-up tokenizer of RoBERTa's form and any size, for random weights where no real one is at hand.
+
+    Every byte of a text is a token; the rest of the vocabulary is never used.
+
+    Args:
+        n_rows: Size of the vocabulary, at least 260.
+    """
+    words = [*_SPECIAL, *sorted(ByteLevel.alphabet())]
+    words += [f"<unused{index}>" for index in range(n_rows - len(words))]
+    tokenizer = Tokenizer(BPE({word: index for index, word in enumerate(words)}, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in _SPECIAL])
+    tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return tokenizer

@@ -1,7 +1,7 @@
-"""A graph whose products take 8-bit weights. Rows of a batch are quantised independently.
+"""A graph with weights in 8 bits; rows of a batch are quantised independently.
 
 onnxruntime's own dynamic quantisation has one scale for a whole batch, so that a clip's feature would depend
-on its neighbours; what is here has one for each row, or quantises weights alone.
+on its neighbours. The schemes here have one scale for each row, or quantise weights alone.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from model_export.export.eight_bit_convolutions import (
     is_tiled,
     store_narrow,
 )
-from model_export.export.rewrite import front, gemm_to_matmul, make, own_logging, replace_nodes
+from model_export.export.graph_rewriting import front, gemm_to_matmul, make, replace_nodes
+from model_export.export.quiet_libraries import quiet
 
-# Weights share a scale in blocks of so many, where activations stay as they are.
+# Weights in a block share a scale where activations stay in fp32.
 _BLOCK = 128
 # Levels on each side of zero. Processors without VNNI add pairs of products u8 x i8 in 16 bits:
 # 2 x (2 x 90) x 90 still fits, so that the same graph gives the same numbers everywhere.
@@ -35,17 +36,19 @@ _LAST_AXIS = "eight_bit_last_axis"
 
 
 def to_eight_bit(model: onnx.ModelProto, typical: Sequence[Batch] = ()) -> Iterator[onnx.ModelProto]:
-    """The schemes that suit the graph, the fastest first: the first one that is close enough is taken.
+    """Smaller forms of the graph, the fastest first; the caller takes the first that is close enough to fp32.
 
-    Names are encoded once and kept, clips are all new. So a text graph gets weights in 8 bits and keeps its
-    activations, which is closest to fp32, and transformers of pictures and sounds compute their products in
-    8 bits, which is fastest. Convolutional networks compute in 8 bits where typical inputs tell the ranges of
-    their activations. Otherwise, or second, they compute in fp32 with weights that are stored in 8 bits: a
-    quarter of the size, no faster. What leads to the first convolution stays as it is.
+    - Text graphs: weights in 8 bits, activations in fp32. This is closest to fp32, and speed matters less,
+      since names are encoded once and kept.
+    - Transformers of pictures and sound: products in 8 bits, which is fastest.
+    - Convolutional networks: convolutions in 8 bits where typical inputs give the ranges of the activations;
+      otherwise, or second, fp32 with weights stored in 8 bits: a quarter of the size, no faster.
+
+    What leads to the first convolution stays in fp32.
 
     Args:
-        model: Of an encoder; it is used up.
-        typical: Inputs like those that the encoder will meet.
+        model: Graph of an encoder; it is modified.
+        typical: Inputs like those of real use.
     """
     gemm_to_matmul(model.graph)
     if is_convolutional(model.graph):
@@ -61,8 +64,8 @@ def to_eight_bit(model: onnx.ModelProto, typical: Sequence[Batch] = ()) -> Itera
 def _narrow_products(model: onnx.ModelProto) -> onnx.ModelProto:
     """Write each product with stored weights as a product of integers.
 
-    x W = (x_max / n) (q_w_scale) (q_x - zero) q_w, where q_x is x scaled to n levels by its own row's largest
-    magnitude x_max, and q_w is W scaled to n levels by column.
+    x W = (x_max / n) (w_max / n) (q_x - zero) q_w, with n levels on each side of zero: q_x is x scaled by the
+    largest magnitude x_max of its row, q_w is W scaled by the largest magnitude w_max of its column.
     """
     graph, nodes = model.graph, list[onnx.NodeProto]()
     stored = {tensor.name: tensor for tensor in graph.initializer}
@@ -112,15 +115,15 @@ def _row_product(rows: str, product: str) -> list[onnx.NodeProto]:
 
 
 def _levels(values: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Integers up to _LEVELS and the largest magnitude along an axis, which is kept."""
+    """Integers up to _LEVELS, and the largest magnitude along an axis, which is kept with length 1."""
     largest = np.maximum(np.abs(values).max(axis=axis, keepdims=True), np.float32(1e-12))
     return np.rint(values / largest * _LEVELS).astype(np.int8), largest.astype(np.float32)
 
 
 def _narrow_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Weights in 8 bits in blocks with a scale each, activations as they are."""
+    """Weights in 8 bits, in blocks with a scale each; activations in fp32."""
     _narrow_tables(model.graph)
-    with own_logging():
+    with quiet():
         from onnxruntime.quantization import matmul_nbits_quantizer as library
 
         library.logger.setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Convolutional networks in 8 bits: their products computed so, or only their weights stored so."""
+"""Convolutional networks in 8 bits: computed in 8 bits, or computed in fp32 with weights stored in 8 bits."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from model_export.export.rewrite import front, gemm_to_matmul, make, own_logging, replace_nodes
+from model_export.export.graph_rewriting import front, gemm_to_matmul, make, replace_nodes
+from model_export.export.quiet_libraries import quiet
 
 Batch = Mapping[str, NDArray[np.generic]]
 """Inputs of a graph by name, [n, ...] each."""
 
 # Smaller weights are those of a network's first layers: they save little and cost most in accuracy.
 _SMALLEST_STORED = 20_000
-# Kernels that lie side by side and are smaller than this are no work.
+# Kernels that lie side by side and are smaller than this cost nothing.
 _SMALLEST_TILED = 128
 # Rows that run at once while ranges are measured.
 _ROWS_AT_ONCE = 4
@@ -30,16 +31,16 @@ def compute_narrow(
     """Compute convolutions in 8 bits, with ranges of activations measured once and stored.
 
     So a row's result depends on no other row. An activation is quantised after its Relu or Clip, which then
-    falls away: before it the range is several times as wide, and most levels would be wasted on what is cut
-    off. Kernels have a scale for each output channel. Products of matrices keep fp32, with weights stored in
-    8 bits, and what leads to the first convolution stays as it is.
+    falls away: before it the range is several times as wide, and most levels would be wasted on values that
+    are cut off. Kernels have a scale for each output channel. Products of matrices keep fp32, with weights
+    stored in 8 bits, and what leads to the first convolution stays in fp32.
 
     Args:
-        model: Of a convolutional network.
-        batches: Inputs like those it will meet; the ranges are those seen on them.
+        model: Graph of a convolutional network.
+        batches: Inputs like those of real use; the ranges are measured on them.
     """
     gemm_to_matmul(model.graph)
-    with own_logging():
+    with quiet():
         from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Rows(CalibrationDataReader):  # type: ignore[misc]  # the library has no types
@@ -49,7 +50,7 @@ def compute_narrow(
         def get_next(self) -> dict[str, NDArray[np.generic]] | None:
             return next(self._rows, None)
 
-    with tempfile.TemporaryDirectory() as folder, own_logging():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder, "narrow.onnx")
         quantize_static(
             model,
@@ -75,7 +76,7 @@ def _few_at_once(batches: Sequence[Batch]) -> Iterator[dict[str, NDArray[np.gene
 def store_narrow(model: onnx.ModelProto) -> onnx.ModelProto:
     """Store large weights in 8 bits with a scale for each output; onnxruntime widens them when it loads.
 
-    By Cast and Mul, which it works out once: a DequantizeLinear it would run again for every batch.
+    By Cast and Mul, which it computes once; a DequantizeLinear would run again for every batch.
     """
     graph = model.graph
     stored = {tensor.name: tensor for tensor in graph.initializer}

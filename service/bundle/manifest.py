@@ -76,7 +76,7 @@ class VisualTower(Record):
 
 
 class AudioTower(Record):
-    """The sound encoder. Graph: `waveform` float32 [batch, window] -> `features` float32 [batch, dim].
+    """The audio encoder. Graph: `waveform` float32 [batch, window] -> `features` float32 [batch, dim].
 
     The waveform is mono, -1..1, at sample_rate_hz; the spectrogram is inside the graph; features have
     unit length.

@@ -39,7 +39,7 @@ class GraphCheck(Record):
 class Source(Record):
     """One file that the encoders were made of."""
 
-    part: str = Field(description="what it is of: image encoder, sound tokenizer, ...")
+    part: str = Field(description="what it is of: image encoder, audio tokenizer, ...")
     repository: str | None = Field(default=None, description="`owner/name` on the hub; null: from no hub")
     revision: str | None = Field(
         default=None,

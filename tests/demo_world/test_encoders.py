@@ -107,14 +107,14 @@ def test_the_bundle_computes_what_the_trained_encoders_compute(work: Path, encod
     """At batch sizes that the graphs were not exported with; names through the one tokenizer file."""
     served = load_bundle(work / "encoders_bundle", Runtime(device="cpu")).encoders
     for n in (1, 5):
-        image, sound = encoders.image.module(frames(n)), encoders.sound.module(waveforms(n))
+        image, sound = encoders.image.module(frames(n)), encoders.audio.module(waveforms(n))
         np.testing.assert_allclose(served.visual(frames=frames(n).numpy()), image, atol=1e-5)
         np.testing.assert_allclose(served.audio(waveform=waveforms(n).numpy()), sound, atol=1e-5)
     texts = encode_labels(served, [make_label("boxwork with a gong")], ["a video of a {}."])
     ids = encoders.image.text.tokenizer.encode("a video of a boxwork with a gong.").ids
     row = torch.tensor([ids + [0] * (SIZES.context_length - len(ids))])
     np.testing.assert_allclose(texts.visual, encoders.image.text.module(row), atol=1e-5)
-    np.testing.assert_allclose(texts.audio, encoders.sound.text.module(row), atol=1e-5)
+    np.testing.assert_allclose(texts.audio, encoders.audio.text.module(row), atol=1e-5)
 
 
 @pytest.mark.slow

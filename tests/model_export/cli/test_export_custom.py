@@ -30,8 +30,8 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from model_export.encoders.custom import CustomBundle
-from model_export.encoders.loaded import ImageEncoder, SoundEncoder, TextEncoder
-from model_export.encoders.stand_in import stand_in_tokenizer
+from model_export.encoders.encoder_types import ImageEncoder, AudioEncoder, TextEncoder
+from model_export.encoders.tokenizer_file import stand_in_tokenizer
 from service.bundle.manifest import KnownNames, SimilarityScore, SimilarityScores
 from service.bundle.provenance import Licence
 
@@ -92,7 +92,7 @@ def _bundle(visual_text, audio_text, sound, **more):
     image = ImageEncoder(
         Picture().eval(), visual_text, 6, 32, "shorter_side_bicubic_center_crop", 20.0, LICENCE
     )
-    sound = SoundEncoder(sound.eval(), audio_text, 5, 8000, 0.5, "repeat", 10.0, LICENCE)
+    sound = AudioEncoder(sound.eval(), audio_text, 5, 8000, 0.5, "repeat", 10.0, LICENCE)
     return CustomBundle(
         image, sound, "For a test.", "random weights", "# A card",
         version="2.1", n_frames=3, created=datetime(2026, 1, 2, tzinfo=UTC), **more,

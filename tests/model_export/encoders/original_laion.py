@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model_export.encoders import laion
-from model_export.export.quiet import quiet
+from model_export.encoders import clap_networks
+from model_export.export.quiet_libraries import quiet
 
 # What the hook of laion_clap passes on for a model without fusion.
 _HOW = {"data_truncating": "rand_trunc", "data_filling": "repeatpad"}
@@ -70,7 +70,7 @@ def _its_own_window_reverse() -> Any:
 
 @cache
 def _fresh_htsat() -> ModuleType:
-    path = laion._package() / "clap_module" / "htsat.py"
+    path = clap_networks._package() / "clap_module" / "htsat.py"
     spec = importlib.util.spec_from_file_location("clap_module.fresh_htsat", path)
     assert spec is not None
     assert spec.loader is not None

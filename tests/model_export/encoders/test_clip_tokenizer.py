@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from open_clip.tokenizer import SimpleTokenizer
 
-from model_export.encoders.clip_tokenizer import PAD_ID, clip_tokenizer
+from model_export.encoders.image_tokenizers import CLIP_PAD_ID, clip_tokenizer
 
 ORIGINAL = SimpleTokenizer()
 TOKENIZER = clip_tokenizer(ORIGINAL)
@@ -74,7 +74,7 @@ def test_long_texts_are_cut_like_open_clips_and_padded_with_its_zeros() -> None:
     """The end token stays the last one."""
     tokenizer = clip_tokenizer(ORIGINAL)
     tokenizer.enable_truncation(77)
-    tokenizer.enable_padding(length=77, pad_id=PAD_ID)
+    tokenizer.enable_padding(length=77, pad_id=CLIP_PAD_ID)
     texts = ["dog " * 200, "dog " * 75, "dog " * 76, "", "bell"]
     assert [tokenizer.encode(text).ids for text in texts] == ORIGINAL(texts).tolist()
 

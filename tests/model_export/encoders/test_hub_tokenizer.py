@@ -14,9 +14,9 @@ from open_clip.tokenizer import HFTokenizer
 from tokenizers import Tokenizer
 from transformers import BertTokenizer, GemmaTokenizer
 
-from model_export.encoders import hub_tokenizer as module
-from model_export.encoders.hub_tokenizer import HubTokenizer, hub_tokenizer
-from model_export.encoders.stand_in import stand_in_tokenizer
+from model_export.encoders import image_tokenizers
+from model_export.encoders.image_tokenizers import HubTokenizer, hub_tokenizer
+from model_export.encoders.tokenizer_file import stand_in_tokenizer
 from model_export.errors import EncoderError, PinError
 from model_export.hub.hub_requests import Hub
 from model_export.hub.pins import Pin, Pins
@@ -164,4 +164,4 @@ def test_a_tokenizer_of_the_hub_comes_with_its_files(tmp_path: Path) -> None:
 
 def test_what_is_compared_has_words_signs_and_length() -> None:
     """An emptied tokenizer, a lost cleaning and a lost end token all show in it."""
-    assert len(max(module._COMPARED, key=len).split()) > 77
+    assert len(max(image_tokenizers._COMPARED, key=len).split()) > 77

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn.functional import normalize
 
-from model_export.encoders.image import ImageChoice, load_image_encoder
-from model_export.encoders.laion import build_clap
-from model_export.export.precision import reduce_precision
+from model_export.encoders.clap_networks import build_clap
+from model_export.encoders.image_encoder import ImageChoice, load_image_encoder
+from model_export.export.reduced_precision import reduce_precision
 from service.bundle.directory import read_manifest
 from service.bundle.provenance import GraphCheck, Precision
 from service.cli import main

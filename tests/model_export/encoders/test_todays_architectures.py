@@ -14,18 +14,18 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from model_export.encoders import parts
-from model_export.encoders.examples import frame_batches
-from model_export.encoders.image import ImageChoice, load_image_encoder
-from model_export.encoders.loaded import ImageEncoder
-from model_export.encoders.parts import ExportOptions, encoder_parts
-from model_export.encoders.towers import CausalTextTower
-from model_export.export.bundle import BundleFacts, export_bundle
-from model_export.export.heads import similarity_head
+from model_export.encoders import encoder_graphs
+from model_export.encoders.encoder_graphs import ExportOptions, encoder_parts
+from model_export.encoders.encoder_modules import CausalTextTower
+from model_export.encoders.encoder_types import ImageEncoder
+from model_export.encoders.example_inputs import frame_batches
+from model_export.encoders.image_encoder import ImageChoice, load_image_encoder
+from model_export.export.bundle_parts import BundleFacts, export_bundle
+from model_export.export.head_parts import similarity_head
 from service.media import Resize
 from service.registry import load_bundle
 from service.runtime.providers import Runtime
-from tests.model_export.encoders.small import small_sound_encoder
+from tests.model_export.encoders.small_encoders import small_audio_encoder
 
 pytestmark = pytest.mark.slow
 FACTS = BundleFacts("today", "1", "For a test.", (), (), "pytest", None, "random weights", "# card")
@@ -111,18 +111,20 @@ def test_both_towers_compute_what_open_clip_computes(name: str, tmp_path: Path) 
         theirs = open_clip.get_tokenizer(name)(NAMES).numpy()[:, : tokens.shape[1]]
         np.testing.assert_array_equal(tokens, theirs)
     towers = {
-        "visual": parts._Tower(image.module, "frames", frame_batches(image)[:1]),  # noise; clips take long
-        "text_visual": parts._text_tower(image.text, is_shared=False),
+        "visual": encoder_graphs._Tower(
+            image.module, "frames", frame_batches(image)[:1]
+        ),  # noise; clips take long
+        "text_visual": encoder_graphs._text_tower(image.text, is_shared=False),
     }
     for graph, tower in towers.items():
-        check = parts._write(graph, tower, tmp_path, ExportOptions())
+        check = encoder_graphs._write(graph, tower, tmp_path, ExportOptions())
         assert check.difference <= check.tolerance
 
 
 def test_a_tower_of_convolutions_is_stored_in_8_bits_and_is_served(tmp_path: Path) -> None:
     """Its kernels take a quarter of the file and are computed with in fp32."""
     name = "MobileCLIP2-S0"
-    image, sound, lines = _loaded(name), small_sound_encoder(tmp_path), list[str]()
+    image, sound, lines = _loaded(name), small_audio_encoder(tmp_path), list[str]()
     made = encoder_parts(image, sound, ExportOptions(preferred="int8", progress=lines.append))
     export_bundle(tmp_path / "b", made, similarity_head(), FACTS)
     bundle = load_bundle(tmp_path / "b", Runtime(device="cpu", n_threads=2))

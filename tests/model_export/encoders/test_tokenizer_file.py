@@ -9,8 +9,7 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import BPE, WordLevel
 
-from model_export.encoders.stand_in import stand_in_tokenizer
-from model_export.encoders.tokenizer_file import open_tokenizer
+from model_export.encoders.tokenizer_file import open_tokenizer, stand_in_tokenizer
 from model_export.errors import EncoderError
 
 ROBERTA = Path(__file__).parents[4] / "shared" / "tokenizers" / "roberta-base" / "tokenizer.json"

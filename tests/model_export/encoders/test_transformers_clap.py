@@ -12,17 +12,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import ClapFeatureExtractor
 
-from model_export.encoders.sound import SoundChoice, load_sound_encoder
+from model_export.encoders.audio_encoder import AudioChoice, load_audio_encoder
 from model_export.errors import EncoderError
 from service.encode.clip import audio_windows
-from tests.model_export.encoders.small import RATE_HZ, save_small_clap
+from tests.model_export.encoders.small_encoders import RATE_HZ, save_small_clap
 
 
 @torch.no_grad()
 def test_sound_features_are_transformers_own(tmp_path: Path) -> None:
     """Its feature reader in numpy, its model, its projection; noise, a tone, and half a second repeated."""
     model: Any = save_small_clap(tmp_path)
-    encoder = load_sound_encoder(SoundChoice(checkpoint=tmp_path))
+    encoder = load_audio_encoder(AudioChoice(checkpoint=tmp_path))
     draw = np.random.default_rng(0)
     tone = np.sin(np.arange(RATE_HZ) * 0.2)
     sounds = np.stack([draw.normal(0, 0.1, RATE_HZ), tone, np.tile(tone[: RATE_HZ // 2], 2)]).astype(
@@ -42,7 +42,7 @@ def test_sound_features_are_transformers_own(tmp_path: Path) -> None:
 def test_text_features_are_transformers_own_at_any_length(tmp_path: Path) -> None:
     """The mask is found by the padding's id."""
     model: Any = save_small_clap(tmp_path)
-    encoder = load_sound_encoder(SoundChoice(checkpoint=tmp_path))
+    encoder = load_audio_encoder(AudioChoice(checkpoint=tmp_path))
     tokens = torch.tensor([[0, 9, 8, 7, 2, 1, 1], [0, 5, 2, 1, 1, 1, 1]])
     for length in (5, 7):
         mask = (tokens[:, :length] != 1).long()
@@ -57,7 +57,7 @@ def test_the_logit_scale_is_the_checkpoints(tmp_path: Path) -> None:
     state = load_file(tmp_path / "model.safetensors")
     state["logit_scale_a"] = torch.tensor(3.0)
     save_file(state, tmp_path / "model.safetensors")
-    assert load_sound_encoder(SoundChoice(checkpoint=tmp_path)).logit_scale == pytest.approx(np.exp(3.0))
+    assert load_audio_encoder(AudioChoice(checkpoint=tmp_path)).logit_scale == pytest.approx(np.exp(3.0))
 
 
 def test_a_model_with_fusion_is_refused(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_model_with_fusion_is_refused(tmp_path: Path) -> None:
     save_small_clap(tmp_path)
     _edit(tmp_path / "config.json", audio_config={"enable_fusion": True})
     with pytest.raises(EncoderError, match="choose an unfused CLAP"):
-        load_sound_encoder(SoundChoice(checkpoint=tmp_path))
+        load_audio_encoder(AudioChoice(checkpoint=tmp_path))
 
 
 @torch.no_grad()
@@ -78,7 +78,7 @@ def test_short_sound_is_filled_as_transformers_fills_it(
     model: Any = save_small_clap(tmp_path)
     if padding is not None:
         _edit(tmp_path / "preprocessor_config.json", padding=padding)
-    encoder = load_sound_encoder(SoundChoice(checkpoint=tmp_path))
+    encoder = load_audio_encoder(AudioChoice(checkpoint=tmp_path))
     sound = np.random.default_rng(0).normal(0, 0.1, round(seconds * RATE_HZ)).astype(np.float32)
     reader = ClapFeatureExtractor(**json.loads((tmp_path / "preprocessor_config.json").read_text()))
     read = reader(sound, sampling_rate=RATE_HZ, return_tensors="pt")
@@ -98,7 +98,7 @@ def test_another_truncation_is_refused(truncation: str | None, tmp_path: Path) -
     path.write_text(json.dumps(settings | ({} if truncation is None else {"truncation": truncation})))
     said = rf"truncation '{truncation or 'fusion'}'.*choose an unfused CLAP.*\"truncation\": \"rand_trunc\""
     with pytest.raises(EncoderError, match=said):
-        load_sound_encoder(SoundChoice(checkpoint=tmp_path))
+        load_audio_encoder(AudioChoice(checkpoint=tmp_path))
 
 
 @pytest.mark.parametrize("padding", ["reflect", True, ["pad"]])
@@ -107,7 +107,7 @@ def test_another_padding_is_refused(padding: object, tmp_path: Path) -> None:
     save_small_clap(tmp_path)
     _edit(tmp_path / "preprocessor_config.json", padding=padding)
     with pytest.raises(EncoderError, match=r"padding .* is none of repeatpad, repeat, pad\. Set the one"):
-        load_sound_encoder(SoundChoice(checkpoint=tmp_path))
+        load_audio_encoder(AudioChoice(checkpoint=tmp_path))
 
 
 def test_another_model_of_transformers_is_refused(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_another_model_of_transformers_is_refused(tmp_path: Path) -> None:
     save_small_clap(tmp_path)
     _edit(tmp_path / "config.json", model_type="wav2vec2")
     with pytest.raises(EncoderError, match="is a 'wav2vec2' of transformers, not a 'clap'"):
-        load_sound_encoder(SoundChoice(checkpoint=tmp_path))
+        load_audio_encoder(AudioChoice(checkpoint=tmp_path))
 
 
 def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
     save_small_clap(tmp_path, patch_embeds_hidden_size=16, window_size=2)
     _edit(tmp_path / "config.json", projection_dim=8)
     with pytest.raises(EncoderError, match=r"model\.safetensors is no ClapModel.*of another shape"):
-        load_sound_encoder(SoundChoice(checkpoint=tmp_path))
+        load_audio_encoder(AudioChoice(checkpoint=tmp_path))
 
 
 @pytest.mark.parametrize("missing", ["preprocessor_config.json", "config.json", "model.safetensors"])
@@ -132,7 +132,7 @@ def test_a_folder_that_is_not_whole(tmp_path: Path, missing: str) -> None:
     save_small_clap(tmp_path)
     (tmp_path / missing).unlink()
     with pytest.raises(Exception, match=missing.replace(".", r"\.")):
-        load_sound_encoder(SoundChoice(checkpoint=tmp_path))
+        load_audio_encoder(AudioChoice(checkpoint=tmp_path))
 
 
 def _edit(path: Path, **changes: Any) -> None:

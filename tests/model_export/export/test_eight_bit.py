@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model_export.export.eight_bit import to_eight_bit
-from model_export.export.graph import export_graph
-from model_export.export.precision import reduce_precision
+from model_export.export.graph_export import export_graph
+from model_export.export.reduced_precision import reduce_precision
 from service.bundle.provenance import GraphCheck
 
 Floats = NDArray[np.float32]

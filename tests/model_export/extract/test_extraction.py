@@ -15,6 +15,7 @@ from model_export.extract.listing import ListedClip, Listing, list_clips
 from service.classifier import decode_spec
 from service.decode import decode_clip
 from service.encode.clip import encode_clip
+from service.encode.encoders import Encoders
 from service.encode.features import ClipFeatures
 from service.media import Clip, DecodeLimits, DecodeSpec
 from service.registry import Bundle, load_bundle
@@ -140,8 +141,8 @@ def test_a_clip_with_features_that_are_not_finite_fails(
     """They would spoil the whole data set."""
     from model_export.extract import extraction
 
-    def broken(bundle: Bundle, clip: Clip) -> object:
-        features = encode_clip(bundle.encoders, clip)
+    def broken(encoders: Encoders, clip: Clip) -> object:
+        features = encode_clip(encoders, clip)
         if features.visual is not None:
             features.visual[0] = np.nan
         return features

@@ -148,7 +148,7 @@ def test_a_bundle_pins_what_it_was_made_of(tmp_path: Path) -> None:
         tmp_path / "b",
         {"part": "image encoder", **hub_file, "file": FILE, "sha256": SHA256},
         {"part": "image tokenizer", **hub_file, "file": "tokenizer.json", "sha256": OTHER},
-        {"part": "sound encoder", "file": "mine.pt", "sha256": "1" * 64},
+        {"part": "audio encoder", "file": "mine.pt", "sha256": "1" * 64},
     )
     files = {FILE: SHA256, "tokenizer.json": OTHER}
     assert pins_of(bundle) == Pins((Pin(REPO, "a" * 40, files),), complete=True, local=frozenset({"1" * 64}))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from service import errors
 from service.api.app import create_app
@@ -97,7 +99,10 @@ def test_something_unforeseen_is_a_fixed_text(toy_bundle: Path, tmp_path: Path) 
     """The cause goes to the log, not to the client; the id is in both."""
     with TestClient(create_app(Settings(bundles=(toy_bundle,), data_dir=tmp_path))) as client:
         client.app.state.context.registry.get = lambda *_: 1 / 0  # type: ignore[attr-defined]
-        response = client.get("/v1/models/toy", headers={"X-Request-ID": "mine"})
+        with capture_logs([merge_contextvars]) as logged:
+            response = client.get("/v1/models/toy", headers={"X-Request-ID": "mine"})
+    causes = [record for record in logged if record.get("exc_info")]
+    assert [(record["log_level"], record["request_id"]) for record in causes] == [("error", "mine")]
     assert response.status_code == 500
     assert response.json()["code"] == "internal_error"
     assert "division" not in response.text

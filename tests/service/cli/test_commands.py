@@ -195,7 +195,7 @@ def test_bundle_inspect_says_what_it_was_made_of(
     document["provenance"]["sources"] = [
         {"part": "image encoder", **of_the_hub, "file": "a.safetensors", "sha256": "1" * 64},
         {"part": "image tokenizer", "revision": "open-clip-torch 3.3.0", "file": "b.gz", "sha256": "2" * 64},
-        {"part": "sound encoder", "file": "c.pt", "sha256": "3" * 64},
+        {"part": "audio encoder", "file": "c.pt", "sha256": "3" * 64},
     ]
     (bundle / "manifest.json").write_text(json.dumps(document))
     assert _run(monkeypatch, "bundle", "inspect", bundle) == 0
@@ -203,7 +203,7 @@ def test_bundle_inspect_says_what_it_was_made_of(
     assert lines == [
         f"source  image encoder: someone/model@c0ffee a.safetensors sha256 {'1' * 64}",
         f"source  image tokenizer: open-clip-torch 3.3.0 b.gz sha256 {'2' * 64}",
-        f"source  sound encoder: local file c.pt sha256 {'3' * 64}",
+        f"source  audio encoder: local file c.pt sha256 {'3' * 64}",
     ]
 
 

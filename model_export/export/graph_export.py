@@ -1,0 +1,135 @@
+"""One torch module to one ONNX graph with a dynamic batch axis, checked against torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from torch import Tensor, nn
+
+from model_export.errors import ExportError, ParityError
+from model_export.export.quiet_libraries import quiet
+from service.bundle.provenance import GraphCheck
+
+# From 20 on there is Gelu; before it is five operations.
+OPSET = 20
+
+
+def export_graph(
+    module: nn.Module,
+    examples: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    path: Path,
+    *,
+    tolerance: float,
+    original: nn.Module | None = None,
+    further: Sequence[Tensor] = (),
+    max_length: int | None = None,
+    opset: int = OPSET,
+) -> GraphCheck:
+    """Write a graph and compare it with torch: on the examples, on the first row alone, and on zeros.
+
+    Zeros are silence and black pictures, where a lost epsilon shows.
+
+    Args:
+        module: Takes the examples in order, gives one tensor [batch, dim], or one for each output.
+        examples: Tensors [batch, ...] by input name, at least two rows.
+        outputs: Names of the outputs.
+        path: File to write.
+        tolerance: Largest absolute difference that passes.
+        original: Module to compare with, where `module` is another form of it.
+        further: More batches for a module of one input, compared as well.
+        max_length: Where given, the second axis takes any length up to it.
+        opset: ONNX opset.
+
+    Returns:
+        The measured difference, for the manifest.
+
+    Raises:
+        ExportError: torch or onnxruntime can't make or run the graph in this opset.
+        ParityError: The difference is above the tolerance.
+    """
+    module = module.eval()
+    _save(_export(module, examples, outputs, max_length, opset), path)
+    first = {name: rows[:1] for name, rows in examples.items()}
+    zeros = {name: torch.zeros_like(rows) for name, rows in examples.items()}
+    batches = [examples, first, zeros, *({name: rows} for name in examples for rows in further)]
+    known = module if original is None else original.eval()
+    difference = float(np.max(_differences(known, path, batches, outputs)))  # unlike max(), NaN stays
+    if not difference <= tolerance:
+        raise ParityError(f"{path.name} differs from torch by {difference:.1e}; allowed is {tolerance:.1e}")
+    return GraphCheck(difference=difference, tolerance=tolerance)
+
+
+def _export(
+    module: nn.Module,
+    examples: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    max_length: int | None,
+    opset: int,
+) -> onnx.ModelProto:
+    axes = {0: torch.export.Dim("batch")}
+    if max_length is not None:
+        axes[1] = torch.export.Dim("length", max=max_length)
+    with quiet():  # torch and onnxscript log about their own code; what matters is checked below
+        program = torch.onnx.export(
+            module,
+            tuple(examples.values()),
+            input_names=list(examples),
+            output_names=list(outputs),
+            dynamic_shapes=tuple(dict(axes) for _ in examples),
+            opset_version=opset,
+            dynamo=True,
+            verbose=False,
+        )
+    if program is None:
+        raise ExportError("torch's exporter gave no program")
+    model = program.model_proto
+    made = {entry.domain: entry.version for entry in model.opset_import}.get("")
+    if made != opset:  # torch falls back to its own without an error
+        raise ExportError(f"torch's exporter can't write opset {opset}; leave --opset at {OPSET}")
+    return model
+
+
+@torch.no_grad()
+def _differences(
+    module: nn.Module, path: Path, batches: Sequence[Mapping[str, Tensor]], outputs: Sequence[str]
+) -> list[float]:
+    try:
+        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ExportError(f"onnxruntime can't run {path.name}; leave --opset at {OPSET}") from error
+    return [_difference(module, session, inputs, outputs) for inputs in batches]
+
+
+def _difference(
+    module: nn.Module, session: ort.InferenceSession, inputs: Mapping[str, Tensor], outputs: Sequence[str]
+) -> float:
+    """Largest difference; infinite where the graph fails on a batch of this size or gives another shape."""
+    wanted = module(*inputs.values())
+    try:
+        found = session.run(list(outputs), {name: rows.numpy() for name, rows in inputs.items()})
+    except Exception:  # noqa: BLE001  (onnxruntime has many kinds)
+        return float("inf")
+    expected = [one.numpy() for one in ([wanted] if isinstance(wanted, Tensor) else wanted)]
+    if [one.shape for one in found] != [one.shape for one in expected]:
+        return float("inf")
+    return float(np.max([np.abs(one - other).max() for one, other in zip(found, expected, strict=True)]))
+
+
+def _save(model: onnx.ModelProto, path: Path) -> None:
+    """Write the graph with its weights, without file names and line numbers of the exporting machine."""
+    del model.metadata_props[:]
+    for graph in (model.graph, *model.functions):
+        del graph.metadata_props[:]
+        for node in graph.node:
+            del node.metadata_props[:]
+            node.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    onnx.checker.check_model(model)
+    onnx.save_model(model, str(path))

@@ -1,0 +1,70 @@
+"""The head's part of a bundle: a trained one, or similarity that needs no training."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch.nn.functional import normalize
+
+from model_export.data.gzsl_data import Track
+from model_export.export.bundle_parts import HeadParts
+from model_export.export.graph_export import export_graph
+from model_export.head.network import HeadAv, HeadText
+from model_export.head.run_folder import Run
+from service.bundle.manifest import AhseSpec, Calibration, Calibrations, SimilarityScores, SimilaritySpec
+from service.bundle.provenance import GraphCheck
+
+HEAD_TOLERANCE = 1e-5
+STATISTICS_FILE: Final = "statistics.safetensors"
+
+
+def trained_head(run: Run) -> HeadParts:
+    """The head of a training run, both halves as graphs."""
+    facts = AhseSpec(
+        kind="ahse",
+        dim=run.statistics.av_mean.shape[0],
+        av_graph="head_av.onnx",
+        text_graph="head_text.onnx",
+        statistics=STATISTICS_FILE,
+        standardisation=run.config.head.standardisation,
+        calibrations=Calibrations(
+            both=_calibration(run, "both"),
+            visual=_calibration(run, "visual"),
+            audio=_calibration(run, "audio"),
+        ),
+    )
+    return HeadParts(facts, run.config.data.seen_classes, partial(_write_trained, run))
+
+
+def similarity_head(visual_share: float = 0.5, scores: SimilarityScores | None = None) -> HeadParts:
+    """A head without training and statistics: names are ranked by cosine x logit scale."""
+    facts = SimilaritySpec(
+        kind="similarity",
+        visual_share=visual_share,
+        n_clips=0,
+        scores=scores,
+    )
+    return HeadParts(facts, (), lambda _: {})
+
+
+def _write_trained(run: Run, folder: Path) -> dict[str, GraphCheck]:
+    data = run.config.data
+    draw = torch.Generator().manual_seed(0)
+    examples = {
+        "visual": normalize(torch.randn(5, data.n_visual, generator=draw), dim=1),
+        "audio": normalize(torch.randn(5, data.n_audio, generator=draw), dim=1),
+    }
+    run.statistics.save(folder / STATISTICS_FILE)
+    modules = {"head_av": HeadAv(run.network).eval(), "head_text": HeadText(run.network).eval()}
+    return {
+        name: export_graph(module, examples, ["theta"], folder / f"{name}.onnx", tolerance=HEAD_TOLERANCE)
+        for name, module in modules.items()
+    }
+
+
+def _calibration(run: Run, track: Track) -> Calibration:
+    chosen = run.calibration_of(track)
+    return Calibration(**{name: getattr(chosen, name) for name in Calibration.model_fields})

@@ -1,0 +1,154 @@
+"""From a trained head to a served ranking: the service computes what torch computes."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from model_export.errors import ParityError
+from model_export.export import head_parts
+from model_export.export.bundle_parts import BundleFacts, EncoderParts, export_bundle
+from model_export.export.graph_export import export_graph
+from model_export.export.head_parts import trained_head
+from model_export.head.calibration import Calibration, Calibrations
+from model_export.head.distances import embedding_distances, raw_distances
+from model_export.head.head_config import HeadConfig, Standardisation
+from model_export.head.network import HeadNetwork
+from model_export.head.run_folder import DataIdentity, Run, RunConfig
+from model_export.head.stage_tensors import Clips, Texts
+from model_export.head.standardisation import Statistics
+from service.bundle.directory import read_manifest
+from service.bundle.manifest import AhseSpec
+from service.bundle.provenance import GraphCheck
+from service.encode.features import ClipFeatures, TextFeatures
+from service.head.head import cosines_of
+from service.registry import load_bundle
+from service.runtime.providers import Runtime
+
+FACTS = BundleFacts("mine", "1", "For a test.", ("b",), (), "pytest", 0, "random weights", "# card")
+STORED = Calibration(
+    raw_weight=0.3,
+    visual_share=0.25,
+    beta=0.5,
+    temperature=0.7,
+    unknown_threshold=1.0,
+    unknown_scale=0.2,
+    seen=0,
+    unseen=0,
+    harmonic_mean=0,
+    zsl=0,
+)
+
+
+def _run(folder: Path, mode: Standardisation, n_visual: int = 3, n_audio: int = 3) -> Run:
+    """A head with random weights and random statistics; modes that store nothing have mean 0 and std 1."""
+    torch.manual_seed(0)
+    config = HeadConfig(standardisation=mode, raw_fusion=True)
+    network = HeadNetwork(config, n_visual, n_audio).eval()
+    spread = float(mode in ("per_dimension", "stored_then_sample"))
+    parts = [part for _ in range(2) for part in (spread * torch.randn(64), 1 + spread * torch.rand(64))]
+    parts += [normalize(torch.randn(n), dim=0) for n in (n_visual, n_audio)]
+    parts += [0.2 * torch.randn(n) for n in (n_visual, n_audio, n_visual, n_audio)]
+    data = DataIdentity(
+        name="d", simulated=True, n_visual=n_visual, n_audio=n_audio, seen_classes=("a",), fingerprint="f"
+    )
+    calibrations = Calibrations(embedding=STORED, fused=STORED, raw=STORED)
+    return Run(folder, RunConfig(head=config, data=data), network, Statistics(*parts), calibrations)
+
+
+def _parts(toy: Path) -> EncoderParts:
+    """The toy bundle's encoders."""
+    manifest = read_manifest(toy)
+    names = ["visual.onnx", "audio.onnx", "text_visual.onnx", "text_audio.onnx", "tokenizer.json"]
+
+    def write(folder: Path) -> dict[str, GraphCheck]:
+        for name in names:
+            shutil.copyfile(toy / name, folder / name)
+        return {}
+
+    return EncoderParts(manifest.visual, manifest.audio, write, manifest.licences)
+
+
+@pytest.mark.parametrize("mode", ["none", "per_dimension", "per_sample", "stored_then_sample"])
+def test_served_distances_are_torchs(toy_bundle: Path, tmp_path: Path, mode: Standardisation) -> None:
+    """Head in ONNX, statistics and fusion in numpy, against torch throughout; missing tracks included."""
+    run = _run(tmp_path, mode)
+    export_bundle(tmp_path / "mine", _parts(toy_bundle), trained_head(run), FACTS)
+    bundle = load_bundle(tmp_path / "mine", Runtime(device="cpu"))
+    random = np.random.default_rng(1)
+
+    def unit(n: int) -> np.ndarray:
+        rows = random.normal(size=(n, 3)).astype(np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)  # type: ignore[no-any-return]
+
+    clips, texts = (unit(6), unit(6)), TextFeatures(unit(9), unit(9))
+    clips[0][4], clips[1][5] = 0, 0
+    rows = (torch.from_numpy(clips[0]), torch.from_numpy(clips[1]))
+    tensors = Clips(*rows, torch.zeros(6, dtype=torch.int64))
+    names = Texts(torch.from_numpy(texts.visual), torch.from_numpy(texts.audio))
+    expected = 0.7 * embedding_distances(run.network, mode, run.statistics, tensors, names)
+    expected = expected + 0.3 * raw_distances(run.statistics, tensors, names, 0.25)
+    ranker = bundle.head
+    z = ranker.embed_names(texts)
+    for row in range(6):
+        visual, audio = (side[row] if side[row].any() else None for side in clips)
+        clip = ClipFeatures(visual, audio)
+        found = ranker.distances(ranker.embed_clip(clip), cosines_of(clip, texts), z)
+        np.testing.assert_allclose(found, expected[row].numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_the_manifest_says_what_was_exported(toy_bundle: Path, tmp_path: Path) -> None:
+    """Calibration, seen classes, and each graph's measured difference to torch, at most 1e-5."""
+    export_bundle(tmp_path / "mine", _parts(toy_bundle), trained_head(_run(tmp_path, "per_sample")), FACTS)
+    manifest = read_manifest(tmp_path / "mine")
+    assert manifest.seen_classes == ("a",)
+    assert isinstance(manifest.head, AhseSpec)
+    assert manifest.head.calibrations.both.temperature == 0.7
+    assert manifest.provenance.parity.keys() == {"head_av", "head_text"}
+    assert all(check.difference <= check.tolerance == 1e-5 for check in manifest.provenance.parity.values())
+    assert "torch" in manifest.provenance.versions
+
+
+def test_a_graph_that_differs_is_refused_and_leaves_nothing(
+    toy_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parity is a gate."""
+    monkeypatch.setattr(head_parts, "HEAD_TOLERANCE", -1.0)
+    run = _run(tmp_path / "run", "none")
+    with pytest.raises(ParityError, match=r"head_av\.onnx differs from torch"):
+        export_bundle(tmp_path / "mine", _parts(toy_bundle), trained_head(run), FACTS)
+    assert list(tmp_path.iterdir()) == []
+
+
+class _LosesItsEpsilon(torch.nn.Module):
+    """Divides by a root whose summand the exporter takes for zero."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x / torch.sqrt((x * x).mean(dim=1, keepdim=True) + 1e-8)
+
+
+def test_a_graph_that_fails_on_silence_only_is_refused(tmp_path: Path) -> None:
+    """Random inputs alone would let it pass."""
+    with pytest.raises(ParityError, match="differs from torch by nan"):
+        export_graph(_LosesItsEpsilon(), {"x": torch.randn(3, 4)}, ["y"], tmp_path / "g.onnx", tolerance=1e-5)
+
+
+def test_a_graph_tells_nothing_of_the_machine(tmp_path: Path) -> None:
+    """No source file, line or stack of the exporting process is inside."""
+    module = torch.nn.Linear(4, 2)
+    export_graph(module, {"x": torch.randn(3, 4)}, ["y"], tmp_path / "g.onnx", tolerance=1e-5)
+    content = (tmp_path / "g.onnx").read_bytes()
+    assert b".py" not in content
+    assert b"site-packages" not in content
+
+
+def test_an_older_run_without_calibrations_per_track_is_exported_with_the_common_one(tmp_path: Path) -> None:
+    """Such runs rank clips with one track as they did."""
+    run = _run(tmp_path, "none")
+    assert replace(run).calibration_of("visual") == STORED
