@@ -1,4 +1,4 @@
-"""What the routes work with: the service's parts, its threads, and the client that waits."""
+"""What the routes work with: the parts of the service, its threads, and cancellation when a client leaves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
 from service.api.metrics import Metrics
-from service.cancellation import Client, ClientGone, drop_if_gone
+from service.cancellation import CancellationToken, WorkCancelled, raise_if_cancelled
 from service.classifier import Classifier
 from service.labels.store import LabelStore
 from service.registry import Registry
@@ -41,11 +41,11 @@ class ClipWorkers:
         """Do the work in a thread, in its turn; for the event loop's thread only.
 
         Raises:
-            ClientGone: the client left while the work waited.
+            WorkCancelled: The client disconnected while the work was queued.
         """
         self.n_taken += 1
         try:
-            return await run_beside(self._threads, lambda: _unless_gone(work))
+            return await run_beside(self._threads, lambda: _unless_cancelled(work))
         finally:
             self.n_taken -= 1
 
@@ -60,8 +60,8 @@ async def run_beside(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(threads, lambda: context.run(work))
 
 
-def _unless_gone(work: Callable[[], T]) -> T:
-    drop_if_gone("worker")
+def _unless_cancelled(work: Callable[[], T]) -> T:
+    raise_if_cancelled("worker")
     return work()
 
 
@@ -98,30 +98,30 @@ ContextDep = Annotated[Context, Depends(_context)]
 
 @asynccontextmanager
 async def work_for_client(request: Request, metrics: Metrics) -> AsyncIterator[None]:
-    """What is begun inside is work for the client of this request.
+    """Cancel queued work when the client disconnects.
 
     Args:
-        request: its body has been read; what comes next can only be that the client leaves.
-        metrics: count the requests that are dropped.
+        request: A request whose body has been read: only a disconnect can follow.
+        metrics: Count the cancelled requests.
 
     Raises:
-        ClientDisconnect: the work was dropped, because nobody waits for it.
+        ClientDisconnect: The work was cancelled.
     """
-    client = Client()
-    watch = asyncio.create_task(_leave_with(request, client))
+    token = CancellationToken()
+    watch = asyncio.create_task(_cancel_on_disconnect(request, token))
     try:
-        with client.served():
+        with token.active():
             yield
-    except ClientGone as gone:
-        metrics.dropped(gone.waited_for)
-        raise ClientDisconnect from gone
+    except WorkCancelled as cancelled:
+        metrics.dropped(cancelled.stage)
+        raise ClientDisconnect from cancelled
     finally:
-        # Also when this request is cancelled, as on a shutdown that takes too long.
-        client.leave()
+        # Also when this task itself is cancelled, as in a shutdown that takes too long.
+        token.cancel()
         watch.cancel()
 
 
-async def _leave_with(request: Request, client: Client) -> None:
+async def _cancel_on_disconnect(request: Request, token: CancellationToken) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-    client.leave()
+    token.cancel()

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from service import errors
-from service.api.bodies import describe_faults
+from service.api.bodies import wrong_form
 
 HEADER = "X-Request-ID"
 
@@ -158,7 +158,7 @@ async def _typed(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     faults = error.errors() if isinstance(error, RequestValidationError) else []
     kind = errors.InvalidRequestError
-    return problem(request, STATUS[kind], kind.code, describe_faults(faults))
+    return problem(request, STATUS[kind], kind.code, wrong_form(faults))
 
 
 async def _framework(request: Request, error: Exception) -> Response:
