@@ -1,8 +1,8 @@
 """Answers on the example clips are those that were recorded before: a change of the code must not move them.
 
 On one machine they are equal to the digit: they were before and after the run-time core was rebuilt, but for
-`unknown` of clips with one track, which is null since. Other processors round 8-bit and 32-bit sums differently,
-so the test allows for that. After a change that is meant to move answers,
+`unknown` of clips with one track, which is null since. Other processors round 8-bit and 32-bit sums
+differently, so the test allows for that. After a change that is meant to move answers,
 record them again: `python -m tests.test_recorded_answers`.
 """
 
