@@ -17,10 +17,10 @@ from model_export.extract.listing import ListedClip
 from service.bundle.manifest import Manifest
 from service.classifier import decode_spec
 from service.decode import decode_clip
+from service.embed.embedder import LabelEmbedder
 from service.encode.clip import encode_clip
 from service.encode.features import ClipFeatures
 from service.errors import LabelError, MediaError
-from service.labels.embedder import LabelEmbedder
 from service.labels.label import Candidates, Label, label_key, make_label
 from service.media import DecodeLimits
 from service.registry import Bundle

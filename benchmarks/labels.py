@@ -19,8 +19,8 @@ import numpy as np
 
 from service.arrays import Array
 from service.classifier import rank_names
+from service.embed.embeddings import LabelEmbeddings, label_embeddings, rows_of
 from service.encode.features import ClipFeatures, TextFeatures, unit
-from service.labels.embeddings import LabelEmbeddings, label_embeddings, rows_of
 from service.labels.label import Label
 from service.registry import Bundle, load_bundle
 from service.runtime.providers import Runtime

@@ -14,9 +14,9 @@ from typing import Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from service.embed.embeddings import LabelEmbeddings
 from service.encode.features import ClipFeatures
 from service.head.head import cosines_of
-from service.labels.embeddings import LabelEmbeddings
 from service.ranking import Ranking, rank
 from service.registry import Bundle
 

@@ -18,11 +18,11 @@ from model_export.head.metrics import Ranked, mean_class_accuracy, nearest
 from service.bundle.provenance import Metric
 from service.classifier import decode_spec
 from service.decode import decode_clip
+from service.embed.embedder import LabelEmbedder
+from service.embed.embeddings import LabelEmbeddings
 from service.encode.clip import encode_clip
 from service.encode.features import ClipFeatures
 from service.head.head import cosines_of
-from service.labels.embedder import LabelEmbedder
-from service.labels.embeddings import LabelEmbeddings
 from service.labels.label import Candidates, make_label
 from service.media import DecodeLimits
 from service.registry import Bundle, load_bundle

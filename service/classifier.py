@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from service.bundle.manifest import Manifest
+from service.embed.embedder import LabelEmbedder
+from service.embed.embeddings import LabelEmbeddings
 from service.encode.clip import encode_clip, encode_segments
 from service.encode.features import ClipFeatures
 from service.head.head import cosines_of
-from service.labels.embedder import LabelEmbedder
-from service.labels.embeddings import LabelEmbeddings
 from service.labels.label import Candidates
 from service.media import Clip, DecodeSpec
 from service.options import Beta, ClassifyOptions

@@ -18,7 +18,10 @@ from service.media import DecodeLimits, FrameChoice
 from service.process import n_processors
 from service.runtime.providers import Device, Runtime
 
-_WEIGHTS = Path(service.__file__).resolve().parent.parent / "weights"
+_PACKAGE = Path(service.__file__).resolve().parent
+# In a wheel bundles are data of the package; in a checkout they stand beside it.
+_INSTALLED = _PACKAGE / "weights"
+_WEIGHTS = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "weights"
 EVERYDAY_BUNDLE = _WEIGHTS / "everyday"
 DEMO_BUNDLE = _WEIGHTS / "demo"
 

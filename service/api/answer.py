@@ -8,7 +8,7 @@ import numpy as np
 
 from service.api.schemas import ClassifyResponse, Prediction, SegmentAnswer, Tracks, TrackScore, TrackUse
 from service.classifier import Classification, Ranked
-from service.labels.embeddings import LabelEmbeddings
+from service.embed.embeddings import LabelEmbeddings
 from service.media import Segment, Track
 from service.ranking import TrackScores
 

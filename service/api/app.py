@@ -20,8 +20,8 @@ from service.api.upload import private_directory
 from service.batch.encoders import batched
 from service.classifier import Classifier
 from service.decode.pool import DecodePool
-from service.labels.embedder import LabelEmbedder
-from service.labels.embedding_store import EmbeddingStore
+from service.embed.embedder import LabelEmbedder
+from service.embed.embedding_store import EmbeddingStore
 from service.labels.sqlite import SqliteLabelStore
 from service.registry import Registry
 from service.settings import Settings
@@ -72,10 +72,11 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="AHSE", version=__version__, description=_DESCRIPTION, lifespan=lifespan)
     app.state.context = context
-    for family in (clips, label_sets, models, health):
-        app.include_router(family.router)
+    routers = [family.router for family in (clips, label_sets, models, health)]
+    for router in routers:
+        app.include_router(router)
     app.openapi = openapi_of(app)  # type: ignore[method-assign]  # FastAPI's documented way
-    problems.register(app)
+    problems.register(app, [route for router in routers for route in router.routes])
     app.add_middleware(BodyLimit, limit_of=_limit_of(settings), pause_s=settings.upload_pause_s)
     app.add_middleware(Admission, most=settings.max_concurrency + settings.max_waiting)
     app.add_middleware(RequestContext, metrics=context.metrics)

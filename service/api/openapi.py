@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from service import errors
+from service.api.problems import MEDIA_TYPE, STATUS
 from service.api.schemas import ClassifyForm, LabelsBody, LabelSetBody, Problem
 
 _SCHEMA_REF = "#/components/schemas/{model}"
@@ -18,6 +21,22 @@ def request_body(form: type[BaseModel], media_type: str = "application/json") ->
     """`openapi_extra` of a route that reads its body itself."""
     schema = {"$ref": _SCHEMA_REF.format(model=form.__name__)}
     return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
+
+
+def documented(*kinds: type[errors.AhseError]) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's `responses` for errors that an address may answer with, each kind with all below it."""
+    codes: dict[HTTPStatus, list[str]] = {}
+    for kind, status in STATUS.items():
+        if issubclass(kind, kinds):
+            codes.setdefault(status, []).append(kind.code)
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {
+        int(status): {
+            "description": f"{status.phrase}: {', '.join(sorted(found))}",
+            "content": {MEDIA_TYPE: schema},
+        }
+        for status, found in sorted(codes.items())
+    }
 
 
 def openapi_of(app: FastAPI) -> Callable[[], dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
 
 from service import errors
 from service.api.bodies import wrong_form
@@ -122,27 +123,20 @@ def typed_problem(
     return problem(request, status, error.code, error.message, headers={**retry, **(headers or {})})
 
 
-def documented(*kinds: type[errors.AhseError]) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's `responses` for errors that an address may answer with, each kind with all below it."""
-    codes: dict[HTTPStatus, list[str]] = {}
-    for kind, status in STATUS.items():
-        if issubclass(kind, kinds):
-            codes.setdefault(status, []).append(kind.code)
-    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    return {
-        int(status): {
-            "description": f"{status.phrase}: {', '.join(sorted(found))}",
-            "content": {MEDIA_TYPE: schema},
-        }
-        for status, found in sorted(codes.items())
-    }
+def register(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Answer every error of the tree and of the framework; RequestContext answers the unforeseen.
 
+    Args:
+        app: The application.
+        routes: All its routes, to name every method of an address; the framework names those of one route.
+    """
 
-def register(app: FastAPI) -> None:
-    """Answer every error of the tree and of the framework; RequestContext answers the unforeseen."""
+    async def framework(request: Request, error: Exception) -> Response:
+        return _framework(request, error, routes)
+
     app.add_exception_handler(errors.AhseError, _typed)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _framework)
+    app.add_exception_handler(HTTPException, framework)
 
 
 async def _typed(request: Request, error: Exception) -> Response:
@@ -161,7 +155,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
     return problem(request, STATUS[kind], kind.code, wrong_form(faults))
 
 
-async def _framework(request: Request, error: Exception) -> Response:
+def _framework(request: Request, error: Exception, routes: Sequence[BaseRoute]) -> Response:
     if not isinstance(error, HTTPException):  # the framework's signature is wider than the registration
         raise error
     status = HTTPStatus(error.status_code)
@@ -174,7 +168,16 @@ async def _framework(request: Request, error: Exception) -> Response:
         "method_not_allowed": "This address does not answer that method; /docs lists what it answers.",
         "malformed_body": "The body can't be read as what its Content-Type says.",
     }.get(code, status.phrase)
-    return problem(request, status, code, detail, headers=error.headers)
+    headers = dict(error.headers or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(sorted(_methods_at(request, routes)))
+    return problem(request, status, code, detail, headers=headers)
+
+
+def _methods_at(request: Request, routes: Sequence[BaseRoute]) -> set[str]:
+    """All methods that an address answers."""
+    matching = (route for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+    return {method for route in matching for method in getattr(route, "methods", None) or ()}
 
 
 async def unforeseen(request: Request, error: Exception) -> Response:

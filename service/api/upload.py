@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 FILE_FIELD = "file"
+# As long as a path can be.
+_MAX_PATH_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,16 @@ def _boundary(request: Request) -> bytes:
     return options[b"boundary"]
 
 
+def _is_short_text(path: Path) -> bool:
+    """Whether a file holds what may be the name of one."""
+    if not 0 < path.stat().st_size <= _MAX_PATH_BYTES:
+        return False
+    try:
+        return path.read_text(encoding="utf-8").isprintable()
+    except UnicodeDecodeError:
+        return False
+
+
 class _Form:
     """Collects the parts of one form."""
 
@@ -117,6 +129,7 @@ class _Form:
         self._fields: list[tuple[str, str]] = []
         self._n_field_bytes = 0
         self._has_file = False
+        self._file_is_named = False
         self._ended = False
         self._start_part()
 
@@ -140,11 +153,17 @@ class _Form:
             raise MalformedBodyError("The multipart form ends before its last boundary; send it again.")
         if not self._has_file:
             raise MissingFileError("The form has no part named `file`; send the clip as: -F file=@clip.mp4")
+        if not self._file_is_named and _is_short_text(path):
+            raise MissingFileError(
+                "The part named `file` holds a line of text, not a clip; with curl an @ goes before the "
+                "path: -F file=@clip.mp4"
+            )
         return Upload(path, tuple(self._fields))
 
     def _start_part(self) -> None:
         self._header_name = self._header_value = b""
         self._name = ""
+        self._is_file = False
         self._value = bytearray()
 
     def _header_name_bytes(self, data: bytes, start: int, end: int) -> None:
@@ -157,6 +176,7 @@ class _Form:
         if self._header_name.lower() == b"content-disposition":
             _, options = parse_options_header(self._header_value)
             self._name = options.get(b"name", b"").decode("utf-8", "replace")
+            self._is_file = b"filename" in options
         self._header_name = self._header_value = b""
 
     def _end_headers(self) -> None:
@@ -166,6 +186,12 @@ class _Form:
             if self._has_file:
                 raise MalformedBodyError("The form has two parts named `file`; send one clip a request.")
             self._has_file = True
+            self._file_is_named = self._is_file
+        elif self._is_file:
+            raise MissingFileError(
+                f"The clip is in a part named {self._name[:80]!r}; send it in the part named `file`: "
+                "-F file=@clip.mp4"
+            )
         elif len(self._fields) >= self._limits.max_fields:
             raise TooManyLabelsError(f"The form has more than {self._limits.max_fields} fields.")
 

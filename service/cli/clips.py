@@ -47,7 +47,7 @@ def rank_clips(
     from service.classifier import Classifier
     from service.cli.serve import read_settings
     from service.decode.pool import DecodePool
-    from service.labels.embedder import LabelEmbedder
+    from service.embed.embedder import LabelEmbedder
     from service.labels.label import Candidates, check_labels, make_label
     from service.options import ClassifyOptions, read_options
     from service.process import n_processors

@@ -118,7 +118,7 @@ def _announce(url: str, registry: Registry, seconds: float) -> None:
     import structlog
 
     log = structlog.get_logger(__name__)
-    log.info("serving", url=url, bundles=registry.names(), seconds=round(seconds, 2))
     for name in registry.names():
         if notice := registry.get(name).manifest.notice:
             log.warning("bundle_notice", bundle=name, notice=notice)
+    log.info("serving", url=url, bundles=registry.names(), seconds=round(seconds, 2))

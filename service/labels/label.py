@@ -86,6 +86,20 @@ def label_key(name: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
+def merge_labels(stored: Sequence[Label], added: Sequence[Label]) -> list[Label]:
+    """The stored labels and behind them those of the added ones that are new.
+
+    A label that is stored already stays where it is, and takes the prompts of the added one if that has any.
+    So adding the same labels again changes nothing.
+    """
+    merged = {label_key(label.name): label for label in stored}
+    for label in added:
+        known = merged.setdefault(label_key(label.name), label)
+        if label.prompts:
+            merged[label_key(label.name)] = Label(known.name, label.prompts)
+    return list(merged.values())
+
+
 def check_count(n_labels: int, max_labels: int) -> None:
     """Check the number alone, before any work is done on the names.
 
@@ -96,15 +110,20 @@ def check_count(n_labels: int, max_labels: int) -> None:
         raise TooManyLabelsError(f"{n_labels} labels were given; at most {max_labels} are allowed here")
 
 
-def check_labels(labels: Sequence[Label], max_labels: int) -> None:
-    """Check a list of candidates as a whole.
+def check_labels(labels: Sequence[Label], max_labels: int, *, may_be_empty: bool = False) -> None:
+    """Check a list of names as a whole.
+
+    Args:
+        labels: The names.
+        max_labels: Most of them.
+        may_be_empty: A label set may be, candidates may not.
 
     Raises:
-        NoLabelsError: the list is empty.
-        TooManyLabelsError: more than max_labels.
-        DuplicateLabelsError: two names are the same after normalisation.
+        NoLabelsError: The list is empty.
+        TooManyLabelsError: More than max_labels.
+        DuplicateLabelsError: Two names are the same after normalisation.
     """
-    if not labels:
+    if not labels and not may_be_empty:
         raise NoLabelsError("no labels were given; send at least one candidate name")
     check_count(len(labels), max_labels)
     first: dict[str, str] = {}

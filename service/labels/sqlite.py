@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+
+from cachetools import LRUCache
 
 from service.errors import (
     PreconditionFailedError,
@@ -16,7 +17,7 @@ from service.errors import (
     UnknownLabelSetError,
 )
 from service.labels.database import Database
-from service.labels.label import Label, check_labels, label_key
+from service.labels.label import Label, check_count, check_labels, label_key, merge_labels
 from service.labels.store import LabelSet, LabelSetSummary, Precondition, content_etag
 
 _SCHEMA = """
@@ -36,7 +37,7 @@ CREATE TABLE IF NOT EXISTS labels (
     PRIMARY KEY (label_set, position)
 ) STRICT, WITHOUT ROWID;
 """
-# Sets whose labels are kept as read, so that a large one is not read again for every clip.
+# Labels of sets that are kept as read, so that a large one is not read again for every clip.
 _RECENT_LABELS = 1_000_000
 
 
@@ -51,7 +52,9 @@ class SqliteLabelStore:
     def __init__(self, path: Path, max_labels: int) -> None:
         self._max_labels = max_labels
         self._database = Database(path, _SCHEMA, "FULL")
-        self._recent: OrderedDict[str, LabelSet] = OrderedDict()
+        self._recent: LRUCache[str, LabelSet] = LRUCache(
+            _RECENT_LABELS, lambda one: min(len(one.labels) + 1, _RECENT_LABELS)
+        )
         self._lock = threading.Lock()
 
     def get(self, name: str) -> LabelSet:
@@ -63,17 +66,9 @@ class SqliteLabelStore:
             if known is not None and stamp == (known.etag, known.created, known.updated):
                 return known
             found = _read(connection, name)
-        self._keep(found)
-        return found
-
-    def _keep(self, label_set: LabelSet) -> None:
         with self._lock:
-            self._recent[label_set.name] = label_set
-            self._recent.move_to_end(label_set.name)
-            while (
-                len(self._recent) > 1 and sum(len(s.labels) for s in self._recent.values()) > _RECENT_LABELS
-            ):
-                self._recent.popitem(last=False)
+            self._recent[name] = found
+        return found
 
     def page(self, after: str, limit: int) -> list[LabelSetSummary]:
         """Up to limit sets whose names sort behind `after`, in order of name."""
@@ -92,7 +87,7 @@ class SqliteLabelStore:
         precondition: Precondition,
     ) -> tuple[LabelSet, bool]:
         """Create or replace a set; the flag says that it is new."""
-        check_labels(labels, self._max_labels)
+        check_labels(labels, self._max_labels, may_be_empty=True)
         with self._database.writing() as connection:
             etag = _etag(connection, name)
             _check(precondition, name, etag)
@@ -100,12 +95,13 @@ class SqliteLabelStore:
             return _read(connection, name), etag is None
 
     def add(self, name: str, labels: Sequence[Label], precondition: Precondition) -> LabelSet:
-        """Append labels; the sum is checked like a new set."""
+        """Append the labels that are new; the sum is checked like a new set."""
+        check_labels(labels, self._max_labels, may_be_empty=True)
         with self._database.writing() as connection:
             stored = _read(connection, name)
             _check(precondition, name, stored.etag)
-            together = [*stored.labels, *labels]
-            check_labels(together, self._max_labels)
+            together = merge_labels(stored.labels, labels)
+            check_count(len(together), self._max_labels)
             _write(connection, name, together, stored.templates)
             return _read(connection, name)
 

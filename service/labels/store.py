@@ -69,7 +69,11 @@ class LabelStore(Protocol):
         """Create or replace a set; the flag says that it is new."""
 
     def add(self, name: str, labels: Sequence[Label], precondition: Precondition) -> LabelSet:
-        """Append labels; raises DuplicateLabelsError or TooManyLabelsError when the sum is not acceptable."""
+        """Append the labels that are new, as `merge_labels` says.
+
+        Raises DuplicateLabelsError when two of them are the same, and TooManyLabelsError when the sum is more
+        than a set may hold.
+        """
 
     def remove(self, name: str, label: str, precondition: Precondition) -> LabelSet:
         """Take one label out; raises UnknownLabelError when the set has no such label."""

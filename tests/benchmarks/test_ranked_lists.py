@@ -10,8 +10,8 @@ import pytest
 from benchmarks.ranked_lists import N_DRAWS, NameLists, answer, draw_lists
 from service.classifier import decode_spec, rank_names
 from service.decode import decode_clip
+from service.embed.embedder import LabelEmbedder
 from service.encode.clip import encode_clip
-from service.labels.embedder import LabelEmbedder
 from service.labels.label import Candidates, make_label
 from service.media import DecodeLimits
 from service.registry import load_bundle

@@ -11,8 +11,8 @@ from service.api.answer import make_answer
 from service.api.bodies import read_form
 from service.api.context import Context, ContextDep, work_for_client
 from service.api.middleware import CLASSIFY
-from service.api.openapi import request_body
-from service.api.problems import documented, request_id_of
+from service.api.openapi import documented, request_body
+from service.api.problems import request_id_of
 from service.api.schemas import ClassifyForm, ClassifyResponse
 from service.api.upload import FormLimits, Upload, receive_upload
 from service.labels.label import Candidates, check_count, check_labels, make_label

@@ -13,8 +13,7 @@ from fastapi import APIRouter, Header, Query, Request, Response, status
 from service.api import schemas
 from service.api.bodies import parse_body, read_body
 from service.api.context import Context, ContextDep
-from service.api.openapi import request_body
-from service.api.problems import documented
+from service.api.openapi import documented, request_body
 from service.errors import (
     InvalidNameError,
     InvalidOptionError,

@@ -7,7 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from service import __version__
 from service.api.context import ContextDep
-from service.api.problems import documented
+from service.api.openapi import documented
 from service.api.schemas import Info, Limits, Metric, Model, ModelList
 from service.errors import BundleError, UnknownBundleError
 from service.registry import Bundle

@@ -99,10 +99,39 @@ def test_an_emptied_set_is_kept_but_ranks_nothing(client: TestClient, clips: Cli
     assert "is empty" in response.json()["detail"]
 
 
+def test_a_set_is_emptied_by_put_as_by_delete(client: TestClient) -> None:
+    """Both leave a set without labels, with the same ETag."""
+    _put(client, "by-delete", ["only"])
+    deleted = client.delete("/v1/label-sets/by-delete/labels/only")
+    put = _put(client, "by-put", [])
+    assert (put.status_code, put.json()["labels"], put.json()["n_labels"]) == (201, [], 0)
+    assert deleted.headers["ETag"] == put.headers["ETag"]
+
+
+def test_adding_a_label_that_is_there_changes_nothing(client: TestClient) -> None:
+    """A request that is repeated after a lost answer is no error; the stored spelling stays."""
+    before = _put(client, "twice", ["a", "b"])
+    again = client.post("/v1/label-sets/twice/labels", json={"labels": ["B", "c"]})
+    repeated = client.post("/v1/label-sets/twice/labels", json={"labels": ["B", "c"]})
+    assert [label["name"] for label in again.json()["labels"]] == ["a", "b", "c"]
+    assert repeated.status_code == 200
+    assert repeated.headers["ETag"] == again.headers["ETag"] != before.headers["ETag"]
+
+
+def test_prompts_that_are_added_replace_those_of_the_label(client: TestClient) -> None:
+    """The label stays where it is; a plain name leaves its prompts."""
+    _put(client, "prompted", [{"name": "a", "prompts": ["old {}"]}, "b"])
+    added = client.post(
+        "/v1/label-sets/prompted/labels", json={"labels": [{"name": "A", "prompts": ["new"]}]}
+    )
+    assert added.json()["labels"] == [{"name": "a", "prompts": ["new"]}, {"name": "b", "prompts": []}]
+    plain = client.post("/v1/label-sets/prompted/labels", json={"labels": ["a"]})
+    assert plain.json()["labels"] == added.json()["labels"]
+
+
 @pytest.mark.parametrize(
     ("name", "body", "status", "code"),
     [
-        ("ok", {"labels": []}, 422, "no_labels"),
         ("ok", {"labels": ["a", "A"]}, 422, "duplicate_labels"),
         ("ok", {"labels": [" "]}, 422, "invalid_label"),
         ("ok", {"labels": [f"label {i}" for i in range(61)]}, 422, "too_many_labels"),

@@ -36,8 +36,10 @@ def test_every_reference_resolves(client: TestClient) -> None:
 
 def test_bodies_and_codes_of_the_main_addresses(client: TestClient) -> None:
     """What a reader looks for."""
-    paths = client.get("/openapi.json").json()["paths"]
-    form = paths["/v1/classify"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    document = client.get("/openapi.json").json()
+    paths = document["paths"]
+    body = paths["/v1/classify"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    form = document["components"]["schemas"][body["$ref"].rpartition("/")[2]]
     named = {
         "file",
         "labels",
@@ -50,6 +52,11 @@ def test_bodies_and_codes_of_the_main_addresses(client: TestClient) -> None:
         "bundle",
     }
     assert named == set(form["properties"])
+    assert form["required"] == ["file"]
+    assert all(one["description"] for one in form["properties"].values())
+    assert form["properties"]["file"]["format"] == "binary"
+    numbers = form["properties"]["segment_s"]["anyOf"]
+    assert {"minimum": 1.0, "maximum": 600.0, "type": "number"} in numbers
     assert "no_labels" in paths["/v1/classify"]["post"]["responses"]["422"]["description"]
     assert "application/json" in paths["/v1/label-sets/{name}"]["put"]["requestBody"]["content"]
     assert "200" in paths["/v1/label-sets/{name}"]["get"]["responses"]

@@ -271,9 +271,9 @@ def test_a_clip_of_a_client_that_left_is_not_decoded(
     toy_bundle: Path, body: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It leaves on the way to the decoder, which then does not begin; nothing is encoded."""
+    held = _Held(DecodePool, "decode", monkeypatch)
     app = _app(toy_bundle, tmp_path)
     with TestClient(app):
-        held = _Held(DecodePool, "decode", monkeypatch)
         requests = asyncio.run(_leave_while_held(app, body, held, 1))
         assert [request.status for request in requests] == [None]
         assert _dropped(app, "decode") == "1.0"

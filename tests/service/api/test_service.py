@@ -127,3 +127,28 @@ def test_every_error_has_a_status_and_a_code_of_its_own(kind: type[errors.AhseEr
     """A new error that is not in the table fails here, not at a user's."""
     assert kind in STATUS
     assert [leaf.code for leaf in _leaves(errors.AhseError)].count(kind.code) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/classify", "POST"),
+        ("/v1/label-sets/x", "DELETE, GET, PUT"),
+        ("/v1/label-sets/x/labels", "POST"),
+        ("/v2/health/live", "GET, HEAD"),
+    ],
+)
+def test_a_method_that_is_not_answered_is_told_all_that_are(
+    client: TestClient, path: str, methods: str
+) -> None:
+    """`Allow` has the methods of all routes at the address (RFC 9110, 15.5.6)."""
+    response = client.patch(path)
+    assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
+    assert response.headers["Allow"] == methods
+
+
+@pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready"])
+def test_health_answers_head(client: TestClient, path: str) -> None:
+    """Some load balancers ask so."""
+    response = client.head(path)
+    assert (response.status_code, response.content) == (200, b"")

@@ -110,8 +110,8 @@ def test_a_decoder_that_cannot_start_is_not_the_clips_fault(
     def refuse(*_: object) -> None:
         raise DecoderUnavailableError("No clip can be decoded now; try again later.")
 
+    monkeypatch.setattr("service.decode.pool.DecodePool.decode", refuse)
     with TestClient(create_app(Settings(bundles=(toy_bundle,), data_dir=tmp_path))) as client:
-        monkeypatch.setattr("service.decode.pool.DecodePool.decode", refuse)
         response = classify(client, clips["red low"], labels=["red"])
     assert (response.status_code, response.json()["code"]) == (503, "decoder_unavailable")
     assert response.headers["Retry-After"]

@@ -86,3 +86,22 @@ def test_other_content_types_are_told_how(tmp_path: Path, kind: str) -> None:
     """The message shows a call that works."""
     with pytest.raises(MalformedBodyError, match="curl -F file=@"):
         _receive(FILE + END, tmp_path, kind=kind)
+
+
+def test_a_clip_in_another_part_is_pointed_to_the_right_one(tmp_path: Path) -> None:
+    """As of `curl -F video=@clip.mp4`."""
+    body = FILE.replace(b'name="file"', b'name="video"') + END
+    with pytest.raises(MissingFileError, match="in a part named 'video'; send it in the part named `file`"):
+        _receive(body, tmp_path)
+
+
+def test_a_path_in_place_of_a_clip_is_recognised(tmp_path: Path) -> None:
+    """As of `curl -F file=clip.mp4`, without the @."""
+    with pytest.raises(MissingFileError, match="an @ goes before the path"):
+        _receive(_field("file", b"clips/caf\xc3\xa9 1.mp4") + END, tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"RIFF\x00\x00", b"a" * 5000, b""])
+def test_a_part_without_a_file_name_may_hold_a_clip(tmp_path: Path, content: bytes) -> None:
+    """Some clients send none; what is no text, or longer than any path, is left to the decoder."""
+    assert _receive(_field("file", content) + END, tmp_path)[0] == content

@@ -95,7 +95,7 @@ def test_a_shared_text_encoder_is_warmed_up_once(shared_bundle: Path) -> None:
     inner = padded(on_gpu, frames=2, windows=2, tokens=36)
     assert isinstance(inner.text_visual, Padded)
     assert inner.text_audio is inner.text_visual
-    assert [shape[0] for shape in gpu.shapes] == [1, 3, 2]
+    assert [shape[0] for shape in gpu.shapes] == [1, 2, 3]
     gpu.shapes.clear()
     labels = [make_label(name) for name in CLASSES[:2]]
     found, alone = encode_labels(inner, labels), encode_labels(plain, labels)

@@ -1,25 +1,54 @@
-"""Expected errors of a training command end in one line."""
+"""How commands end that fail."""
 
 from __future__ import annotations
 
 import pytest
 
-from model_export.errors import HubError, RunError
 from service.cli.command_app import CommandApp
+from service.errors import BundleInvalidError
 
 
-@pytest.mark.parametrize("kind", [HubError, RunError, OSError])
-def test_an_expected_error_is_one_line_and_exit_code_2(
-    kind: type[Exception], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Without a traceback."""
+def _failing(error: Exception) -> CommandApp:
     app = CommandApp()
 
     @app.command()
     def fail() -> None:
-        raise kind("no such file")
+        raise error
 
+    return app
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (BundleInvalidError("no manifest"), "ahse: no manifest [bundle_invalid]\n"),
+        (OSError("no such file"), "ahse: no such file\n"),
+    ],
+)
+def test_an_expected_error_is_one_line_and_exit_code_2(
+    error: Exception, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a traceback."""
     with pytest.raises(SystemExit) as caught:
-        app([])
+        _failing(error)([])
     assert caught.value.code == 2
-    assert capsys.readouterr().err == "ahse: no such file\n"
+    assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize(("package", "extra"), [("torch", "cpu,export"), ("onnxruntime", "cpu")])
+def test_a_package_that_is_not_installed_is_named_with_how_to_install_it(
+    package: str, extra: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Commands import what they need when they run."""
+    with pytest.raises(SystemExit) as caught:
+        _failing(ModuleNotFoundError(package, name=f"{package}.nn"))([])
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert f"needs {package}," in said
+    assert f"pip install 'ahse[{extra}]'" in said
+
+
+def test_a_missing_module_of_our_own_is_no_missing_package() -> None:
+    """It is a mistake, and shows as one."""
+    with pytest.raises(ModuleNotFoundError):
+        _failing(ModuleNotFoundError("service.gone", name="service.gone"))([])

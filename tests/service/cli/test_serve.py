@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -119,3 +120,32 @@ def test_a_damaged_bundle_is_refused_at_start(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "audio.onnx is not the file that was published" in done.stderr
+
+
+def test_a_taken_port_is_told_before_any_bundle_is_loaded(tmp_path: Path) -> None:
+    """The bundle does not even exist; which flags would help is said."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(  # noqa: S603  (our own interpreter and code)
+            [*COMMAND, "--port", str(port), "--bundle", "/nowhere", "--data-dir", str(tmp_path)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert f"can't listen on 127.0.0.1 port {port}" in done.stderr
+    assert "--port" in done.stderr
+    assert "manifest" not in done.stderr
+
+
+def test_unknown_variables_are_named_with_the_nearest_setting(tmp_path: Path) -> None:
+    """A typing slip in a deployment would otherwise be a setting that silently does nothing."""
+    done = subprocess.run(  # noqa: S603  (our own interpreter and code)
+        [*COMMAND, "--bundle", "/nowhere", "--port", "0"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"AHSE_DATA_DIR": str(tmp_path), "AHSE_MAX_LABLES": "5"},
+    )
+    assert "AHSE_MAX_LABLES is not a setting, and is ignored; did you mean AHSE_MAX_LABELS?" in done.stderr
+    assert "AHSE_DATA_DIR is not" not in done.stderr

@@ -76,7 +76,7 @@ def test_a_refused_change_changes_nothing(store: SqliteLabelStore) -> None:
     """Duplicates and overfull sets leave the stored set as it was."""
     before, _ = store.put("s", _labels("a", "b", "c"), None, ANY)
     with pytest.raises(DuplicateLabelsError):
-        store.add("s", _labels("d", "A"), ANY)
+        store.add("s", _labels("d", "D"), ANY)
     with pytest.raises(TooManyLabelsError):
         store.add("s", _labels("d", "e", "f"), ANY)
     assert store.get("s") == before

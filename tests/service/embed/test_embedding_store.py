@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from service.embed.embedding_store import EmbeddingStore
 from service.errors import StoreUnavailableError
-from service.labels.embedding_store import EmbeddingStore
 
 
 def _rows(*numbers: int) -> dict[bytes, bytes]:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.embed import embedder as embedder_module
+from service.embed.embedder import LabelEmbedder
+from service.embed.embedding_store import EmbeddingStore
 from service.encode.encoders import Encoders
 from service.encode.features import TextFeatures
 from service.encode.text import encode_labels
 from service.errors import StoreUnavailableError
-from service.labels import embedder as embedder_module
-from service.labels.embedder import LabelEmbedder
-from service.labels.embedding_store import EmbeddingStore
 from service.labels.label import Candidates, Label, make_label
 from service.registry import Bundle, load_bundle
 from service.runtime.providers import Runtime

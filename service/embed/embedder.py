@@ -15,10 +15,10 @@ import structlog
 from cachetools import LRUCache
 
 from service.arrays import Array
+from service.embed.embedding_store import EmbeddingStore
+from service.embed.embeddings import LabelEmbeddings, label_embeddings, row_width, rows_of
 from service.encode.text import encode_labels
 from service.errors import StoreUnavailableError
-from service.labels.embedding_store import EmbeddingStore
-from service.labels.embeddings import LabelEmbeddings, label_embeddings, row_width, rows_of
 from service.labels.label import Candidates, Label
 from service.registry import Bundle
 
