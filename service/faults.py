@@ -8,6 +8,7 @@ from typing import Any
 
 _MAX_FAULTS = 10
 _WORDS = {
+    "json_invalid": "is not valid JSON",
     "missing": "is missing",
     "extra_forbidden": "is not a known field",
     "value_error": "is not acceptable: {error}",
@@ -48,8 +49,8 @@ _WORDS = {
 _ALTERNATIVE = re.compile(r"str|[A-Z]\w*|.*\[.*")
 
 
-def describe_faults(faults: Sequence[Mapping[str, Any]], whole: str) -> str:
-    """What is wrong and where, one clause a place, at most ten.
+def list_faults(faults: Sequence[Mapping[str, Any]], whole: str) -> list[str]:
+    """What is wrong and where, one line per place, at most ten.
 
     Args:
         faults: As `pydantic.ValidationError.errors()` lists them.
@@ -62,7 +63,12 @@ def describe_faults(faults: Sequence[Mapping[str, Any]], whole: str) -> str:
         if clause not in clauses:
             clauses.append(clause)
     lines = [f"{place} {' or '.join(clauses)}" for place, clauses in found.items()]
-    return "; ".join(lines[:_MAX_FAULTS])
+    return lines[:_MAX_FAULTS]
+
+
+def describe_faults(faults: Sequence[Mapping[str, Any]], whole: str) -> str:
+    """The faults of `list_faults` in one line."""
+    return "; ".join(list_faults(faults, whole))
 
 
 def describe_fault(fault: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Sound comes out mono, at the wanted rate, as long as it is; and what is no sound is not used."""
+"""Audio is decoded to mono at the wanted rate and in its full length; unusable audio is reported."""
 
 from dataclasses import replace
 
