@@ -68,8 +68,8 @@ def rank(distance: Array, seen: NDArray[np.bool_], scoring: Scoring, beta: float
     Args:
         distance: float32 [n], of the clip to each candidate.
         seen: bool [n], which of them the head was trained on.
-        scoring: the head's stored numbers.
-        beta: for seen classes, in place of the stored one.
+        scoring: The head's stored numbers.
+        beta: For seen classes, in place of the stored one.
     """
     added = np.float32(scoring.beta if beta is None else beta)
     stacked = distance + added * seen.astype(np.float32)
@@ -91,7 +91,7 @@ def score_track(cosine: Array, logit_scale: float) -> TrackScores:
 
     Args:
         cosine: float32 [n], of the track to each name.
-        logit_scale: factor on the cosine before the softmax.
+        logit_scale: Factor on the cosine before the softmax.
     """
     return TrackScores(cosine, softmax(cosine * np.float32(logit_scale)))
 

@@ -34,10 +34,10 @@ def create_app(settings: Settings) -> FastAPI:
     """Load the bundles, open the label store and wire the routes.
 
     Raises:
-        BundleError, UnavailableError: the service can't start; the message says why.
+        BundleError, UnavailableError: The service can't start; the message says why.
     """
     with private_directory(settings.upload_dir):
-        pass  # better found out now than at the first upload
+        pass  # an unusable directory should stop the start, not the first upload
     metrics = Metrics()
     registry = Registry(
         settings.bundles, settings.runtime(), lambda encoders: batched(encoders, settings.budgets(), metrics)
@@ -84,7 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _limit_of(settings: Settings) -> Callable[[Scope], int]:
-    """Only classify takes clips; the other addresses take JSON."""
+    """Clips may be larger than JSON bodies."""
 
     def limit(scope: Scope) -> int:
         is_upload = scope["path"] == CLASSIFY
