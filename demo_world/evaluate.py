@@ -271,7 +271,8 @@ candidates, ZSL with the 18 unseen ones. Measured through the service's own code
 
 {kind_table(scores)}
 
-Compared with untrained late fusion of the same encoders, the head changes HM by {_gain(scores, late_fusion)} points.
+Compared with untrained late fusion of the same encoders, the head changes HM by
+{_gain(scores, late_fusion)} points.
 Picture and sound of a demo clip are independent given its class, so adding both similarities is close to the
 best that can be done here; do not judge the head by this world.
 
