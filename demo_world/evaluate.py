@@ -271,11 +271,12 @@ candidates, ZSL with the 18 unseen ones. Measured through the service's own code
 
 {kind_table(scores)}
 
-Against untrained late fusion of the same encoders the head makes {_gain(scores, late_fusion)} points of HM.
+Compared with untrained late fusion of the same encoders, the head changes HM by
+{_gain(scores, late_fusion)} points.
 Picture and sound of a demo clip are independent given its class, so adding both similarities is close to the
 best that can be done here; do not judge the head by this world.
 
-Goals that were set before:
+Goals set in advance:
 
 {chr(10).join(_verdict(scores))}
 """
