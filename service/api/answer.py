@@ -60,7 +60,9 @@ def _segments(result: Classification, top_k: int | None) -> list[SegmentAnswer]:
     ]
 
 
-def _segment(segment: Segment, ranked: Ranked | None, labels: LabelEmbeddings, n_predictions: int) -> SegmentAnswer:
+def _segment(
+    segment: Segment, ranked: Ranked | None, labels: LabelEmbeddings, n_predictions: int
+) -> SegmentAnswer:
     return SegmentAnswer(
         start_s=_rounded(segment.start_s),
         end_s=_rounded(segment.end_s),

@@ -1,4 +1,4 @@
-"""What routes share: the parts of the service, its thread pools, and cancellation when a client disconnects."""
+"""What routes share: the parts of the service, its thread pools, cancellation of abandoned requests."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Context:
     clip_workers: ClipWorkers
     """pool for clips."""
     store_workers: ThreadPoolExecutor
-    """pool for the label store: a separate one, so that health and label sets never wait behind clips."""
+    """pool for the label store, so that health and label sets never wait behind clips."""
 
     async def work_on_clip(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run work on a clip in the pool for clips; see ClipWorkers.run for what it may raise."""

@@ -51,22 +51,28 @@ MAX_PROMPTS = 64
 
 @dataclass(frozen=True)
 class Label:
-    """One candidate."""
+    """A candidate name.
+
+    Attributes:
+        name: NFC, no control characters, single spaces, 1 to MAX_NAME_CHARACTERS characters.
+        prompts: Texts to encode instead of the filled templates; `{}` in them is replaced by the name.
+    """
 
     name: str
-    """NFC, no control characters, single spaces, 1..MAX_NAME_CHARACTERS."""
     prompts: tuple[str, ...] = ()
-    """texts that stand for the name instead of the templates; `{}` in them is replaced by the name."""
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The names that one request ranks."""
+    """The labels that one request ranks.
+
+    Attributes:
+        labels: At least one, already checked.
+        cache_key: A key that only this list has, such as the ETag of its label set; None for lists of a request.
+    """
 
     labels: tuple[Label, ...]
-    """at least one, already checked."""
     cache_key: str | None = None
-    """a name that only these labels have, such as the ETag of their label set."""
 
 
 def make_label(name: str, prompts: Iterable[str] = ()) -> Label:
