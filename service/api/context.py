@@ -55,7 +55,7 @@ class ClipWorkers:
 
 
 async def run_beside(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    """Run work in a thread pool, in the context of the request, so that its log lines carry the request id."""
+    """Run work in a thread pool, in the context of the request: its log lines carry the request id."""
     context = contextvars.copy_context()
     return await asyncio.get_running_loop().run_in_executor(threads, lambda: context.run(work))
 
@@ -77,7 +77,7 @@ class Context:
     clip_workers: ClipWorkers
     """pool for clips."""
     store_workers: ThreadPoolExecutor
-    """pool for the label store, so that health and label sets never wait behind clips."""
+    """pool for the label store: health and label sets never wait behind clips."""
 
     async def work_on_clip(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run work on a clip in the pool for clips; see ClipWorkers.run for what it may raise."""

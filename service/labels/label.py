@@ -68,7 +68,7 @@ class Candidates:
 
     Attributes:
         labels: At least one, already checked.
-        cache_key: A key that only this list has, such as the ETag of its label set; None for lists of a request.
+        cache_key: A key that only this list has, such as the ETag of its label set; None: it has none.
     """
 
     labels: tuple[Label, ...]
