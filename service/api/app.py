@@ -15,7 +15,7 @@ from service.api.context import ClipWorkers, Context
 from service.api.metrics import Metrics
 from service.api.middleware import CLASSIFY, Admission, BodyLimit, RequestContext
 from service.api.openapi import openapi_of
-from service.api.routes import clips, health, label_sets, models
+from service.api.routes import clips, label_sets, status
 from service.api.upload import private_directory
 from service.batch.encoders import batched
 from service.classifier import Classifier
@@ -72,7 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="AHSE", version=__version__, description=_DESCRIPTION, lifespan=lifespan)
     app.state.context = context
-    routers = [family.router for family in (clips, label_sets, models, health)]
+    routers = [clips.router, label_sets.router, status.models, status.health]
     for router in routers:
         app.include_router(router)
     app.openapi = openapi_of(app)  # type: ignore[method-assign]  # FastAPI's documented way
