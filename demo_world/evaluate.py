@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from demo_world.clip_folders import HeadClip, list_head_clips, record_clips
-from demo_world.recording import Progress, run_in_processes
+from demo_world.recording import run_in_processes
 from demo_world.world import KINDS, Kind, World
 from model_export.data.gzsl_data import Track
 from model_export.head.distances import StageRanked
 from model_export.head.evaluation import Accuracy, accuracy_of, predicted_and_actual
 from model_export.head.metrics import Ranked, mean_class_accuracy, nearest
+from model_export.progress import Progress
 from service.bundle.provenance import Metric
 from service.classifier import decode_spec
 from service.decode import decode_clip
