@@ -1,4 +1,4 @@
-"""Bodies read into checked values: the fields of a form, and JSON; faults are told in our own words."""
+"""Request bodies as checked values: forms and JSON. Faults are described in our own words."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def read_body(request: Request) -> bytes:
     """The raw bytes of a JSON body.
 
     Raises:
-        MalformedBodyError: the Content-Type says that it is something else.
+        MalformedBodyError: The Content-Type says that it is something else.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -40,7 +40,7 @@ def parse_body(raw: bytes, form: type[Body]) -> Body:
     """Read bytes as JSON of a form.
 
     Raises:
-        MalformedBodyError: not JSON.
+        MalformedBodyError: Not JSON.
         InvalidRequestError: JSON of another form.
     """
     try:

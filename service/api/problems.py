@@ -93,12 +93,12 @@ def problem(
     """A problem+json response.
 
     Args:
-        request: whose id and path the problem names.
+        request: Whose id and path the problem names.
         status: HTTP status.
-        code: stable name that clients may branch on.
-        detail: what is wrong and what to do; never a path, traceback or library text.
-        headers: further response headers.
-        extra: further members of the problem object.
+        code: Stable name that clients may branch on.
+        detail: What is wrong and what to do; never a path, traceback or library text.
+        headers: Further response headers.
+        extra: Further members of the problem object.
     """
     request.scope["state"]["code"] = code  # for the log line of the request
     body = {
