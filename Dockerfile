@@ -1,12 +1,12 @@
-# One file, two images: `gpu` (the default target) and `cpu`; docs/deployment.md says how to build and run them.
-# Neither holds a compiler, an installer or torch. `make images` builds and tries both without a Docker engine.
-# Python is 3.11, which the tests run on.
+# One file, two images: `gpu` (the default target) and `cpu`; docs/deployment.md explains how to build and run them.
+# Neither contains a compiler, an installer or torch. `make images` builds and tries both without a Docker engine.
+# Python is 3.11, the version that the tests run on.
 FROM debian:bookworm-slim AS python
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 \
     && rm -rf /var/lib/apt/lists/*
 
-# The secret `ca` is optional: certificate authorities to trust in the build, where a proxy has its own.
+# The secret `ca` is optional: certificate authorities to trust during the build, for a proxy with its own.
 FROM python AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates python3-venv
 RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
@@ -15,7 +15,7 @@ ENV PATH=/uv/bin:$PATH VIRTUAL_ENV=/app UV_SYSTEM_CERTS=1 UV_NO_CACHE=1 UV_COMPI
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 
-# What the service needs is a layer of its own, made anew only when the two files above change.
+# The dependencies are a layer of their own, rebuilt only when the two files above change.
 FROM build AS packages-cpu
 RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     uv pip install --require-hashes --only-binary :all: --constraint constraints.txt -r pyproject.toml --extra cpu
@@ -36,6 +36,8 @@ RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
 FROM python AS runtime
 RUN useradd --system --uid 10001 --create-home ahse && install --directory --owner=ahse /data
 ENV PATH=/app/bin:$PATH AHSE_HOST=0.0.0.0 AHSE_PORT=8000 AHSE_DATA_DIR=/data AHSE_LOG_FORMAT=json
+# onnxruntime reads this when it is imported.
+ENV ORT_DISABLE_TELEMETRY=1
 VOLUME /data
 USER 10001
 EXPOSE 8000

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle.manifest import TextTower
+from service.bundle.manifest import TextEncoderSpec
 from service.registry import Bundle, load_bundle
 from service.runtime.providers import Runtime
 
@@ -69,7 +69,7 @@ def _works(bundle: Bundle) -> dict[str, Callable[[], NDArray[Any]]]:
     }
 
 
-def _tokens(tower: TextTower, n: int) -> NDArray[np.int64]:
+def _tokens(tower: TextEncoderSpec, n: int) -> NDArray[np.int64]:
     """Rows of any tokens but padding, as long as short names are where the graph takes short rows."""
     length = _NAME_TOKENS if tower.dynamic_length else tower.context_length
     return np.full((n, length), (tower.pad_id + 1) % tower.vocabulary_size, np.int64)

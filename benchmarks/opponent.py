@@ -80,7 +80,8 @@ def _frames(path: str, size: int) -> np.ndarray:
         stream.thread_type = "AUTO"
         step = stream.frames / N_FRAMES
         wanted = {int((i + 0.5) * step) for i in range(N_FRAMES)}
-        kept = [f.to_image() for i, f in enumerate(container.decode(stream)) if i in wanted]
+        frames = [frame for i, frame in enumerate(container.decode(stream)) if i in wanted]
+        kept = [frame.to_image() for frame in frames]  # type: ignore[no-untyped-call]
     return np.stack([_square(image, size) for image in kept])
 
 
@@ -103,7 +104,8 @@ def _waveform(path: str, rate_hz: int, seconds: int = 10) -> np.ndarray:
 
 
 def _unit(feature: Tensor) -> Tensor:
-    return feature / feature.norm()
+    unit: Tensor = feature / feature.norm()
+    return unit
 
 
 def create_app(models: Straightforward) -> FastAPI:

@@ -74,7 +74,7 @@ class Answers:
     @property
     def n_draws(self) -> int:
         """Lists of this length that each clip was ranked among."""
-        return self.is_first.shape[1]
+        return int(self.is_first.shape[1])
 
 
 def draw_lists(right: Indices, own: Indices, others: Indices, lengths: Sequence[int]) -> list[NameLists]:

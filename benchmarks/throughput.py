@@ -160,13 +160,14 @@ def _cosine(told: Any) -> float:
 def _difference(rows: list[Row]) -> float:
     """Largest difference of a similarity between the services, for the same clip at exact frames."""
     first = {(row["service"], row["clip"]): row.pop("similarities") for row in reversed(rows)}
-    return max(
+    largest: float = max(
         abs(a - b)
         for (who, clip), theirs in first.items()
         if who == "straightforward"
         for label in LABELS
         for a, b in zip(theirs[label], first["ahse", clip][label], strict=True)
     )
+    return largest
 
 
 def _export(out: Path, device: BenchmarkDevice) -> Path:

@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 from demo_world.clip_folders import record_dataset, write_examples
 from demo_world.encoders import SIZES_FILE, load_encoders
 from demo_world.evaluate import DemoScores, evaluate_demo, metrics, model_card
-from demo_world.recording import Progress
 from demo_world.training import train_encoders
 from demo_world.world import World
 from model_export.data.feature_file import read_feature_file, write_feature_file
@@ -28,6 +27,7 @@ from model_export.head.evaluation import evaluate, predict
 from model_export.head.head_config import PRESETS
 from model_export.head.run_folder import Run
 from model_export.head.training import train
+from model_export.progress import Progress
 from service.bundle.directory import read_manifest
 from service.decode import DecodePool
 from service.errors import AhseError

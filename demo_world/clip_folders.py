@@ -10,9 +10,10 @@ from pathlib import Path
 
 from numpy.random import Generator
 
-from demo_world.recording import ClipFormat, ClipPlan, Progress, Studio, clip_rng, run_in_processes
+from demo_world.recording import ClipFormat, ClipPlan, Studio, clip_rng, run_in_processes
 from demo_world.world import ClassSpec, PictureClutter, SoundClutter, Split, World
 from model_export.data.gzsl_data import SPLIT_NAMES, SplitName
+from model_export.progress import Progress
 from service.errors import AhseError
 
 # Streams of random numbers, so that no clip of one kind repeats a clip of another.

@@ -10,8 +10,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from demo_world.captions import Captioner, Side
-from demo_world.recording import ClipPlan, Progress, Studio, clip_rng, run_in_processes
+from demo_world.recording import ClipPlan, Studio, clip_rng, run_in_processes
 from demo_world.world import World
+from model_export.progress import Progress
 from service.decode import decode_clip
 from service.media import DecodeLimits, DecodeSpec
 

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from demo_world.outlines import EXTENT, Array, Outlines
+from demo_world.outlines import EXTENT, Outlines
 from demo_world.world import PictureClutter
+from service.arrays import Array
 
 Motion = Literal["still", "drifting", "swinging", "bouncing", "circling", "pulsing", "turning"]
 Ground = Literal["plain", "shaded", "striped", "checked", "dotted", "clouded"]

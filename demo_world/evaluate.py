@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from demo_world.clip_folders import HeadClip, list_head_clips, record_clips
-from demo_world.recording import Progress, run_in_processes
+from demo_world.recording import run_in_processes
 from demo_world.world import KINDS, Kind, World
 from model_export.data.gzsl_data import Track
 from model_export.head.distances import StageRanked
 from model_export.head.evaluation import Accuracy, accuracy_of, predicted_and_actual
 from model_export.head.metrics import Ranked, mean_class_accuracy, nearest
+from model_export.progress import Progress
 from service.bundle.provenance import Metric
 from service.classifier import decode_spec
 from service.decode import decode_clip
@@ -271,11 +272,12 @@ candidates, ZSL with the 18 unseen ones. Measured through the service's own code
 
 {kind_table(scores)}
 
-Against untrained late fusion of the same encoders the head makes {_gain(scores, late_fusion)} points of HM.
+Compared with untrained late fusion of the same encoders, the head changes HM by
+{_gain(scores, late_fusion)} points.
 Picture and sound of a demo clip are independent given its class, so adding both similarities is close to the
 best that can be done here; do not judge the head by this world.
 
-Goals that were set before:
+Goals set in advance:
 
 {chr(10).join(_verdict(scores))}
 """

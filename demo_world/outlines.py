@@ -4,9 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from service.arrays import Array
 
 EXTENT = 1.3
 """Half the side of the square that a field covers; a shape's radius is about 1."""

@@ -24,8 +24,6 @@ from demo_world.world import World
 from service.process import n_processors
 
 Frame = NDArray[np.uint8]
-Progress = Callable[[str], None]
-"""Called with one line of what was done."""
 S = TypeVar("S")
 T = TypeVar("T")
 

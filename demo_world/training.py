@@ -35,9 +35,10 @@ from demo_world.encoders import (
     save_sizes,
     save_tower,
 )
-from demo_world.recording import Progress, run_in_processes
+from demo_world.recording import run_in_processes
 from demo_world.world import World
 from model_export.encoders.custom import CustomBundle
+from model_export.progress import Progress
 from service.labels.label import fill
 from service.media import DecodeSpec
 

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Builds both images of the Dockerfile and tries them, without a Docker engine and without a GPU.
 #
-# Each image has to start as its own user on a file system that it can't write to, to find the class of an example
-# clip, to pass its own health check, and to hold no installer, compiler or torch. What was measured is printed.
-# Needs root, buildah, debootstrap, curl and python3; leaves base, layers and images in build/images for the next run.
+# Each image has to start as its own user on a read-only file system, find the class of an example clip, pass its own
+# health check, and contain no installer, compiler or torch. The measured sizes and times are printed.
+# Needs root, buildah, debootstrap, curl and python3. The base, layers and images stay in build/images for the next run.
+# The base image's packages come from the mirror that this Debian system uses itself, or from DEBIAN_MIRROR.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 suite=bookworm
 base=docker.io/library/debian:$suite-slim
-mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 authorities=/etc/ssl/certs/ca-certificates.crt
 dir=$(realpath -m "${IMAGES_DIR:-build/images}")
 log=$dir/service.log
@@ -29,9 +29,18 @@ clean_up() {
     images rm --all >/dev/null || true # containers; the images stay
 }
 
+system_mirror() { # the archive from which this Debian system takes its own release; nothing on another system
+    local codename
+    codename=$(. /etc/os-release && [[ ${ID:-} == debian ]] && echo "${VERSION_CODENAME:-}") || return 0
+    apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' |
+        awk -v release="$codename" '$1 == release && $2 ~ /^(http|https|file):/ && !found++ { print $2 }'
+}
+
 make_base() { # a stand-in for the base image: the same Debian, without what its slim variant leaves out
     images inspect --type image "$base" >/dev/null 2>&1 && return
-    local container root
+    local container root mirror
+    mirror=${DEBIAN_MIRROR:-$(system_mirror)}
+    [[ -n $mirror ]] || fail "no Debian mirror in this system's package sources; set DEBIAN_MIRROR to the URL of one"
     container=$(images from scratch)
     root=$(images mount "$container")
     debootstrap --variant=minbase "$suite" "$root" "$mirror" >"$dir/debootstrap.log" || fail "see $dir/debootstrap.log"
@@ -50,7 +59,7 @@ config() { # config IMAGE TEMPLATE: lines of an image's configuration
     images inspect --type image --format "{{range .Docker.Config.$2}}{{println .}}{{end}}" "$1" | sed '/^$/d'
 }
 
-inside() { # inside IMAGE ROOT [VAR=VALUE ...] COMMAND: as the image's user, only /tmp and its volume can be written
+inside() { # inside IMAGE ROOT [VAR=VALUE ...] COMMAND: as the image's user; only /tmp and the volume are writable
     local image=$1 root=$2 user
     shift 2
     user=$(images inspect --type image --format '{{.Docker.Config.User}}' "$image")
@@ -79,7 +88,7 @@ start() { # start IMAGE ROOT PORT: returns when the service is ready to answer
     echo "  ready after $(((${EPOCHREALTIME/./} - ${begin/./}) / 1000)) ms"
 }
 
-classify() { # classify PORT: the class of one example clip among four names, which no training has seen
+classify() { # classify PORT: the class of one example clip, among four names that the head was not trained on
     local top
     top=$(curl --silent --show-error --fail-with-body "http://127.0.0.1:$1/v1/classify" -F file=@examples/bead-with-a-harp.mp4 \
         -F 'labels=bead with a harp' -F 'labels=bead with a bell' -F 'labels=star with an ember' \
@@ -96,7 +105,7 @@ check_health() { # check_health IMAGE ROOT PORT STATUS: the image's own health c
     [[ $status == "$4" ]] || fail "the health check of $1 ended with $status, not $4"
 }
 
-check_contents() { # check_contents IMAGE ROOT RUNTIME: what an image holds and what it does not
+check_contents() { # check_contents IMAGE ROOT RUNTIME: the packages and tools inside an image
     (inside "$1" "$2" python3 -c '
 import importlib.metadata as packages, platform, shutil, sys
 names = {package.name for package in packages.distributions()}
@@ -106,7 +115,7 @@ unwanted |= {tool for tool in ("gcc", "cc", "pip", "uv", "ld") if shutil.which(t
 if unwanted or runtimes != {sys.argv[1]}:
     sys.exit(f"unwanted: {sorted(unwanted)}, runtimes: {sorted(runtimes)}")
 print(f"  Python {platform.python_version()}, {sys.argv[1]} {packages.version(sys.argv[1])}, {len(names)} packages")
-' "$3") || fail "$1 holds other things than it should"
+' "$3") || fail "$1 has missing or unwanted contents"
     (inside "$1" "$2" sh -c 'id -u; ! touch /app/written 2>/dev/null') | grep -qx 10001 || fail "$1 can write to /app"
 }
 

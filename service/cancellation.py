@@ -1,4 +1,4 @@
-"""The client that a request is worked on for: work for one that has gone is dropped before it runs."""
+"""Cancellation of work whose client has disconnected: a token that travels with the context of a request."""
 
 from __future__ import annotations
 
@@ -7,52 +7,64 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 
-class ClientGone(Exception):  # noqa: N818  (a signal that ends work nobody waits for, not an error)
-    """Raised in place of the work.
+class WorkCancelled(Exception):  # noqa: N818  (a signal that ends unneeded work, not an error)
+    """Raised in place of work that nobody needs any more.
 
     Attributes:
-        waited_for: What the work was waiting for: `worker`, `decode`, or an encoder.
+        stage: What the work was queued for: `worker`, `decode`, or the name of an encoder.
     """
 
-    def __init__(self, waited_for: str) -> None:
-        super().__init__(waited_for)
-        self.waited_for = waited_for
+    def __init__(self, stage: str) -> None:
+        super().__init__(stage)
+        self.stage = stage
 
 
-class Client:
-    """Whoever waits for an answer, until they leave. Any thread may ask or tell."""
+class CancellationToken:
+    """Tells the threads that work on a request whether its answer is still wanted. Thread-safe.
+
+    Cancellation is cooperative: queued work is dropped before it runs, running work is not interrupted. A
+    plain attribute is enough, since it changes once, from False to True, and may be read a moment too early.
+
+    Attributes:
+        is_cancelled: Whether the client has disconnected.
+    """
 
     def __init__(self) -> None:
-        self.is_gone = False
+        self.is_cancelled = False
 
-    def leave(self) -> None:
-        """Nobody waits any longer."""
-        self.is_gone = True
+    def cancel(self) -> None:
+        """Cancel all work that carries this token and has not begun."""
+        self.is_cancelled = True
 
     @contextmanager
-    def served(self) -> Iterator[None]:
-        """What runs inside, and in copies of its context, is work for this client."""
-        token = _served.set(self)
+    def active(self) -> Iterator[None]:
+        """Attach the token to everything that runs inside the `with` block or in copies of its context."""
+        previous = _current.set(self)
         try:
             yield
         finally:
-            _served.reset(token)
+            _current.reset(previous)
 
 
-_served: ContextVar[Client | None] = ContextVar("client", default=None)
+# A context variable, not a thread-local one: a request passes through several threads, each of which runs in
+# a copy of the request's context.
+_current: ContextVar[CancellationToken | None] = ContextVar("cancellation_token", default=None)
 
 
-def served_client() -> Client | None:
-    """The client that is being worked for; None where there is none, as on the command line."""
-    return _served.get()
+def current_token() -> CancellationToken | None:
+    """The token of the current context; None where work cannot be cancelled, as on the command line."""
+    return _current.get()
 
 
-def drop_if_gone(waited_for: str) -> None:
-    """End work that waited, if its client left in the meantime.
+def raise_if_cancelled(stage: str) -> None:
+    """End work whose client disconnected while it was queued.
+
+    Args:
+        stage: What the work was queued for, for metrics.
 
     Raises:
-        ClientGone: it did.
+        WorkCancelled: The current token was cancelled.
     """
-    client = _served.get()
-    if client is not None and client.is_gone:
-        raise ClientGone(waited_for)
+    token = _current.get()
+    if token is not None and token.is_cancelled:
+        raise WorkCancelled(stage)

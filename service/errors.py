@@ -1,57 +1,57 @@
-"""The typed errors of the service: what went wrong and what to do, without any HTTP.
+"""The typed errors of the service. They know nothing of HTTP.
 
     AhseError
-    ├── MediaError                a clip could not be turned into frames and sound
+    ├── MediaError                a clip can't be decoded into frames and a waveform
     │   ├── EmptyFileError        empty_file        nothing was sent
-    │   ├── NotMediaError         not_media         no container this service reads
+    │   ├── NotMediaError         not_media         not in a container format that the service reads
     │   ├── TruncatedMediaError   truncated_media   the file ends before its index
-    │   ├── NoTracksError         no_usable_tracks  neither picture nor sound could be read
+    │   ├── NoTracksError         no_usable_tracks  neither the visual nor the audio track is usable
     │   ├── ClipTooLongError      clip_too_long     more seconds than allowed
     │   ├── ClipTooLargeError     too_many_pixels   more pixels or memory than allowed
     │   ├── TooManySegmentsError  too_many_segments more segments than allowed
     │   ├── DecodeTimeoutError    decode_timeout    more time than allowed
     │   └── DecodeCrashedError    decode_failed     the decoding process died
-    ├── LabelError                the candidate names are not acceptable
+    ├── LabelError                the candidate labels are not acceptable
     │   ├── NoLabelsError         no_labels         none were given
     │   ├── InvalidLabelError     invalid_label     empty, too long, control characters
     │   ├── AmbiguousLabelsError  ambiguous_labels  one value that looks like a comma-joined list
-    │   ├── DuplicateLabelsError  duplicate_labels  the same name twice after normalisation
+    │   ├── DuplicateLabelsError  duplicate_labels  the same label twice after normalisation
     │   ├── TooManyLabelsError    too_many_labels   more than allowed
     │   ├── InvalidTemplateError  invalid_template  a prompt template without its placeholder
-    │   └── UnknownLabelError     unknown_label     the set has no such label
+    │   └── UnknownLabelError     unknown_label     the label set has no such label
     ├── LabelSetError             a label set can't be read or changed as asked
     │   ├── UnknownLabelSetError  unknown_label_set no set of that name
-    │   ├── InvalidNameError      invalid_name      not a name for a label set
-    │   └── PreconditionFailedError precondition_failed  the set is not what the client believes
+    │   ├── InvalidNameError      invalid_name      not acceptable as the name of a label set
+    │   └── PreconditionFailedError precondition_failed  the set was changed since the client read it
     ├── RequestError              the request itself can't be understood
     │   ├── MalformedBodyError    malformed_body    not the multipart form or JSON it claims to be
     │   ├── InvalidRequestError   invalid_request   readable, but not of the documented form
     │   ├── MissingFileError      missing_file      no file part
     │   ├── InvalidOptionError    invalid_option    an option's value is not acceptable
     │   ├── BodyTooLargeError     body_too_large    more bytes than allowed
-    │   └── UploadStalledError    upload_stalled    the body stopped coming
+    │   └── UploadStalledError    upload_stalled    no more of the body arrived in time
     ├── BundleError               a bundle can't be used
     │   ├── BundleInvalidError    bundle_invalid    damaged, incomplete, or not what its manifest says
     │   └── UnknownBundleError    unknown_bundle    no bundle of that name is loaded
-    └── UnavailableError          the service can't do it now
-        ├── OverloadedError         overloaded          as many clips are here as may be
-        ├── DeviceUnavailableError  device_unavailable  the device asked for can't be used
+    └── UnavailableError          the service can't handle the request now
+        ├── OverloadedError         overloaded          the queue of clips is full
+        ├── DeviceUnavailableError  device_unavailable  the configured device can't be used
         ├── DecoderUnavailableError decoder_unavailable decoding processes can't be started
         ├── UploadUnavailableError  upload_unavailable  uploads can't be put on disk
         └── StoreUnavailableError   store_unavailable   the label store does not answer
 
-A message is written for the person who sent the request; it never holds a path, a traceback or a library's
-text. One table elsewhere gives each error its status.
+Messages are written for the person who sent the request: what is wrong and what to do. They contain no path,
+no traceback and no text of a library. service/api/problems.py maps each error to its HTTP status.
 """
 
 from typing import ClassVar
 
 
 class AhseError(Exception):
-    """Base of everything that this service raises on purpose.
+    """Base of all errors that the service raises on purpose.
 
     Attributes:
-        code: Stable snake_case name of the kind of error; clients may rely on it.
+        code: Stable snake_case name of the kind of error, which clients may rely on.
         message: What is wrong and what to do, for the user.
     """
 
@@ -63,31 +63,31 @@ class AhseError(Exception):
 
 
 class MediaError(AhseError):
-    """A clip could not be turned into frames and sound."""
+    """A clip can't be decoded into frames and a waveform."""
 
     code = "media_error"
 
 
 class EmptyFileError(MediaError):
-    """The file has no bytes."""
+    """The file is empty."""
 
     code = "empty_file"
 
 
 class NotMediaError(MediaError):
-    """The content is no container that this service reads."""
+    """The file is not in a container format that the service reads."""
 
     code = "not_media"
 
 
 class TruncatedMediaError(MediaError):
-    """The file ends before the index that tells where its frames are."""
+    """The file ends before the index that locates its frames."""
 
     code = "truncated_media"
 
 
 class NoTracksError(MediaError):
-    """Neither picture nor sound could be read; the message says why for both."""
+    """Neither the visual nor the audio track is usable; the message gives the reason for each."""
 
     code = "no_usable_tracks"
 
@@ -99,13 +99,13 @@ class ClipTooLongError(MediaError):
 
 
 class ClipTooLargeError(MediaError):
-    """The clip's frames are larger, or more, than the limits on pixels and memory allow."""
+    """The clip exceeds the limits on pixels or memory."""
 
     code = "too_many_pixels"
 
 
 class TooManySegmentsError(MediaError):
-    """The clip has too many segments of the wanted length; the message says which length would do."""
+    """The clip has too many segments of the requested length; the message names a length that is allowed."""
 
     code = "too_many_segments"
 
@@ -123,37 +123,37 @@ class DecodeCrashedError(MediaError):
 
 
 class LabelError(AhseError):
-    """The candidate names are not acceptable."""
+    """The candidate labels are not acceptable."""
 
     code = "label_error"
 
 
 class NoLabelsError(LabelError):
-    """No candidate name was given."""
+    """No label was given."""
 
     code = "no_labels"
 
 
 class InvalidLabelError(LabelError):
-    """A name or prompt is empty, too long, or has control characters."""
+    """A label or prompt is empty, too long, or contains control characters."""
 
     code = "invalid_label"
 
 
 class AmbiguousLabelsError(LabelError):
-    """One value that is either a list joined by commas or a name with commas in it."""
+    """One value with commas in it, which may be a single label or a list."""
 
     code = "ambiguous_labels"
 
 
 class DuplicateLabelsError(LabelError):
-    """Two names are the same after normalisation."""
+    """Two labels are the same after normalisation."""
 
     code = "duplicate_labels"
 
 
 class TooManyLabelsError(LabelError):
-    """More names than allowed."""
+    """More labels than allowed."""
 
     code = "too_many_labels"
 
@@ -189,7 +189,7 @@ class InvalidNameError(LabelSetError):
 
 
 class PreconditionFailedError(LabelSetError):
-    """The stored set is not the one that the client believes it is changing."""
+    """The label set was changed since the client read it."""
 
     code = "precondition_failed"
 
@@ -231,7 +231,7 @@ class BodyTooLargeError(RequestError):
 
 
 class UploadStalledError(RequestError):
-    """Nothing came of the body for longer than is waited."""
+    """No more of the body arrived within the time limit."""
 
     code = "upload_stalled"
 
@@ -255,31 +255,31 @@ class UnknownBundleError(BundleError):
 
 
 class UnavailableError(AhseError):
-    """The service can't do it now."""
+    """The service can't handle the request now."""
 
     code = "unavailable"
 
 
 class OverloadedError(UnavailableError):
-    """As many clips are being worked on or wait as may; later ones are better told at once."""
+    """The queue of clips is full; refusing a clip at once is better than an endless wait."""
 
     code = "overloaded"
 
 
 class DeviceUnavailableError(UnavailableError):
-    """The device that was asked for can't be used."""
+    """The configured device can't be used."""
 
     code = "device_unavailable"
 
 
 class DecoderUnavailableError(UnavailableError):
-    """A decoding process can't be started; no fault of the clip."""
+    """A decoding process can't be started, whatever the clip."""
 
     code = "decoder_unavailable"
 
 
 class UploadUnavailableError(UnavailableError):
-    """Uploads can't be put on disk: no space, or no directory that can be written."""
+    """Uploads can't be written to disk: no space, or no writable directory."""
 
     code = "upload_unavailable"
 

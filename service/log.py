@@ -1,4 +1,4 @@
-"""Logging: one line an event, text for people or JSON for machines."""
+"""Logging: one line per event, as text for people or JSON for machines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ import structlog
 
 
 def configure_logging(form: Literal["json", "text"], level: str) -> None:
-    """Send structlog's and the standard library's events to stderr in one form."""
+    """Send the events of structlog and of the standard library to stderr in one format.
+
+    Args:
+        form: `json`: one object a line; `text`: readable lines, in colour on a terminal.
+        level: Minimum level, such as `info`.
+    """
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -20,7 +25,7 @@ def configure_logging(form: Literal["json", "text"], level: str) -> None:
     if form == "json":
         final += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        # Plain tracebacks: the colourful ones print the value of every local variable, requests included.
+        # Plain tracebacks: the coloured ones print all local variables, which may hold data of requests.
         plain = structlog.dev.plain_traceback
         final += [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     handler = logging.StreamHandler(sys.stderr)

@@ -1,4 +1,4 @@
-"""Values of the decode step: what is asked of a clip, what is allowed, and what came out."""
+"""Values of the decode step: its specification, its limits, and the decoded clip."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ TrackReason = Literal["no_stream", "undecodable", "no_samples", "silent"]
 
 
 class ResizeRule(NamedTuple):
-    """How a frame becomes a square picture.
+    """How a frame is turned into a square picture.
 
     Attributes:
-        shape: `shorter_side`: scaled by its shorter side, and the centre square cut out; `squash`: both
-            sides scaled to the square's, so that the aspect is not kept.
-        filter: By which pixels are averaged; it grows with the frame where that shrinks.
+        shape: `shorter_side`: the shorter side is scaled to that of the square, then the centre is cropped;
+            `squash`: both sides are scaled, which changes the aspect ratio.
+        filter: Resampling filter. Its support grows with the scale when the frame shrinks (antialiasing).
     """
 
     shape: Literal["shorter_side", "squash"]
@@ -43,9 +43,9 @@ RESIZE_RULES: Final[Mapping[Resize, ResizeRule]] = MappingProxyType(
         "squash_bilinear": ResizeRule("squash", "bilinear"),
     }
 )
-"""What each `resize` of a bundle means."""
+"""Meaning of each value of `resize` in a manifest."""
 
-# Frames of a segment: it shows less than a whole clip, and there are many.
+# A segment shows less than a whole clip, and a clip has many segments, so each gets few frames.
 _MAX_SEGMENT_FRAMES = 4
 
 
@@ -56,19 +56,19 @@ def _require(condition: bool, text: str) -> None:
 
 @dataclass(frozen=True)
 class DecodeSpec:
-    """What a model wants of a clip. These are facts of the model and come from its bundle.
+    """What a model needs from a clip. These are facts of the model, read from its bundle.
 
     Attributes:
-        n_frames: Frames to pick; a clip with fewer repeats some.
-        image_size_px: Side of the square pictures.
-        sample_rate_hz: Rate of the mono waveform.
-        max_audio_s: Sound after this many seconds is not read.
-        sampling: `uniform`: the midpoints of `n_frames` equal intervals over the clip; `middle`: its middle.
-        resize: How a frame becomes a square of `image_size_px`: one of RESIZE_RULES.
-        frames: `exact`: what is on screen at the wanted times; `key`: the key frames nearest to them, which
-            decode without any other frame.
-        segment_s: Length of the segments that the clip is cut into besides; None for none. Their sound is
-            read beyond `max_audio_s`.
+        n_frames: Number of frames; a clip that has fewer repeats some.
+        image_size_px: Side length of the square pictures.
+        sample_rate_hz: Sample rate of the mono waveform.
+        max_audio_s: Audio after this many seconds is not used for the clip as a whole.
+        sampling: `uniform`: the midpoints of `n_frames` equal intervals of the clip; `middle`: the midpoint.
+        resize: How a frame is turned into a square picture: a key of RESIZE_RULES.
+        frames: `exact`: the frames on screen at the sampled times; `key`: the key frames nearest to them,
+            which can be decoded without any other frame.
+        segment_s: Length of the segments that the clip is also cut into; None for no segments. Segments use
+            audio beyond `max_audio_s`.
     """
 
     n_frames: int
@@ -94,22 +94,22 @@ class DecodeSpec:
 
     @property
     def n_segment_frames(self) -> int:
-        """Frames of each segment, no more than the whole clip has."""
+        """Number of frames of each segment, at most that of the whole clip."""
         return min(self.n_frames, _MAX_SEGMENT_FRAMES)
 
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What one clip may cost. These are settings of the deployment.
+    """Limits on the cost of one clip. These are settings of the deployment.
 
     Attributes:
-        max_duration_s: Longest clip, measured on its timestamps, not on what its header claims.
-        max_frame_pixels: Largest single frame, width x height.
-        max_decoded_pixels: Most pixels decoded for one clip, frames x width x height.
-        max_streams: Most streams in one file.
-        max_segments: Most segments that a clip is cut into.
-        wall_time_s: Longest time a clip may occupy a decoding process.
-        memory_bytes: Most address space a decoding process may take beyond what it needs when idle.
+        max_duration_s: Maximum length, measured on the timestamps; the duration in the header is not trusted.
+        max_frame_pixels: Maximum size of one frame, width x height.
+        max_decoded_pixels: Maximum number of pixels decoded for one clip, frames x width x height.
+        max_streams: Maximum number of streams in one file.
+        max_segments: Maximum number of segments of one clip.
+        wall_time_s: Maximum time that a clip may occupy a decoding process.
+        memory_bytes: Maximum address space of a decoding process beyond what it uses when idle.
     """
 
     max_duration_s: float = 600.0
@@ -123,12 +123,12 @@ class DecodeLimits:
 
 @dataclass(frozen=True)
 class Track:
-    """Whether one side of a clip, picture or sound, was used.
+    """Report on one track of a clip, visual or audio: whether it was used.
 
     Attributes:
-        used: True when the clip carries data of this track.
-        reason: Stable code of why it was not used; None when it was.
-        detail: The same for a reader, or what was used (codec and stream size).
+        used: Whether the clip has usable data in this track.
+        reason: Stable code that says why the track was not used; None when it was.
+        detail: The reason in words; for a used track its codec and its size or sample rate.
     """
 
     used: bool
@@ -138,42 +138,45 @@ class Track:
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """A part of a clip. Both tracks may be missing in it.
+    """A part of a clip. Either track, or both, may be missing from it.
 
     Attributes:
-        start_s: Where it starts, in seconds since the clip's start.
-        end_s: Where it ends; the next one starts there.
-        frames: uint8 [n_segment_frames, image_size_px, image_size_px, 3], RGB, in time order; None without
-            picture in it.
-        sound: First sample in `Clip.sound`, and one past the last; None without (audible) sound in it.
-        visual: What happened to the picture.
-        audio: What happened to the sound.
+        start_s: Start, in seconds since the start of the clip.
+        end_s: End, where the next segment starts.
+        frames: uint8 [n_segment_frames, image_size_px, image_size_px, 3], RGB, in time order; None when the
+            segment has no visual data.
+        audio_samples: Half-open range [first, stop) of samples of `Clip.full_waveform`; None when the segment
+            has no audible audio.
+        visual: Report on the visual track.
+        audio: Report on the audio track.
     """
 
     start_s: float
     end_s: float
     frames: npt.NDArray[np.uint8] | None
-    sound: tuple[int, int] | None
+    audio_samples: tuple[int, int] | None
     visual: Track
     audio: Track
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A decoded clip. At least one of `frames` and `waveform` is there.
+    """A decoded clip. At least one of `frames` and `waveform` is not None.
 
     Attributes:
-        frames: uint8 [n_frames, image_size_px, image_size_px, 3], RGB, upright, in time order; None without
-            picture.
-        frame_times_s: float64 [n_frames], seconds since the first frame; empty without picture.
-        waveform: float32 [n_samples], mono, -1..1, at the specification's rate; None without (audible) sound.
-        duration_s: From the earlier start of the readable tracks to the later end, measured on the streams.
-        visual: What happened to the picture.
-        audio: What happened to the sound.
-        warnings: Sentences for the user about anything that was left out or repaired.
-        n_frames_decoded: Frames that the video decoder put out to get at the wanted ones.
-        segments: The parts of the clip, in time order, when they were asked for.
-        sound: float32 [n_samples], all the sound, for the segments; None without segments or sound.
+        frames: uint8 [n_frames, image_size_px, image_size_px, 3], RGB, upright, in time order; None without a
+            usable visual track.
+        frame_times_s: float64 [n_frames], seconds since the first frame; empty without frames.
+        waveform: float32 [n_samples], mono, -1..1, at the sample rate of the specification, at most
+            `max_audio_s` long; None without a usable audio track.
+        duration_s: Time from the first start to the last end of the readable tracks, measured on the streams.
+        visual: Report on the visual track.
+        audio: Report on the audio track.
+        warnings: Sentences for the user about everything that was left out or repaired.
+        n_frames_decoded: Frames that the video decoder returned to produce the wanted ones.
+        segments: The segments in time order; empty when none were requested.
+        full_waveform: float32 [n_samples], the audio of the whole clip, of which segments are ranges; None
+            without segments or audio.
     """
 
     frames: npt.NDArray[np.uint8] | None
@@ -185,4 +188,4 @@ class Clip:
     warnings: tuple[str, ...] = ()
     n_frames_decoded: int = 0
     segments: tuple[Segment, ...] = ()
-    sound: npt.NDArray[np.float32] | None = None
+    full_waveform: npt.NDArray[np.float32] | None = None

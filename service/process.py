@@ -1,4 +1,4 @@
-"""This process and its machine: processors, and how the C library hands out memory."""
+"""The process and its machine: number and features of processors, and set-up of the memory allocator."""
 
 from __future__ import annotations
 
@@ -7,25 +7,31 @@ import math
 import os
 from pathlib import Path
 
-# Where the kernel says so inside a container (cgroup v2): microseconds of processor time in each period.
+# Set by the kernel inside a container (cgroup v2): "<microseconds of processor time> <period>", or "max ...".
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def n_processors(quota: Path = _QUOTA) -> int:
-    """At least one: those the process may run on, or fewer where a quota of processor time is set."""
+    """Processors that the process can keep busy, at least 1.
+
+    These are the processors that it may run on, or fewer where a quota of processor time is set.
+
+    Args:
+        quota: The file that holds the quota of the control group; it need not exist.
+    """
     allowed = len(os.sched_getaffinity(0))
     try:
-        most, period = quota.read_text().split()
-        return max(1, min(allowed, math.ceil(int(most) / int(period))))
+        granted, period = quota.read_text().split()
+        return max(1, min(allowed, math.ceil(int(granted) / int(period))))
     except (OSError, ValueError):  # no such file here, or "max": no quota
         return allowed
 
 
-def adds_products_in_32_bits(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the processor adds products of 8-bit integers in 32 bits (VNNI), not in 16, which overflow.
+def has_vnni(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor has VNNI: it adds products of 8-bit integers in 32 bits, where 16 could overflow.
 
     Args:
-        cpuinfo: The kernel's description of the processors; where there is none, the answer is no.
+        cpuinfo: The kernel's description of the processors; False where the file does not exist.
     """
     try:
         flags = cpuinfo.read_text(encoding="utf-8", errors="replace").split()
@@ -34,20 +40,21 @@ def adds_products_in_32_bits(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return not {"avx512_vnni", "avx_vnni"}.isdisjoint(flags)
 
 
-# From malloc.h of glibc.
+# Parameters of mallopt, from malloc.h of glibc.
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
-# Frames, waveforms and features of many names are larger; what Python itself allocates is smaller.
+# Frames, waveforms and features of many labels are larger than this; objects of Python are smaller.
 _LARGE_BYTES = 256 * 2**10
 _N_ARENAS = 2
 
 
 def set_up_allocator() -> None:
-    """Give large buffers back to the system when they are freed, and let threads share few heaps.
+    """Make glibc return large buffers to the system when they are freed, and use few heaps for all threads.
 
-    By default glibc keeps what was freed in a heap of each thread, up to eight times the processors, where
-    buffers of many sizes leave holes: memory creeps up over thousands of clips, though nothing is leaked.
-    Does nothing with another C library, or where the environment sets such values (MALLOC_...).
+    By default glibc has a heap for each thread, up to eight times the number of processors, and keeps freed
+    memory in them. Buffers of many sizes fragment these heaps: memory use creeps up over thousands of clips
+    although nothing leaks. Does nothing with another C library, or where the environment already sets such
+    values (MALLOC_...).
     """
     if any(name.startswith("MALLOC_") for name in os.environ):
         return

@@ -14,12 +14,15 @@ from service.arrays import Array
 
 @dataclass(frozen=True)
 class TrackScores:
-    """What one track alone says of the candidates: its cosine similarity to its own text (CLIP, CLAP)."""
+    """Scores of the candidates by one track alone: its similarity to its own text, as in CLIP and CLAP.
+
+    Attributes:
+        similarity: float32 [n], -1..1, cosine.
+        score: float32 [n], softmax of similarity x the encoder's logit scale; sums to 1.
+    """
 
     similarity: Array
-    """float32 [n], -1..1."""
     score: Array
-    """float32 [n], softmax of similarity x the encoder's logit scale; sums to 1."""
 
 
 @dataclass(frozen=True)
@@ -32,29 +35,35 @@ class UnknownScore:
 
 @dataclass(frozen=True)
 class Scoring:
-    """How distances become a ranking and probabilities."""
+    """How distances become a ranking and probabilities.
+
+    Attributes:
+        temperature: score = softmax(-distance / temperature).
+        beta: Calibrated stacking: added to the distance of seen classes.
+        unknown: None: the head cannot tell whether any label fits.
+    """
 
     temperature: float
-    """score = softmax(-distance / temperature)."""
     beta: float = 0.0
-    """calibrated stacking: added to the distance of seen classes."""
     unknown: UnknownScore | None = None
-    """None: the head has no measure of whether any name fits."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """All candidates of one clip."""
+    """All candidates of one clip.
+
+    Attributes:
+        distance: float32 [n], beta added for seen classes.
+        score: float32 [n], softmax(-distance / temperature); sums to 1.
+        unknown: 0..1, how likely it is that none of the candidates fits; None where the head cannot tell.
+    """
 
     distance: Array
-    """float32 [n], beta added for seen classes."""
     score: Array
-    """float32 [n], softmax(-distance / temperature); sums to 1."""
     unknown: float | None
-    """0..1: how likely it is that none of the candidates fits; None where the head can't tell."""
 
     def best(self, n: int | None = None) -> NDArray[np.intp]:
-        """Indices of the n best candidates, or of all, best first; equals keep the order of the request."""
+        """Indices of the n best candidates, or of all, best first; ties keep the order of the request."""
         if n is None or n >= len(self.distance):
             return np.argsort(self.distance, kind="stable")
         last = np.partition(self.distance, n - 1)[n - 1]
@@ -68,8 +77,8 @@ def rank(distance: Array, seen: NDArray[np.bool_], scoring: Scoring, beta: float
     Args:
         distance: float32 [n], of the clip to each candidate.
         seen: bool [n], which of them the head was trained on.
-        scoring: the head's stored numbers.
-        beta: for seen classes, in place of the stored one.
+        scoring: The head's stored numbers.
+        beta: For seen classes, in place of the stored one.
     """
     added = np.float32(scoring.beta if beta is None else beta)
     stacked = distance + added * seen.astype(np.float32)
@@ -91,7 +100,7 @@ def score_track(cosine: Array, logit_scale: float) -> TrackScores:
 
     Args:
         cosine: float32 [n], of the track to each name.
-        logit_scale: factor on the cosine before the softmax.
+        logit_scale: Factor on the cosine before the softmax.
     """
     return TrackScores(cosine, softmax(cosine * np.float32(logit_scale)))
 

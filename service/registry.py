@@ -100,7 +100,7 @@ class Registry:
         """The bundle of that name, or the default one.
 
         Raises:
-            UnknownBundleError: no bundle of that name is loaded.
+            UnknownBundleError: No bundle of that name is loaded.
         """
         if name is None:
             return next(iter(self._bundles.values()))
@@ -114,8 +114,8 @@ class Registry:
         """Read the bundle's directory again and put the new one in its place; the old one stays on failure.
 
         Raises:
-            UnknownBundleError: no bundle of that name is loaded.
-            BundleInvalidError: what stands in the directory now is damaged or has another name.
+            UnknownBundleError: No bundle of that name is loaded.
+            BundleInvalidError: What stands in the directory now is damaged or has another name.
         """
         self.get(name)
         with self._lock:

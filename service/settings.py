@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="AHSE_", frozen=True, extra="ignore")
 
     bundles: Annotated[tuple[Path, ...], NoDecode] = Field(
-        default=(EVERYDAY_BUNDLE,), min_length=1, description="bundle directories, the first is the default"
+        default=(EVERYDAY_BUNDLE,), min_length=1, description="bundle directories; the first is the default"
     )
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
@@ -45,7 +45,8 @@ class Settings(BaseSettings):
         default_factory=_data_directory, description="where label sets and embeddings are kept"
     )
     upload_dir: Path | None = Field(
-        default=None, description="where uploads wait while they are decoded; default: the system's"
+        default=None,
+        description="directory of uploads while they are decoded; default: the system's temporary directory",
     )
     device: Device = Field(
         default="auto", description="auto, cpu or cuda; cuda refuses to start without a GPU"
@@ -54,7 +55,7 @@ class Settings(BaseSettings):
         default=1, ge=0, le=1024, description="threads of one model run on a CPU; 0: onnxruntime decides"
     )
     gpu_memory_bytes: int = Field(
-        default=0, ge=0, description="most GPU memory of the arena of each encoder; 0: no limit"
+        default=0, ge=0, description="maximum GPU memory of the arena of each encoder; 0: no limit"
     )
     decode_workers: int = Field(
         default_factory=lambda: min(n_processors(), 256), ge=1, le=256, description="decoding processes"
@@ -63,51 +64,56 @@ class Settings(BaseSettings):
         default_factory=lambda: min(max(8, 2 * n_processors()), 1024),
         ge=1,
         le=1024,
-        description="clips that are worked on at once",
+        description="maximum number of clips that are processed at once",
     )
     max_waiting: int = Field(
-        default=128, ge=0, description="clips that may wait for their turn; further ones are answered 429"
+        default=128, ge=0, description="maximum number of clips that wait; further ones are answered 429"
     )
     batch_frames: int = Field(
-        default=0, ge=0, le=4096, description="most frames in one model run; 0: 8 on a CPU, 128 on a GPU"
+        default=0, ge=0, le=4096, description="maximum frames in one model run; 0: 8 on a CPU, 128 on a GPU"
     )
     batch_windows: int = Field(
         default=0,
         ge=0,
         le=4096,
-        description="most audio windows in one model run; 0: 2 on a CPU, 64 on a GPU",
+        description="maximum audio windows in one model run; 0: 2 on a CPU, 64 on a GPU",
     )
     batch_tokens: int = Field(
-        default=0, ge=0, description="most tokens of names in one model run; 0: 5000 on a CPU, 20000 on a GPU"
+        default=0,
+        ge=0,
+        description="maximum tokens of names in one model run; 0: 5000 on a CPU, 20000 on a GPU",
     )
     parallel_runs: int = Field(
         default=0,
         ge=0,
         le=64,
-        description="runs of one encoder at once; 0: 2 on a GPU, else as many as processors allow",
+        description="concurrent runs of one encoder; 0: 2 on a GPU, else as many as processors allow",
     )
     frames: FrameChoice = Field(
         default="exact",
-        description="pictures of a clip when a request does not say: exact, or key frames, which are quick",
+        description="frames of a clip when a request does not say: exact, or key for key frames, which "
+        "decode faster",
     )
     upload_pause_s: float = Field(
-        default=30.0, gt=0, description="longest pause in the body of a request; after it comes 408"
+        default=30.0,
+        gt=0,
+        description="longest pause in the body of a request, after which it is answered 408",
     )
     max_upload_bytes: int = Field(default=512 * 2**20, ge=1, description="largest upload")
     max_json_bytes: int = Field(default=8 * 2**20, ge=1, description="largest JSON body")
-    max_labels: int = Field(default=10_000, ge=1, description="most labels in one request")
-    max_labels_per_set: int = Field(default=100_000, ge=1, description="most labels in one label set")
+    max_labels: int = Field(default=10_000, ge=1, description="maximum labels in one request")
+    max_labels_per_set: int = Field(default=100_000, ge=1, description="maximum labels in one label set")
     max_duration_s: float = Field(default=600.0, gt=0, description="longest clip")
-    max_segments: int = Field(default=120, ge=1, description="most segments of one clip")
+    max_segments: int = Field(default=120, ge=1, description="maximum segments of one clip")
     max_frame_pixels: int = Field(default=8192 * 4352, ge=1, description="largest frame, width x height")
     max_decoded_pixels: int = Field(
-        default=4_000_000_000, ge=1, description="most pixels decoded for one clip, frames x width x height"
+        default=4_000_000_000,
+        ge=1,
+        description="maximum pixels decoded for one clip, frames x width x height",
     )
-    decode_timeout_s: float = Field(
-        default=20.0, gt=0, description="longest time one clip may take to decode"
-    )
+    decode_timeout_s: float = Field(default=20.0, gt=0, description="maximum time to decode one clip")
     decode_memory_bytes: int = Field(
-        default=2 * 2**30, ge=2**20, description="most memory one decoding process may take"
+        default=2 * 2**30, ge=2**20, description="maximum memory of one decoding process"
     )
     label_cache_size: int = Field(default=100_000, ge=1, description="label embeddings kept in memory")
     label_store_size: int = Field(

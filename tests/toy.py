@@ -25,15 +25,15 @@ from tokenizers.pre_tokenizers import Whitespace
 from service.bundle.directory import write_bundle
 from service.bundle.manifest import (
     AhseSpec,
-    AudioTower,
+    AudioEncoderSpec,
     Calibration,
     Calibrations,
+    ImageEncoderSpec,
     KnownNames,
     Manifest,
     SimilaritySpec,
     Standardisation,
-    TextTower,
-    VisualTower,
+    TextEncoderSpec,
 )
 from service.bundle.provenance import Licence, Provenance
 from service.head.statistics import AhseStatistics, SimilarityStatistics
@@ -193,7 +193,7 @@ def _manifest(
         version=version,
         description="Three colours and three tones, for tests.",
         requires_service="0.1.0",
-        visual=VisualTower(
+        visual=ImageEncoderSpec(
             graph="visual.onnx",
             dim=3,
             image_size_px=SIZE_PX,
@@ -203,7 +203,7 @@ def _manifest(
             logit_scale=LOGIT_SCALE,
             text=_text_tower("visual", shared=shared),
         ),
-        audio=AudioTower(
+        audio=AudioEncoderSpec(
             graph="audio.onnx",
             dim=3,
             sample_rate_hz=RATE_HZ,
@@ -248,8 +248,8 @@ def _similarity_head() -> SimilaritySpec:
     )
 
 
-def _text_tower(track: str, *, shared: bool) -> TextTower:
-    return TextTower(
+def _text_tower(track: str, *, shared: bool) -> TextEncoderSpec:
+    return TextEncoderSpec(
         graph="text.onnx" if shared else f"text_{track}.onnx",
         output=track if shared else "features",
         tokenizer="tokenizer.json",

@@ -76,14 +76,15 @@ def configure(preset: str, changes: list[str], seed: int) -> HeadConfig:
     from pydantic import ValidationError
 
     from model_export.head.head_config import PRESETS, HeadConfig
+    from service.faults import describe_faults
 
     pairs = dict(change.partition("=")[::2] for change in changes)
     settings = PRESETS[preset].model_dump() | {key.strip(): value.strip() for key, value in pairs.items()}
     try:
         return HeadConfig.model_validate(settings | {"seed": seed})
     except ValidationError as error:
-        wrong = "; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())
-        raise RunError(f"--set {wrong}; there are {', '.join(HeadConfig.model_fields)}") from None
+        faults = describe_faults(error.errors(), "the settings")
+        raise RunError(f"--set: {faults}; there are {', '.join(HeadConfig.model_fields)}") from None
 
 
 @evaluate_app.command()

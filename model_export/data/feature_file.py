@@ -24,6 +24,7 @@ from safetensors.numpy import save_file
 
 from model_export.data.gzsl_data import SPLIT_NAMES, GzslData, SplitFeatures, SplitName, data_problems
 from model_export.errors import DatasetError, Problem
+from service.faults import list_faults
 
 SUFFIX: Final = ".safetensors"
 KEY: Final = "ahse_features"
@@ -142,8 +143,8 @@ def _load(path: Path) -> tuple[Description, Arrays]:
     try:
         return Description.model_validate_json(metadata[KEY]), arrays
     except ValidationError as error:
-        wrong = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise DatasetError(path, [Problem("header", what) for what in wrong]) from None
+        faults = list_faults(error.errors(), "the description")
+        raise DatasetError(path, [Problem("header", fault) for fault in faults]) from None
 
 
 def _array_problems(arrays: Arrays) -> list[Problem]:

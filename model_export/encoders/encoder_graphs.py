@@ -17,7 +17,7 @@ from model_export.errors import EncoderError, PrecisionError
 from model_export.export.bundle_parts import EncoderParts
 from model_export.export.graph_export import OPSET, export_graph
 from model_export.export.reduced_precision import COSINE_FLOOR, reduce_precision
-from service.bundle.manifest import AudioTower, KnownNames, TextTower, VisualTower
+from service.bundle.manifest import AudioEncoderSpec, ImageEncoderSpec, KnownNames, TextEncoderSpec
 from service.bundle.provenance import GraphCheck, Precision
 
 TOWERS: Final = ("visual", "text_visual", "audio", "text_audio")
@@ -110,7 +110,7 @@ def encoder_parts(
         return {name: _write(name, tower, folder, options) for name, tower in towers.items()}
 
     return EncoderParts(
-        visual=VisualTower(
+        visual=ImageEncoderSpec(
             graph="visual.onnx",
             dim=image.dim,
             image_size_px=image.size_px,
@@ -120,7 +120,7 @@ def encoder_parts(
             logit_scale=image.logit_scale,
             text=_text_facts(image.text, "visual", tokenizers["visual"], is_shared=is_shared),
         ),
-        audio=AudioTower(
+        audio=AudioEncoderSpec(
             graph="audio.onnx",
             dim=audio.dim,
             sample_rate_hz=audio.sample_rate_hz,
@@ -197,8 +197,8 @@ def _tokenizer_files(visual: TextEncoder, audio: TextEncoder) -> dict[str, str]:
     return {track: f"tokenizer_{track}.json" for track in ("visual", "audio")}
 
 
-def _text_facts(text: TextEncoder, side: str, tokenizer: str, *, is_shared: bool) -> TextTower:
-    return TextTower(
+def _text_facts(text: TextEncoder, side: str, tokenizer: str, *, is_shared: bool) -> TextEncoderSpec:
+    return TextEncoderSpec(
         graph="text.onnx" if is_shared else f"text_{side}.onnx",
         output=side if is_shared else "features",
         tokenizer=tokenizer,

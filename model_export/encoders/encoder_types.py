@@ -133,20 +133,20 @@ def model_card(
     )
     return f"""# {description}
 
-Frozen encoders as bundled by `{command}`, without a trained head: names are ranked by the similarity of each
-track to its own text. `ahse calibrate` fits its statistics on your clips; `ahse train` trains a head.
+Frozen encoders as bundled by `{command}`, without a trained head: labels are ranked by the similarity of each
+track to its own text. `ahse calibrate` fits statistics to your clips; `ahse train` trains a head.
 
 | part | input | features |
 |---|---|---|
 | image | {image.size_px} px square frames | {image.dim} |
 | audio | {audio.window_s:g} s windows at {audio.sample_rate_hz} Hz | {audio.dim} |
 
-Every graph was compared with its torch original; manifest.json has their precisions and differences.
+Every graph was compared with its torch original; manifest.json has the precisions and the differences.
 
 | weights | licence | source |
 |---|---|---|
 {licences}
 
-Both models learned from pictures, sounds and captions of the internet, with what is biased and missing there.
-Measure it on clips of your own before you rely on it.
+Both models were trained on pictures, sounds and captions from the internet, including their biases and gaps.
+Measure the bundle on clips of your own before you rely on it.
 """

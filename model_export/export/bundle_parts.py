@@ -13,11 +13,11 @@ from service.bundle.directory import write_bundle
 from service.bundle.manifest import (
     FORMAT_VERSION,
     AhseSpec,
-    AudioTower,
+    AudioEncoderSpec,
+    ImageEncoderSpec,
     KnownNames,
     Manifest,
     SimilaritySpec,
-    VisualTower,
 )
 from service.bundle.provenance import GraphCheck, Licence, Metric, Provenance, Source
 
@@ -42,8 +42,8 @@ class EncoderParts:
         texts: Further text files that go with the encoders, such as their licences, by name.
     """
 
-    visual: VisualTower
-    audio: AudioTower
+    visual: ImageEncoderSpec
+    audio: AudioEncoderSpec
     write: Callable[[Path], dict[str, GraphCheck]]
     licences: tuple[Licence, ...]
     sources: tuple[Source, ...] = ()

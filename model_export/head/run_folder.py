@@ -40,6 +40,7 @@ from model_export.head.calibration import Calibration, Calibrations
 from model_export.head.head_config import HeadConfig
 from model_export.head.network import HeadNetwork
 from model_export.head.standardisation import Statistics
+from service.faults import describe_faults
 
 StageNumber = Literal[1, 2]
 STAGES: Final[tuple[StageNumber, ...]] = (1, 2)
@@ -155,7 +156,10 @@ class Run:
                 network = HeadNetwork(config.head, config.data.n_visual, config.data.n_audio)
             network.load_state_dict(load_file(path / "head.safetensors"), assign=True)
             statistics = Statistics.load(path / "statistics.safetensors")
-        except (OSError, ValidationError, SafetensorError, RuntimeError, TypeError) as error:
+        except ValidationError as error:
+            faults = describe_faults(error.errors(), "calibration.json")
+            raise RunError(f"{path} is damaged: {faults}") from error
+        except (OSError, SafetensorError, RuntimeError, TypeError) as error:
             raise RunError(f"{path} is damaged: {error}") from error
         return cls(path, config, network.eval(), statistics, calibrations)
 
@@ -170,8 +174,8 @@ def read_config(path: Path) -> RunConfig:
     try:
         return RunConfig.model_validate_json((path / "config.json").read_text(encoding="utf-8"))
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
-        raise RunError(f"{path / 'config.json'} can't be used: {'; '.join(faults)}") from None
+        faults = describe_faults(error.errors(), "the document")
+        raise RunError(f"{path / 'config.json'} can't be used: {faults}") from None
 
 
 def is_finished(path: Path) -> bool:

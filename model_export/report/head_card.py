@@ -1,4 +1,4 @@
-"""What a bundle says about its trained head: figures for the manifest, and the model card."""
+"""The figures and the model card of a bundle with a trained head."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def model_card(run: Run, encoders: Manifest, measured: MeasuredRun | None) -> st
 
 ## Parts
 
-- Encoders, taken over byte for byte from the bundle {encoders.name} {encoders.version}. Their digest:
+- Encoders, copied byte for byte from the bundle {encoders.name} {encoders.version}. Their digest:
   `{data.encoders}`
 - A head, trained on clips of the {len(seen)} classes below. Seed: {run.config.head.seed}. Fingerprint of the
   features: `{data.fingerprint}`
@@ -58,7 +58,8 @@ Epoch, beta, temperatures and fusion weights were chosen on validation classes a
 had not been trained on; then the head was trained from scratch on training and validation clips together.
 The test clips took no part.
 
-Any other name can be ranked too, the better the nearer it is to what encoders and head were trained on.
+Any other name can be ranked too. Results are better for names that are closer to what the encoders and the
+head were trained on.
 
 ## Measured
 
@@ -80,7 +81,7 @@ def _measured(measured: MeasuredRun | None) -> str:
     table = "\n".join([f"| | {' | '.join(_FIGURES.values())} |", "|---|---|---|---|---|", *rows])
     return f"""Test clips of {_counts(measured)}.
 Mean per class, in per cent: S and U with all of these classes as candidates, HM their harmonic mean, ZSL
-with the unseen ones only. Few clips or classes make coarse figures.
+with the unseen ones only. With few clips or classes the figures are coarse.
 
 {table}
 

@@ -26,6 +26,7 @@ from model_export.head.run_folder import Run, RunConfig, read_config, save_tenso
 from model_export.head.stage_tensors import StageTensors
 from model_export.head.standardisation import standardise
 from service.arrays import Array
+from service.faults import describe_faults
 
 EVALUATION: Final = "evaluation.json"
 SAMPLE: Final = "test_sample.safetensors"
@@ -101,7 +102,10 @@ class MeasuredRun:
             raise RunError(
                 f"{path} was not evaluated: no {Path(error.filename).name}; run ahse evaluate"
             ) from None
-        except (ValidationError, SafetensorError, KeyError, OSError, ValueError) as error:
+        except ValidationError as error:  # before ValueError, which it is a kind of
+            faults = describe_faults(error.errors(), "the document")
+            raise RunError(f"{path} holds a damaged evaluation: {faults}") from None
+        except (SafetensorError, KeyError, OSError, ValueError) as error:
             raise RunError(f"{path} holds a damaged evaluation: {error}") from None
 
 

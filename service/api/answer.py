@@ -1,4 +1,4 @@
-"""A classification as the answer that goes over the wire, for HTTP and for `ahse classify --json` alike."""
+"""A classification as JSON, for HTTP and for `ahse classify --json` alike."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from service.embed.embeddings import LabelEmbeddings
 from service.media import Segment, Track
 from service.ranking import TrackScores
 
-# Predictions of a segment when top_k isn't given, and the most there are: an answer may have many segments.
+# Predictions of a segment when top_k is not given, and their maximum: an answer may have many segments.
 _SEGMENT_TOP_K, _SEGMENT_MAX_K = 5, 100
 
 
@@ -24,14 +24,14 @@ def make_answer(
     top_k: int | None,
     timings_ms: Mapping[str, float],
 ) -> ClassifyResponse:
-    """Everything that a client is told.
+    """Build the response.
 
     Args:
-        result: the classification.
-        request_id: of the request.
-        label_set: that was used, if one was.
-        top_k: predictions to tell; None tells all of the clip, and 5 of each segment.
-        timings_ms: wall time of each step.
+        result: The classification.
+        request_id: Id of the request.
+        label_set: Name of the label set that was used; None for labels of the request.
+        top_k: Number of predictions; None returns all of the clip, and 5 of each segment.
+        timings_ms: Wall time of each step.
     """
     manifest, clip, whole = result.bundle.manifest, result.clip, result.whole
     return ClassifyResponse(
@@ -53,18 +53,20 @@ def make_answer(
 
 
 def _segments(result: Classification, top_k: int | None) -> list[SegmentAnswer]:
-    n_told = min(top_k or _SEGMENT_TOP_K, _SEGMENT_MAX_K)
+    n_predictions = min(top_k or _SEGMENT_TOP_K, _SEGMENT_MAX_K)
     return [
-        _segment(segment, ranked, result.names, n_told)
+        _segment(segment, ranked, result.names, n_predictions)
         for segment, ranked in zip(result.clip.segments, result.segments, strict=True)
     ]
 
 
-def _segment(segment: Segment, ranked: Ranked | None, labels: LabelEmbeddings, n_told: int) -> SegmentAnswer:
+def _segment(
+    segment: Segment, ranked: Ranked | None, labels: LabelEmbeddings, n_predictions: int
+) -> SegmentAnswer:
     return SegmentAnswer(
         start_s=_rounded(segment.start_s),
         end_s=_rounded(segment.end_s),
-        predictions=[] if ranked is None else _predictions(ranked, labels, n_told),
+        predictions=[] if ranked is None else _predictions(ranked, labels, n_predictions),
         tracks=Tracks(visual=_track_use(segment.visual), audio=_track_use(segment.audio)),
         unknown=None if ranked is None else _unknown(ranked),
     )

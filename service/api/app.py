@@ -15,7 +15,7 @@ from service.api.context import ClipWorkers, Context
 from service.api.metrics import Metrics
 from service.api.middleware import CLASSIFY, Admission, BodyLimit, RequestContext
 from service.api.openapi import openapi_of
-from service.api.routes import clips, health, label_sets, models
+from service.api.routes import clips, label_sets, status
 from service.api.upload import private_directory
 from service.batch.encoders import batched
 from service.classifier import Classifier
@@ -34,10 +34,10 @@ def create_app(settings: Settings) -> FastAPI:
     """Load the bundles, open the label store and wire the routes.
 
     Raises:
-        BundleError, UnavailableError: the service can't start; the message says why.
+        BundleError, UnavailableError: The service can't start; the message says why.
     """
     with private_directory(settings.upload_dir):
-        pass  # better found out now than at the first upload
+        pass  # an unusable directory should stop the start, not the first upload
     metrics = Metrics()
     registry = Registry(
         settings.bundles, settings.runtime(), lambda encoders: batched(encoders, settings.budgets(), metrics)
@@ -72,7 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="AHSE", version=__version__, description=_DESCRIPTION, lifespan=lifespan)
     app.state.context = context
-    routers = [family.router for family in (clips, label_sets, models, health)]
+    routers = [clips.router, label_sets.router, status.models, status.health]
     for router in routers:
         app.include_router(router)
     app.openapi = openapi_of(app)  # type: ignore[method-assign]  # FastAPI's documented way
@@ -84,7 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _limit_of(settings: Settings) -> Callable[[Scope], int]:
-    """Only classify takes clips; the other addresses take JSON."""
+    """Clips may be larger than JSON bodies."""
 
     def limit(scope: Scope) -> int:
         is_upload = scope["path"] == CLASSIFY

@@ -1,4 +1,4 @@
-"""What the routes work with: the service's parts, its threads, and the client that waits."""
+"""What routes share: the parts of the service, its thread pools, cancellation of abandoned requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
 from service.api.metrics import Metrics
-from service.cancellation import Client, ClientGone, drop_if_gone
+from service.cancellation import CancellationToken, WorkCancelled, raise_if_cancelled
 from service.classifier import Classifier
 from service.labels.store import LabelStore
 from service.registry import Registry
@@ -26,48 +26,48 @@ T = TypeVar("T")
 
 
 class ClipWorkers:
-    """A few threads for work that takes long. `Admission` bounds how much may wait for them.
+    """A thread pool for clips. `Admission` bounds how much work may wait for it.
 
     Args:
-        n_threads: pieces of work under way at once.
+        n_threads: Clips that are worked on at once.
     """
 
     def __init__(self, n_threads: int) -> None:
         self._threads = ThreadPoolExecutor(n_threads, thread_name_prefix="clip")
         self.n_taken = 0
-        """pieces of work under way or waiting."""
+        """clips that are worked on or wait."""
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do the work in a thread, in its turn; for the event loop's thread only.
+        """Run work in the pool. Call it from the event loop's thread only.
 
         Raises:
-            ClientGone: the client left while the work waited.
+            WorkCancelled: The client disconnected while the work was queued.
         """
         self.n_taken += 1
         try:
-            return await run_beside(self._threads, lambda: _unless_gone(work))
+            return await run_beside(self._threads, lambda: _unless_cancelled(work))
         finally:
             self.n_taken -= 1
 
     def shutdown(self) -> None:
-        """Finish what is under way; what waits for a thread is not begun."""
+        """Finish running work and cancel waiting work."""
         self._threads.shutdown(cancel_futures=True)
 
 
 async def run_beside(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    """Do the work beside the event loop, in the request's context: log lines carry its id."""
+    """Run work in a thread pool, in the context of the request: its log lines carry the request id."""
     context = contextvars.copy_context()
     return await asyncio.get_running_loop().run_in_executor(threads, lambda: context.run(work))
 
 
-def _unless_gone(work: Callable[[], T]) -> T:
-    drop_if_gone("worker")
+def _unless_cancelled(work: Callable[[], T]) -> T:
+    raise_if_cancelled("worker")
     return work()
 
 
 @dataclass(frozen=True)
 class Context:
-    """The service's parts."""
+    """The parts of the service, built once by `create_app`."""
 
     settings: Settings
     registry: Registry
@@ -75,16 +75,16 @@ class Context:
     classifier: Classifier
     metrics: Metrics
     clip_workers: ClipWorkers
-    """where clips are worked on."""
+    """pool for clips."""
     store_workers: ThreadPoolExecutor
-    """where the label store is asked: apart, so that health and label sets never wait behind clips."""
+    """pool for the label store: health and label sets never wait behind clips."""
 
     async def work_on_clip(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Work on a clip beside the event loop; see ClipWorkers.run for what it may raise."""
+        """Run work on a clip in the pool for clips; see ClipWorkers.run for what it may raise."""
         return await self.clip_workers.run(partial(function, *args, **kwargs))
 
     async def ask_store(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do short blocking work beside the event loop."""
+        """Run a call of the label store in the pool for the store."""
         return await run_beside(self.store_workers, partial(function, *args, **kwargs))
 
 
@@ -98,30 +98,30 @@ ContextDep = Annotated[Context, Depends(_context)]
 
 @asynccontextmanager
 async def work_for_client(request: Request, metrics: Metrics) -> AsyncIterator[None]:
-    """What is begun inside is work for the client of this request.
+    """Cancel the work that is started inside when the client of this request disconnects.
 
     Args:
-        request: its body has been read; what comes next can only be that the client leaves.
-        metrics: count the requests that are dropped.
+        request: Its body has been read, so the next message can only be the disconnect.
+        metrics: Counts cancelled requests.
 
     Raises:
-        ClientDisconnect: the work was dropped, because nobody waits for it.
+        ClientDisconnect: The work was cancelled.
     """
-    client = Client()
-    watch = asyncio.create_task(_leave_with(request, client))
+    token = CancellationToken()
+    watch = asyncio.create_task(_cancel_on_disconnect(request, token))
     try:
-        with client.served():
+        with token.active():
             yield
-    except ClientGone as gone:
-        metrics.dropped(gone.waited_for)
-        raise ClientDisconnect from gone
+    except WorkCancelled as cancelled:
+        metrics.dropped(cancelled.stage)
+        raise ClientDisconnect from cancelled
     finally:
-        # Also when this request is cancelled, as on a shutdown that takes too long.
-        client.leave()
+        # Also when this task itself is cancelled, as in a shutdown that takes too long.
+        token.cancel()
         watch.cancel()
 
 
-async def _leave_with(request: Request, client: Client) -> None:
+async def _cancel_on_disconnect(request: Request, token: CancellationToken) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-    client.leave()
+    token.cancel()

@@ -1,4 +1,4 @@
-"""What surrounds every request: its id and log line, admission, and the limits of its body."""
+"""Middleware around every request: id and log line, admission, limits of the body, refusal."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ _DRAIN_S = 2.0
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send, error: AhseError) -> None:
-    """Answer a request of whose body nothing was read yet."""
-    await refuse_rest(scope, receive, send, error, is_coming=not _waits_for_our_word(scope))
+    """Answer a request whose body was not read yet with an error."""
+    await refuse_rest(scope, receive, send, error, is_coming=not _expects_continue(scope))
 
 
 async def refuse_rest(
     scope: Scope, receive: Receive, send: Send, error: AhseError, *, is_coming: bool
 ) -> None:
-    """Answer with the error's problem. The connection is closed where some of the body is left in it.
+    """Answer with an error while part of the body may be unread; then the connection is closed.
 
     Args:
-        scope: of the request.
-        receive: gives what is left of its body.
-        send: takes the answer.
-        error: what to answer with.
-        is_coming: whether the client is sending that rest; else it is not waited for.
+        scope: Scope of the request.
+        receive: Returns the rest of its body.
+        send: Sends the answer.
+        error: The error to answer with.
+        is_coming: Whether the client is sending the rest; otherwise it is not read.
     """
     is_empty = is_coming and await _drain(receive)
     response = typed_problem(Request(scope), error, headers={} if is_empty else {"Connection": "close"})
     await response(scope, receive, send)
 
 
-def _waits_for_our_word(scope: Scope) -> bool:
-    """Whether the client sends its body only when it is told to, as curl does with large ones."""
+def _expects_continue(scope: Scope) -> bool:
+    """Whether the client waits for `100 Continue` before it sends its body, as curl does with large ones."""
     return Headers(scope=scope).get("expect", "").lower() == "100-continue"
 
 
 async def _drain(receive: Receive) -> bool:
-    """Read on for a little; whether that was all."""
+    """Read the rest up to a limit; returns whether that was all of it."""
     n_bytes = 0
     try:
         async with asyncio.timeout(_DRAIN_S):
@@ -71,12 +71,12 @@ class _Refused(Exception):  # noqa: N818  (a signal between the two halves of Bo
 
 
 class BodyLimit:
-    """Refuses a body over the limit, at the first byte that is too many or before any is read.
+    """Refuses a body over the limit: by its declared length, or at the first byte beyond the limit.
 
     Args:
-        app: what reads the bodies.
-        limit_of: most bytes that an address accepts.
-        pause_s: longest pause in a body; a client that stands still must not keep its place.
+        app: The application behind.
+        limit_of: Maximum bytes of a body, by the scope of the request.
+        pause_s: Longest pause in a body, after which a stalled client is refused.
     """
 
     def __init__(self, app: ASGIApp, limit_of: Callable[[Scope], int], pause_s: float) -> None:
@@ -101,7 +101,7 @@ class BodyLimit:
 
 
 class _Body:
-    """One request's body on its way in, and whether the answer has begun."""
+    """The body of one request while it arrives, and whether the answer has started."""
 
     def __init__(self, receive: Receive, send: Send, limit: int, pause_s: float) -> None:
         self._receive, self._send = receive, send
@@ -113,7 +113,7 @@ class _Body:
         self.is_answered = False
 
     async def receive(self) -> Message:
-        """The next message; what comes behind the body, when the client leaves, may take any time."""
+        """The next message. Behind the body only the disconnect follows, which may take any time."""
         try:
             async with asyncio.timeout(None if self._is_whole else self._pause_s):
                 message = await self._receive()
@@ -128,11 +128,11 @@ class _Body:
         return message
 
     async def rest(self) -> Message:
-        """What is still to be read of a body that was refused."""
+        """The rest of a body that was refused."""
         return {"type": "http.request"} if self._is_whole else await self._receive()
 
     async def send(self, message: Message) -> None:
-        """Pass the answer on, unless the body was refused meanwhile."""
+        """Pass the answer on, unless the body was refused in the meantime."""
         if self.fault is None:
             self.is_answered = True
             await self._send(message)
@@ -148,13 +148,13 @@ def _declared_bytes(scope: Scope) -> int:
 
 
 class Admission:
-    """Counts requests with clips from their first byte to the end of the answer.
+    """Bounds the requests with clips, counted from their first byte to the end of the answer.
 
-    So what is bounded is not only the work that waits, but also the uploads on disk.
+    This bounds the uploads on disk as well as the waiting work. One more is refused before its body is read.
 
     Args:
-        app: what answers the requests that are let in.
-        most: requests inside at once.
+        app: The application behind.
+        most: Maximum number of such requests at once.
     """
 
     def __init__(self, app: ASGIApp, most: int) -> None:
@@ -184,7 +184,7 @@ _CLIENT_CLOSED_REQUEST = 499
 
 
 class RequestContext:
-    """Gives each request an id, answers what nobody foresaw, and leaves one log line and its metrics."""
+    """Gives each request an id, answers unexpected errors, and writes one log line and its metrics."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -230,5 +230,5 @@ def _route_of(scope: Scope) -> str:
     """The route's pattern, not the address: a metric must not grow with what clients send."""
     if "route" in scope:
         return str(getattr(scope["route"], "path", "unknown"))
-    # Refused at the door, before there was a route.
+    # Refused before a route was chosen.
     return CLASSIFY if scope["path"] == CLASSIFY else "unknown"

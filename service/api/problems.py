@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
 from service import errors
-from service.api.bodies import describe_faults
+from service.api.bodies import wrong_form
 
 HEADER = "X-Request-ID"
 
@@ -93,12 +93,12 @@ def problem(
     """A problem+json response.
 
     Args:
-        request: whose id and path the problem names.
+        request: Whose id and path the problem names.
         status: HTTP status.
-        code: stable name that clients may branch on.
-        detail: what is wrong and what to do; never a path, traceback or library text.
-        headers: further response headers.
-        extra: further members of the problem object.
+        code: Stable name that clients may branch on.
+        detail: What is wrong and what to do; never a path, traceback or library text.
+        headers: Further response headers.
+        extra: Further members of the problem object.
     """
     request.scope["state"]["code"] = code  # for the log line of the request
     body = {
@@ -152,7 +152,7 @@ async def _typed(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     faults = error.errors() if isinstance(error, RequestValidationError) else []
     kind = errors.InvalidRequestError
-    return problem(request, STATUS[kind], kind.code, describe_faults(faults))
+    return problem(request, STATUS[kind], kind.code, wrong_form(faults))
 
 
 def _framework(request: Request, error: Exception, routes: Sequence[BaseRoute]) -> Response:

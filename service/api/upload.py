@@ -1,4 +1,4 @@
-"""Read a multipart form while it arrives: the clip straight to disk, the fields to memory."""
+"""Read a multipart form while it arrives: the clip to disk, the other fields to memory."""
 
 from __future__ import annotations
 
@@ -56,15 +56,15 @@ async def receive_upload(
     """Receive a form; the clip is deleted when the context ends.
 
     Args:
-        request: its body must be multipart/form-data with one part named `file`.
-        directory: where to put the clip; None takes the system's temporary directory.
-        limits: for the other fields.
+        request: Its body must be multipart/form-data with one part named `file`.
+        directory: Where to put the clip; None takes the system's temporary directory.
+        limits: For the other fields.
 
     Raises:
-        MalformedBodyError: not such a form, or it ends early.
-        MissingFileError: no part named `file`.
-        BodyTooLargeError, TooManyLabelsError: over the limits.
-        UploadUnavailableError: no room on the disk.
+        MalformedBodyError: Not such a form, or it ends early.
+        MissingFileError: No part named `file`.
+        BodyTooLargeError, TooManyLabelsError: Over the limits.
+        UploadUnavailableError: No room on the disk.
     """
     boundary = _boundary(request)
     with private_directory(directory) as private:
@@ -88,7 +88,7 @@ def private_directory(parent: Path | None) -> Iterator[Path]:
     """A new directory for one upload, deleted with all in it at the end.
 
     Raises:
-        UploadUnavailableError: it can't be made.
+        UploadUnavailableError: It can't be made.
     """
     try:
         directory = tempfile.TemporaryDirectory(prefix="ahse-", dir=parent)

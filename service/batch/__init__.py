@@ -1,1 +1,1 @@
-"""Batch: rows of several requests through an encoder at once, without waiting for a batch to fill."""
+"""Batch: run the rows of several requests through an encoder together, without waiting for a full batch."""

@@ -1,4 +1,4 @@
-"""An encoder that many threads call at once, and that runs what they wait for together."""
+"""Dynamic batching: an encoder that many threads call at once and that runs their rows in shared batches."""
 
 from __future__ import annotations
 
@@ -11,51 +11,54 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batch.queue import Features, Job, Part, Turns
-from service.cancellation import served_client
+from service.batch.queue import Features, Job, JobQueue, Part
+from service.cancellation import current_token
 from service.encode.encoders import Encoder
 
 RowCost = Callable[[NDArray[Any]], int]
+"""Cost of one row of an array of rows, in the unit of the budget of a batch."""
 
 
 class Observer(Protocol):
-    """Is told what goes on; from several threads, so it must be quick and thread-safe."""
+    """Receives the figures of the queues. Called from several threads with a lock held: must be quick."""
 
     def rows_waiting(self, encoder: str, change: int) -> None:
-        """So many more rows wait for the encoder, or fewer."""
+        """Change the number of rows queued for an encoder by `change`."""
 
     def batch_ran(self, encoder: str, n_rows: int) -> None:
-        """A batch of so many rows was run."""
+        """Record that an encoder ran a batch of `n_rows` rows."""
 
 
-def one_each(rows: NDArray[Any]) -> int:
-    """Every row costs one: frames and windows, which are all alike."""
+def unit_cost(rows: NDArray[Any]) -> int:
+    """Cost of a frame or an audio window: 1, since all are of one size."""
     del rows
     return 1
 
 
-def its_length(rows: NDArray[Any]) -> int:
-    """A row costs as much as it is long: tokens [n, length]."""
+def length_cost(rows: NDArray[Any]) -> int:
+    """Cost of a row of tokens [n, length]: its length."""
     return int(rows.shape[1])
 
 
 class Batched:
-    """Called as the encoder itself is, and gives what it gives.
+    """Wraps an encoder so that concurrent calls share its batches. Same signature, same results.
 
-    Work-conserving: as soon as the encoder is free it takes what is waiting, and never waits for more. A
-    caller that finds the encoder free runs the next batch, whoever's rows are in it, until its own are
-    encoded; then one of those that still wait goes on. Where a run has one processor, free runs share what
-    waits: helpers, which other encoders may use too, take a part each. Nothing has to be shut down.
+    There is no scheduler thread. A caller that finds the encoder free takes the next batch from the queue and
+    runs it, whoever its rows belong to, until its own rows are encoded; then a caller that still waits goes
+    on. So the encoder never idles while rows are queued, a lone caller never waits for a batch to fill up,
+    and nothing has to be shut down.
+
+    On a CPU, where a run uses one processor, several runs go in parallel. One caller could only use one of
+    them, so helper threads, shared between encoders, run parts of what is queued.
 
     Args:
-        encoder: takes one input [n, ...], each row encoded for itself.
-        name: for the observer and for work that is dropped.
-        budget: most that the rows of one batch may cost together.
-        n_runs: batches that may run at once. With two, one is put together while the other runs.
-        row_cost: what a row of such rows costs.
-        observer: is told what goes on.
-        helpers: threads that run parts of what a lone caller brings; None where one run is as fast as the
-            device is.
+        encoder: Takes one input [n, ...] and encodes each row independently.
+        name: Name for the observer and for cancelled work.
+        budget: Maximum total cost of the rows of one batch.
+        n_runs: Batches that may run at once. With 2 on a GPU one is assembled while the other runs.
+        row_cost: Cost of a row.
+        observer: Receives queue lengths and batch sizes.
+        helpers: Threads that run parts of the queue; None where one run already uses the whole device.
     """
 
     def __init__(
@@ -75,9 +78,10 @@ class Batched:
         self._row_cost = row_cost
         self._observer = observer
         self._helpers = helpers
-        self._turns = Turns(name, budget)
+        self._queue = JobQueue(name, budget)
         self._n_reported = 0
-        # Guards all of the above; told when a run has ended or work was dropped.
+        # Guards `_n_free`, `_queue`, `_n_reported` and every job. Notified whenever a waiting caller may go
+        # on: its job ended, a run became free, or cancelled jobs were dropped.
         self._changed = threading.Condition()
 
     @property
@@ -89,66 +93,77 @@ class Batched:
         """Encode rows [n, ...], n >= 1, given under the input's name; returns float32 [n, dim].
 
         Raises:
-            ClientGone: the client left before all its rows were run.
+            WorkCancelled: The client disconnected before all of its rows had begun to run.
         """
         ((input_name, rows),) = inputs.items()
-        job = Job(rows, served_client(), self._row_cost(rows))
+        job = Job(rows, current_token(), self._row_cost(rows))
         with self._changed:
-            self._turns.add(job)
+            self._queue.add(job)
             self._report()
             while not job.is_done:
                 batch = self._next_batch(input_name) if self._n_free else []
                 if batch:
                     self._run(input_name, batch)
+                # Checked again: taking a batch may just have dropped this job as cancelled. The notification
+                # for that is already past, so waiting might never end.
                 elif not job.is_done:
                     self._changed.wait()
         return job.result()
 
     def _help(self, input_name: str) -> None:
-        """Run what waits, for as long as the encoder is free."""
+        """Run batches in a helper thread as long as rows are queued and a run is free."""
         with self._changed:
             while self._n_free and (batch := self._next_batch(input_name)):
                 self._run(input_name, batch)
 
     def _next_batch(self, input_name: str) -> list[Part]:
-        batch = self._turns.take(1 if self._helpers is None else self._n_free)
+        """Take the next batch from the queue and wake helpers for the rest. The lock must be held."""
+        batch = self._queue.take(1 if self._helpers is None else self._n_free)
         if self._helpers is not None:
-            with contextlib.suppress(RuntimeError):  # no more threads to be had: then without help
-                for _ in range(min(self._n_free - 1, self._turns.n_rows)):
+            # Starting a thread fails at the limit of a container; the caller then runs everything itself.
+            with contextlib.suppress(RuntimeError):
+                # One run is for this batch; helpers beyond the free runs or queued rows would have no work.
+                for _ in range(min(self._n_free - 1, self._queue.n_rows)):
                     self._helpers.submit(self._help, input_name)
         self._report()
-        # Taking a batch drops the work of clients that have gone; their threads need not wait for its end.
+        # Taking a batch drops cancelled jobs; their threads need not wait until this batch has run.
         self._changed.notify_all()
         return batch
 
     def _run(self, input_name: str, batch: Sequence[Part]) -> None:
-        """Run a batch and hand out its features. The lock is held before and after, but not meanwhile."""
+        """Run a batch and hand its features to their jobs. The lock is released during the run only."""
         self._n_free -= 1
         self._changed.release()
         try:
             outcomes = self._outcomes(input_name, batch)
         finally:
+            # In any case: the `with` of the caller expects to hold the lock, and the run must be given back.
             self._changed.acquire()
             self._n_free += 1
+            # Woken threads run only when the lock is released, so they find the features stored below.
             self._changed.notify_all()
         for part, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 part.job.fail(outcome)
             else:
-                part.job.encoded(part.start, outcome)
+                part.job.store(part.start, outcome)
         self._report()
 
     def _report(self) -> None:
-        change = self._turns.n_rows - self._n_reported
+        """Tell the observer how the number of queued rows changed. The lock must be held."""
+        change = self._queue.n_rows - self._n_reported
         self._n_reported += change
         self._observer.rows_waiting(self._name, change)
 
     def _outcomes(self, input_name: str, batch: Sequence[Part]) -> Sequence[Features | Exception]:
-        """Features or error of each part. A batch that fails is run part by part, so that one fails alone."""
+        """Features or error of each part.
+
+        A batch that fails is run again part by part, so that one bad input does not fail other requests.
+        """
         try:
             rows = batch[0].rows if len(batch) == 1 else np.concatenate([part.rows for part in batch])
             features = self._encoder(**{input_name: rows})
-        except Exception as error:  # noqa: BLE001  (it is raised again, in the thread of whose rows they are)
+        except Exception as error:  # noqa: BLE001  (raised again in the thread that the rows belong to)
             if len(batch) == 1:
                 return [error]
             return [self._outcomes(input_name, [part])[0] for part in batch]

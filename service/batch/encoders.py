@@ -1,11 +1,11 @@
-"""Encoders for serving: each runs the rows of all requests in batches, behind a queue of its own."""
+"""Encoders for serving: each has a queue of its own and batches the rows of all requests."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from service.batch.batched import Batched, Observer, RowCost, its_length, one_each
+from service.batch.batched import Batched, Observer, RowCost, length_cost, unit_cost
 from service.batch.padded import padded
 from service.encode.encoders import Encoder, Encoders
 from service.process import n_processors
@@ -14,30 +14,48 @@ from service.runtime.providers import CPU
 
 @dataclass(frozen=True)
 class Budgets:
-    """What one run of an encoder may hold, and how many run at once; 0 takes what suits the device."""
+    """Maximum size of one run of an encoder, and number of parallel runs; 0 selects a default for the device.
+
+    Attributes:
+        frames: Maximum number of frames in one run.
+        windows: Maximum number of audio windows in one run.
+        tokens: Maximum number of tokens of all prompts in one run, padding included.
+        n_runs: Runs of one encoder at once.
+        n_threads: Threads of one run on a CPU; 0 for one per processor.
+    """
 
     frames: int = 0
     windows: int = 0
     tokens: int = 0
-    """of all names' prompts in the run together, padding included."""
     n_runs: int = 0
     n_threads: int = 1
-    """of one run on a CPU; 0 for one for each processor."""
 
 
-# On a CPU a run has one thread by default, so that none waits for another one's part. A few rows keep
-# it busy, more leave its caches. A GPU wants many, and a second batch that is put together while one runs.
+# On a CPU a run has one thread by default, since threads of one run wait for each other at every layer. A few
+# rows keep it busy; more would no longer fit its caches. A GPU needs many rows, and a second batch that is
+# assembled while the first one runs.
 _CPU = Budgets(frames=8, windows=2, tokens=5_000)
 _GPU = Budgets(frames=128, windows=64, tokens=20_000, n_runs=2)
 
 
 def batched(encoders: Encoders, budgets: Budgets, observer: Observer) -> Encoders:
-    """The encoders of one bundle, each behind a queue of its own."""
+    """Wrap each encoder of a bundle in a queue of its own.
+
+    Args:
+        encoders: The encoders as loaded.
+        budgets: Sizes of batches.
+        observer: Receives the figures of all queues.
+
+    Raises:
+        DeviceUnavailableError: A GPU lacks the memory for the largest batches.
+    """
     on_cpu = encoders.visual.provider == CPU
-    usual = _CPU if on_cpu else _GPU
-    frames, windows = budgets.frames or usual.frames, budgets.windows or usual.windows
-    tokens = budgets.tokens or usual.tokens
-    n_runs = budgets.n_runs or usual.n_runs or max(1, n_processors() // (budgets.n_threads or n_processors()))
+    default = _CPU if on_cpu else _GPU
+    frames, windows = budgets.frames or default.frames, budgets.windows or default.windows
+    tokens = budgets.tokens or default.tokens
+    n_runs = (
+        budgets.n_runs or default.n_runs or max(1, n_processors() // (budgets.n_threads or n_processors()))
+    )
     helpers = ThreadPoolExecutor(n_runs, thread_name_prefix="helper") if on_cpu and n_runs > 1 else None
     inner = encoders if on_cpu else padded(encoders, frames=frames, windows=windows, tokens=tokens)
 
@@ -52,13 +70,13 @@ def batched(encoders: Encoders, budgets: Budgets, observer: Observer) -> Encoder
             helpers=helpers,
         )
 
-    text_visual = queued("text_visual", inner.text_visual, tokens, its_length)
+    text_visual = queued("text_visual", inner.text_visual, tokens, length_cost)
     return replace(
         inner,
-        visual=queued("visual", inner.visual, frames, one_each),
-        audio=queued("audio", inner.audio, windows, one_each),
+        visual=queued("visual", inner.visual, frames, unit_cost),
+        audio=queued("audio", inner.audio, windows, unit_cost),
         text_visual=text_visual,
         text_audio=text_visual
         if encoders.manifest.shares_text
-        else queued("text_audio", inner.text_audio, tokens, its_length),
+        else queued("text_audio", inner.text_audio, tokens, length_cost),
     )

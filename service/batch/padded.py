@@ -1,4 +1,4 @@
-"""A GPU sees a few shapes only, each of them run before the first request: rows are padded up to them."""
+"""Padding of batches for a GPU to a few shapes, all of them run before the first request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle.manifest import TextTower
+from service.bundle.manifest import TextEncoderSpec
 from service.encode.encoders import Encoder, Encoders
 from service.errors import DeviceUnavailableError
 
@@ -17,14 +17,14 @@ Rows = NDArray[Any]
 
 
 class Padded:
-    """Called as the encoder itself is, and gives what it gives, a row for each row.
+    """Wraps an encoder so that it only runs batches of given sizes. Same signature, same results.
 
-    A new shape costs a GPU far more than the rows that fill a known one up: convolutions are tuned for it,
-    and memory is taken that is never given back.
+    On a GPU a new shape costs far more than padding to a known one: algorithms are selected for it, and
+    memory is allocated that is never freed.
 
     Args:
-        encoder: takes one input [n, ...], each row encoded for itself.
-        sizes: batch sizes that it is to see, ascending; more rows than the last go through it in turns.
+        encoder: Takes one input [n, ...] and encodes each row independently.
+        sizes: Batch sizes, ascending. More rows than the last are split into several runs.
     """
 
     def __init__(self, encoder: Encoder, sizes: tuple[int, ...]) -> None:
@@ -39,8 +39,8 @@ class Padded:
     def __call__(self, **inputs: Rows) -> NDArray[np.float32]:
         """Encode rows [n, ...], n >= 1, given under the input's name; returns float32 [n, dim]."""
         ((name, rows),) = inputs.items()
-        turns = range(0, len(rows), self._sizes[-1])
-        return np.concatenate([self._run(name, rows[start : start + self._sizes[-1]]) for start in turns])
+        starts = range(0, len(rows), self._sizes[-1])
+        return np.concatenate([self._run(name, rows[start : start + self._sizes[-1]]) for start in starts])
 
     def _run(self, name: str, rows: Rows) -> NDArray[np.float32]:
         size = next(size for size in self._sizes if size >= len(rows))
@@ -52,7 +52,7 @@ class Padded:
         """Run every size on copies of a row [1, ...].
 
         Raises:
-            DeviceUnavailableError: one of them can't be run.
+            DeviceUnavailableError: One of them can't be run.
         """
         ((name, row),) = inputs.items()
         try:
@@ -65,49 +65,52 @@ class Padded:
             ) from error
 
 
-def batch_sizes(most: int) -> tuple[int, ...]:
-    """1, 2, 3, 4, 6, 8, 12, 16 ... up to and with `most`: at most a third of a batch is padding."""
-    steps = {size for k in range(most.bit_length()) for size in (2**k, 3 * 2**k) if size < most}
-    return (*sorted(steps), most)
+def batch_sizes(largest: int) -> tuple[int, ...]:
+    """1, 2, 3, 4, 6, 8, 12, 16 ... `largest`: few sizes, and less than a third of a batch is padding."""
+    steps = {size for k in range(largest.bit_length()) for size in (2**k, 3 * 2**k) if size < largest}
+    return (*sorted(steps), largest)
 
 
 def padded(encoders: Encoders, *, frames: int, windows: int, tokens: int) -> Encoders:
-    """Encoders that run on a GPU, all of their shapes warm.
+    """Wrap the encoders of a bundle for a GPU and run all of their shapes once.
 
     Args:
-        encoders: as loaded.
-        frames: most in one run.
-        windows: most in one run.
-        tokens: most in one run, padding included.
+        encoders: The encoders as loaded.
+        frames: Maximum number of frames in one run.
+        windows: Maximum number of audio windows in one run.
+        tokens: Maximum number of tokens in one run, padding included.
+
+    Raises:
+        DeviceUnavailableError: The GPU lacks the memory for the largest batches.
     """
     visual, audio = encoders.manifest.visual, encoders.manifest.audio
     size = visual.image_size_px
-    pictures = Padded(encoders.visual, batch_sizes(frames))
-    pictures.warm_up(frames=np.zeros((1, size, size, 3), np.uint8))
-    sounds = Padded(encoders.audio, batch_sizes(windows))
-    sounds.warm_up(waveform=np.zeros((1, audio.window_samples), np.float32))
-    text_visual = _names(encoders.text_visual, visual.text, tokens)
+    image_encoder = Padded(encoders.visual, batch_sizes(frames))
+    image_encoder.warm_up(frames=np.zeros((1, size, size, 3), np.uint8))
+    audio_encoder = Padded(encoders.audio, batch_sizes(windows))
+    audio_encoder.warm_up(waveform=np.zeros((1, audio.window_samples), np.float32))
+    text_visual = _padded_text(encoders.text_visual, visual.text, tokens)
     return replace(
         encoders,
-        visual=pictures,
-        audio=sounds,
+        visual=image_encoder,
+        audio=audio_encoder,
         text_visual=text_visual,
         text_audio=text_visual
         if encoders.manifest.shares_text
-        else _names(encoders.text_audio, audio.text, tokens),
-        tokens_visual=encoders.tokens_visual.in_lengths(_lengths(visual.text)),
-        tokens_audio=encoders.tokens_audio.in_lengths(_lengths(audio.text)),
+        else _padded_text(encoders.text_audio, audio.text, tokens),
+        tokens_visual=encoders.tokens_visual.padded_to(_lengths(visual.text)),
+        tokens_audio=encoders.tokens_audio.padded_to(_lengths(audio.text)),
     )
 
 
-def _names(encoder: Encoder, tower: TextTower, tokens: int) -> Padded:
-    names = Padded(encoder, batch_sizes(max(1, tokens // tower.context_length)))
-    for length in _lengths(tower):
-        names.warm_up(tokens=np.full((1, length), tower.pad_id, np.int64))
-    return names
+def _padded_text(encoder: Encoder, spec: TextEncoderSpec, tokens: int) -> Padded:
+    text_encoder = Padded(encoder, batch_sizes(max(1, tokens // spec.context_length)))
+    for length in _lengths(spec):
+        text_encoder.warm_up(tokens=np.full((1, length), spec.pad_id, np.int64))
+    return text_encoder
 
 
-def _lengths(tower: TextTower) -> tuple[int, ...]:
-    """Lengths of text that the encoder is to see: 8, 16 ... and the longest, or that one only."""
-    shorter = (8 * 2**k for k in count()) if tower.dynamic_length else ()
-    return (*takewhile(lambda length: length < tower.context_length, shorter), tower.context_length)
+def _lengths(spec: TextEncoderSpec) -> tuple[int, ...]:
+    """Text lengths that the encoder runs: 8, 16 ... context length, or only the latter where it is fixed."""
+    shorter = (8 * 2**k for k in count()) if spec.dynamic_length else ()
+    return (*takewhile(lambda length: length < spec.context_length, shorter), spec.context_length)

@@ -1,4 +1,4 @@
-"""What waits for one encoder: jobs of several requests, and whose rows run next."""
+"""The queue of one encoder: jobs of several requests, and which of their rows form the next batch."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.cancellation import Client, ClientGone
+from service.cancellation import CancellationToken, WorkCancelled
 
 Features = NDArray[np.float32]
 
 
 class Job:
-    """Rows in, features or one error out. Not thread-safe: whoever holds it holds its queue's lock.
+    """The rows of one call, then their features or an error. Guarded by the lock of the queue's owner.
 
     Args:
-        rows: [n, ...], n >= 1.
-        client: who waits for them, if that is known.
-        row_cost: what one row counts towards a batch's budget.
+        rows: Input [n, ...], n >= 1.
+        token: Cancels the rows that have not begun to run; None where nothing can cancel them.
+        row_cost: Cost of one row, in the unit of the budget of a batch.
     """
 
-    def __init__(self, rows: NDArray[Any], client: Client | None = None, row_cost: int = 1) -> None:
+    def __init__(self, rows: NDArray[Any], token: CancellationToken | None = None, row_cost: int = 1) -> None:
         self.rows = rows
         self.row_cost = row_cost
-        self._client = client
+        self._token = token
         self._n_taken = 0
         self._n_encoded = 0
         self._features: dict[int, Features] = {}
@@ -35,36 +35,36 @@ class Job:
 
     @property
     def n_waiting(self) -> int:
-        """Rows that no batch has taken; none are once the job has failed."""
+        """Rows that are in no batch yet; 0 once the job has failed."""
         return 0 if self._error else len(self.rows) - self._n_taken
 
     @property
     def is_done(self) -> bool:
-        """Whether `result` has an answer."""
+        """Whether `result` can be called."""
         return self._error is not None or self._n_encoded == len(self.rows)
 
     @property
-    def is_unwanted(self) -> bool:
-        """Whether its client has gone."""
-        return self._client is not None and self._client.is_gone
+    def is_cancelled(self) -> bool:
+        """Whether the client that needs the result has disconnected."""
+        return self._token is not None and self._token.is_cancelled
 
     def take(self, n_rows: int) -> Part:
-        """The next rows, at most n_rows, for a batch."""
+        """Move the next rows, at most n_rows, to a batch."""
         start = self._n_taken
         self._n_taken = min(start + n_rows, len(self.rows))
         return Part(self, start, self.rows[start : self._n_taken])
 
-    def encoded(self, start: int, features: Features) -> None:
-        """Features [n, dim] of the rows from start on. Parts may come back in any order."""
+    def store(self, start: int, features: Features) -> None:
+        """Store the features [n, dim] of the rows from start on. Parts may arrive in any order."""
         self._features[start] = features
         self._n_encoded += len(features)
 
     def fail(self, error: Exception) -> None:
-        """End the job; its other rows are not run, and what comes back of them doesn't count."""
+        """End the job with its first error: queued rows are not run, and later features are ignored."""
         self._error = self._error or error
 
     def result(self) -> Features:
-        """Features [n, dim] in the order of the rows; raises what the job failed with."""
+        """Features [n, dim] in the order of the rows; raises the error that the job failed with."""
         if self._error is not None:
             raise self._error
         parts = [self._features[start] for start in sorted(self._features)]
@@ -73,24 +73,30 @@ class Job:
 
 @dataclass(frozen=True)
 class Part:
-    """Some rows of a job, in one batch."""
+    """Rows of one job that are in one batch.
+
+    Attributes:
+        job: The job.
+        start: Index of the first of these rows in the job.
+        rows: Input [n, ...].
+    """
 
     job: Job
     start: int
     rows: NDArray[Any]
-    """[n, ...]: the job's rows from start on."""
 
 
-class Turns:
-    """Jobs in the order of their turns. Not thread-safe.
+class JobQueue:
+    """Round-robin queue of jobs, one batch a turn. Not thread-safe.
 
-    A turn is worth one batch. A job that had a whole batch goes behind all that came until the next one; a
-    job that only filled what another left of a batch keeps its place. So a job waits for at most one batch
-    of each job before it.
+    A job that filled a whole batch goes behind all jobs that arrived before the next batch is taken. A job
+    whose rows only filled the space that another left in a batch keeps its place: that was not its turn. So a
+    job waits for at most one batch of each job before it, and a small request overtakes the rest of a large
+    one.
 
     Args:
-        name: of the encoder, for work that is dropped.
-        budget: most that the rows of one batch may cost together; one row always fits.
+        name: Name of the encoder, reported with cancelled work.
+        budget: Maximum total cost of the rows of one batch. A single row is taken whatever it costs.
     """
 
     def __init__(self, name: str, budget: int) -> None:
@@ -101,7 +107,7 @@ class Turns:
 
     @property
     def n_rows(self) -> int:
-        """Rows that wait."""
+        """Rows that are in no batch yet."""
         return sum(job.n_waiting for job in self._jobs)
 
     def add(self, job: Job) -> None:
@@ -109,22 +115,26 @@ class Turns:
         self._jobs.append(job)
 
     def take(self, n_shares: int = 1) -> list[Part]:
-        """The next batch: rows of one shape, within the budget, of the jobs whose turn it is.
+        """The next batch: rows of one shape, within the budget, of the jobs at the head of the queue.
 
-        Empty when nothing waits. Jobs whose client has gone end here, with ClientGone.
+        Empty when no rows are queued. Cancelled jobs are ended here with WorkCancelled.
 
         Args:
-            n_shares: batches that can begin now; this one takes its share of what waits, not all of it.
+            n_shares: Batches that can start now. This one takes only its share of the queued cost, so that
+                parallel runs share the rows.
         """
-        self._drop()
+        self._drop_cancelled()
         if not self._jobs:
             return []
+        # Rotated only now, not right after its turn, so that it also goes behind jobs that arrived since.
         if self._jobs[0] is self._had_its_turn:
             self._jobs.rotate(-1)
         waiting = sum(job.n_waiting * job.row_cost for job in self._jobs)
         first, room = self._jobs[0], min(self._budget, math.ceil(waiting / n_shares))
         batch: list[Part] = []
+        # An array holds rows of one shape only; jobs with another shape keep their places.
         for job in [one for one in self._jobs if one.rows.shape[1:] == first.rows.shape[1:]]:
+            # A first row that costs more than the budget still has to run: alone.
             n_rows = room // job.row_cost or int(not batch)
             if n_rows == 0:
                 break
@@ -134,8 +144,8 @@ class Turns:
         self._had_its_turn = first if first.n_waiting else None
         return batch
 
-    def _drop(self) -> None:
+    def _drop_cancelled(self) -> None:
         for job in self._jobs:
-            if job.is_unwanted:
-                job.fail(ClientGone(self._name))
+            if job.is_cancelled:
+                job.fail(WorkCancelled(self._name))
         self._jobs = deque(job for job in self._jobs if job.n_waiting)

@@ -1,4 +1,4 @@
-"""A bundle as a directory: read, verify and write. Nothing is loaded into a runtime here."""
+"""The directory of a bundle: read and check its manifest, verify its files, write it. No model is loaded."""
 
 from __future__ import annotations
 
@@ -14,21 +14,28 @@ from pydantic import ValidationError
 from service import __version__
 from service.bundle.manifest import FORMAT_VERSION, MANIFEST_FILE, Manifest
 from service.errors import BundleInvalidError
+from service.faults import describe_faults
 
 _MAX_MANIFEST_BYTES = 64 * 2**20
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """Read manifest.json and check it against its definition and this service's version.
+    """Read manifest.json and check it against the schema and the version of this service.
 
     Raises:
-        BundleInvalidError: no manifest, not this format, or made for a newer service.
+        BundleInvalidError: There is no manifest, it has another format, or it needs a newer service.
     """
     return open_manifest(directory)[0]
 
 
 def open_manifest(directory: Path) -> tuple[Manifest, str]:
-    """The manifest and the bundle's digest: sha256 of manifest.json, which holds that of every file."""
+    """The manifest and the digest of the bundle.
+
+    The digest is the sha256 of manifest.json, which in turn holds the sha256 of every other file.
+
+    Raises:
+        BundleInvalidError: As `read_manifest`.
+    """
     raw = _read_bytes(directory)
     return _parse(raw), hashlib.sha256(raw).hexdigest()
 
@@ -39,9 +46,9 @@ def _parse(raw: bytes) -> Manifest:
     try:
         manifest = Manifest.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise BundleInvalidError(f"{MANIFEST_FILE}: {where}: {first['msg']}") from error
+        raise BundleInvalidError(
+            f"{MANIFEST_FILE}: {describe_faults(error.errors(), 'the manifest')}"
+        ) from error
     missing = manifest.named_files() - manifest.files.keys()
     if missing:
         raise BundleInvalidError(f"{MANIFEST_FILE} names {sorted(missing)} but gives no sha256 for them")
@@ -52,7 +59,7 @@ def verify_files(directory: Path, manifest: Manifest) -> None:
     """Compare every file with its sha256 in the manifest.
 
     Raises:
-        BundleInvalidError: names every missing and every changed file at once.
+        BundleInvalidError: Files are missing or changed; the message names all of them.
     """
     problems = []
     for name, expected in sorted(manifest.files.items()):
@@ -68,12 +75,12 @@ def verify_files(directory: Path, manifest: Manifest) -> None:
 def write_bundle(
     directory: Path, fill: Callable[[Path], None], manifest: Callable[[dict[str, str]], Manifest]
 ) -> None:
-    """Write a bundle aside and move it into place when it is whole, so that no half bundle looks finished.
+    """Write a bundle to a temporary directory and rename it when complete, so that no partial one appears.
 
     Args:
-        directory: where the bundle shall stand; an older bundle there is replaced at the very end.
-        fill: writes all files but the manifest into the directory that it is given.
-        manifest: makes the manifest from {file name: sha256}.
+        directory: Where to put the bundle. An existing bundle is replaced at the very end.
+        fill: Writes all files except the manifest to the directory that it is given.
+        manifest: Makes the manifest from {file name: sha256}.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
@@ -85,7 +92,7 @@ def write_bundle(
         verify_files(aside, read_manifest(aside))
         aside.chmod(0o755)
         for path in aside.iterdir():
-            path.chmod(0o644)  # whoever serves it may be another user; safetensors writes 0600
+            path.chmod(0o644)  # safetensors writes 0600, but the service may run as another user
         _replace(directory, aside)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -119,7 +126,7 @@ def _parse_document(raw: bytes) -> dict[str, object]:
 
 
 def _check_versions(document: dict[str, object]) -> None:
-    """Say first that the bundle is too new, before its new fields are called errors."""
+    """Check versions before fields: a newer format must be reported as such, not as unknown fields."""
     found = document.get("format_version")
     if found != FORMAT_VERSION:
         raise BundleInvalidError(f"its format version is {found!r}; this service reads {FORMAT_VERSION}")
@@ -133,7 +140,11 @@ def _version_key(version: str) -> tuple[int, ...]:
 
 
 def _replace(target: Path, source: Path) -> None:
-    """Rename source to target; an old target is moved away first and deleted last."""
+    """Rename source to target. An existing target is moved away first and deleted last.
+
+    A directory that is not empty can't be replaced by one rename, so the target is missing for a moment; it
+    is moved back if the second rename fails.
+    """
     if not target.exists():
         source.rename(target)
         return

@@ -1,7 +1,7 @@
-"""What manifest.json says: every fact of a model that the service uses.
+"""The schema of manifest.json, which holds every fact about a model that the service uses.
 
-The same definition writes the manifest (model_export) and reads it (service). Dims, rates, sizes and
-templates come from here only; nothing about a model is taken from the environment or from code.
+model_export writes manifests with this schema and the service reads them with it. Dims, rates, sizes and
+templates come from here only; no fact about a model is taken from the environment or from code.
 """
 
 from __future__ import annotations
@@ -26,32 +26,38 @@ Standardisation = Literal["none", "per_dimension", "per_sample", "stored_then_sa
 Padding = Literal["repeat_whole", "repeat", "zero"]
 
 
-class TextTower(Record):
+class TextEncoderSpec(Record):
     """One text encoder. Graph: `tokens` int64 [batch, length] -> `output` float32 [batch, dim].
 
-    Both towers may name the same graph with an output for each: then it is stored and run once.
+    Both text encoders may name the same graph, with an output each: it is then stored and run once.
     """
 
     graph: FileName
-    output: str = Field(default="features", min_length=1, description="the graph's output for this tower")
+    output: str = Field(
+        default="features", min_length=1, description="the output of the graph for this encoder"
+    )
     tokenizer: FileName = Field(description="file of the `tokenizers` library")
-    vocabulary_size: int = Field(ge=100, description="an emptied tokenizer shows as a smaller one")
-    context_length: int = Field(ge=4, le=4096, description="tokens a text is cut to, and padded to")
+    vocabulary_size: int = Field(
+        ge=100, description="must agree with the tokenizer; reveals a truncated file"
+    )
+    context_length: int = Field(
+        ge=4, le=4096, description="number of tokens that a text is truncated and padded to"
+    )
     dynamic_length: bool = Field(
         default=False,
-        description="the graph takes shorter rows too: a batch is padded to its longest",
+        description="whether the graph takes shorter rows too: then a batch is padded to its longest text",
     )
     pad_id: int = Field(ge=0)
     templates: tuple[Template, ...] = Field(min_length=1, description="`{}` stands for the name")
 
     @model_validator(mode="after")
-    def _pad_is_a_token(self) -> Self:
+    def _check_pad_id(self) -> Self:
         if self.pad_id >= self.vocabulary_size:
             raise ValueError("pad_id is not in the vocabulary")
         return self
 
 
-class VisualTower(Record):
+class ImageEncoderSpec(Record):
     """The image encoder. Graph: `frames` uint8 [batch, size, size, 3] RGB -> `features` float32 [batch, dim].
 
     Normalisation is inside the graph; features have unit length.
@@ -63,19 +69,21 @@ class VisualTower(Record):
     resize: Resize
     n_frames: int = Field(ge=1, le=1024)
     sampling: Literal["uniform", "middle"] = Field(
-        description="uniform: at the midpoints of n_frames equal intervals; middle: the one in the middle"
+        description="uniform: frames at the midpoints of n_frames equal intervals; middle: at half time"
     )
-    logit_scale: float = Field(gt=0, description="factor on cosine similarity to its own text, as in CLIP")
-    text: TextTower
+    logit_scale: float = Field(
+        gt=0, description="factor on the cosine similarity to texts of its own text encoder, as in CLIP"
+    )
+    text: TextEncoderSpec
 
     @model_validator(mode="after")
-    def _there_is_one_middle(self) -> Self:
+    def _check_sampling(self) -> Self:
         if self.sampling == "middle" and self.n_frames != 1:
-            raise ValueError("sampling middle goes with n_frames 1")
+            raise ValueError("sampling middle requires n_frames 1")
         return self
 
 
-class AudioTower(Record):
+class AudioEncoderSpec(Record):
     """The audio encoder. Graph: `waveform` float32 [batch, window] -> `features` float32 [batch, dim].
 
     The waveform is mono, -1..1, at sample_rate_hz; the spectrogram is inside the graph; features have
@@ -87,43 +95,44 @@ class AudioTower(Record):
     sample_rate_hz: int = Field(ge=4000, le=192_000)
     window_s: float = Field(gt=0, le=60)
     hop_s: float = Field(gt=0, le=60)
-    max_s: float = Field(gt=0, description="sound after this many seconds is not used")
+    max_s: float = Field(gt=0, description="audio after this many seconds is not used")
     padding: Padding = Field(
-        description="what fills the window of sound shorter than it. repeat_whole: the sound as often as it "
-        "fits as a whole, then zeros (laion_clap's repeatpad); repeat: the sound over and over, the last "
-        "time cut off; zero: zeros after the sound"
+        description="how audio shorter than a window fills it. repeat_whole: whole repetitions, then zeros "
+        "(repeatpad in laion_clap); repeat: repetitions, the last one truncated; zero: zeros after the audio"
     )
-    logit_scale: float = Field(gt=0, description="factor on cosine similarity to its own text, as in CLAP")
-    text: TextTower
+    logit_scale: float = Field(
+        gt=0, description="factor on the cosine similarity to texts of its own text encoder, as in CLAP"
+    )
+    text: TextEncoderSpec
 
     @property
     def window_samples(self) -> int:
-        """Samples in one window, the graph's input length."""
+        """Samples per window, the input length of the graph."""
         return round(self.window_s * self.sample_rate_hz)
 
     @property
     def hop_samples(self) -> int:
-        """Samples from one window's start to the next."""
+        """Samples from the start of one window to the start of the next."""
         return round(self.hop_s * self.sample_rate_hz)
 
     @model_validator(mode="after")
-    def _windows_cover_the_clip(self) -> Self:
+    def _check_hop(self) -> Self:
         if not 1 <= self.hop_samples <= self.window_samples:
             raise ValueError("hop_s must be at least one sample and at most window_s")
         return self
 
 
 class Calibration(Record):
-    """How distances become a ranking and probabilities; every value was chosen on validation clips."""
+    """How distances become a ranking and probabilities. All values were fitted on validation clips."""
 
     raw_weight: float = Field(
-        ge=0, le=1, description="share of the raw features' distance; 0 ranks by the embedding alone"
+        ge=0, le=1, description="weight of the distance of the raw features; 0 ranks by the embedding alone"
     )
-    visual_share: float = Field(ge=0, le=1, description="share of the picture in the raw distance")
+    visual_share: float = Field(ge=0, le=1, description="weight of the visual track in the raw distance")
     beta: float = Field(ge=0, description="calibrated stacking: added to the distance of seen classes")
     temperature: float = Field(gt=0, description="score = softmax(-distance / temperature)")
     unknown_threshold: float = Field(
-        description="distance of the nearest name, without beta, at which none fitting is as likely"
+        description="distance of the nearest label, without beta, at which `unknown` is one half"
     )
     unknown_scale: float = Field(
         gt=0, description="unknown = sigmoid((nearest - unknown_threshold) / unknown_scale)"
@@ -131,15 +140,16 @@ class Calibration(Record):
 
     @property
     def tells_unknown(self) -> bool:
-        """Whether `unknown` depends on the clip: a distance of 0, the least possible, brings it below 0.2.
+        """Whether `unknown` carries information: it is below 0.2 at a distance of 0, the smallest possible.
 
-        With a scale far above all distances it would be about 0.5 for every clip, which tells nothing.
+        With a scale far above all distances it would be about 0.5 for every clip.
         """
+        # sigmoid(-t / s) < 0.2  <=>  t / s > ln(0.8 / 0.2)
         return self.unknown_threshold / self.unknown_scale > math.log(4)
 
 
 class Calibrations(Record):
-    """One calibration for clips with both tracks, one for each track alone."""
+    """A calibration for clips with both tracks, and one for clips with each track alone."""
 
     both: Calibration
     visual: Calibration
@@ -150,7 +160,8 @@ class AhseSpec(Record):
     """The trained fusion head.
 
     Graphs: `visual` float32 [batch, visual.dim], `audio` float32 [batch, audio.dim] -> `theta` float32
-    [batch, dim], before standardisation. The statistics file holds what Eq. 1 needs.
+    [batch, dim], before standardisation. The statistics file holds the means and standard deviations
+    of Eq. 1.
     """
 
     kind: Literal["ahse"]
@@ -163,14 +174,14 @@ class AhseSpec(Record):
 
 
 class SimilarityScore(Record):
-    """How standardised similarity becomes probabilities; fitted on labelled clips."""
+    """How standardised similarity becomes probabilities. All values were fitted on labelled clips."""
 
     temperature: float = Field(gt=0, description="score = softmax(similarity / temperature)")
     unknown_threshold: float = Field(
-        description="similarity of the nearest of one name at which none fitting is as likely"
+        description="similarity of the nearest label at which `unknown` is one half, for a single label"
     )
     unknown_slope: float = Field(
-        ge=0, description="what each e-fold of the number of names adds to the threshold"
+        ge=0, description="increase of the threshold for each e-fold of the number of labels n"
     )
     unknown_scale: float = Field(
         gt=0,
@@ -179,7 +190,7 @@ class SimilarityScore(Record):
 
 
 class SimilarityScores(Record):
-    """One for clips with both tracks, one for each track alone."""
+    """A fit for clips with both tracks, and one for clips with each track alone."""
 
     both: SimilarityScore
     visual: SimilarityScore
@@ -187,38 +198,43 @@ class SimilarityScores(Record):
 
 
 class SimilaritySpec(Record):
-    """No trained head: names are ranked by the standardised similarity of each track to its own text.
+    """No trained head: labels are ranked by their standardised similarity to each track.
 
-    The statistics file holds mean and covariance of each track's features over unlabelled clips. Without one
-    similarity is the cosine times the encoder's logit scale.
+    The statistics file holds the mean and covariance of the features of each track over unlabelled clips.
+    Without it similarity is the cosine times the logit scale of the encoder.
     """
 
     kind: Literal["similarity"]
     statistics: FileName | None = None
-    visual_share: float = Field(ge=0, le=1, description="share of the picture for clips with both tracks")
-    n_clips: int = Field(ge=0, description="clips the statistics are of; 0: similarity is not standardised")
+    visual_share: float = Field(
+        ge=0, le=1, description="weight of the visual track for clips with both tracks"
+    )
+    n_clips: int = Field(
+        ge=0, description="number of clips behind the statistics; 0: similarity is not standardised"
+    )
     scores: SimilarityScores | None = Field(
         default=None,
-        description="null: scores as sharp as the encoders' own logit scales, and no measure of unknown",
+        description="null: scores follow from the logit scales of the encoders, and there is no `unknown`",
     )
 
 
 class KnownNames(Record):
-    """How near a name is to those that the encoders were trained with, so that a far one can be warned of."""
+    """How near a label is to the names that the encoders were trained with; far labels get a warning."""
 
     output: str = Field(
-        min_length=1, description="output of the shared text graph: cosine to the nearest, float32 [batch, 1]"
+        min_length=1,
+        description="output of the shared text graph: cosine to the nearest such name, float32 [batch, 1]",
     )
-    threshold: float = Field(gt=-1, lt=1, description="names below it get a warning")
+    threshold: float = Field(gt=-1, lt=1, description="labels with a smaller cosine get a warning")
     alphabets: tuple[str, ...] = Field(
         default=(),
-        description="first words of the Unicode names of letters that the text encoder was trained with, "
-        "such as LATIN; names with other letters get the warning too. Empty: any letters",
+        description="alphabets that the text encoder was trained with: the first word of the Unicode names "
+        "of their letters, such as LATIN; labels with other letters get the warning too. Empty: any letters",
     )
 
 
 class Manifest(Record):
-    """The whole of manifest.json."""
+    """The content of manifest.json."""
 
     format_version: Literal[1]
     name: Name
@@ -227,19 +243,21 @@ class Manifest(Record):
     notice: str | None = Field(
         default=None,
         max_length=500,
-        description="what readers of an answer must know; stands in each",
+        description="what readers of a result must know; part of every response",
     )
-    requires_service: str = Field(pattern=r"^\d+\.\d+\.\d+$", description="oldest service that can run it")
-    visual: VisualTower
-    audio: AudioTower
-    known_names: KnownNames | None = Field(default=None, description="null: nothing is known of that")
+    requires_service: str = Field(pattern=r"^\d+\.\d+\.\d+$", description="minimum version of the service")
+    visual: ImageEncoderSpec
+    audio: AudioEncoderSpec
+    known_names: KnownNames | None = Field(default=None, description="null: the bundle can't tell")
     head: AhseSpec | SimilaritySpec = Field(discriminator="kind")
     seen_classes: tuple[str, ...]
-    unseen_classes: tuple[str, ...] = Field(description="classes the metrics call unseen; never trained on")
+    unseen_classes: tuple[str, ...] = Field(
+        description="classes that the metrics count as unseen; never trained on"
+    )
     metrics: tuple[Metric, ...] = ()
     provenance: Provenance
     licences: tuple[Licence, ...]
-    files: dict[FileName, Sha256] = Field(description="sha256 of every other file of the directory")
+    files: dict[FileName, Sha256] = Field(description="sha256 of every other file in the directory")
 
     @property
     def shares_text(self) -> bool:
@@ -247,20 +265,22 @@ class Manifest(Record):
         return self.visual.text.graph == self.audio.text.graph
 
     @model_validator(mode="after")
-    def _one_text_graph_has_one_input(self) -> Self:
+    def _check_shared_text(self) -> Self:
         visual, audio = self.visual.text, self.audio.text
         if not self.shares_text:
             if self.known_names is not None:
-                raise ValueError("known_names goes with one text graph for both tracks")
+                raise ValueError("known_names requires one text graph for both tracks")
             return self
         nearness = () if self.known_names is None else (self.known_names.output,)
         outputs = (visual.output, audio.output, *nearness)
         if visual.model_copy(update={"output": audio.output}) != audio or len(set(outputs)) < len(outputs):
-            raise ValueError("towers that share a text graph must differ in its output and in nothing else")
+            raise ValueError(
+                "text encoders that share a graph must differ in their output and in nothing else"
+            )
         return self
 
     def named_files(self) -> set[str]:
-        """All files that the manifest's parts point to."""
+        """All files that parts of the manifest refer to."""
         head = self.head
         return {
             *self.encoder_files(),
@@ -269,19 +289,19 @@ class Manifest(Record):
         }
 
     def encoder_files(self) -> list[str]:
-        """The files that the encoders are made of: graphs and tokenizers, each once, sorted."""
-        towers = (self.visual, self.audio)
-        return sorted({file for t in towers for file in (t.graph, t.text.graph, t.text.tokenizer)})
+        """Graphs and tokenizers of the encoders, each once, sorted."""
+        specs = (self.visual, self.audio)
+        return sorted({file for s in specs for file in (s.graph, s.text.graph, s.text.tokenizer)})
 
     def encoders_digest(self) -> str:
-        """Hex sha256 of the encoders alone: both towers as the manifest has them, and their files.
+        """Hex sha256 of the encoders alone: their entries in the manifest, and their files.
 
-        Equal for bundles that differ in nothing but the head, so that one's features fit the other.
+        Bundles that differ only in the head have the same digest, so that they can share cached features.
         """
-        # Without defaults: a setting that a later version adds does not rename today's encoders.
-        towers = {
+        # Without defaults, so that a field added in a later version does not change the digest.
+        specs = {
             part: getattr(self, part).model_dump(mode="json", exclude_defaults=True)
             for part in ("visual", "audio")
         }
         files = {name: self.files[name] for name in self.encoder_files()}
-        return hashlib.sha256(json.dumps([towers, files], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([specs, files], sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Where a bundle comes from: its sources, how it was checked and measured, and its licences."""
+"""The part of the manifest about origin: sources, checks, measurements and licences of a bundle."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Precision = Literal["fp32", "fp16", "int8"]
 
 
 class Record(BaseModel):
-    """A frozen part of the manifest; an unknown field is an error, so a typing slip cannot pass."""
+    """Base of all parts of the manifest: frozen, and strict about unknown fields, so that typos are found."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Metric(Record):
-    """One measured number with the data it was measured on."""
+    """One measured number, with the data that it was measured on."""
 
     name: str
     value: float
@@ -27,30 +27,32 @@ class Metric(Record):
 
 
 class GraphCheck(Record):
-    """How a graph was checked against its torch original, and against itself before it was made smaller."""
+    """How a graph was checked against the torch module, and after compression against its fp32 version."""
 
     precision: Precision = "fp32"
-    difference: float = Field(ge=0, description="largest absolute difference of the fp32 graph to torch")
-    tolerance: float = Field(gt=0, description="largest that would have passed")
-    cosine: float | None = Field(default=None, description="smallest cosine to the fp32 graph; null for fp32")
-    cosine_floor: float | None = Field(default=None, description="smallest that would have passed")
+    difference: float = Field(
+        ge=0, description="maximum absolute difference between the fp32 graph and torch"
+    )
+    tolerance: float = Field(gt=0, description="maximum difference allowed")
+    cosine: float | None = Field(default=None, description="minimum cosine to the fp32 graph; null for fp32")
+    cosine_floor: float | None = Field(default=None, description="minimum cosine allowed")
 
 
 class Source(Record):
-    """One file that the encoders were made of."""
+    """One file that the encoders were made from."""
 
-    part: str = Field(description="what it is of: image encoder, audio tokenizer, ...")
-    repository: str | None = Field(default=None, description="`owner/name` on the hub; null: from no hub")
+    part: str = Field(description="part of the bundle that it belongs to, such as image encoder")
+    repository: str | None = Field(default=None, description="`owner/name` on the hub; null: not from a hub")
     revision: str | None = Field(
         default=None,
-        description="the repository's commit, or the package with its version that the file is from",
+        description="commit of the repository, or name and version of the package that holds the file",
     )
     file: str
     sha256: Sha256
 
 
 class Provenance(Record):
-    """Where the weights come from and how to make them again."""
+    """Where the weights come from and how to reproduce them."""
 
     created: datetime
     command: str
@@ -58,7 +60,7 @@ class Provenance(Record):
     data: str
     versions: dict[str, str] = Field(default_factory=dict)
     sources: tuple[Source, ...] = Field(default=(), description="weights, settings and tokenizers")
-    parity: dict[str, GraphCheck] = Field(default_factory=dict, description="by the part of the bundle")
+    parity: dict[str, GraphCheck] = Field(default_factory=dict, description="keyed by the part of the bundle")
 
 
 class Licence(Record):

@@ -56,6 +56,7 @@ def read_settings(flags: dict[str, Any]) -> Settings:
     """Settings from flags and environment; an unacceptable value ends the program with exit code 2."""
     from pydantic import ValidationError
 
+    from service.faults import describe_fault
     from service.settings import Settings
 
     _warn_of_unknown_variables([f"AHSE_{name.upper()}" for name in Settings.model_fields])
@@ -63,8 +64,8 @@ def read_settings(flags: dict[str, Any]) -> Settings:
         return Settings(**flags)
     except ValidationError as error:
         for fault in error.errors():
-            name = ".".join(str(part) for part in fault["loc"])
-            typer.echo(f"ahse: setting {name} (AHSE_{name.upper()}): {fault['msg']}", err=True)
+            name = str(fault["loc"][0])
+            typer.echo(f"ahse: setting {name} (AHSE_{name.upper()}): {describe_fault(fault)}", err=True)
         raise typer.Exit(2) from None
 
 

@@ -1,12 +1,12 @@
-"""Decoding: from an untrusted media file to a few square pictures and a mono waveform.
+"""Decode: turn an untrusted media file into a few square pictures and a mono waveform.
 
-pool       decodes in child processes that can be killed (worker is the child, wire what both say)
-clip       the whole way for one file, in this process
-container  opens a file safely, or says why not
-packets    a video stream's packet table, and which packets to decode
-video      runs the decoder over them (picture: one frame to a square RGB picture)
-audio      sound to a mono waveform: the mean of the channels, at the wanted rate
-segments   where the segments of a clip lie, and what is in them
+pool       decodes in child processes that can be killed (worker: such a process; wire: their protocol)
+clip       decodes one file in the current process
+container  opens a file safely and chooses its streams
+packets    the packet table of a video stream, and which packets to decode
+video      decodes these packets to pictures (picture: converts one frame)
+audio      decodes an audio stream to a mono waveform
+segments   where the segments of a clip start and end, and which data is in each
 """
 
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ __all__ = ["DecodePool", "decode_clip"]
 
 
 def __getattr__(name: str) -> object:
-    """Load FFmpeg only where it decodes: a service that uses the pool never has it in its own process."""
+    """Import FFmpeg lazily: a service that decodes in the pool never loads it into its own process."""
     if name != "decode_clip":
         raise AttributeError(name)
     from service.decode import clip

@@ -1,4 +1,4 @@
-"""A sound stream to a mono waveform: decode, average the channels, resample; never more than is wanted."""
+"""An audio stream to a mono waveform: decode, average the channels, resample."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from service.decode.container import UNREADABLE
 from service.decode.segments import Span
 from service.media import DecodeLimits, DecodeSpec
 
-Form = tuple[str, str, int]
-"""Sample format, layout and rate of a frame."""
+FrameFormat = tuple[str, str, int]
+"""Sample format, channel layout and sample rate of a frame."""
 
 
 class Downmix:
-    """Mixes and resamples the frames of one form: one sample format, one layout, one rate.
+    """Mixes and resamples frames of one format: one sample format, one layout, one rate.
 
-    The mean of all channels, whatever loudspeakers they are meant for, is what librosa takes, with which
-    laion_clap reads files. FFmpeg's own mix is another: stereo becomes 0.707 (left + right), 41 % louder and
-    clipped where both are loud; of 5.1 it leaves out the bass channel; and it fails where it does not know
-    what the channels are. So the mix is a filter with weights of its own, in float, before the resampler.
+    The result is the plain mean of all channels, as in librosa, which laion_clap reads files with. The
+    default mix of FFmpeg differs: stereo becomes 0.707 (left + right), which is 41 % louder and clips; the
+    bass channel of 5.1 is dropped; and unknown layouts fail. So a filter with explicit weights mixes in float
+    before the resampler.
 
     Args:
-        first: Any frame of the form.
-        rate_hz: Of the waveform.
+        first: Any frame of the format.
+        rate_hz: Sample rate of the result.
 
     Raises:
-        FFmpegError, ValueError: FFmpeg can't read such frames; more than 64 channels, for example.
+        FFmpegError, ValueError: FFmpeg can't filter such frames, for example with more than 64 channels.
     """
 
     def __init__(self, first: AudioFrame, rate_hz: int) -> None:
-        self.form = form_of(first)
+        self.format = format_of(first)
         self._graph = Graph()
         filters = [self._graph.add("abuffer", **_source(first))]
         if first.layout.nb_channels > 1:
-            # Mixed in 16 bits, as they may be in the file, the mean would be rounded.
+            # Converted to float first: a mean of 16-bit samples would be rounded to 16 bits.
             filters.append(self._graph.add("aformat", sample_fmts="fltp"))
             filters.append(self._graph.add("pan", _mean(first.layout.nb_channels)))
         filters.append(self._graph.add("aformat", sample_fmts="flt", sample_rates=str(rate_hz)))
@@ -51,11 +51,11 @@ class Downmix:
         self._graph.link_nodes(*filters).configure()
 
     def add(self, frame: AudioFrame) -> list[npt.NDArray[np.float32]]:
-        """What comes out for one more frame of the form: float32 [n_samples] each."""
+        """Samples that are ready after one more frame: arrays float32 [n_samples]."""
         return self._push(frame)
 
-    def rest(self) -> list[npt.NDArray[np.float32]]:
-        """What the resampler still holds back. No frame may follow."""
+    def flush(self) -> list[npt.NDArray[np.float32]]:
+        """Samples that the resampler still buffers. No frame may follow."""
         return self._push(None)
 
     def _push(self, frame: AudioFrame | None) -> list[npt.NDArray[np.float32]]:
@@ -70,24 +70,24 @@ class Downmix:
                 return
 
 
-def form_of(frame: AudioFrame) -> Form:
-    """Sample format, layout and rate, which a stream may change under way."""
+def format_of(frame: AudioFrame) -> FrameFormat:
+    """The format of a frame. It may change within a stream."""
     return frame.format.name, frame.layout.name, frame.sample_rate
 
 
-def forget_own_order(context: AudioCodecContext) -> None:
-    """Take the names off channels that stand in an order of their own; their mean does not need them.
+def drop_custom_channel_order(context: AudioCodecContext) -> None:
+    """Replace a custom channel order by unnamed channels; their mean does not depend on names.
 
-    FFmpeg keeps such an order in a list. PyAV 18 frees the list with the frame and again with the
-    frame's layout, which ends the process. Call it before the first frame is decoded.
+    FFmpeg keeps a custom order in a list. PyAV 18 frees that list with the frame and again with the layout of
+    the frame, which crashes the process. Call this before the first frame is decoded.
     """
-    layout = context.layout  # read once, and replaced: it frees the list as well
+    layout = context.layout  # read once only: each such object frees the list when it is deleted
     if " channels (" in layout.name:
         context.layout = f"{layout.nb_channels} channels"
 
 
 def _source(frame: AudioFrame) -> dict[str, str]:
-    sample_format, layout, rate_hz = form_of(frame)
+    sample_format, layout, rate_hz = format_of(frame)
     clock = {} if frame.time_base is None else {"time_base": str(frame.time_base)}
     return {"sample_fmt": sample_format, "channel_layout": layout, "sample_rate": str(rate_hz), **clock}
 
@@ -97,17 +97,17 @@ def _mean(n_channels: int) -> str:
     return f"mono|c0={weights}"
 
 
-class Sound:
-    """Decodes, downmixes and resamples one stream's packets as they come.
+class AudioDecoder:
+    """Decodes, downmixes and resamples the packets of one stream, one at a time.
 
     Args:
-        stream: The stream, not decoded from before.
-        spec: The rate, and how much is wanted; segments want all of it.
-        limits: The longest clip: no more is decoded, whatever the timestamps say.
+        stream: The stream; nothing of it may have been decoded.
+        spec: The sample rate, and how much to decode: up to `max_audio_s`, or everything for segments.
+        limits: Limits; no more than the maximum duration is decoded, whatever the timestamps say.
 
     Attributes:
-        n_errors: Packets that the decoder refused.
-        is_cut: True when there was more than `max_audio_s`.
+        n_errors: Packets that the decoder rejected.
+        is_cut: Whether the stream is longer than `max_audio_s`.
     """
 
     def __init__(self, stream: AudioStream, spec: DecodeSpec, limits: DecodeLimits) -> None:
@@ -115,7 +115,7 @@ class Sound:
         self.is_cut = False
         self._context = stream.codec_context
         self._context.thread_count = 1
-        forget_own_order(self._context)
+        drop_custom_channel_order(self._context)
         self._rate_hz = spec.sample_rate_hz
         self._limit_s = limits.max_duration_s
         self._n_whole = round(spec.max_audio_s * spec.sample_rate_hz)
@@ -124,17 +124,19 @@ class Sound:
             self._n_wanted = max(self._n_whole, round(limits.max_duration_s * spec.sample_rate_hz))
         self._n_samples = 0
         self._start_s: float | None = None
-        self._heard_s = 0.0
-        self._windows: list[npt.NDArray[np.float32]] = []
+        self._measured_s = 0.0
+        self._chunks: list[npt.NDArray[np.float32]] = []
         self._downmix: Downmix | None = None
 
     @property
     def is_full(self) -> bool:
-        """Whether no more sound is wanted."""
+        """Whether everything that is wanted has been decoded."""
         return self._n_samples >= self._n_wanted
 
     def add(self, packet: Packet[AudioStream]) -> None:
         """Decode one packet."""
+        # Past `max_audio_s` the duration is measured on packets, with or without segments, so that a clip has
+        # the same duration either way.
         if self._n_samples >= self._n_whole:
             self._measure_rest(packet)
         if self.is_full:
@@ -146,36 +148,36 @@ class Sound:
             self.n_errors += 1
 
     def waveform(self) -> npt.NDArray[np.float32]:
-        """Everything so far: float32 [n_samples], -1..1. No packet may follow."""
+        """All decoded audio, float32 [n_samples], -1..1. No packet may follow."""
         if not self.is_full:
             self._drain()
-        if not self._windows:
+        if not self._chunks:
             return np.empty(0, dtype=np.float32)
-        waveform = np.nan_to_num(np.concatenate(self._windows)[: self._n_wanted], copy=False)
+        waveform = np.nan_to_num(np.concatenate(self._chunks)[: self._n_wanted], copy=False)
         return np.clip(waveform, -1.0, 1.0, out=waveform)
 
-    def span(self, otherwise_s: float) -> Span:
-        """When the sound starts and ends, on the clock of the file; call it after `waveform`.
+    def span(self, default_start_s: float) -> Span:
+        """Start and end of the audio on the clock of the file; call this after `waveform`.
 
-        The same whether the sound after `max_audio_s` was decoded or only measured.
+        The result is the same whether audio after `max_audio_s` was decoded or only measured.
 
         Args:
-            otherwise_s: Where it starts if the file does not say.
+            default_start_s: Start to assume if the frames have no timestamps.
         """
-        start_s = otherwise_s if self._start_s is None else self._start_s
-        length_s = self._heard_s if self.is_cut else self._n_samples / self._rate_hz
+        start_s = default_start_s if self._start_s is None else self._start_s
+        length_s = self._measured_s if self.is_cut else self._n_samples / self._rate_hz
         return Span(start_s, start_s + min(length_s, self._limit_s))
 
     def _measure_rest(self, packet: Packet[AudioStream]) -> None:
         if not self.is_cut:
             self.is_cut = True
-            self._heard_s = self._n_samples / self._rate_hz
-        self._heard_s += float((packet.duration or 0) * (packet.time_base or 0))
+            self._measured_s = self._n_samples / self._rate_hz
+        self._measured_s += float((packet.duration or 0) * (packet.time_base or 0))
 
     def _mix(self, frame: AudioFrame) -> None:
         if self._start_s is None:
             self._start_s = frame.time
-        if self._downmix is None or self._downmix.form != form_of(frame):  # a stream may change under way
+        if self._downmix is None or self._downmix.format != format_of(frame):  # the first frame, or a change
             self._flush()
             self._downmix = Downmix(frame, self._rate_hz)
         self._keep(self._downmix.add(frame))
@@ -189,10 +191,11 @@ class Sound:
             self.n_errors += 1
 
     def _flush(self) -> None:
-        ended, self._downmix = self._downmix, None  # first: one that fails must not be asked again
+        # Cleared before the flush: a filter graph that failed must not be flushed again at the end.
+        ended, self._downmix = self._downmix, None
         if ended is not None:
-            self._keep(ended.rest())
+            self._keep(ended.flush())
 
-    def _keep(self, windows: list[npt.NDArray[np.float32]]) -> None:
-        self._windows.extend(windows)
-        self._n_samples += sum(map(len, windows))
+    def _keep(self, chunks: list[npt.NDArray[np.float32]]) -> None:
+        self._chunks.extend(chunks)
+        self._n_samples += sum(map(len, chunks))

@@ -1,145 +1,155 @@
-"""One clip from file to values: open, read every packet once, decode what is wanted."""
+"""Decode one clip in the current process: open the file, read every packet once, decode what is needed."""
 
 from pathlib import Path
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 from av.audio.stream import AudioStream
 from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from service.decode.audio import Sound
+from service.arrays import Array
+from service.decode.audio import AudioDecoder
 from service.decode.container import UNREADABLE, Source, open_source
 from service.decode.packets import PacketLog, Timeline
-from service.decode.segments import SILENT, Layout, Span, cut, is_silent, pictures_of, sounds_of
+from service.decode.segments import (
+    SILENT,
+    Layout,
+    Span,
+    audio_of_segments,
+    cut,
+    frames_of_segments,
+    is_silent,
+)
 from service.decode.video import VideoFrames, read_frames
 from service.errors import ClipTooLongError, NoTracksError
 from service.media import Clip, DecodeLimits, DecodeSpec, Segment, Track
 
 _CUT_SHORT = "The file is damaged or cut short: only its readable part was used."
 _NO_FRAMES = VideoFrames(None, np.empty(0), None, 0, ())
-# A single frame may have no length of its own.
-_SHORTEST_PICTURE_S = 1e-3
-
-_Sound = npt.NDArray[np.float32]
+# A single frame may have no duration, but a span must be longer than nothing.
+_MIN_VISUAL_S = 1e-3
 
 
 def decode_clip(path: Path, spec: DecodeSpec, limits: DecodeLimits) -> Clip:
-    """Decode the frames and the sound that a model wants from an untrusted file, in this process.
+    """Decode the frames and the waveform that a model needs from an untrusted file, in the current process.
 
-    The same file gives the same bytes every time. Time and memory are not limited here; `DecodePool` does
-    that.
+    Deterministic: the same file gives the same bytes every time. Time and memory are not limited here; use
+    `DecodePool` for that.
 
     Args:
         path: The file; only its content matters, not its name.
-        spec: What the model wants.
-        limits: What the clip may cost.
+        spec: What the model needs.
+        limits: Limits on the cost of the clip.
 
     Raises:
-        MediaError: When the clip cannot be used, in one of its kinds.
+        MediaError: The clip can't be used; the subclass says why.
     """
     with open_source(path, limits) as source:
         return _Decoding(source, path, spec, limits).clip()
 
 
 class _Decoding:
-    """The parts of one clip while they come together."""
+    """The state of decoding one clip."""
 
     def __init__(self, source: Source, path: Path, spec: DecodeSpec, limits: DecodeLimits) -> None:
         self._source = source
         self._spec = spec
         self._limits = limits
-        self._log = PacketLog(source.video, path) if source.video is not None else None
-        self._sound = Sound(source.audio, spec, limits) if source.audio is not None else None
+        video, audio = source.video_stream, source.audio_stream
+        self._log = PacketLog(video, path) if video is not None else None
+        self._audio = AudioDecoder(audio, spec, limits) if audio is not None else None
         self._first_stamps: dict[int, int] = {}
-        self._longest = {s.index: limits.max_duration_s / float(s.time_base or 1) for s in source.wanted}
+        self._max_ticks = {s.index: limits.max_duration_s / float(s.time_base or 1) for s in source.wanted}
         self._warnings: list[str] = []
 
     def clip(self) -> Clip:
         self._scan()
         timeline = self._log.timeline() if self._log is not None and len(self._log) else None
-        sound, audio = self._read_sound()
-        layout = self._lay_out(timeline, sound)
+        waveform, audio = self._read_audio()
+        layout = self._lay_out(timeline, waveform)
         frames, visual = self._read_frames(timeline, layout)
         if not visual.used and not audio.used:
             raise NoTracksError(
                 f"Neither picture nor sound could be used (picture: {visual.detail}; sound: {audio.detail}). "
                 "Send a clip with a playable video or audio track."
             )
-        if not visual.used:  # a picture that turned out to be undecodable has no length
-            layout = self._lay_out(None, sound)
+        if not visual.used:  # a video stream that turned out to be undecodable has no duration
+            layout = self._lay_out(None, waveform)
         return Clip(
             frames=frames.pictures,
             frame_times_s=frames.times_s,
-            waveform=self._whole(sound) if audio.used and sound is not None else None,
+            waveform=self._whole(waveform) if audio.used and waveform is not None else None,
             duration_s=layout.duration_s,
             visual=visual,
             audio=audio,
             warnings=tuple(self._warnings),
             n_frames_decoded=frames.n_decoded,
-            segments=self._fill(layout, frames, visual, sound, audio),
-            sound=None if self._spec.segment_s is None else sound,
+            segments=self._fill(layout, frames, visual, waveform, audio),
+            full_waveform=None if self._spec.segment_s is None else waveform,
         )
 
     def _scan(self) -> None:
-        """Read every packet once: sound is decoded as it comes, the picture's packets are collected."""
-        if not self._source.wanted:  # PyAV takes none for all
+        """Read every packet once: audio is decoded at once, video packets are collected.
+
+        Which video packets to decode can only be decided when the timestamps of all are known.
+        """
+        if not self._source.wanted:  # without streams PyAV would demux all of them
             return
         try:
             for packet in self._source.container.demux(self._source.wanted):
-                if packet.size == 0:  # PyAV's end marks; decoding ends elsewhere
+                if packet.size == 0:  # marks the end of a stream in PyAV; decoders are flushed elsewhere
                     continue
                 self._check_time(packet)
-                if self._log is not None and packet.stream is self._source.video:
+                if self._log is not None and packet.stream is self._source.video_stream:
                     self._log.add(cast("Packet[VideoStream]", packet))
-                elif self._sound is not None:
-                    self._sound.add(cast("Packet[AudioStream]", packet))
+                elif self._audio is not None:
+                    self._audio.add(cast("Packet[AudioStream]", packet))
         except UNREADABLE:
             self._warnings.append(_CUT_SHORT)
 
     def _check_time(self, packet: "Packet[Stream]") -> None:
-        """Refuse a clip that is too long by its timestamps; what its header says may be a lie."""
+        """Reject a clip that is too long by its timestamps, since the duration in the header may be false."""
         stamp = packet.pts if packet.pts is not None else packet.dts
         if stamp is None:
             return
         first = self._first_stamps.setdefault(packet.stream_index, stamp)
-        # Stamps may also jump backwards, and the last packet may claim to last for years.
-        if abs(stamp - first) + (packet.duration or 0) > self._longest[packet.stream_index]:
+        # Timestamps may also jump backwards, and the last packet may claim a duration of years.
+        if abs(stamp - first) + (packet.duration or 0) > self._max_ticks[packet.stream_index]:
             raise ClipTooLongError(
                 f"The clip is longer than {self._limits.max_duration_s:g} seconds. "
                 "Cut out the part that matters."
             )
 
-    def _read_sound(self) -> tuple[_Sound | None, Track]:
-        """All the sound that was asked for, and whether the part of it that stands for the clip is used."""
-        if self._sound is None:
-            return None, self._source.sound
-        sound = self._sound.waveform()
-        if len(sound) == 0:
-            return None, _unreadable("sound", self._sound.n_errors)
-        if self._sound.n_errors:
+    def _read_audio(self) -> tuple[Array | None, Track]:
+        """All the audio that is wanted, and whether the part that represents the clip as a whole is used."""
+        if self._audio is None:
+            return None, self._source.audio_track
+        waveform = self._audio.waveform()
+        if len(waveform) == 0:
+            return None, _unreadable("sound", self._audio.n_errors)
+        if self._audio.n_errors:
             self._warnings.append("Parts of the sound are damaged and were left out.")
-        if self._sound.is_cut:
+        if self._audio.is_cut:
             where = "" if self._spec.segment_s is None else " for the clip as a whole"
             self._warnings.append(
                 f"Only the first {self._spec.max_audio_s:g} seconds of the sound were used{where}."
             )
-        return sound, SILENT if is_silent(self._whole(sound)) else self._source.sound
+        return waveform, SILENT if is_silent(self._whole(waveform)) else self._source.audio_track
 
-    def _whole(self, sound: _Sound) -> _Sound:
-        """The part of the sound that stands for the clip."""
-        return sound[: round(self._spec.max_audio_s * self._spec.sample_rate_hz)]
+    def _whole(self, waveform: Array) -> Array:
+        """The part of the audio that represents the clip as a whole."""
+        return waveform[: round(self._spec.max_audio_s * self._spec.sample_rate_hz)]
 
-    def _lay_out(self, timeline: Timeline | None, sound: _Sound | None) -> Layout:
+    def _lay_out(self, timeline: Timeline | None, waveform: Array | None) -> Layout:
         start_s = 0.0 if timeline is None else timeline.start_s
-        picture = heard = None
+        visual = audio = None
         if timeline is not None:
-            picture = Span(start_s, start_s + max(timeline.duration_s, _SHORTEST_PICTURE_S))
-        if sound is not None and self._sound is not None:
-            heard = self._sound.span(otherwise_s=start_s)
-        return Layout.of(picture, heard)
+            visual = Span(start_s, start_s + max(timeline.duration_s, _MIN_VISUAL_S))
+        if waveform is not None and self._audio is not None:
+            audio = self._audio.span(default_start_s=start_s)
+        return Layout.of(visual, audio)
 
     def _segments(self, layout: Layout) -> list[Span]:
         if self._spec.segment_s is None or layout.duration_s == 0:
@@ -147,33 +157,38 @@ class _Decoding:
         return cut(layout.duration_s, self._spec.segment_s, self._limits.max_segments)
 
     def _read_frames(self, timeline: Timeline | None, layout: Layout) -> tuple[VideoFrames, Track]:
-        if self._log is None or self._source.video is None:
-            return _NO_FRAMES, self._source.visual
+        video = self._source.video_stream
+        if self._log is None or video is None:
+            return _NO_FRAMES, self._source.visual_track
         if timeline is None:
             return _NO_FRAMES, _unreadable("picture", 0)
         segments = self._segments(layout)
-        parts = [part for segment in segments if (part := layout.picture_in(segment)) is not None]
-        frames = read_frames(self._source.video, self._log, timeline, self._spec, self._limits, parts)
+        parts = [part for segment in segments if (part := layout.visual_in(segment)) is not None]
+        frames = read_frames(video, self._log, timeline, self._spec, self._limits, parts)
         if frames.pictures is None:
             return frames, _unreadable("picture", 1)
         self._warnings.extend(frames.warnings)
-        return frames, self._source.visual
+        return frames, self._source.visual_track
 
     def _fill(
-        self, layout: Layout, frames: VideoFrames, visual: Track, sound: _Sound | None, audio: Track
+        self, layout: Layout, frames: VideoFrames, visual: Track, waveform: Array | None, audio: Track
     ) -> tuple[Segment, ...]:
-        """The segments, each with what it has of both tracks."""
+        """The segments, each with its part of both tracks."""
         spans, rate_hz = self._segments(layout), self._spec.sample_rate_hz
-        seen = pictures_of(spans, layout, frames.parts, visual)
-        heard = sounds_of(spans, layout, sound, rate_hz, audio if sound is None else self._source.sound)
+        # If the first `max_audio_s` are silent, `audio` says so, but a later segment may well be audible.
+        track = audio if waveform is None else self._source.audio_track
+        of_visual = frames_of_segments(spans, layout, frames.parts, visual)
+        of_audio = audio_of_segments(spans, layout, waveform, rate_hz, track)
         return tuple(
-            Segment(span.start_s, span.end_s, pictures, samples, visual=picture, audio=sound)
-            for span, (pictures, picture), (samples, sound) in zip(spans, seen, heard, strict=True)
+            Segment(span.start_s, span.end_s, pictures, samples, visual=visual_track, audio=audio_track)
+            for span, (pictures, visual_track), (samples, audio_track) in zip(
+                spans, of_visual, of_audio, strict=True
+            )
         )
 
 
 def _unreadable(what: str, n_errors: int) -> Track:
-    """The report of a track of which nothing came out."""
+    """The report on a track that nothing could be decoded from."""
     if n_errors:
         return Track(
             used=False, reason="undecodable", detail=f"the {what} is damaged, encrypted or not supported"

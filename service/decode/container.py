@@ -1,4 +1,4 @@
-"""Opening an untrusted file: which containers and codecs are allowed, and why a file was refused."""
+"""Open an untrusted file: which containers and codecs are allowed, and why a file is rejected."""
 
 from __future__ import annotations
 
@@ -53,12 +53,17 @@ HEAD_BYTES = 64
 _IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"\0\0\1\0", b"8BPS")
 _HEIF_BRANDS = (b"avif", b"heic", b"heix", b"mif1")
 _LIST_STARTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"v=0", b"[playlist]")
-# More top-level boxes than any real file has before its index.
+# More than the number of top-level boxes before the index in any real file.
 _MAX_BOXES = 64
 
 
 def explain_unreadable(file: BinaryIO, size_bytes: int) -> MediaError:
-    """The error for a file that FFmpeg refused, from its first bytes."""
+    """The error for a file that FFmpeg can't open, chosen by its first bytes.
+
+    Args:
+        file: The file, at its start.
+        size_bytes: Size of the file.
+    """
     head = file.read(HEAD_BYTES)
     if head.startswith(_IMAGE_STARTS) or (head.startswith(b"RIFF") and head[8:12] == b"WEBP"):
         return still_image()
@@ -77,17 +82,17 @@ def explain_unreadable(file: BinaryIO, size_bytes: int) -> MediaError:
 
 
 def is_heif(head: bytes) -> bool:
-    """Whether a file starts like an AVIF or HEIF picture, which FFmpeg opens as if it were an MP4."""
+    """Whether a file starts like an AVIF or HEIF image, which FFmpeg would open as an MP4 clip."""
     return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS
 
 
 def still_image() -> NotMediaError:
-    """The error for a picture that is no clip."""
+    """The error for a still image."""
     return NotMediaError("This is a still image. Send a video or audio clip; an animated GIF also works.")
 
 
 def _has_index(file: BinaryIO, size_bytes: int) -> bool:
-    """Whether an MP4 file has its `moov` box, walking over the top-level boxes."""
+    """Whether an MP4 file has a `moov` box, found by walking over the top-level boxes."""
     position = 0
     for _ in range(_MAX_BOXES):
         file.seek(position)
@@ -105,32 +110,32 @@ def _has_index(file: BinaryIO, size_bytes: int) -> bool:
     return False
 
 
-# What PyAV raises for bad content: FFmpeg's errors, but also plain ValueError and OverflowError.
+# Errors that PyAV raises for bad content: those of FFmpeg, but also plain ValueError and OverflowError.
 UNREADABLE = (FFmpegError, ValueError, OverflowError)
 
 
 @dataclass(frozen=True)
 class Source:
-    """An open container and the streams of it that are worth decoding.
+    """An open container and the streams to decode.
 
     Attributes:
         container: The open file; closed by `open_source`.
-        video: The picture's stream; None with the reason in `visual`.
-        audio: The sound's stream; None with the reason in `sound`.
-        visual: Why there is no picture, or which stream it is.
-        sound: Why there is no sound, or which stream it is.
+        video_stream: The stream of the visual track; None where there is none that can be decoded.
+        audio_stream: The stream of the audio track; None where there is none that can be decoded.
+        visual_track: Report on the video stream, or why there is none.
+        audio_track: Report on the audio stream, or why there is none.
     """
 
     container: InputContainer
-    video: VideoStream | None
-    audio: AudioStream | None
-    visual: Track
-    sound: Track
+    video_stream: VideoStream | None
+    audio_stream: AudioStream | None
+    visual_track: Track
+    audio_track: Track
 
     @property
     def wanted(self) -> tuple[Stream, ...]:
         """The streams to demux."""
-        return tuple(stream for stream in (self.video, self.audio) if stream is not None)
+        return tuple(stream for stream in (self.video_stream, self.audio_stream) if stream is not None)
 
 
 @contextmanager
@@ -138,15 +143,15 @@ def open_source(path: Path, limits: DecodeLimits) -> Iterator[Source]:
     """Open a media file and choose its streams.
 
     Args:
-        path: The file. Its name means nothing; only its content is looked at.
-        limits: The caps on streams and on the pixels of a frame.
+        path: The file; only its content matters, not its name.
+        limits: Limits on the number of streams and on the pixels of a frame.
 
     Raises:
-        MediaError: When the content cannot be opened or is over a limit.
+        MediaError: The content can't be opened or exceeds a limit.
     """
     if path.stat().st_size == 0:
         raise EmptyFileError("The file is empty. Send a video or audio clip.")
-    _refuse_pictures(path)
+    _reject_images(path)
     with _open(path) as container:
         if len(container.streams) > limits.max_streams:
             raise NotMediaError(
@@ -156,13 +161,13 @@ def open_source(path: Path, limits: DecodeLimits) -> Iterator[Source]:
 
 
 def open_again(path: Path, stream_index: int) -> InputContainer:
-    """Open a file that was read before, to demux one of its streams once more."""
+    """Open a file a second time, to demux one of its streams again."""
     container = _open(path)
     _discard_others(container, {stream_index})
     return container
 
 
-def _refuse_pictures(path: Path) -> None:
+def _reject_images(path: Path) -> None:
     with path.open("rb") as file:
         if is_heif(file.read(HEAD_BYTES)):
             raise still_image()
@@ -182,22 +187,22 @@ def _unreadable(path: Path) -> MediaError:
 
 
 def _choose(container: InputContainer, limits: DecodeLimits) -> Source:
-    video, visual = _choose_video(container)
-    audio, sound = _choose_audio(container)
+    video, visual_track = _choose_video(container)
+    audio, audio_track = _choose_audio(container)
     if video is not None:
         _check_size(video, limits)
     _discard_others(container, {stream.index for stream in (video, audio) if stream is not None})
-    return Source(container, video, audio, visual, sound)
+    return Source(container, video, audio, visual_track, audio_track)
 
 
 def _choose_video(container: InputContainer) -> tuple[VideoStream | None, Track]:
-    pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not pictures:
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
         covered = bool(container.streams.video)
         return None, Track(
             used=False, reason="no_stream", detail="only a cover picture" if covered else "no video stream"
         )
-    usable = [s for s in pictures if _decoder(s) in VIDEO_DECODERS]
+    usable = [s for s in streams if _decoder(s) in VIDEO_DECODERS]
     if not usable:
         return None, Track(used=False, reason="undecodable", detail="video codec not supported")
     best = container.streams.best("video")
@@ -206,10 +211,10 @@ def _choose_video(container: InputContainer) -> tuple[VideoStream | None, Track]
 
 
 def _choose_audio(container: InputContainer) -> tuple[AudioStream | None, Track]:
-    sounds = container.streams.audio
-    if not sounds:
+    streams = container.streams.audio
+    if not streams:
         return None, Track(used=False, reason="no_stream", detail="no audio stream")
-    usable = [s for s in sounds if _decoder(s) in AUDIO_DECODERS]
+    usable = [s for s in streams if _decoder(s) in AUDIO_DECODERS]
     if not usable:
         return None, Track(used=False, reason="undecodable", detail="audio codec not supported")
     best = container.streams.best("audio")
@@ -220,7 +225,7 @@ def _choose_audio(container: InputContainer) -> tuple[AudioStream | None, Track]
 
 
 def _decoder(stream: Stream) -> str | None:
-    """The decoder's name; None when FFmpeg has none (then there is no context, whatever the types say)."""
+    """Name of the decoder; None when FFmpeg has none: PyAV then gives no context, whatever its types say."""
     context: object = stream.codec_context
     return None if context is None else stream.codec_context.name
 

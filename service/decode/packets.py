@@ -1,4 +1,4 @@
-"""A video stream's packets: their table, their payload, and which of them to decode for the wanted frames."""
+"""The packets of a video stream: a table of all, their payload, and which to decode for the wanted frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 from service.decode.container import UNREADABLE, open_again
 from service.decode.segments import Span
 
-# A frame that starts this shortly after a target time is on screen at it: the two are computed differently.
+# A frame that starts this shortly after a target time counts as on screen: the two are rounded differently.
 _SAME_TIME_S = 1e-6
 
 Times = npt.NDArray[np.float64]
@@ -22,14 +22,14 @@ Times = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """A video stream's packets in file (= decoding) order.
+    """The packet table of a video stream, in file order, which is decoding order.
 
     Attributes:
-        times_s: float64 [n_packets], presentation time since the first shown frame.
-        is_key: bool [n_packets], decoding can start here.
-        is_shown: bool [n_packets], False for packets that are only decoded because others refer to them.
-        duration_s: From the first shown frame's start to the last one's end.
-        start_s: When the first shown frame starts, on the clock of the file.
+        times_s: float64 [n_packets], presentation time since the first frame that is shown.
+        is_key: bool [n_packets], whether decoding can start at this packet.
+        is_shown: bool [n_packets], False for packets that only serve as references for others.
+        duration_s: Time from the start of the first shown frame to the end of the last one.
+        start_s: Start of the first shown frame on the clock of the file.
     """
 
     times_s: Times
@@ -41,11 +41,11 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Run:
-    """Consecutive packets to feed to a fresh decoder, then to flush.
+    """Consecutive packets that are fed to a fresh decoder, which is then flushed.
 
     Attributes:
-        start: First packet, one that decoding can start at.
-        wanted: Packets whose frames are wanted, rising; the run ends with the last one.
+        start: Index of the first packet, at which decoding can start.
+        wanted: Indices of the packets whose frames are wanted, ascending; the run ends with the last one.
     """
 
     start: int
@@ -53,23 +53,23 @@ class Run:
 
     @property
     def stop(self) -> int:
-        """One past the last packet."""
+        """One past the index of the last packet."""
         return self.wanted[-1] + 1
 
     @property
     def n_packets(self) -> int:
-        """How many packets the decoder is fed."""
+        """Number of packets to decode."""
         return self.stop - self.start
 
 
 def midpoints(span: Span, n_targets: int) -> Times:
-    """The midpoints of `n_targets` equal intervals of a stretch of time; one is its middle."""
+    """The midpoints of `n_targets` equal intervals of a span; for one interval the midpoint of the span."""
     length_s = span.end_s - span.start_s
     return span.start_s + (np.arange(n_targets, dtype=np.float64) + 0.5) * (length_s / n_targets)
 
 
 def packets_on_screen(timeline: Timeline, targets: Times) -> list[int]:
-    """For each target time the packet whose frame is on screen then, the first one before there is any.
+    """For each target time the packet whose frame is on screen; before the first frame, that of the first.
 
     Args:
         timeline: The packet table.
@@ -81,12 +81,12 @@ def packets_on_screen(timeline: Timeline, targets: Times) -> list[int]:
 
 
 def nearest_packets(timeline: Timeline, targets: Times, among: npt.NDArray[np.bool_]) -> list[int]:
-    """For each target time the packet that starts nearest to it, the earlier one of two equally near.
+    """For each target time the packet that starts nearest to it; of two equally near ones the earlier.
 
     Args:
         timeline: The packet table.
         targets: float64 [n_targets], seconds.
-        among: bool [n_packets], the packets to choose from, at least one.
+        among: bool [n_packets], candidate packets, at least one.
     """
     candidates, times = _in_time_order(timeline, among)
     after = np.searchsorted(times, targets, side="left").clip(0, len(times) - 1)
@@ -102,10 +102,11 @@ def _in_time_order(timeline: Timeline, among: npt.NDArray[np.bool_]) -> tuple[np
 
 
 def plan_runs(timeline: Timeline, wanted: Sequence[int]) -> list[Run]:
-    """The shortest runs of packets that give the wanted frames: one per group of pictures that holds any."""
+    """The shortest runs of packets that yield the wanted frames, at most one per group of pictures."""
     runs: list[Run] = []
     for packet in sorted(set(wanted)):
         run = Run(_entry_point(timeline, packet), (packet,))
+        # Overlapping runs would decode packets twice; one that starts where the last stops continues it.
         while runs and run.start <= runs[-1].stop:
             before = runs.pop()
             run = Run(min(before.start, run.start), before.wanted + run.wanted)
@@ -114,17 +115,17 @@ def plan_runs(timeline: Timeline, wanted: Sequence[int]) -> list[Run]:
 
 
 def _entry_point(timeline: Timeline, packet: int) -> int:
-    """The last key packet before a packet that is also not shown after it.
+    """The last key packet at or before a packet whose frame is not shown later than that of the packet.
 
-    A frame stored after a key frame but shown before it (a leading picture of an open group) refers to the
-    group before.
+    A leading picture of an open group is stored after a key frame but shown before it. It refers to the
+    previous group too, so decoding has to start there.
     """
     times = timeline.times_s[: packet + 1]
     entries = np.flatnonzero(timeline.is_key[: packet + 1] & (times <= times[packet]))
     return int(entries[-1]) if len(entries) else 0
 
 
-# Payload kept in memory. A larger stream is demuxed a second time instead.
+# Maximum payload kept in memory. A larger stream is demuxed a second time instead.
 _KEEP_BYTES = 64 * 1024**2
 
 
@@ -132,8 +133,8 @@ class PacketLog:
     """The packets of one video stream, in file order.
 
     Args:
-        stream: The stream; its time base gives the packets' timestamps their unit.
-        path: The file, to read it again when the payload was not kept.
+        stream: The stream; its time base is the unit of the timestamps.
+        path: The file, which is read again if the payload is too large to keep.
     """
 
     def __init__(self, stream: VideoStream, path: Path) -> None:
@@ -151,7 +152,7 @@ class PacketLog:
         return len(self._pts)
 
     def add(self, packet: Packet[VideoStream]) -> None:
-        """Note one packet; it must not be an empty one."""
+        """Add one packet, which must not be empty."""
         self._pts.append(packet.pts)
         self._dts.append(packet.dts)
         self._durations.append(packet.duration or 0)
@@ -181,7 +182,7 @@ class PacketLog:
         )
 
     def replay(self) -> Iterator[tuple[int, Packet[VideoStream]]]:
-        """The packets once more, each with its number."""
+        """Iterate over the packets again, each with its index."""
         if self._kept is not None:
             yield from enumerate(self._kept)
             return
@@ -193,7 +194,11 @@ class PacketLog:
                 return
 
     def _ticks(self) -> npt.NDArray[np.float64]:
-        """Times in the stream's time base: presentation's, else decoding's, else one frame interval apart."""
+        """Times in the time base of the stream.
+
+        These are presentation times if all packets have one, else decoding times, else multiples of the frame
+        interval: a mixture would put frames in the wrong order.
+        """
         for stamps in (self._pts, self._dts):
             known = [stamp for stamp in stamps if stamp is not None]
             if len(known) == len(stamps):
@@ -202,5 +207,5 @@ class PacketLog:
         return np.arange(len(self._pts)) / float(rate * unit)
 
 
-def _typical_gap(rising: npt.NDArray[np.float64]) -> float:
-    return float(np.median(np.diff(rising))) if len(rising) > 1 else 0.0
+def _typical_gap(ascending: npt.NDArray[np.float64]) -> float:
+    return float(np.median(np.diff(ascending))) if len(ascending) > 1 else 0.0

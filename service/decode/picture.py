@@ -1,4 +1,4 @@
-"""One decoded frame to one square, upright RGB picture."""
+"""Convert a decoded frame to a square, upright RGB picture."""
 
 from typing import cast
 
@@ -12,25 +12,25 @@ from service.errors import ClipTooLargeError
 from service.media import RESIZE_RULES, Resize
 
 _FILTERS = {"bicubic": Interpolation.BICUBIC, "bilinear": Interpolation.BILINEAR}
-# With the whole chroma used and the same result on every processor.
+# Full chroma resolution, and the same result on every processor.
 _EXACT = (
     Interpolation.ACCURATE_RND
     | Interpolation.FULL_CHR_H_INT
     | Interpolation.FULL_CHR_H_INP
     | Interpolation.BITEXACT
 )
-# Pixel shapes outside of this are a damaged header, not an anamorphic clip.
-_LIKELY_PIXEL_ASPECT = (0.25, 4.0)
+# A pixel aspect ratio outside this range is a damaged header, not an anamorphic clip.
+_PLAUSIBLE_PIXEL_ASPECT = (0.25, 4.0)
 
 
 class Framer:
-    """Turns frames of one stream into pictures: scaled, square, upright.
+    """Converts the frames of one stream to square, upright pictures.
 
     Args:
-        size_px: Side of the pictures.
-        resize: How a frame becomes a square.
+        size_px: Side length of the pictures.
+        resize: How a frame is turned into a square.
         pixel_aspect: Width of a pixel divided by its height.
-        max_pixels: Most pixels of the scaled frame before it is cropped.
+        max_pixels: Maximum number of pixels of a scaled frame before it is cropped.
     """
 
     def __init__(self, size_px: int, resize: Resize, pixel_aspect: float, max_pixels: int) -> None:
@@ -38,16 +38,16 @@ class Framer:
         rule = RESIZE_RULES[resize]
         self._squash = rule.shape == "squash"
         self._filter = _FILTERS[rule.filter] | _EXACT
-        low, high = _LIKELY_PIXEL_ASPECT
+        low, high = _PLAUSIBLE_PIXEL_ASPECT
         self._pixel_aspect = pixel_aspect if low <= pixel_aspect <= high else 1.0
         self._max_pixels = max_pixels
         self._reformatter = VideoReformatter()
 
     def picture(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
-        """Scale, crop and turn one frame: uint8 [size_px, size_px, 3], RGB.
+        """Scale, crop and rotate one frame: uint8 [size_px, size_px, 3], RGB.
 
         Raises:
-            ClipTooLargeError: When the frame is so long and thin that scaling it would need too much memory.
+            ClipTooLargeError: The frame is so long and thin that scaling it would need too much memory.
         """
         width, height = self._scaled_size(frame)
         if width * height > self._max_pixels:
@@ -61,7 +61,7 @@ class Framer:
         return np.ascontiguousarray(_upright(square, _display_matrix(frame)))
 
     def _scaled_size(self, frame: VideoFrame) -> tuple[int, int]:
-        """Width and height, as stored: the square, or what gives the shorter side the wanted size."""
+        """Width and height to scale to, before rotation."""
         if self._squash:
             return self._size_px, self._size_px
         width, height = frame.width * self._pixel_aspect, float(frame.height)
@@ -70,18 +70,20 @@ class Framer:
 
 
 def _display_matrix(frame: VideoFrame) -> npt.NDArray[np.int32]:
-    """The linear part of the display matrix: int32 [2, 2], rows are the images of the x and the y axis."""
+    """The linear part of the display matrix: int32 [2, 2], the rows are the images of the x and y axes."""
     try:
         side_data = cast("SideDataContainer", frame.side_data)
         data = np.frombuffer(bytes(side_data["DISPLAYMATRIX"]), dtype="<i4")
-    except (KeyError, ValueError):  # none there, or side data that PyAV has no name for
+    except (KeyError, ValueError):  # no such side data, or some that PyAV has no name for
         return np.eye(2, dtype=np.int32)
     return data.reshape(3, 3)[:2, :2].astype(np.int32)
 
 
 def _upright(square: npt.NDArray[np.uint8], matrix: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
-    """Apply a display matrix, rounded to quarter turns and mirrorings, to a square picture."""
+    """Apply a display matrix, rounded to quarter turns and reflections, to a square picture."""
     (xx, xy), (yx, yy) = matrix.tolist()
+    # Larger diagonal: the axes stay and may be reversed. Else they are swapped first, so x is reversed if the
+    # image of y points backwards along x, and vice versa.
     if abs(xx) + abs(yy) >= abs(xy) + abs(yx):
         flip_x, flip_y = xx < 0, yy < 0
     else:

@@ -1,4 +1,4 @@
-"""Decoding in child processes that can be killed: a hostile clip costs that clip, not the service."""
+"""Decoding in child processes that can be killed, so that a hostile clip fails alone."""
 
 import os
 import queue
@@ -11,33 +11,33 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from service.cancellation import drop_if_gone
+from service.cancellation import raise_if_cancelled
 from service.decode import wire
 from service.errors import DecodeCrashedError, DecoderUnavailableError, DecodeTimeoutError
 from service.media import Clip, DecodeLimits, DecodeSpec
 
 _START_TIMEOUT_S = 60.0
 _PACKAGE_ROOT = Path(__file__).parents[2]
-# All that a decoding process gets of the environment: nothing secret, and few threads and arenas.
+# The whole environment of a decoding process: no secrets, and settings for few threads and arenas.
 _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH")
 _ADDED_VARIABLES = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "PYTHONPATH": str(_PACKAGE_ROOT)}
 
 
 class DecodePool:
-    """A few decoding processes; `decode` may be called from any number of threads.
+    """A fixed number of decoding processes. Thread-safe.
 
     A process starts when it is first needed, or with `start`, and is replaced after a crash or a timeout.
-    There is no thread in between: a caller takes an idle process, talks to it and puts it back.
+    There is no manager thread: a caller takes an idle process from the queue, talks to it and puts it back.
 
     Args:
-        limits: What each clip may cost.
-        n_workers: How many clips are decoded at once.
+        limits: Limits on the cost of each clip.
+        n_workers: Number of clips that are decoded at once.
     """
 
     def __init__(self, limits: DecodeLimits, n_workers: int) -> None:
         self._limits = limits
         self._workers = [_Worker() for _ in range(n_workers)]
-        # The last one used comes first: it is warm, and processes that are never needed never start.
+        # Last in, first out: the last one used has warm caches, and those that are not needed never start.
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         for worker in self._workers:
             self._idle.put(worker)
@@ -45,43 +45,47 @@ class DecodePool:
 
     @property
     def n_workers(self) -> int:
-        """How many clips are decoded at once."""
+        """Number of clips that are decoded at once."""
         return len(self._workers)
 
     def start(self) -> None:
-        """Start all processes, without waiting until they are ready."""
+        """Start all idle processes without waiting until they are ready."""
         for worker in self._take_idle():
             worker.start()
             self._idle.put(worker)
 
     def decode(self, path: Path, spec: DecodeSpec) -> Clip:
-        """Decode one clip; waits for an idle process first.
+        """Wait for an idle process and decode one clip in it.
 
         Args:
-            path: The file; it must stay there until this returns.
-            spec: What the model wants.
+            path: The file, which must exist until this returns.
+            spec: What the model needs.
 
         Raises:
-            MediaError: When the clip cannot be used, takes too long or takes its process down.
-            DecoderUnavailableError: When no process can be started.
-            ClientGone: When the client left while the clip waited.
+            MediaError: The clip can't be used, took too long, or crashed its process.
+            DecoderUnavailableError: No process can be started.
+            WorkCancelled: The client disconnected while the clip was queued.
         """
         worker = self._idle.get()
         try:
             if self._is_closed:
                 raise RuntimeError("the decode pool is closed")
-            drop_if_gone("decode")
+            raise_if_cancelled("decode")
             return worker.decode(path, spec, self._limits)
         finally:
             self._idle.put(worker)
 
     def close(self) -> None:
-        """End all processes. Clips that are being decoded fail, and later ones are refused."""
+        """End all processes. Clips that are being decoded fail, and later ones are rejected."""
         self._is_closed = True
+        # First kill the processes, also busy ones, without touching their sockets: a thread that waits for an
+        # answer then sees the connection end and puts its worker back. Only then does `get` below return
+        # every worker.
         for worker in self._workers:
             worker.kill()
         for worker in [self._idle.get() for _ in self._workers]:
             worker.stop()
+            # Put back, so that callers still queued in `decode` wake up and see that the pool is closed.
             self._idle.put(worker)
 
     def _take_idle(self) -> list["_Worker"]:
@@ -101,7 +105,7 @@ class DecodePool:
 
 
 class _Worker:
-    """One decoding process and the connection to it; used by one thread at a time, but for `kill`."""
+    """One decoding process and the connection to it. Used by one thread at a time, except for `kill`."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -116,7 +120,7 @@ class _Worker:
         ours, theirs = socket.socketpair()
         descriptor = theirs.fileno()
         with theirs:
-            # A fresh interpreter, not a fork of the service: none of its memory, files, threads or secrets.
+            # A fresh interpreter, not a fork: it inherits no memory, files or secrets of the service.
             self._process = subprocess.Popen(  # noqa: S603 - fixed arguments
                 [sys.executable, "-P", "-m", "service.decode.worker", str(descriptor)],
                 pass_fds=(descriptor,),
@@ -129,12 +133,13 @@ class _Worker:
         self._is_ready = False
 
     def decode(self, path: Path, spec: DecodeSpec, limits: DecodeLimits) -> Clip:
-        """Have the process decode one clip; end it when it takes too long or stops answering."""
+        """Have the process decode one clip; kill it if it takes too long or breaks the protocol."""
         sock = self._connect()
         try:
             wire.send(sock, wire.request(path, spec, limits))
             return wire.receive_clip(sock, spec, limits, time.monotonic() + limits.wall_time_s)
         except TimeoutError:
+            # The process might still answer, and its answer would be taken for that of the next clip.
             self.stop()
             raise DecodeTimeoutError(
                 f"Decoding took longer than {limits.wall_time_s:g} seconds. Send a shorter or smaller clip."
@@ -144,7 +149,7 @@ class _Worker:
             raise DecodeCrashedError("The clip could not be decoded: it brought its decoder down.") from error
 
     def kill(self) -> None:
-        """Kill the process, if there is one; whoever waits for its answer then stops waiting."""
+        """Kill the process, if there is one. Safe to call while another thread waits for its answer."""
         process = self._process
         if process is not None:
             process.kill()
@@ -159,7 +164,11 @@ class _Worker:
         self._process = self._socket = None
 
     def _connect(self) -> socket.socket:
-        """The connection to a running process; that there is none is no fault of the clip."""
+        """The connection to a process that is ready, which is started if necessary.
+
+        Raises:
+            DecoderUnavailableError: It can't be started, which is not the fault of the clip.
+        """
         try:
             self.start()
             sock = self._socket

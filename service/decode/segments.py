@@ -1,4 +1,4 @@
-"""Segments of a clip: where they start and end, and what each has of both tracks."""
+"""Segments of a clip: where they start and end, and which part of both tracks is in each."""
 
 from __future__ import annotations
 
@@ -9,99 +9,107 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from service.arrays import Array
 from service.errors import TooManySegmentsError
 from service.media import Track
 
-# Codecs pad and smear sound, and a frame is shown for a while: what is meant to end together differs by less.
-RAGGED_S = 0.1
+# Codecs pad and smear audio, and frames have a duration: tracks meant to end together differ by less.
+EDGE_TOLERANCE_S = 0.1
 
-# Below -80 dB of full scale nothing is heard: lossy codecs and dither turn digital silence into such values.
-_SILENT_PEAK = 1e-4
+# -80 dB of full scale: inaudible, but above what lossy codecs and dither make of digital silence.
+_SILENCE_PEAK = 1e-4
 
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of time, longer than nothing, in seconds; its end belongs to what comes next."""
+    """A half-open interval of time, in seconds, with start_s < end_s."""
 
     start_s: float
     end_s: float
 
     def overlap(self, other: Span) -> Span | None:
-        """What both have in common."""
+        """The intersection of both spans; None if it is empty."""
         start_s, end_s = max(self.start_s, other.start_s), min(self.end_s, other.end_s)
         return Span(start_s, end_s) if start_s < end_s else None
 
-    def later(self, by_s: float) -> Span:
-        """The same stretch, moved."""
+    def shifted(self, by_s: float) -> Span:
+        """The span moved by a time."""
         return Span(self.start_s + by_s, self.end_s + by_s)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A clip in time: both tracks on one clock that starts with the earlier of them.
+    """The tracks of a clip on a common clock that starts with the earlier track.
 
     Attributes:
-        picture: From the first frame to the last one's end; None without picture.
-        sound: From the first sample to the last; None without sound.
+        visual: From the start of the first frame to the end of the last; None without a visual track.
+        audio: From the first sample to the last; None without an audio track.
     """
 
-    picture: Span | None
-    sound: Span | None
+    visual: Span | None
+    audio: Span | None
 
     @classmethod
-    def of(cls, picture: Span | None, sound: Span | None) -> Layout:
+    def of(cls, visual: Span | None, audio: Span | None) -> Layout:
         """Lay out tracks by their times in the file.
 
-        Tracks that have no time in common have clocks of their own: they are taken to start together.
+        Tracks that do not overlap in time evidently use different clocks: they are taken to start together.
         """
-        if picture is not None and sound is not None and picture.overlap(sound) is None:
-            return cls(picture.later(-picture.start_s), sound.later(-sound.start_s))
-        start_s = min((track.start_s for track in (picture, sound) if track is not None), default=0.0)
+        if visual is not None and audio is not None and visual.overlap(audio) is None:
+            return cls(visual.shifted(-visual.start_s), audio.shifted(-audio.start_s))
+        start_s = min((track.start_s for track in (visual, audio) if track is not None), default=0.0)
         return cls(
-            None if picture is None else picture.later(-start_s),
-            None if sound is None else sound.later(-start_s),
+            None if visual is None else visual.shifted(-start_s),
+            None if audio is None else audio.shifted(-start_s),
         )
 
     @property
     def duration_s(self) -> float:
-        """Where the later track ends."""
-        return max((track.end_s for track in (self.picture, self.sound) if track is not None), default=0.0)
+        """End of the track that ends later."""
+        return max((track.end_s for track in (self.visual, self.audio) if track is not None), default=0.0)
 
-    def picture_in(self, segment: Span) -> Span | None:
-        """The part of the picture that is in a segment, in seconds since the first frame."""
-        return _part(self.picture, segment)
+    def visual_in(self, segment: Span) -> Span | None:
+        """The part of the visual track that is in a segment, in seconds since the first frame."""
+        return _part(self.visual, segment)
 
-    def sound_in(self, segment: Span, rate_hz: int, n_samples: int) -> tuple[int, int] | None:
-        """First sample and one past the last of the sound in a segment; neighbours share no sample."""
-        part = _part(self.sound, segment)
+    def audio_samples_in(self, segment: Span, rate_hz: int, n_samples: int) -> tuple[int, int] | None:
+        """Range [first, stop) of the audio samples in a segment; None if there are none.
+
+        Args:
+            segment: The segment, on the clock of the clip.
+            rate_hz: Sample rate.
+            n_samples: Number of samples of the audio track.
+        """
+        part = _part(self.audio, segment)
         if part is None:
             return None
+        # Both ends are rounded alike, so neighbouring segments share no sample and leave none out.
         first, stop = (min(n_samples, round(at_s * rate_hz)) for at_s in (part.start_s, part.end_s))
         return (first, stop) if first < stop else None
 
 
 def _part(track: Span | None, segment: Span) -> Span | None:
-    """The part of a track that is in a segment, since the track's start; None if it barely touches it."""
+    """The part of a track that is in a segment, in time since the start of the track; None if negligible."""
     part = None if track is None else track.overlap(segment)
     if track is None or part is None:
         return None
-    least_s = min(RAGGED_S, (segment.end_s - segment.start_s) / 2)
-    return part.later(-track.start_s) if part.end_s - part.start_s >= least_s else None
+    min_s = min(EDGE_TOLERANCE_S, (segment.end_s - segment.start_s) / 2)
+    return part.shifted(-track.start_s) if part.end_s - part.start_s >= min_s else None
 
 
 def cut(duration_s: float, segment_s: float, max_segments: int) -> list[Span]:
-    """Segments at 0, segment_s, 2 segment_s ...; the last one ends where the clip ends.
+    """Segments at 0, segment_s, 2 segment_s ...; the last one ends with the clip.
 
-    A rest shorter than half a segment joins the segment before it, so the last one is from half a segment to
-    one and a half long; a clip shorter than that is one segment.
+    A remainder shorter than half a segment is joined to the segment before it, so the last segment is between
+    half and one and a half times as long as the others. A shorter clip is one segment.
 
     Args:
-        duration_s: Length of the clip, more than 0.
-        segment_s: Length of a segment, more than 0.
-        max_segments: Most segments.
+        duration_s: Length of the clip, > 0.
+        segment_s: Length of a segment, > 0.
+        max_segments: Maximum number of segments.
 
     Raises:
-        TooManySegmentsError: When there would be more; says which length would do.
+        TooManySegmentsError: There would be more segments; the message names a length that is allowed.
     """
     n_segments = max(1, math.floor(duration_s / segment_s + 0.5))
     if n_segments > max_segments:
@@ -115,72 +123,68 @@ def cut(duration_s: float, segment_s: float, max_segments: int) -> list[Span]:
 
 SILENT = Track(used=False, reason="silent", detail="digital silence")
 
-_Pictures = npt.NDArray[np.uint8]
-_Samples = tuple[int, int]
+_Frames = npt.NDArray[np.uint8]
+_SampleRange = tuple[int, int]
 
 
-def pictures_of(
-    segments: Sequence[Span], layout: Layout, parts: _Pictures | None, track: Track
-) -> list[tuple[_Pictures | None, Track]]:
-    """The frames of each segment, or why there are none.
+def frames_of_segments(
+    segments: Sequence[Span], layout: Layout, parts: _Frames | None, track: Track
+) -> list[tuple[_Frames | None, Track]]:
+    """The frames of each segment, or None, with a report on its visual track.
 
     Args:
-        segments: In time order.
-        layout: Where the picture is.
-        parts: uint8 [n_parts, n, size, size, 3], for the segments that the picture reaches into; None when
-            nothing could be decoded.
-        track: The picture of the whole clip.
+        segments: The segments in time order.
+        layout: The layout that `parts` was decoded with.
+        parts: Frames of those segments that have a part of the visual track, in the same order, uint8
+            [n_parts, n_segment_frames, size, size, 3]; None when nothing could be decoded.
+        track: Report on the visual track of the whole clip.
     """
     if parts is None:
         return [(None, track) for _ in segments]
-    reached = iter(parts)
+    remaining = iter(parts)
     return [
-        (None, _absent("picture")) if layout.picture_in(segment) is None else (next(reached), track)
+        (None, _absent("picture")) if layout.visual_in(segment) is None else (next(remaining), track)
         for segment in segments
     ]
 
 
-def sounds_of(
-    segments: Sequence[Span],
-    layout: Layout,
-    sound: npt.NDArray[np.float32] | None,
-    rate_hz: int,
-    track: Track,
-) -> list[tuple[_Samples | None, Track]]:
-    """First sample and one past the last of each segment, or why it has no (audible) sound.
+def audio_of_segments(
+    segments: Sequence[Span], layout: Layout, waveform: Array | None, rate_hz: int, track: Track
+) -> list[tuple[_SampleRange | None, Track]]:
+    """The range of audio samples of each segment, or None, with a report on its audio track.
 
     Args:
-        segments: In time order.
-        layout: Where the sound is.
-        sound: float32 [n_samples], all of it; None without any.
-        rate_hz: Of the sound.
-        track: The sound of the clip; that its part which stands for the whole clip is silent doesn't matter.
+        segments: The segments in time order.
+        layout: The layout of the clip.
+        waveform: The audio of the whole clip, float32 [n_samples]; None without any.
+        rate_hz: Sample rate of the waveform.
+        track: Report on the audio track of the whole clip.
     """
-    if sound is None:
+    if waveform is None:
         return [(None, track) for _ in segments]
-    found: list[tuple[_Samples | None, Track]] = []
+    found: list[tuple[_SampleRange | None, Track]] = []
     for segment in segments:
-        samples = layout.sound_in(segment, rate_hz, len(sound))
+        samples = layout.audio_samples_in(segment, rate_hz, len(waveform))
         if samples is None:
             found.append((None, _absent("sound")))
-        elif is_silent(_inside(sound, samples, rate_hz)):
+        elif is_silent(_core(waveform, samples, rate_hz)):
             found.append((None, SILENT))
         else:
             found.append((samples, track))
     return found
 
 
-def _inside(sound: npt.NDArray[np.float32], samples: _Samples, rate_hz: int) -> npt.NDArray[np.float32]:
-    """A segment's sound without its very ends, where that of the neighbours may reach into it."""
+def _core(waveform: Array, samples: _SampleRange, rate_hz: int) -> Array:
+    """The audio of a segment without its edges, into which codecs smear audio of its neighbours."""
     first, stop = samples
-    margin = min(round(RAGGED_S * rate_hz), (stop - first) // 4)
-    return sound[first + margin : stop - margin]
+    margin = min(round(EDGE_TOLERANCE_S * rate_hz), (stop - first) // 4)
+    return waveform[first + margin : stop - margin]
 
 
 def _absent(what: str) -> Track:
     return Track(used=False, reason="no_samples", detail=f"the {what} starts later or has ended")
 
 
-def is_silent(waveform: npt.NDArray[np.float32]) -> bool:
-    """Whether a waveform never rises above what counts as digital silence."""
-    return len(waveform) == 0 or float(np.abs(waveform).max()) <= _SILENT_PEAK
+def is_silent(waveform: Array) -> bool:
+    """Whether a waveform is empty or never exceeds the level of digital silence."""
+    return len(waveform) == 0 or float(np.abs(waveform).max()) <= _SILENCE_PEAK

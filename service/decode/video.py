@@ -1,4 +1,4 @@
-"""The wanted frames of a video stream as pictures: plan, decode, convert."""
+"""The wanted frames of a video stream as pictures: choose packets, decode them, convert frames."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from service.decode.segments import Span
 from service.errors import ClipTooLargeError
 from service.media import DecodeLimits, DecodeSpec
 
-# Decoders for which a frame that no other frame refers to can be left out without changing any other frame.
-_CAN_LEAVE_OUT = frozenset({"h264", "mpeg2video"})
+# Decoders that can skip frames that no other frame refers to without changing any other frame.
+_CAN_SKIP = frozenset({"h264", "mpeg2video"})
 
 _Skip = Literal["NONREF", "DEFAULT"]
 _Numbered: TypeAlias = "Iterator[tuple[int, Packet[VideoStream]]]"
 
 
 class FrameReader:
-    """Decodes runs of packets; each wanted packet's frame becomes a picture.
+    """Decodes runs of packets and converts the wanted frames to pictures.
 
     Attributes:
-        pictures: Packet number to uint8 [size, size, 3]: the wanted frames, and for each that did not come
-            the one nearest to it.
-        n_decoded: VideoFrames that the decoder put out.
-        n_errors: Packets that the decoder refused.
+        pictures: Packet index to picture, uint8 [size, size, 3]: the wanted frames, and for each that could
+            not be decoded the nearest one.
+        n_decoded: Frames that the decoder returned.
+        n_errors: Packets that the decoder rejected.
     """
 
     def __init__(
@@ -56,45 +56,46 @@ class FrameReader:
         self._framer = framer
         self._pixels_left = limits.max_decoded_pixels
         self._context = stream.codec_context
-        # Each frame carries its packet's number: timestamps may be missing or repeated.
+        # Each frame carries the index of its packet, since timestamps may be missing or repeated.
         self._context.copy_opaque = True
         self._context.thread_count = 1
         self._context.options = {"max_pixels": str(limits.max_frame_pixels)}
         self._reorder_depth = self._context.reorder_depth
 
-    def read(self, runs: Iterable[Run], *, leave_out: bool = True) -> None:
-        """Decode some runs, in rising order.
+    def read(self, runs: Iterable[Run], *, skip_unneeded: bool = True) -> None:
+        """Decode runs, in ascending order.
 
         Args:
-            runs: What to feed and what to keep.
-            leave_out: Skip frames that are neither wanted nor needed for wanted ones.
+            runs: The packets to decode and the frames to keep.
+            skip_unneeded: Whether to skip frames that are neither wanted nor references for others.
 
         Raises:
-            ClipTooLargeError: When the frames add up to more pixels than allowed.
+            ClipTooLargeError: The decoded frames exceed the limit on pixels.
         """
-        skip: _Skip = "NONREF" if leave_out and self._context.name in _CAN_LEAVE_OUT else "DEFAULT"
+        skip: _Skip = "NONREF" if skip_unneeded and self._context.name in _CAN_SKIP else "DEFAULT"
         packets = self._log.replay()
         for run in runs:
             self._context.flush_buffers()
-            # A flush may forget how far frames are reordered; without it the decoder drops late ones.
+            # A flush may reset the reorder depth, without which the decoder drops frames that arrive late.
             self._context.reorder_depth = max(self._reorder_depth, self._context.reorder_depth)
             self._keep(run, self._frames(run, packets, skip))
 
     def misses(self, wanted: Sequence[int]) -> bool:
-        """Whether a wanted packet gave no picture, and nor did a packet shown right before or after it.
+        """Whether a wanted packet, and those shown right before and after it, all yielded no picture.
 
-        Some packets give no frame of their own: hidden reference frames, the second field of a frame.
+        The neighbours count because some packets yield no frame of their own: hidden reference frames, and
+        the second field of an interlaced frame.
         """
         found = {int(self._rank[packet]) for packet in self.pictures}
         return any(found.isdisjoint(range(rank - 1, rank + 2)) for rank in self._rank[list(wanted)].tolist())
 
     def _frames(self, run: Run, packets: _Numbered, skip: _Skip) -> Iterator[VideoFrame]:
-        """Everything the decoder puts out for one run."""
+        """All frames that the decoder returns for one run."""
         wanted = frozenset(run.wanted)
         for number, packet in packets:
             if number >= run.start:
                 self._context.skip_frame = "DEFAULT" if number in wanted else skip
-                # A fresh object each time: PyAV keeps these by identity and forgets one that is shared.
+                # A new object each time: PyAV stores these by identity and drops one that is shared.
                 packet.opaque = (number,)
                 yield from self._decode(packet)
             if number + 1 >= run.stop:
@@ -104,29 +105,33 @@ class FrameReader:
     def _decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
         try:
             return self._context.decode(packet)
-        except MemoryError:  # no damage: the limit of this process
+        except MemoryError:  # not damage, but the memory limit of this process
             raise
         except UNREADABLE:
             self.n_errors += 1
             return []
 
     def _keep(self, run: Run, frames: Iterable[VideoFrame]) -> None:
-        """Make pictures of the run's wanted frames, and of the nearest frame for each that does not come."""
+        """Convert the wanted frames of a run, and for each that is missing the nearest frame.
+
+        Which frames are missing is known at the end only, so the nearest one so far is kept for each wanted
+        frame until that arrives.
+        """
         wanted_s = self._times_s[list(run.wanted)]
-        # From each wanted frame to the nearest one so far; nothing is nearer than the frame itself.
+        # Distance from each wanted frame to the nearest one so far; -1 once the frame itself has arrived.
         distances_s = np.full(len(run.wanted), np.inf)
         nearest: dict[int, tuple[int, VideoFrame]] = {}
         places = {number: place for place, number in enumerate(run.wanted)}
         for frame in frames:
             self._count(frame)
-            if frame.opaque is None:  # made up by the decoder, for a gap
+            if frame.opaque is None:  # invented by the decoder to fill a gap
                 continue
             (number,) = cast("tuple[int]", frame.opaque)
             if number in places:
                 place = places.pop(number)
                 self.pictures[number] = self._framer.picture(frame)
                 distances_s[place] = -1
-                nearest.pop(place, None)  # frames are large: none is kept longer than needed
+                nearest.pop(place, None)  # frames are large, so none is kept longer than needed
             from_here_s = np.abs(wanted_s - self._times_s[number])
             nearer = np.flatnonzero(from_here_s < distances_s)
             distances_s[nearer] = from_here_s[nearer]
@@ -159,8 +164,8 @@ class VideoFrames:
         pictures: uint8 [n_frames, size, size, 3], RGB; None when nothing could be decoded.
         times_s: float64 [n_frames], seconds since the first frame.
         parts: uint8 [n_parts, n_segment_frames, size, size, 3], RGB; None when nothing could be decoded.
-        n_decoded: VideoFrames that the decoder put out.
-        warnings: What was left out or repaired.
+        n_decoded: Frames that the decoder returned.
+        warnings: Sentences for the user about what was left out or repaired.
     """
 
     pictures: npt.NDArray[np.uint8] | None
@@ -178,20 +183,20 @@ def read_frames(
     limits: DecodeLimits,
     parts: Sequence[Span] = (),
 ) -> VideoFrames:
-    """Decode the frames that a model wants, of the clip and of parts of it in one pass.
+    """Decode the frames that a model needs from a clip and from parts of it, in one pass.
 
-    Which frames stand for the clip does not depend on the parts.
+    The frames of the clip as a whole do not depend on the parts.
 
     Args:
-        stream: The stream, not decoded from before.
-        log: All its packets, at least one.
-        timeline: Their table.
-        spec: How many frames, where, and how large.
-        limits: The caps on pixels.
-        parts: Stretches that frames of their own are wanted of, in seconds since the first frame.
+        stream: The stream; nothing of it may have been decoded.
+        log: All of its packets, at least one.
+        timeline: The table of these packets.
+        spec: Number, sampling and size of the frames.
+        limits: Limits on pixels.
+        parts: Spans with frames of their own, in seconds since the first frame.
 
     Raises:
-        ClipTooLargeError: When the wanted frames are over a limit on pixels even at key frames.
+        ClipTooLargeError: The wanted frames exceed a limit on pixels even if taken at key frames.
     """
     budget = limits.max_decoded_pixels // max(1, stream.width * stream.height)
     wanted, warnings = _choose(timeline, spec, budget, parts)
@@ -200,15 +205,15 @@ def read_frames(
     reader.read(plan_runs(timeline, wanted))
     whole = Run(0, tuple(sorted(set(wanted))))
     if reader.misses(wanted) and reader.n_decoded + whole.n_packets <= budget:
-        # The marks of key frames or the timestamps lied, or the file is damaged: leave nothing out.
-        reader.read([whole], leave_out=False)
+        # Key frame flags or timestamps were wrong, or the file is damaged: decode everything from the start.
+        reader.read([whole], skip_unneeded=False)
     return _collect(reader, timeline, wanted, warnings, spec)
 
 
 def _choose(
     timeline: Timeline, spec: DecodeSpec, budget: int, parts: Sequence[Span]
 ) -> tuple[list[int], list[str]]:
-    """The wanted packets, the clip's own first, and what had to be said about them."""
+    """The wanted packets, those of the whole clip first, and warnings about them."""
     whole = midpoints(Span(0.0, timeline.duration_s), spec.n_frames)
     if spec.frames == "key" and _keys(timeline).any():
         times = [whole, *(midpoints(part, spec.n_segment_frames) for part in parts)]
@@ -225,9 +230,10 @@ def _choose(
 def _affordable(
     timeline: Timeline, targets: npt.NDArray[np.float64], chosen: list[int], budget: int
 ) -> tuple[list[int], bool]:
-    """The packets for some times, and whether they are exact.
+    """The packets for target times, and whether they are exact.
 
-    Key frames only, if decoding up to the exact ones costs more than the budget, beside those already chosen.
+    They are the nearest key frames if decoding the exact ones, in addition to those already chosen, would
+    exceed the budget.
     """
     wanted = packets_on_screen(timeline, targets)
     if _cost(timeline, chosen + wanted) <= budget:
@@ -251,7 +257,7 @@ def _cost(timeline: Timeline, wanted: Sequence[int]) -> int:
 def _collect(
     reader: FrameReader, timeline: Timeline, wanted: Sequence[int], warnings: list[str], spec: DecodeSpec
 ) -> VideoFrames:
-    """Line the pictures up with the wanted packets; the nearest one stands in for one that is missing."""
+    """Put the pictures in the order of the wanted packets; a missing one is replaced by the nearest."""
     if not reader.pictures:
         return VideoFrames(None, np.empty(0), None, reader.n_decoded, tuple(warnings))
     readable = np.zeros(len(timeline.times_s), dtype=np.bool_)

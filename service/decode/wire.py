@@ -1,6 +1,11 @@
-"""What a decoding process and the service say to each other: a JSON header, then the arrays' bytes.
+"""The protocol between the service and a decoding process: a JSON header, then the bytes of the arrays.
 
-Nothing is pickled: a decoder that a hostile file took over can send wrong pictures, but no objects.
+    service -> process   {path, spec, limits}
+    process -> service   {error, message}, or the fields of a clip followed by its arrays: the frames, the
+                         waveform, then the frames of each segment
+
+Nothing is pickled, and sizes are checked before memory is allocated: a decoding process that a hostile file
+took over can send wrong pictures, but it can neither run code in the service nor exhaust its memory.
 """
 
 import json
@@ -25,7 +30,13 @@ Header = dict[str, Any]
 
 
 def send(sock: socket.socket, header: Header, arrays: Sequence[npt.NDArray[Any]] = ()) -> None:
-    """Send one message."""
+    """Send one message.
+
+    Args:
+        sock: The connection.
+        header: Values that JSON can express.
+        arrays: Contiguous arrays; their shapes must follow from the header.
+    """
     text = json.dumps(header).encode()
     sock.sendall(_LENGTH.pack(len(text)) + text)
     for array in arrays:
@@ -33,15 +44,16 @@ def send(sock: socket.socket, header: Header, arrays: Sequence[npt.NDArray[Any]]
 
 
 def receive(sock: socket.socket, deadline: float | None = None) -> Header:
-    """Receive one message's header.
+    """Receive the header of one message.
 
     Args:
         sock: The connection.
-        deadline: `time.monotonic()` at which to give up; None waits for ever.
+        deadline: Value of `time.monotonic()` at which to give up; None waits without limit.
 
     Raises:
-        TimeoutError: At the deadline.
-        EOFError: When the other side is gone or does not speak this language.
+        TimeoutError: The deadline has passed.
+        EOFError: The connection is closed, or the header is too long to be one.
+        ValueError: The header is not JSON.
     """
     prefix = bytearray(_LENGTH.size)
     _fill(sock, memoryview(prefix), deadline)
@@ -54,28 +66,29 @@ def receive(sock: socket.socket, deadline: float | None = None) -> Header:
 
 
 def request(path: Path, spec: DecodeSpec, limits: DecodeLimits) -> Header:
-    """The header that asks for a clip."""
+    """The header of a request to decode a clip."""
     return {"path": str(path.absolute()), "spec": asdict(spec), "limits": asdict(limits)}
 
 
 def parse_request(header: Header) -> tuple[Path, DecodeSpec, DecodeLimits]:
-    """The other side of `request`."""
+    """The inverse of `request`."""
     return Path(header["path"]), DecodeSpec(**header["spec"]), DecodeLimits(**header["limits"])
 
 
 def send_error(sock: socket.socket, error: MediaError) -> None:
-    """Answer with an error."""
+    """Answer a request with an error."""
     send(sock, {"error": error.code, "message": error.message})
 
 
 def send_clip(sock: socket.socket, clip: Clip) -> None:
-    """Answer with a clip."""
-    sound = clip.waveform if clip.sound is None else clip.sound
-    arrays = [clip.frames, sound, *(segment.frames for segment in clip.segments)]
+    """Answer a request with a clip."""
+    # `waveform` is the beginning of `full_waveform`, so only the longer one is sent.
+    waveform = clip.waveform if clip.full_waveform is None else clip.full_waveform
+    arrays = [clip.frames, waveform, *(segment.frames for segment in clip.segments)]
     header = {
         "has_frames": clip.frames is not None,
         "n_samples": None if clip.waveform is None else len(clip.waveform),
-        "n_sound": None if clip.sound is None else len(clip.sound),
+        "n_full_samples": None if clip.full_waveform is None else len(clip.full_waveform),
         "frame_times_s": clip.frame_times_s.tolist(),
         "duration_s": clip.duration_s,
         "visual": asdict(clip.visual),
@@ -92,7 +105,7 @@ def _segment_header(segment: Segment) -> Header:
         "start_s": segment.start_s,
         "end_s": segment.end_s,
         "has_frames": segment.frames is not None,
-        "sound": segment.sound,
+        "audio_samples": segment.audio_samples,
         "visual": asdict(segment.visual),
         "audio": asdict(segment.audio),
     }
@@ -101,10 +114,17 @@ def _segment_header(segment: Segment) -> Header:
 def receive_clip(sock: socket.socket, spec: DecodeSpec, limits: DecodeLimits, deadline: float) -> Clip:
     """Wait for the answer to a request.
 
+    Args:
+        sock: The connection.
+        spec: The specification of the request.
+        limits: The limits of the request.
+        deadline: Value of `time.monotonic()` at which to give up.
+
     Raises:
-        MediaError: The error that was sent.
-        TimeoutError: At the deadline.
-        EOFError: When the other side is gone.
+        MediaError: The process answered with this error.
+        TimeoutError: The deadline has passed.
+        EOFError: The connection is closed, or the answer does not fit the request.
+        ValueError: The answer is malformed.
     """
     header = receive(sock, deadline)
     if "error" in header:
@@ -112,7 +132,7 @@ def receive_clip(sock: socket.socket, spec: DecodeSpec, limits: DecodeLimits, de
     try:
         _check_sizes(header, spec, limits)
         return _clip(sock, header, spec, deadline)
-    except (LookupError, TypeError, OverflowError) as error:  # an answer that makes no sense
+    except (LookupError, TypeError, OverflowError) as error:  # a malformed answer
         raise EOFError from error
 
 
@@ -120,46 +140,51 @@ _ERRORS: dict[str, type[MediaError]] = {error.code: error for error in MediaErro
 
 
 def _check_sizes(header: Header, spec: DecodeSpec, limits: DecodeLimits) -> None:
-    """Believe no answer that is larger than what was asked for: nothing is allocated for it."""
-    n_samples, n_sound = header["n_samples"], header["n_sound"]
-    longest_s = max(spec.max_audio_s, 0 if spec.segment_s is None else limits.max_duration_s)
-    if max(n_samples or 0, n_sound or 0) > longest_s * spec.sample_rate_hz + 1:
+    """Reject an answer that is larger than the request allows, before anything is allocated for it.
+
+    Sizes of frames need no check: they follow from the specification.
+    """
+    n_samples, n_full = header["n_samples"], header["n_full_samples"]
+    max_s = max(spec.max_audio_s, 0 if spec.segment_s is None else limits.max_duration_s)
+    if max(n_samples or 0, n_full or 0) > max_s * spec.sample_rate_hz + 1:
         raise EOFError
     if len(header["segments"]) > (0 if spec.segment_s is None else limits.max_segments):
         raise EOFError
-    for first, stop in (part["sound"] for part in header["segments"] if part["sound"] is not None):
-        if not 0 <= first < stop <= n_sound:
+    ranges = [part["audio_samples"] for part in header["segments"]]
+    for first, stop in (samples for samples in ranges if samples is not None):
+        if not 0 <= first < stop <= n_full:
             raise EOFError
 
 
 def _clip(sock: socket.socket, header: Header, spec: DecodeSpec, deadline: float) -> Clip:
-    n_samples, n_sound = header["n_samples"], header["n_sound"]
+    # The socket must be read in the order of `send_clip`: frames, waveform, then the frames of each segment.
+    n_samples, n_full = header["n_samples"], header["n_full_samples"]
     frames = _receive_frames(sock, header, spec.n_frames, spec, deadline)
-    sound = None
-    if n_samples is not None or n_sound is not None:
-        sound = np.empty(n_samples if n_sound is None else n_sound, np.float32)
-        _fill(sock, sound.data.cast("B"), deadline)
+    waveform = None
+    if n_samples is not None or n_full is not None:
+        waveform = np.empty(n_samples if n_full is None else n_full, np.float32)
+        _fill(sock, waveform.data.cast("B"), deadline)
     return Clip(
         frames=frames,
         frame_times_s=np.array(header["frame_times_s"], dtype=np.float64),
-        waveform=None if sound is None or n_samples is None else sound[:n_samples],
+        waveform=None if waveform is None or n_samples is None else waveform[:n_samples],
         duration_s=header["duration_s"],
         visual=Track(**header["visual"]),
         audio=Track(**header["audio"]),
         warnings=tuple(header["warnings"]),
         n_frames_decoded=header["n_frames_decoded"],
         segments=tuple(_segment(sock, part, spec, deadline) for part in header["segments"]),
-        sound=None if n_sound is None else sound,
+        full_waveform=None if n_full is None else waveform,
     )
 
 
 def _segment(sock: socket.socket, header: Header, spec: DecodeSpec, deadline: float) -> Segment:
-    samples = header["sound"]
+    samples = header["audio_samples"]
     return Segment(
         start_s=header["start_s"],
         end_s=header["end_s"],
         frames=_receive_frames(sock, header, spec.n_segment_frames, spec, deadline),
-        sound=None if samples is None else (samples[0], samples[1]),
+        audio_samples=None if samples is None else (samples[0], samples[1]),
         visual=Track(**header["visual"]),
         audio=Track(**header["audio"]),
     )
@@ -176,10 +201,11 @@ def _receive_frames(
 
 
 def _fill(sock: socket.socket, buffer: memoryview, deadline: float | None) -> None:
-    """Receive exactly as many bytes as the buffer has."""
+    """Receive exactly as many bytes as the buffer holds."""
     while buffer:
         if deadline is not None:
-            # Zero would mean "do not block", which fails with another error.
+            # Set before each read, so that a process that sends slowly can't extend the deadline. Zero would
+            # mean "non-blocking", which fails with another error.
             sock.settimeout(max(deadline - time.monotonic(), 1e-6))
         n_bytes = sock.recv_into(buffer)
         if n_bytes == 0:

@@ -1,4 +1,4 @@
-"""The decoding process that `DecodePool` starts: takes requests, decodes within hard limits, answers."""
+"""The decoding process that `DecodePool` starts: receives requests, decodes within hard limits, answers."""
 
 import os
 import resource
@@ -16,7 +16,11 @@ _MAX_OPEN_FILES = 32
 
 
 def main(file_descriptor: int) -> None:
-    """Answer requests until the service closes the connection."""
+    """Answer requests until the service closes the connection.
+
+    Args:
+        file_descriptor: The inherited socket to the service.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_OPEN_FILES, _MAX_OPEN_FILES))
     idle_bytes = _address_space_bytes()
@@ -40,7 +44,7 @@ def _answer(sock: socket.socket, header: wire.Header, idle_bytes: int) -> None:
         wire.send_error(
             sock, ClipTooLargeError("Decoding this clip takes too much memory. Send a smaller one.")
         )
-    except Exception:  # noqa: BLE001 - whatever a hostile file makes the libraries do fails that clip only
+    except Exception:  # noqa: BLE001 - whatever a hostile file makes the libraries raise must fail that clip only
         traceback.print_exc()
         wire.send_error(sock, DecodeCrashedError("The clip could not be decoded."))
     else:
@@ -48,7 +52,7 @@ def _answer(sock: socket.socket, header: wire.Header, idle_bytes: int) -> None:
 
 
 def _limit(limits: DecodeLimits, idle_bytes: int) -> None:
-    """Bound memory, and processor time in case nobody is left to end this process when its time is up."""
+    """Limit the memory, and the processor time in case the service is gone and can't kill this process."""
     memory_bytes = idle_bytes + limits.memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, resource.RLIM_INFINITY))
     used = resource.getrusage(resource.RUSAGE_SELF)

@@ -23,8 +23,8 @@ class EmbeddingStore:
     Safe from several threads. It may forget; every method raises StoreUnavailableError when it can't answer.
 
     Args:
-        path: of the file.
-        capacity: most embeddings kept.
+        path: Of the file.
+        capacity: Most embeddings kept.
     """
 
     def __init__(self, path: Path, capacity: int) -> None:

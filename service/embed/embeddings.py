@@ -21,17 +21,21 @@ _ROWS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class LabelEmbeddings:
-    """The candidates of one request, one row a name, in the order of the request."""
+    """The candidates of one request, one row a label, in the order of the request.
+
+    Attributes:
+        labels: The candidates.
+        features: Of the text encoders, for the scores of each track alone.
+        embedded: What the head keeps of them: a dataclass of arrays [n, ...] (AHSE: AhseNames).
+        seen: bool [n], whether the head was trained on the class.
+        n_encoded: How many of them were not cached and had to be encoded.
+    """
 
     labels: tuple[Label, ...]
     features: TextFeatures
-    """of the two text encoders, for the scores of each track alone."""
     embedded: Any
-    """what the head keeps of them: a dataclass of arrays [n, ...] (AHSE: standardised embeddings z)."""
     seen: NDArray[np.bool_]
-    """bool [n]: the head was trained on this class."""
     n_encoded: int
-    """how many of them were not known and had to be encoded."""
 
     def row(self, index: int) -> Array:
         """One name as `rows_of` gives it."""

@@ -1,1 +1,1 @@
-"""Encode: clips and names through the frozen encoders, to features of unit length."""
+"""Encode: turn clips and labels into features of unit length with the frozen encoders."""

@@ -1,4 +1,4 @@
-"""Encode a decoded clip and its segments: frames and audio windows to one feature vector per track."""
+"""Encode a decoded clip and its segments: frames and audio windows become one feature vector per track."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from numpy.typing import NDArray
 
 from service.arrays import Array
 from service.bundle.manifest import Padding
-from service.encode.encoders import Encoders, both
+from service.encode.encoders import Encoders, run_in_parallel
 from service.encode.features import ClipFeatures, pool
 from service.media import Clip
 
-# A rest of less than this share of a window gets none of its own: codecs pad sound to whole frames, so that a
-# clip of exactly one window has some milliseconds more, and would cost two.
-_LEAST_REST = 0.01
+# A remainder of less than this share of a window gets no window of its own. Codecs pad audio to whole frames,
+# so a clip of exactly one window is some milliseconds longer and would otherwise cost two.
+_MIN_REMAINDER = 0.01
 
 
 def audio_windows(waveform: Array, *, window: int, hop: int, padding: Padding) -> Array:
-    """Windows at 0, hop, 2 hop ... and, if more than a hundredth of a window is left, one at the very end.
+    """Windows at 0, hop, 2 hop ... and, if more than 1 % of a window is left, one that ends with the clip.
 
-    So every window is full of sound, and a clip a little longer than a window is not half judged by padding.
+    The last window overlaps the one before instead of being padded: for a clip a little longer than one
+    window, padding would otherwise make up half of what is encoded.
 
     Args:
-        waveform: float32 [n_samples], n_samples >= 1.
-        window: samples in a window.
-        hop: samples from one window's start to the next.
-        padding: what fills the window of a waveform shorter than it, as `AudioTower.padding` says.
+        waveform: Audio, float32 [n_samples], n_samples >= 1.
+        window: Samples per window.
+        hop: Samples from the start of one window to the start of the next.
+        padding: How to fill the window of a waveform that is shorter, see `AudioEncoderSpec.padding`.
 
     Returns:
         float32 [n_windows, window], n_windows >= 1.
@@ -37,7 +38,7 @@ def audio_windows(waveform: Array, *, window: int, hop: int, padding: Padding) -
     if n_samples < window:
         return _filled(waveform, window, padding)[None]
     starts = list(range(0, n_samples - window + 1, hop))
-    if starts[-1] + window + _LEAST_REST * window < n_samples:
+    if starts[-1] + window + _MIN_REMAINDER * window < n_samples:
         starts.append(n_samples - window)
     return np.stack([waveform[start : start + window] for start in starts])
 
@@ -46,28 +47,30 @@ def _filled(waveform: Array, window: int, padding: Padding) -> Array:
     if padding == "repeat":
         return np.resize(waveform, window)
     n_times = window // len(waveform) if padding == "repeat_whole" else 1
-    sound = np.tile(waveform, n_times)
-    return np.pad(sound, (0, window - len(sound)))
+    repeated = np.tile(waveform, n_times)
+    return np.pad(repeated, (0, window - len(repeated)))
 
 
-# Frames or windows that run through a graph at once: bounds the memory that a long clip takes.
+# Frames or windows in one run of a graph, which bounds the memory for a long clip.
 _ITEMS_PER_BATCH = 16
 
 
 def encode_clip(encoders: Encoders, clip: Clip) -> ClipFeatures:
-    """Features of each track that the clip has; frames and windows are averaged and scaled to unit length."""
+    """Features of each track of a clip: the mean over its frames or windows, scaled to unit length."""
     return _encode(encoders, [clip.frames], [clip.waveform])[0]
 
 
 def encode_segments(encoders: Encoders, clip: Clip) -> list[ClipFeatures]:
-    """Features of each segment, as if it were a clip; frames and windows of several share a batch."""
+    """Features of each segment, encoded like a clip; frames and windows of several segments share batches."""
     if not clip.segments:
         return []
     return _encode(
         encoders,
         [segment.frames for segment in clip.segments],
         [
-            None if segment.sound is None or clip.sound is None else clip.sound[slice(*segment.sound)]
+            None
+            if segment.audio_samples is None or clip.full_waveform is None
+            else clip.full_waveform[slice(*segment.audio_samples)]
             for segment in clip.segments
         ],
     )
@@ -76,23 +79,29 @@ def encode_segments(encoders: Encoders, clip: Clip) -> list[ClipFeatures]:
 def _encode(
     encoders: Encoders, frames: list[NDArray[np.uint8] | None], waveforms: list[Array | None]
 ) -> list[ClipFeatures]:
-    """Features of stretches of clips, from the frames and the waveform of each."""
+    """Features of several clips or segments.
+
+    Args:
+        encoders: The encoders.
+        frames: Frames of each, uint8 [n_frames, size, size, 3]; None without a visual track.
+        waveforms: Audio of each, float32 [n_samples]; None without an audio track.
+    """
     distinct = [_distinct(f) for f in frames]
     windows = (() if waveform is None else _windows(encoders, waveform) for waveform in waveforms)
-    visual, audio = both(
+    visual, audio = run_in_parallel(
         lambda: _batched(lambda batch: encoders.visual(frames=batch), (pictures for pictures, _ in distinct)),
         lambda: _batched(lambda batch: encoders.audio(waveform=batch), windows),
     )
-    seen = {i: pool(np.repeat(rows, distinct[i][1], axis=0)) for i, rows in visual.items()}
-    heard = {i: pool(rows) for i, rows in audio.items()}
-    return [ClipFeatures(seen.get(i), heard.get(i)) for i in range(len(frames))]
+    # Each distinct frame counts in the mean as often as it occurs in the clip.
+    pooled_visual = {i: pool(np.repeat(rows, distinct[i][1], axis=0)) for i, rows in visual.items()}
+    pooled_audio = {i: pool(rows) for i, rows in audio.items()}
+    return [ClipFeatures(pooled_visual.get(i), pooled_audio.get(i)) for i in range(len(frames))]
 
 
 def _distinct(frames: NDArray[np.uint8] | None) -> tuple[Sequence[NDArray[np.uint8]], list[int]]:
-    """Frames without those that equal the one before, and how often each of them stands there.
+    """The frames without consecutive repetitions, and how often each one was repeated.
 
-    A short clip or one seen at its key frames repeats some, a slide show has still pictures: they are encoded
-    once.
+    Frames repeat in short clips, in clips sampled at key frames and in slide shows; each is encoded once.
     """
     if frames is None:
         return (), []
@@ -101,8 +110,8 @@ def _distinct(frames: NDArray[np.uint8] | None) -> tuple[Sequence[NDArray[np.uin
 
 
 def _windows(encoders: Encoders, waveform: Array) -> Array:
-    tower = encoders.manifest.audio
-    return audio_windows(waveform, window=tower.window_samples, hop=tower.hop_samples, padding=tower.padding)
+    spec = encoders.manifest.audio
+    return audio_windows(waveform, window=spec.window_samples, hop=spec.hop_samples, padding=spec.padding)
 
 
 def _batched(
@@ -111,11 +120,12 @@ def _batched(
     """Encode the items of all groups in batches.
 
     Args:
-        encode: an encoder, items [batch, ...] to features [batch, dim].
-        groups: items of one shape; taken one group after the other, as batches need them.
+        encode: An encoder, items [batch, ...] to features [batch, dim].
+        groups: Items of one shape, one group per clip or segment. They are consumed lazily, one after
+            the other, so that the windows of all segments are never in memory together.
 
     Returns:
-        The features [n, dim] of every group that has items, by the group's number.
+        The features [n, dim] of every group that has items, by the index of the group.
     """
     items = ((number, item) for number, group in enumerate(groups) for item in group)
     features: dict[int, list[Array]] = {}

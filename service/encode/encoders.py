@@ -1,4 +1,4 @@
-"""The frozen encoders of a bundle: graphs of both tracks and of both texts, with their tokenizers."""
+"""The frozen encoders of a bundle: image, audio and text encoders with their tokenizers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 from numpy.typing import NDArray
 
 from service.arrays import Array
-from service.bundle.manifest import Manifest, TextTower
+from service.bundle.manifest import Manifest, TextEncoderSpec
 from service.encode.tokens import Tokens
 from service.runtime.graph import Axes, Graph, Inputs
 from service.runtime.providers import Runtime
@@ -22,7 +22,7 @@ Second = TypeVar("Second")
 
 
 class Encoder(Protocol):
-    """What the encode step calls: a graph, or something that stands before one."""
+    """An encoder as the encode step calls it: a graph, or a wrapper that pads or batches the rows for one."""
 
     @property
     def provider(self) -> str:
@@ -37,12 +37,13 @@ class Encoders:
     """The encoders of one bundle, read-only.
 
     Attributes:
-        manifest: Facts of each encoder.
+        manifest: Facts about each encoder.
         visual: Image encoder: frames to features.
-        audio: Audio encoder: windows of sound to features.
-        text_visual: Text encoder beside the image encoder.
-        text_audio: Text encoder beside the audio encoder; the same object as text_visual where both tracks
-            share one, whose rows are then the outputs of `text_outputs` side by side.
+        audio: Audio encoder: windows of audio to features.
+        text_visual: Text encoder that shares a feature space with the image encoder.
+        text_audio: Text encoder that shares a feature space with the audio encoder. The same object as
+            text_visual where one graph serves both; each row then has the outputs of `text_outputs`,
+            concatenated.
         tokens_visual: Tokenizer of text_visual.
         tokens_audio: Tokenizer of text_audio.
     """
@@ -57,11 +58,11 @@ class Encoders:
 
 
 def load_encoders(directory: Path, manifest: Manifest, runtime: Runtime) -> Encoders:
-    """Open the graphs and tokenizers of a bundle.
+    """Load the graphs and tokenizers of a bundle.
 
     Raises:
-        BundleInvalidError: One of them is not what the manifest says.
-        DeviceUnavailableError: The device asked for can't be used.
+        BundleInvalidError: One of them does not agree with the manifest.
+        DeviceUnavailableError: The configured device can't be used.
     """
     visual, audio = manifest.visual, manifest.audio
     size = visual.image_size_px
@@ -86,7 +87,7 @@ def load_encoders(directory: Path, manifest: Manifest, runtime: Runtime) -> Enco
 
 
 def text_outputs(manifest: Manifest) -> dict[str, int]:
-    """Outputs and dims of `text_visual`: its own, and where it is shared those of the whole text graph."""
+    """Outputs of `text_visual` and their dims, in order: its own, and where it is shared also all others."""
     visual, audio, known = manifest.visual, manifest.audio, manifest.known_names
     outputs = {visual.text.output: visual.dim}
     if manifest.shares_text:
@@ -96,16 +97,17 @@ def text_outputs(manifest: Manifest) -> dict[str, int]:
     return outputs
 
 
-def both(first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
-    """Run two encoders at once: a clip's picture and sound, or a name's text for both.
+def run_in_parallel(first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
+    """Run two functions at once: the encoders of both tracks of a clip, or both text encoders.
 
-    The second runs in a thread beside this one and in the same context. Returns when both have ended; if both
-    fail, the first one's error is raised.
+    The second runs in another thread, in a copy of this context, so that it can be cancelled too. Returns
+    when both have ended, since neither may outlive the request; if both fail, the error of the first is
+    raised.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="encode") as beside:
         other = beside.submit(contextvars.copy_context().run, second)
         return first(), other.result()
 
 
-def _tokens(tower: TextTower) -> Inputs:
-    return {"tokens": ("int64", (None if tower.dynamic_length else tower.context_length,))}
+def _tokens(spec: TextEncoderSpec) -> Inputs:
+    return {"tokens": ("int64", (None if spec.dynamic_length else spec.context_length,))}

@@ -1,4 +1,4 @@
-"""Values of the encoding step, and the pooling that both clips and names use."""
+"""Features of clips and labels, and the pooling that both use."""
 
 from __future__ import annotations
 
@@ -11,33 +11,40 @@ from service.arrays import Array
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """What the encoders say of one clip."""
+    """Features of one clip or segment.
+
+    Attributes:
+        visual: float32 [visual dim], unit length; None without a usable visual track.
+        audio: float32 [audio dim], unit length; None without a usable audio track.
+    """
 
     visual: Array | None
-    """float32 [visual dim], unit length; None when no picture was used."""
     audio: Array | None
-    """float32 [audio dim], unit length; None when no sound was used."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to rank by."""
+        """Whether neither track is usable, so that nothing can be ranked."""
         return self.visual is None and self.audio is None
 
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """What the text encoders say of names, one row a name."""
+    """Features of labels, one row per label.
+
+    Attributes:
+        visual: float32 [n, visual dim], rows of unit length, comparable with `ClipFeatures.visual`.
+        audio: float32 [n, audio dim], rows of unit length, comparable with `ClipFeatures.audio`.
+        nearness: float32 [n], -1..1: cosine to the nearest name that the encoders were trained with; None
+            when the bundle does not tell.
+    """
 
     visual: Array
-    """float32 [n, visual dim], rows of unit length."""
     audio: Array
-    """float32 [n, audio dim], rows of unit length."""
     nearness: Array | None = None
-    """float32 [n], -1..1: cosine to the nearest name that the encoders were trained with; None: not known."""
 
     @classmethod
     def empty(cls, n: int, visual_dim: int, audio_dim: int, *, with_nearness: bool) -> TextFeatures:
-        """Room for the features of n names, not filled."""
+        """Uninitialised arrays for the features of n labels."""
         return cls(
             np.empty((n, visual_dim), np.float32),
             np.empty((n, audio_dim), np.float32),
@@ -46,9 +53,9 @@ class TextFeatures:
 
 
 def pool(features: Array) -> Array:
-    """Mean over the first axis, scaled back to unit length: float32 [n, dim] -> [dim].
+    """Mean over the first axis, scaled to unit length: float32 [n, dim] -> [dim].
 
-    The rows are scaled first, so that each counts alike.
+    The rows are scaled to unit length first, so that they have equal weight.
     """
     return unit(unit(features).mean(axis=0))
 

@@ -1,4 +1,4 @@
-"""Encode names: every prompt of a name through a text encoder, averaged to one vector per modality."""
+"""Encode labels: all prompts of a label are encoded and averaged to one feature vector per track."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from collections.abc import Sequence
 import numpy as np
 
 from service.arrays import Array
-from service.encode.encoders import Encoder, Encoders, both, text_outputs
+from service.encode.encoders import Encoder, Encoders, run_in_parallel, text_outputs
 from service.encode.features import TextFeatures, pool
 from service.encode.tokens import Tokens
 from service.labels.label import Label, fill
 
-# Prompts that run through a text graph at once.
+# Prompts in one run of a text graph.
 _PROMPTS_PER_BATCH = 64
 
 
 def encode_labels(
     encoders: Encoders, labels: Sequence[Label], templates: Sequence[str] | None = None
 ) -> TextFeatures:
-    """Text features of each label in both modalities.
+    """Text features of each label for both tracks.
 
     Args:
-        encoders: Whose text encoders and default templates are used.
-        labels: at least one.
-        templates: prompt templates for both modalities instead of the encoders' own.
+        encoders: The text encoders, with their default templates.
+        labels: The labels, at least one.
+        templates: Prompt templates for both tracks that replace the default ones.
     """
     visual, audio = encoders.manifest.visual.text, encoders.manifest.audio.text
     if encoders.manifest.shares_text:
         return _encode_for_both(encoders, labels, templates or visual.templates)
-    of_visual, of_audio = both(
+    of_visual, of_audio = run_in_parallel(
         lambda: _encode(encoders.text_visual, encoders.tokens_visual, labels, templates or visual.templates),
         lambda: _encode(encoders.text_audio, encoders.tokens_audio, labels, templates or audio.templates),
     )
@@ -38,7 +38,7 @@ def encode_labels(
 
 
 def _encode_for_both(encoders: Encoders, labels: Sequence[Label], templates: Sequence[str]) -> TextFeatures:
-    """Text features from the one graph that both tracks share: its outputs stand side by side."""
+    """Text features from one graph that serves both tracks: each row has its outputs, concatenated."""
     groups = _encode(encoders.text_visual, encoders.tokens_visual, labels, templates)
     ends = np.cumsum(list(text_outputs(encoders.manifest).values()))[:-1]
     visual, audio, *further = zip(*(np.split(rows, ends, axis=1) for rows in groups), strict=True)
@@ -50,9 +50,10 @@ def _encode_for_both(encoders: Encoders, labels: Sequence[Label], templates: Seq
 def _nearness(
     labels: Sequence[Label], templates: Sequence[str], cosines: Sequence[Array], alphabets: Sequence[str]
 ) -> Array:
-    """Of each label, float32 [n]; -1 for prompts with letters of other alphabets: their cosines mean nothing.
+    """Nearness of each label, float32 [n]: the maximum over its prompts, since one familiar prompt is enough.
 
-    The best known of a label's prompts counts: one that is near to what was trained with is enough.
+    Prompts with letters of alphabets that the encoder was not trained with count as -1: their cosines mean
+    nothing.
     """
     return np.array(
         [
@@ -71,22 +72,22 @@ def _is_readable(text: str, alphabets: Sequence[str]) -> bool:
 
 
 def _is_letter(character: str) -> bool:
-    """Of an alphabet; not what goes with letters of many, such as Hawaiian's okina (Lm)."""
+    """Whether a character belongs to one alphabet; modifier letters (Lm), such as the okina, go with any."""
     return character.isalpha() and unicodedata.category(character) != "Lm"
 
 
 def _alphabet(letter: str) -> str:
-    """LATIN, CYRILLIC, CJK ...: the first word of the letter's Unicode name."""
+    """The first word of the Unicode name of a letter: LATIN, CYRILLIC, CJK ..."""
     return unicodedata.name(letter, "").split(" ")[0]
 
 
 def prompts_of(label: Label, templates: Sequence[str]) -> list[str]:
-    """The texts that stand for a label: its own prompts, or each template, with the name in its place."""
+    """The prompts of a label: its own, or the templates, with the name filled in."""
     return [fill(text, label.name) for text in label.prompts or templates]
 
 
 def _encode(graph: Encoder, tokens: Tokens, labels: Sequence[Label], templates: Sequence[str]) -> list[Array]:
-    """What the graph gives for each label's prompts: float32 [n_prompts, width] each."""
+    """Output of the graph for the prompts of each label: float32 [n_prompts, width] each."""
     prompts = [prompts_of(label, templates) for label in labels]
     ids = tokens([prompt for group in prompts for prompt in group])
     batches = range(0, len(ids), _PROMPTS_PER_BATCH)

@@ -1,4 +1,4 @@
-"""Token ids from a bundle's tokenizer file, as long as the text graph wants."""
+"""The tokenizer of a text encoder: texts to token ids of the length that the graph takes."""
 
 from __future__ import annotations
 
@@ -10,31 +10,38 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from service.bundle.manifest import TextTower
+from service.bundle.manifest import TextEncoderSpec
 from service.errors import BundleInvalidError
 
 
 class Tokens:
-    """Turns texts into token ids, cut to the context length.
+    """Turns texts into token ids, truncated to the context length.
 
-    They are padded to it too, or to the longest text where the graph takes shorter rows.
+    They are padded to the context length too, or to the longest text where the graph takes shorter rows.
+
+    Args:
+        directory: The directory of the bundle.
+        spec: The text encoder.
+
+    Raises:
+        BundleInvalidError: The tokenizer can't be read or has another vocabulary size.
     """
 
-    def __init__(self, directory: Path, tower: TextTower) -> None:
+    def __init__(self, directory: Path, spec: TextEncoderSpec) -> None:
         try:
-            self._tokenizer = Tokenizer.from_file(str(directory / tower.tokenizer))
+            self._tokenizer = Tokenizer.from_file(str(directory / spec.tokenizer))
         except Exception as error:
-            raise BundleInvalidError(f"{tower.tokenizer} is not a file of the tokenizers library") from error
+            raise BundleInvalidError(f"{spec.tokenizer} is not a file of the tokenizers library") from error
         size = self._tokenizer.get_vocab_size()
-        if size != tower.vocabulary_size:
+        if size != spec.vocabulary_size:
             raise BundleInvalidError(
-                f"{tower.tokenizer} has {size} tokens, the manifest says {tower.vocabulary_size}"
+                f"{spec.tokenizer} has {size} tokens, the manifest says {spec.vocabulary_size}"
             )
-        length = None if tower.dynamic_length else tower.context_length
-        self._pad_id = tower.pad_id
+        length = None if spec.dynamic_length else spec.context_length
+        self._pad_id = spec.pad_id
         self._lengths: tuple[int, ...] = ()
-        self._tokenizer.enable_padding(length=length, pad_id=tower.pad_id)
-        self._tokenizer.enable_truncation(max_length=tower.context_length)
+        self._tokenizer.enable_padding(length=length, pad_id=spec.pad_id)
+        self._tokenizer.enable_truncation(max_length=spec.context_length)
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Token ids int64 [len(texts), length], length at most context_length."""
@@ -45,8 +52,8 @@ class Tokens:
         )
         return np.pad(ids, ((0, 0), (0, n_missing)), constant_values=self._pad_id)
 
-    def in_lengths(self, lengths: Sequence[int]) -> Tokens:
-        """The same, padded further to the next of some lengths: so a graph sees few of them."""
+    def padded_to(self, lengths: Sequence[int]) -> Tokens:
+        """The same tokenizer, which pads rows to the next of a few lengths: a graph then runs few shapes."""
         other = copy.copy(self)
         other._lengths = tuple(lengths)
         return other

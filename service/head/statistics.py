@@ -52,7 +52,7 @@ def load_ahse_statistics(path: Path, *, dim: int, visual_dim: int, audio_dim: in
     """Read and check the statistics file.
 
     Raises:
-        BundleInvalidError: unreadable, incomplete, of other dims, not finite, or with a std of zero or less.
+        BundleInvalidError: Unreadable, incomplete, of other dims, not finite, or with a std of zero or less.
     """
     tensors = _read_tensors(path)
     shapes = dict.fromkeys(("av_mean", "av_std", "text_mean", "text_std"), (dim,))
@@ -67,7 +67,7 @@ def _read_tensors(path: Path) -> dict[str, Array]:
     """All tensors of a statistics file.
 
     Raises:
-        BundleInvalidError: it can't be read.
+        BundleInvalidError: It can't be read.
     """
     try:
         return load_file(path)
@@ -79,7 +79,7 @@ def _check_tensor(file: str, name: str, tensor: Array | None, shape: tuple[int, 
     """Check one tensor of a statistics file.
 
     Raises:
-        BundleInvalidError: it is missing, of another shape, not finite, or a std of zero or less.
+        BundleInvalidError: It is missing, of another shape, not finite, or a std of zero or less.
     """
     if tensor is None:
         raise BundleInvalidError(f"{file} has no tensor {name}")
@@ -119,7 +119,7 @@ def load_similarity_statistics(path: Path, visual_dim: int, audio_dim: int) -> S
     """Read and check the statistics file.
 
     Raises:
-        BundleInvalidError: unreadable, incomplete, of other dims, not finite, or no covariance.
+        BundleInvalidError: Unreadable, incomplete, of other dims, not finite, or no covariance.
     """
     tensors = _read_tensors(path)
     shapes = {

@@ -18,8 +18,8 @@ class Database:
     """Readers never wait for a writer, and every error is StoreUnavailableError.
 
     Args:
-        path: of the file; its directory is made.
-        schema: statements that make what is not there yet.
+        path: Of the file; its directory is made.
+        schema: Statements that make what is not there yet.
         durability: `FULL` makes an acknowledged write survive a power cut, `NORMAL` is quicker.
     """
 

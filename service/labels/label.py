@@ -22,13 +22,13 @@ def clean_text(text: str, what: str, limit: int, error: type[LabelError] = Inval
     """Canonical form (NFC), single spaces, something to see.
 
     Args:
-        text: as it was sent.
-        what: what it is, for the message: label, prompt, template.
-        limit: most characters.
-        error: what to raise.
+        text: As it was sent.
+        what: What it is, for the message: label, prompt, template.
+        limit: Most characters.
+        error: What to raise.
 
     Raises:
-        LabelError: empty, too long, invisible, or with control, surrogate or unassigned characters.
+        LabelError: Empty, too long, invisible, or with control, surrogate or unassigned characters.
     """
     if len(text) > 8 * limit:
         raise error(f"a {what} has {len(text)} characters; at most {limit}")
@@ -51,29 +51,35 @@ MAX_PROMPTS = 64
 
 @dataclass(frozen=True)
 class Label:
-    """One candidate."""
+    """A candidate name.
+
+    Attributes:
+        name: NFC, no control characters, single spaces, 1 to MAX_NAME_CHARACTERS characters.
+        prompts: Texts to encode instead of the filled templates; `{}` in them is replaced by the name.
+    """
 
     name: str
-    """NFC, no control characters, single spaces, 1..MAX_NAME_CHARACTERS."""
     prompts: tuple[str, ...] = ()
-    """texts that stand for the name instead of the templates; `{}` in them is replaced by the name."""
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The names that one request ranks."""
+    """The labels that one request ranks.
+
+    Attributes:
+        labels: At least one, already checked.
+        cache_key: A key that only this list has, such as the ETag of its label set; None: it has none.
+    """
 
     labels: tuple[Label, ...]
-    """at least one, already checked."""
     cache_key: str | None = None
-    """a name that only these labels have, such as the ETag of their label set."""
 
 
 def make_label(name: str, prompts: Iterable[str] = ()) -> Label:
     """Normalise and check one name and its prompts.
 
     Raises:
-        InvalidLabelError: empty, too long, or with control characters.
+        InvalidLabelError: Empty, too long, or with control characters.
     """
     checked = tuple(clean_text(prompt, "prompt", MAX_PROMPT_CHARACTERS) for prompt in prompts)
     if len(checked) > MAX_PROMPTS:
@@ -104,7 +110,7 @@ def check_count(n_labels: int, max_labels: int) -> None:
     """Check the number alone, before any work is done on the names.
 
     Raises:
-        TooManyLabelsError: more than max_labels.
+        TooManyLabelsError: More than max_labels.
     """
     if n_labels > max_labels:
         raise TooManyLabelsError(f"{n_labels} labels were given; at most {max_labels} are allowed here")
@@ -146,7 +152,7 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
     """Normalise and check templates that a client sent.
 
     Raises:
-        InvalidTemplateError: none, too many, or one that is too long or has no placeholder.
+        InvalidTemplateError: None, too many, or one that is too long or has no placeholder.
     """
     if not 1 <= len(templates) <= MAX_TEMPLATES:
         raise InvalidTemplateError(

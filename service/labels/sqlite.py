@@ -45,8 +45,8 @@ class SqliteLabelStore:
     """A LabelStore in a file.
 
     Args:
-        path: of the file.
-        max_labels: most labels in a set.
+        path: Of the file.
+        max_labels: Most labels in a set.
     """
 
     def __init__(self, path: Path, max_labels: int) -> None:

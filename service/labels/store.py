@@ -1,4 +1,4 @@
-"""Label sets: what a store keeps and promises. SQLite is one store; others can stand behind the same door."""
+"""Label sets, and the interface of a store that keeps them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,21 @@ from service.labels.label import Label
 
 @dataclass(frozen=True)
 class LabelSet:
-    """A named list of candidates, kept across restarts."""
+    """A named list of labels, kept across restarts.
+
+    Attributes:
+        name: Its name in URLs.
+        labels: In the order they were added.
+        templates: Prompt templates for both tracks; None for those of the bundle.
+        etag: Hash of the content: equal content has an equal etag.
+        created: When the set was created.
+        updated: When its content changed last.
+    """
 
     name: str
     labels: tuple[Label, ...]
     templates: tuple[str, ...] | None
-    """prompt templates for both modalities; None leaves the bundle's own."""
     etag: str
-    """hash of the content: equal content has an equal etag."""
     created: datetime
     updated: datetime
 
@@ -38,16 +45,19 @@ class LabelSetSummary:
 
 @dataclass(frozen=True)
 class Precondition:
-    """What the client believes is stored (RFC 9110, If-Match and If-None-Match)."""
+    """A condition of a change (RFC 9110, If-Match and If-None-Match).
+
+    Attributes:
+        etags: The stored etag must be one of these; `*` matches any stored set. None: no condition.
+        absent: No set must be stored under the name yet.
+    """
 
     etags: tuple[str, ...] | None = None
-    """the stored etag must be one of these; `*` stands for any stored set. None: no condition."""
     absent: bool = False
-    """nothing must be stored under the name yet."""
 
 
 class LabelStore(Protocol):
-    """Keeps label sets durably. Every method is safe from several threads; a write is whole or not at all.
+    """Keeps label sets durably. Every method is thread-safe; a write is applied whole or not at all.
 
     Writes raise PreconditionFailedError when the precondition does not hold, and all methods but `put` and
     `page` raise UnknownLabelSetError when no set has the name.

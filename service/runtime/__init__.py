@@ -1,1 +1,1 @@
-"""Runtime: ONNX graphs on onnxruntime, and where they run."""
+"""Runtime: ONNX graphs on onnxruntime, and the devices that they run on."""

@@ -1,4 +1,4 @@
-"""One ONNX graph on onnxruntime, which only this file imports and sets up."""
+"""One ONNX graph on onnxruntime. No other file imports onnxruntime."""
 
 from __future__ import annotations
 
@@ -12,29 +12,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import BundleInvalidError
-from service.process import adds_products_in_32_bits
+from service.process import has_vnni
 from service.runtime.providers import CPU, Runtime, check_provider, choose_providers
 
 if TYPE_CHECKING:
     from onnxruntime import SessionOptions
 
 Inputs = dict[str, tuple[str, tuple[int | None, ...]]]
+"""Input name -> (dtype, shape after the batch axis); None in a shape is an axis of any length."""
 
 _DTYPES = {"uint8": np.uint8, "float": np.float32, "int64": np.int64}
-# Tokens in the rows that a graph with a free length is tried on.
-_TRIED_LENGTH = 4
+# Length of the trial rows for an axis of any length.
+_TRIAL_LENGTH = 4
 
 
 @functools.cache
 def onnxruntime() -> Any:
-    """The library, imported when it is first needed and set up once."""
-    # Some builds report to their maker: at import they look up a host and write a device id, so the variable
-    # must be there before. A service that handles people's clips must not report.
+    """The onnxruntime module, imported and set up at the first call."""
+    # Some builds send telemetry: at import they look up a host and write a device id, so the variable must be
+    # set before the import.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime as ort
 
     ort.disable_telemetry_events()
-    # One arena for all graphs on the CPU: with one each, every graph keeps what its largest batches took.
+    # One arena shared by all graphs on the CPU: with an arena each, every graph would hold on to the memory
+    # of its largest batch.
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     ort.create_and_register_allocator(memory, None)
     return ort
@@ -42,10 +44,10 @@ def onnxruntime() -> Any:
 
 @dataclass(frozen=True)
 class Axes:
-    """What a graph must look like.
+    """Inputs and outputs that a graph must have.
 
     Attributes:
-        inputs: Input name -> (dtype, shape after the batch axis); None in a shape is an axis of any length.
+        inputs: Dtype and shape of each input.
         outputs: Output name -> dim, float32 [batch, dim] each.
     """
 
@@ -54,7 +56,17 @@ class Axes:
 
 
 class Graph:
-    """A verified session. Thread-safe: onnxruntime sessions may run from several threads at once."""
+    """A graph that was checked and run once. Thread-safe: a session may run in several threads at once.
+
+    Args:
+        path: The ONNX file.
+        axes: Inputs and outputs that it must have.
+        runtime: Where and with how many threads it runs.
+
+    Raises:
+        BundleInvalidError: The file is no such graph, or it can't be run.
+        DeviceUnavailableError: The device of `runtime` can't be used.
+    """
 
     def __init__(self, path: Path, axes: Axes, runtime: Runtime) -> None:
         self.path = path
@@ -71,7 +83,7 @@ class Graph:
             raise BundleInvalidError(f"onnxruntime can't run {path.name}") from error
         check_provider(self.provider, runtime)
         self._check_axes()
-        self._try()
+        self._run_trial()
 
     @property
     def provider(self) -> str:
@@ -79,14 +91,14 @@ class Graph:
         return str(self._session.get_providers()[0])
 
     def __call__(self, **inputs: NDArray[Any]) -> NDArray[np.float32]:
-        """Run on named inputs [batch, ...]; returns the outputs side by side, float32 [batch, all dims]."""
+        """Run on named inputs [batch, ...]; returns the outputs concatenated, float32 [batch, n]."""
         outputs: list[NDArray[np.float32]] = self._session.run(list(self._axes.outputs), inputs)
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=1)
 
-    def _try(self) -> None:
-        """Run once on zeros: what can't run is found out here, and the first request finds it warm."""
+    def _run_trial(self) -> None:
+        """Run once on zeros, so that a broken graph is found now and the first request meets a warm one."""
         zeros = {
-            name: np.zeros((2, *(length or _TRIED_LENGTH for length in shape)), _DTYPES[kind])
+            name: np.zeros((2, *(length or _TRIAL_LENGTH for length in shape)), _DTYPES[kind])
             for name, (kind, shape) in self._axes.inputs.items()
         }
         try:
@@ -115,7 +127,7 @@ class Graph:
 def _check_input(
     file: str, name: str, found: tuple[str, tuple[Any, ...]], dtype: str, shape: tuple[int | None, ...]
 ) -> None:
-    # onnxruntime gives a free axis its name, or None where it has none.
+    # onnxruntime reports an axis of any length by its name, or as None when it has none.
     fixed = tuple(length if isinstance(length, int) else None for length in found[1][1:])
     if found[0] != f"tensor({dtype})" or fixed != shape:
         raise BundleInvalidError(
@@ -129,11 +141,11 @@ def _check_input(
 def _options(runtime: Runtime) -> SessionOptions:
     options = onnxruntime().SessionOptions()
     options.intra_op_num_threads = runtime.n_threads
-    # Spinning threads take the cores that decoding needs.
+    # Threads that spin while idle would take the cores that decoding needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.use_env_allocators", "1")
-    if not adds_products_in_32_bits():
-        # Sums of products u8 x i8 would overflow; with u8 x u8, which takes twice as long, they do not.
+    if not has_vnni():
+        # Without VNNI sums of products u8 x i8 saturate at 16 bits; u8 x u8 is exact but takes twice as long.
         options.add_session_config_entry("session.x64quantprecision", "1")
     options.log_severity_level = 3
     return options

@@ -1,4 +1,4 @@
-"""Where graphs run: the execution providers of onnxruntime for a device, and how each is set up."""
+"""Execution providers: which of onnxruntime's a device needs, and how each is configured."""
 
 from __future__ import annotations
 
@@ -18,24 +18,28 @@ _WANTED = {"cpu": CPU, "cuda": _CUDA}
 
 @dataclass(frozen=True)
 class Runtime:
-    """How graphs run on this machine: settings of the deployment, not facts of a model."""
+    """How graphs run on this machine: settings of the deployment, not facts of a model.
+
+    Attributes:
+        device: `auto` uses a GPU where onnxruntime can.
+        n_threads: Threads within one run of a graph on a CPU; 0 leaves the choice to onnxruntime.
+        gpu_memory_bytes: Maximum GPU memory of the arena of one graph; 0 sets no limit.
+    """
 
     device: Device = "auto"
     n_threads: int = 0
-    """intra-op threads of one graph; 0 leaves the choice to onnxruntime."""
     gpu_memory_bytes: int = 0
-    """most GPU memory that one graph's arena may take; 0 sets no limit."""
 
 
 def choose_providers(runtime: Runtime, available: Collection[str]) -> list[Provider]:
-    """What to ask onnxruntime for, best first.
+    """Providers to request from onnxruntime, in order of preference.
 
     Args:
-        runtime: `auto` takes CUDA where it can.
-        available: what the installed onnxruntime was built with.
+        runtime: The device that is wanted, and its limits.
+        available: Providers that the installed onnxruntime was built with.
 
     Raises:
-        DeviceUnavailableError: it was not built with what the device takes.
+        DeviceUnavailableError: The device needs a provider that is not among them.
     """
     wanted = _WANTED.get(runtime.device, _CUDA if _CUDA in available else CPU)
     if wanted not in available:
@@ -50,10 +54,14 @@ def choose_providers(runtime: Runtime, available: Collection[str]) -> list[Provi
 
 
 def check_provider(running: str, runtime: Runtime) -> None:
-    """Onnxruntime falls back to the CPU without an error when it can't start what was asked for.
+    """Check that a session runs where it should: onnxruntime falls back to the CPU without any error.
+
+    Args:
+        running: The provider that the session uses.
+        runtime: The device that is wanted.
 
     Raises:
-        DeviceUnavailableError: that has happened.
+        DeviceUnavailableError: The session runs on another device.
     """
     if runtime.device != "auto" and running != _WANTED[runtime.device]:
         raise DeviceUnavailableError(
@@ -64,9 +72,9 @@ def check_provider(running: str, runtime: Runtime) -> None:
 
 def _cuda(runtime: Runtime) -> dict[str, str]:
     settings = {
-        # EXHAUSTIVE, the default, tunes the convolutions anew at every batch size.
+        # The default, EXHAUSTIVE, benchmarks the convolutions again for every new batch size.
         "cudnn_conv_algo_search": "HEURISTIC",
-        # Doubling, the default, takes up to twice what is needed.
+        # The default doubles the arena each time, which takes up to twice the memory needed.
         "arena_extend_strategy": "kSameAsRequested",
     }
     if runtime.gpu_memory_bytes:

@@ -1,4 +1,4 @@
-"""What may import what, and what the service must never need or load."""
+"""Which room may import which, and packages that the service must not need or load."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # From the bottom up: a room may import itself and rooms of earlier lines (docs/architecture.md).
 ROOMS = [
-    ["arrays", "errors", "media", "process", "cancellation", "option_texts", "log"],
+    ["arrays", "errors", "faults", "media", "process", "cancellation", "option_texts", "log"],
     ["bundle", "runtime", "labels", "decode", "ranking"],
     ["options", "encode"],
     ["head", "batch"],
@@ -27,12 +27,12 @@ MODULES = sorted((ROOT / "service").rglob("*.py"))
 
 
 def _room(module: str) -> str:
-    """`service.head.ahse` is in the room `head`."""
+    """The room of a module: `head` for `service.head.ahse`."""
     return module.split(".")[1] if "." in module else ""
 
 
 def _imports(path: Path) -> set[str]:
-    """Modules that a file imports, `from a.b import c` counted as a.b and a.b.c."""
+    """Modules that a file imports; `from a.b import c` counts as a.b and a.b.c."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -42,8 +42,8 @@ def _imports(path: Path) -> set[str]:
     return found
 
 
-def test_every_room_has_a_place_in_the_order() -> None:
-    """No room is forgotten in ROOMS, and none of them is gone."""
+def test_the_order_of_rooms_is_complete() -> None:
+    """ROOMS has every room of the service, and no other."""
     found = {path.relative_to(ROOT / "service").parts[0].removesuffix(".py") for path in MODULES}
     assert found - {"__init__"} == set(LEVELS)
 
@@ -60,14 +60,14 @@ def test_imports_go_downwards_only(path: Path) -> None:
 
 
 def test_only_one_file_imports_onnxruntime() -> None:
-    """The runtime can be exchanged in one place."""
+    """So another runtime would change one file."""
     users = [path for path in MODULES if "onnxruntime" in _imports(path)]
     assert users == [ROOT / "service" / "runtime" / "graph.py"]
 
 
 @pytest.mark.parametrize("command", [[], ["serve"], ["classify"], ["bundle"], ["bundle", "inspect"]])
-def test_help_loads_nothing_heavy(command: list[str]) -> None:
-    """In a process of its own in which the packages that take long to import can't be imported at all."""
+def test_help_works_without_heavy_packages(command: list[str]) -> None:
+    """In a process in which packages that are slow to import can't be imported at all."""
     code = f"""
 import sys
 heavy = {{"onnxruntime", "av", "fastapi", "starlette", "uvicorn", "pydantic", "numpy", "torch", "rich"}}
@@ -87,8 +87,8 @@ main()
     assert "Usage: ahse" in done.stdout
 
 
-def test_the_whole_service_runs_without_the_training_packages(toy_bundle: Path, tmp_path: Path) -> None:
-    """In a process of its own: torch and its friends are not only not needed, they are not loaded."""
+def test_the_service_runs_without_the_training_packages(toy_bundle: Path, tmp_path: Path) -> None:
+    """In a process in which they can't be imported, all modules load and an app starts."""
     code = f"""
 import pkgutil, sys, importlib
 banned = {{"torch", "torchvision", "transformers", "open_clip", "laion_clap", "onnx", "model_export"}}

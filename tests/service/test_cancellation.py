@@ -1,4 +1,4 @@
-"""Who waits for an answer: known in the request's context, and in copies of it in other threads."""
+"""Cancellation tokens follow the context of a request, also into other threads."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service.cancellation import Client, ClientGone, drop_if_gone, served_client
+from service.cancellation import CancellationToken, WorkCancelled, current_token, raise_if_cancelled
 
 
-def test_the_client_is_known_inside_and_in_copies_of_the_context() -> None:
-    """Not outside, and not in threads that work for somebody else."""
-    client = Client()
-    with client.served(), ThreadPoolExecutor(1) as thread:
+def test_a_token_is_active_in_its_block_and_in_copies_of_its_context() -> None:
+    """It is not active after the block, nor in threads that run in another context."""
+    token = CancellationToken()
+    with token.active(), ThreadPoolExecutor(1) as thread:
         copy = contextvars.copy_context()
-        assert thread.submit(copy.run, served_client).result() is client
-        assert thread.submit(served_client).result() is None
-    assert served_client() is None
+        assert thread.submit(copy.run, current_token).result() is token
+        assert thread.submit(current_token).result() is None
+    assert current_token() is None
 
 
-def test_work_ends_once_the_client_has_left() -> None:
-    """And says what it was waiting for; without a client nothing is dropped."""
-    client = Client()
-    drop_if_gone("decode")
-    with client.served():
-        drop_if_gone("decode")
-        client.leave()
-        with pytest.raises(ClientGone) as gone:
-            drop_if_gone("decode")
-    assert gone.value.waited_for == "decode"
+def test_work_ends_once_its_token_is_cancelled() -> None:
+    """The error names the stage; without a token nothing is cancelled."""
+    token = CancellationToken()
+    raise_if_cancelled("decode")
+    with token.active():
+        raise_if_cancelled("decode")
+        token.cancel()
+        with pytest.raises(WorkCancelled) as cancelled:
+            raise_if_cancelled("decode")
+    assert cancelled.value.stage == "decode"

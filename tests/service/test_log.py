@@ -19,8 +19,10 @@ def _restore() -> object:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_a_traceback_is_short_and_shows_no_values(form: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Local variables hold what clients sent; they don't belong into a log."""
+def test_a_logged_traceback_shows_no_values_of_variables(
+    form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Local variables may hold data of clients, which must not get into a log."""
     configure_logging(form, "info")  # type: ignore[arg-type]  # parametrised literals
     secret = "what a client " + "sent"
     known: dict[str, int] = {}

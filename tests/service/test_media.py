@@ -24,8 +24,8 @@ GOOD: dict[str, Any] = {"n_frames": 8, "image_size_px": 224, "sample_rate_hz": 4
     ],
     ids=str,
 )
-def test_a_specification_that_no_clip_can_satisfy_is_refused(change: dict[str, Any]) -> None:
-    """Each field is checked by name; `middle` goes with one frame only."""
+def test_an_impossible_decode_specification_is_refused(change: dict[str, Any]) -> None:
+    """Each field is checked; `middle` requires exactly one frame."""
     assert DecodeSpec(**GOOD)
     with pytest.raises(ValueError, match=next(iter(change))):
         DecodeSpec(**(GOOD | change))

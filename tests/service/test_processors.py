@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.process import adds_products_in_32_bits, n_processors
+from service.process import has_vnni, n_processors
 
 ALLOWED = len(os.sched_getaffinity(0))
 
@@ -23,14 +23,14 @@ ALLOWED = len(os.sched_getaffinity(0))
         ("", ALLOWED),
     ],
 )
-def test_a_quota_counts(quota: str, most: int, tmp_path: Path) -> None:
-    """Rounded up, so that a share of a processor is used too; never more than the process may run on."""
+def test_a_quota_limits_the_number_of_processors(quota: str, most: int, tmp_path: Path) -> None:
+    """It is rounded up, and never exceeds the processors that the process may run on."""
     (tmp_path / "cpu.max").write_text(quota)
     assert n_processors(tmp_path / "cpu.max") == min(most, ALLOWED)
 
 
-def test_without_control_groups(tmp_path: Path) -> None:
-    """The processors that the process may run on."""
+def test_without_a_quota_all_allowed_processors_count(tmp_path: Path) -> None:
+    """These are the processors that the process may run on."""
     assert n_processors(tmp_path / "none") == ALLOWED
 
 
@@ -38,12 +38,12 @@ def test_without_control_groups(tmp_path: Path) -> None:
     ("flags", "expected"),
     [("fpu avx2 avx512_vnni", True), ("fpu avx2 avx_vnni", True), ("fpu avx2 avx512f", False), ("", False)],
 )
-def test_a_processor_with_vnni_adds_products_in_32_bits(flags: str, expected: bool, tmp_path: Path) -> None:
-    """By the kernel's list of what the processor can do."""
+def test_vnni_is_read_from_the_flags_of_the_processor(flags: str, expected: bool, tmp_path: Path) -> None:
+    """The kernel lists what the processor supports."""
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
-    assert adds_products_in_32_bits(tmp_path / "cpuinfo") is expected
+    assert has_vnni(tmp_path / "cpuinfo") is expected
 
 
-def test_a_processor_of_which_nothing_is_known_does_not(tmp_path: Path) -> None:
-    """The slower arithmetic is right everywhere."""
-    assert not adds_products_in_32_bits(tmp_path / "none")
+def test_an_unknown_processor_has_no_vnni(tmp_path: Path) -> None:
+    """The slower arithmetic is correct everywhere."""
+    assert not has_vnni(tmp_path / "none")

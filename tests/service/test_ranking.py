@@ -19,7 +19,7 @@ SEEN = RNG.random(30) < 0.5
 DISTANCE = cdist(CLIP[None], CANDIDATES)[0].astype(np.float32)
 
 
-def test_distance_order_and_score_against_scipy() -> None:
+def test_distances_and_scores_agree_with_scipy() -> None:
     """Distance plus beta for seen classes; softmax over negative distances."""
     ranking = rank(DISTANCE, SEEN, STORED)
     expected = DISTANCE + 0.7 * SEEN
@@ -40,14 +40,14 @@ def test_more_beta_never_helps_a_seen_class(beta: float) -> None:
 
 
 def test_equal_distances_keep_the_order_of_the_request() -> None:
-    """The answer must not depend on the sort algorithm's mood."""
+    """The response must not depend on the sorting algorithm."""
     ranking = rank(np.full(5, 1.5, np.float32), np.zeros(5, bool), STORED)
     assert ranking.best().tolist() == [0, 1, 2, 3, 4]
 
 
 @given(n=st.integers(1, 40), values=st.lists(st.sampled_from([0.5, 1.0, 1.5, 2.0]), min_size=1, max_size=40))
-def test_the_best_few_are_the_beginning_of_all(n: int, values: list[float]) -> None:
-    """Also where many are equal, as they are at the end of the few."""
+def test_the_best_k_are_the_first_k_of_the_whole_ranking(n: int, values: list[float]) -> None:
+    """Also where equal distances straddle the cut."""
     ranking = rank(np.array(values, np.float32), np.zeros(len(values), bool), STORED)
     assert ranking.best(n).tolist() == ranking.best().tolist()[:n]
 
@@ -60,8 +60,8 @@ def test_scores_of_far_candidates_stay_finite() -> None:
     assert ranking.score.sum() == pytest.approx(1)
 
 
-def test_unknown_looks_at_the_nearest_without_beta() -> None:
-    """One half at the stored threshold, whatever beta is."""
+def test_unknown_depends_on_the_nearest_distance_without_beta() -> None:
+    """It is one half at the stored threshold, whatever beta is."""
     distance = np.array([0.7, 3.0], np.float32)
     for beta in (0.0, 9.0):
         assert rank(distance, np.array([True, True]), STORED, beta).unknown == pytest.approx(0.5, abs=1e-6)
@@ -70,8 +70,8 @@ def test_unknown_looks_at_the_nearest_without_beta() -> None:
     assert nearer < 0.01
 
 
-def test_a_track_is_scored_as_clip_scores_images() -> None:
-    """Softmax of cosine times logit scale."""
+def test_scores_of_a_track_are_a_softmax_of_scaled_cosines() -> None:
+    """The softmax of cosine times logit scale, as CLIP scores images."""
     texts = CANDIDATES / np.linalg.norm(CANDIDATES, axis=1, keepdims=True)
     feature = CLIP / np.linalg.norm(CLIP)
     scores = score_track(texts @ feature, 100.0)
@@ -79,12 +79,12 @@ def test_a_track_is_scored_as_clip_scores_images() -> None:
     np.testing.assert_allclose(scores.score, scipy_softmax(100 * scores.similarity), rtol=1e-3, atol=1e-6)
 
 
-def test_softmax_of_one_candidate_is_certain() -> None:
-    """One label always has probability 1."""
+def test_a_single_candidate_has_score_one() -> None:
+    """The softmax of one value is 1."""
     assert softmax(np.array([-40.0], np.float32)).tolist() == [1.0]
 
 
 @pytest.mark.parametrize(("sent", "beta"), [("auto", 2.5), ("off", 0.0), (1.25, 1.25), (0.0, 0.0)])
-def test_calibration_chooses_beta(sent: object, beta: float) -> None:
-    """Auto is the bundle's own, off is none, a number is itself."""
+def test_the_calibration_option_selects_beta(sent: object, beta: float) -> None:
+    """`auto` is the beta of the bundle, `off` is 0, a number is itself."""
     assert beta_of(sent, stored=2.5) == beta  # type: ignore[arg-type]  # parametrised union

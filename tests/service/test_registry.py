@@ -71,7 +71,7 @@ def test_the_toy_bundle_opens(toy_bundle: Path) -> None:
 
 
 def test_one_text_graph_serves_both_tracks(shared_bundle: Path) -> None:
-    """The same object; its outputs stand side by side in the order of `text_outputs`."""
+    """Both fields are the same object; its outputs are concatenated in the order of `text_outputs`."""
     bundle = load_bundle(shared_bundle, CPU)
     assert bundle.encoders.text_audio is bundle.encoders.text_visual
     assert text_outputs(bundle.manifest) == {"visual": 3, "audio": 3, "nearness": 1}
@@ -80,14 +80,14 @@ def test_one_text_graph_serves_both_tracks(shared_bundle: Path) -> None:
     np.testing.assert_allclose(bundle.encoders.text_visual(tokens=ids), expected, atol=1e-6)
 
 
-def test_two_text_graphs_are_two(toy_bundle: Path) -> None:
-    """With one output each."""
+def test_separate_text_graphs_are_separate_encoders(toy_bundle: Path) -> None:
+    """Each has one output."""
     bundle = load_bundle(toy_bundle, CPU)
     assert bundle.encoders.text_audio is not bundle.encoders.text_visual
     assert text_outputs(bundle.manifest) == {"features": 3}
 
 
-def test_an_output_that_nobody_wants_is_left_out(rewrite_shared: Rewrite) -> None:
+def test_an_unused_output_of_a_text_graph_is_not_computed(rewrite_shared: Rewrite) -> None:
     """Without known_names nearness is not computed."""
     bundle = load_bundle(rewrite_shared(lambda document: document.update(known_names=None)), CPU)
     assert bundle.encoders.text_visual(tokens=bundle.encoders.tokens_visual(["red"])).shape == (1, 6)
@@ -98,20 +98,20 @@ def test_an_output_that_nobody_wants_is_left_out(rewrite_shared: Rewrite) -> Non
     [
         (lambda d: d["audio"]["text"].update(output="sound"), r"text\.onnx gives .*, not sound \[batch, 3\]"),
         (lambda d: d["known_names"].update(output="near"), r"text\.onnx gives .*, not near \[batch, 1\]"),
-        (lambda d: d["known_names"].update(output="audio"), "must differ in its output"),
+        (lambda d: d["known_names"].update(output="audio"), "must differ in their output"),
     ],
     ids=["no such output", "no such nearness", "an output twice"],
 )
-def test_outputs_that_a_shared_graph_does_not_have_are_refused(
+def test_missing_outputs_of_a_shared_text_graph_are_refused(
     rewrite_shared: Rewrite, edit: Callable[[dict[str, Any]], None], says: str
 ) -> None:
-    """Each is looked for by name and dim."""
+    """Outputs are checked by name and dim."""
     with pytest.raises(BundleInvalidError, match=says):
         load_bundle(rewrite_shared(edit), CPU)
 
 
-def test_a_head_may_have_no_statistics(tmp_path: Path) -> None:
-    """Neither a file nor arrays."""
+def test_a_bundle_without_statistics_opens(tmp_path: Path) -> None:
+    """The head then has neither a file nor arrays."""
     bare = SimilaritySpec(kind="similarity", visual_share=0.5, n_clips=0)
     directory = write_toy_bundle(tmp_path / "toy", head=bare)
     assert not (directory / "statistics.safetensors").exists()
@@ -121,7 +121,7 @@ def test_a_head_may_have_no_statistics(tmp_path: Path) -> None:
 
 
 def test_a_graph_of_another_frame_size_is_refused(rewrite: Rewrite) -> None:
-    """The manifest's size is what decode will make; a graph that wants another would fail at each request."""
+    """Frames are decoded to the size in the manifest, so every request would fail."""
     bundle = rewrite(lambda document: document["visual"].update(image_size_px=32))
     with pytest.raises(BundleInvalidError, match=r"visual\.onnx: input frames .* 32, 32, 3"):
         load_bundle(bundle, CPU)
@@ -134,8 +134,8 @@ def test_a_graph_of_another_dim_is_refused(rewrite: Rewrite) -> None:
         load_bundle(bundle, CPU)
 
 
-def test_exchanged_graphs_are_refused(rewrite: Rewrite) -> None:
-    """Input names tell the towers apart."""
+def test_swapped_graphs_are_refused(rewrite: Rewrite) -> None:
+    """Their input names differ."""
 
     def exchange(document: dict[str, Any]) -> None:
         document["visual"]["graph"], document["audio"]["graph"] = "audio.onnx", "visual.onnx"
@@ -154,29 +154,29 @@ def test_a_fixed_batch_axis_is_refused(rewrite: Rewrite) -> None:
 
 
 def test_a_file_that_is_no_graph_is_refused(rewrite: Rewrite) -> None:
-    """Onnxruntime's many error types come out as one."""
+    """All error types of onnxruntime become one."""
     (rewrite(lambda _: None) / "audio.onnx").write_bytes(b"no graph")
     with pytest.raises(BundleInvalidError, match=r"can't run audio\.onnx"):
         load_bundle(rewrite(lambda _: None), CPU)
 
 
 @pytest.mark.parametrize(
-    ("tower", "changes", "says"),
+    ("encoder", "changes", "says"),
     [("audio", {"hop_s": 1e-6}, "hop_s must be"), ("audio", {"hop_s": 0.6}, "hop_s must be")],
 )
-def test_windows_that_cannot_be_cut_are_refused(
-    rewrite: Rewrite, tower: str, changes: dict[str, Any], says: str
+def test_an_impossible_hop_is_refused(
+    rewrite: Rewrite, encoder: str, changes: dict[str, Any], says: str
 ) -> None:
-    """No samples from one window to the next, or gaps between them."""
-    bundle = rewrite(lambda document: document[tower].update(changes))
+    """A hop of no samples, or one that leaves gaps between windows."""
+    bundle = rewrite(lambda document: document[encoder].update(changes))
     with pytest.raises(BundleInvalidError, match=says):
         load_bundle(bundle, CPU)
 
 
-def test_several_middles_are_refused(rewrite: Rewrite) -> None:
-    """At start, not at the first clip."""
+def test_sampling_the_middle_requires_one_frame(rewrite: Rewrite) -> None:
+    """This is found at start, not with the first clip."""
     directory = rewrite(lambda manifest: manifest["visual"].update(sampling="middle"))
-    with pytest.raises(BundleInvalidError, match="sampling middle goes with n_frames 1"):
+    with pytest.raises(BundleInvalidError, match="sampling middle requires n_frames 1"):
         load_bundle(directory, CPU)
 
 
@@ -187,8 +187,8 @@ def test_a_pad_token_outside_the_vocabulary_is_refused(rewrite: Rewrite) -> None
         load_bundle(bundle, CPU)
 
 
-def test_a_graph_that_fails_when_it_runs_is_refused(rewrite: Rewrite) -> None:
-    """Its axes are right, its numbers are not: found out at start, not at the first request."""
+def test_a_graph_with_invalid_output_is_refused(rewrite: Rewrite) -> None:
+    """Its axes are right but its numbers are not finite, which is found at start."""
     bundle = rewrite(lambda _: None)
     nodes = [
         helper.make_node("Concat", ["visual", "audio"], ["both"], axis=1),
@@ -219,7 +219,7 @@ def test_an_emptied_tokenizer_is_refused(rewrite: Rewrite) -> None:
 def test_bad_statistics_are_refused(
     toy_bundle: Path, tmp_path: Path, name: str, value: np.ndarray[Any, Any] | None, says: str
 ) -> None:
-    """Wrong numbers here would quietly give wrong rankings."""
+    """They would silently give wrong rankings."""
     from safetensors.numpy import load_file, save_file
 
     tensors = load_file(toy_bundle / "statistics.safetensors")
@@ -229,8 +229,8 @@ def test_bad_statistics_are_refused(
         load_ahse_statistics(tmp_path / "statistics.safetensors", dim=6, visual_dim=3, audio_dim=3)
 
 
-def test_asking_for_a_gpu_without_one_refuses_to_start(toy_bundle: Path) -> None:
-    """A GPU that is silently not used is the worst kind of slow."""
+def test_a_configured_gpu_that_is_missing_prevents_the_start(toy_bundle: Path) -> None:
+    """Running on the CPU without a word would be hard to notice."""
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
@@ -240,7 +240,7 @@ def test_asking_for_a_gpu_without_one_refuses_to_start(toy_bundle: Path) -> None
 
 
 def test_the_first_bundle_is_the_default(toy_bundle: Path, tmp_path: Path) -> None:
-    """Names come in the order of the settings."""
+    """Names are in the order of the settings."""
     other = write_toy_bundle(tmp_path / "other", name="other")
     registry = Registry([other, toy_bundle], CPU)
     assert registry.names() == ["other", "toy"]
@@ -250,13 +250,13 @@ def test_the_first_bundle_is_the_default(toy_bundle: Path, tmp_path: Path) -> No
 
 
 def test_two_bundles_of_one_name_are_refused(toy_bundle: Path, tmp_path: Path) -> None:
-    """A request could not say which it means."""
+    """A request could not tell them apart."""
     with pytest.raises(BundleInvalidError, match="two bundles are named toy"):
         Registry([toy_bundle, write_toy_bundle(tmp_path / "b")], CPU)
 
 
 def test_a_bundle_is_replaced_at_run_time_and_kept_when_the_new_one_is_damaged(tmp_path: Path) -> None:
-    """Who holds the old value keeps it; a damaged successor changes nothing."""
+    """Requests under way keep the old bundle; a damaged new one changes nothing."""
     directory = write_toy_bundle(tmp_path / "toy", version="1")
     registry = Registry([directory], CPU)
     held = registry.get()

@@ -12,8 +12,8 @@ from service.settings import EVERYDAY_BUNDLE, Settings
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """AHSE_ and the name in capitals; bundles are separated by commas; flags go before."""
+def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable is AHSE_ and a name in capitals; bundles are separated by commas; flags take precedence."""
     monkeypatch.setenv("AHSE_BUNDLES", "weights/a, weights/b")
     monkeypatch.setenv("AHSE_MAX_LABELS", "5")
     monkeypatch.setenv("AHSE_PORT", "9000")
@@ -22,22 +22,22 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.max_labels, settings.port) == (5, 9001)
 
 
-def test_the_default_is_the_everyday_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Found wherever the package is installed, not relative to the working directory."""
+def test_the_default_bundle_is_the_everyday_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is found relative to the package, not to the working directory."""
     monkeypatch.delenv("AHSE_BUNDLES", raising=False)
     assert Settings().bundles == (EVERYDAY_BUNDLE,)
     assert (EVERYDAY_BUNDLE / "manifest.json").is_file()
 
 
 @pytest.mark.parametrize("flags", [{"max_labels": 0}, {"device": "tpu"}, {"bundles": ()}, {"port": 70_000}])
-def test_unacceptable_values_are_refused(flags: dict[str, object]) -> None:
-    """Before anything starts."""
+def test_invalid_settings_are_refused(flags: dict[str, object]) -> None:
+    """This happens before anything starts."""
     with pytest.raises(ValidationError):
         Settings(**flags)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_every_setting_is_in_the_documented_table() -> None:
-    """docs/settings.md has a row with the description of each, and no row too many."""
+    """docs/settings.md has one row per setting, with its description, and no other rows."""
     text = (ROOT / "docs" / "settings.md").read_text()
     rows = [line.split("|") for line in text.splitlines() if line.startswith("| `AHSE_")]
     documented = {row[1].strip().strip("`"): row[3].strip() for row in rows}

@@ -120,8 +120,8 @@ def read_metadata(raw: bytes) -> dict[str, str]:
     ("metadata", "said"),
     [
         ({}, "its header has no ahse_features"),
-        ({KEY: "{}"}, "class_names: Field required"),
-        ({KEY: '{"format_version": 2}'}, "format_version: Input should be 1"),
+        ({KEY: "{}"}, "class_names is missing"),
+        ({KEY: '{"format_version": 2}'}, "format_version must be 1"),
     ],
 )
 def test_a_file_that_describes_itself_wrongly_is_refused(

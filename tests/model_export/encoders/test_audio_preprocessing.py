@@ -24,6 +24,7 @@ from model_export.encoders.encoder_modules import LaionAudioTower
 from model_export.encoders.encoder_types import AudioEncoder
 from model_export.encoders.tokenizer_file import stand_in_tokenizer
 from model_export.export.quiet_libraries import quiet
+from service.arrays import Array
 from service.bundle.manifest import Padding
 from service.decode import decode_clip
 from service.encode.clip import audio_windows
@@ -33,7 +34,6 @@ from tests.model_export.encoders.original_laion import audio_embedding, padded
 from tests.model_export.encoders.small_encoders import N_ROWS, shallow_clap
 from tests.service.decode.clips import write_sound
 
-Array = NDArray[np.float32]
 Case = tuple[float, str, int]
 
 RATE_HZ, WINDOW = 48_000, 480_000

@@ -28,7 +28,6 @@ from tests.conftest import Ahse
 from tests.toy import write_clip
 
 pytestmark = pytest.mark.slow
-Array = NDArray[np.float32]
 
 
 @pytest.fixture(scope="module")

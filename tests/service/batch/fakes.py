@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batch.batched import Batched, one_each
+from service.batch.batched import Batched, unit_cost
 
 WAIT_S = 30.0
 
@@ -88,7 +88,7 @@ def batched_fake(
 ) -> Batched:
     """The encoder behind a queue of small batches."""
     return Batched(
-        encoder, "fake", budget=budget, n_runs=n_runs, row_cost=one_each, observer=notes, helpers=helpers
+        encoder, "fake", budget=budget, n_runs=n_runs, row_cost=unit_cost, observer=notes, helpers=helpers
     )
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.batch.batched import Batched, its_length
-from service.cancellation import Client, ClientGone
+from service.batch.batched import Batched, length_cost
+from service.cancellation import CancellationToken, WorkCancelled
 from tests.service.batch.fakes import WAIT_S, HeldEncoder, Notes, batched_fake, rows_of
 
 
@@ -22,19 +22,21 @@ class _Callers:
     def __init__(self, threads: ThreadPoolExecutor, encoder: Batched, notes: Notes) -> None:
         self._threads, self._encoder, self._notes = threads, encoder, notes
 
-    def ask(self, *numbers: float, client: Client | None = None) -> Future[NDArray[np.float32]]:
+    def ask(self, *numbers: float, token: CancellationToken | None = None) -> Future[NDArray[np.float32]]:
         """A caller of its own, which waits for an answer."""
 
         def call() -> NDArray[np.float32]:
-            with (client or Client()).served():
+            with (token or CancellationToken()).active():
                 return self._encoder(rows=rows_of(*numbers))
 
         return self._threads.submit(call)
 
-    def ask_behind(self, *numbers: float, client: Client | None = None) -> Future[NDArray[np.float32]]:
+    def ask_behind(
+        self, *numbers: float, token: CancellationToken | None = None
+    ) -> Future[NDArray[np.float32]]:
         """The same, returning when its rows wait: the encoder must be busy."""
         n_before = self._notes.n_waiting
-        future = self.ask(*numbers, client=client)
+        future = self.ask(*numbers, token=token)
         self._notes.wait_for_rows(n_before + len(numbers))
         return future
 
@@ -50,8 +52,8 @@ def _numbers(future: Future[NDArray[np.float32]]) -> list[float]:
     return [float(number) for number in future.result(WAIT_S)[:, 0]]
 
 
-def test_what_came_while_the_encoder_was_busy_runs_together(threads: ThreadPoolExecutor) -> None:
-    """A free encoder starts at once, with one row too; then it takes all that waits."""
+def test_rows_queued_during_a_run_form_the_next_batch(threads: ThreadPoolExecutor) -> None:
+    """A free encoder starts at once, even with one row; then it takes everything that is queued."""
     encoder, notes = HeldEncoder(), Notes()
     callers = _Callers(threads, batched_fake(encoder, notes), notes)
     first = callers.ask(1)
@@ -65,8 +67,8 @@ def test_what_came_while_the_encoder_was_busy_runs_together(threads: ThreadPoolE
     assert notes.n_waiting == 0
 
 
-def test_a_caller_alone_waits_for_nobody(threads: ThreadPoolExecutor) -> None:
-    """It runs its rows in its own thread, in batches of the budget; the answer is in order."""
+def test_a_lone_caller_runs_its_own_rows(threads: ThreadPoolExecutor) -> None:
+    """They run in its own thread, in batches within the budget; the features are in the order of the rows."""
     encoder, notes = HeldEncoder(held=False), Notes()
     del threads
     found = batched_fake(encoder, notes)(rows=rows_of(*range(10)))
@@ -75,7 +77,7 @@ def test_a_caller_alone_waits_for_nobody(threads: ThreadPoolExecutor) -> None:
 
 
 def test_a_small_request_overtakes_the_rest_of_a_large_one(threads: ThreadPoolExecutor) -> None:
-    """It has its answer while the large one still waits."""
+    """The small request is answered while rows of the large one are still queued."""
     encoder, notes = HeldEncoder(), Notes()
     callers = _Callers(threads, batched_fake(encoder, notes), notes)
     large = callers.ask(*range(100, 200))
@@ -88,8 +90,8 @@ def test_a_small_request_overtakes_the_rest_of_a_large_one(threads: ThreadPoolEx
     assert _numbers(large) == list(range(200, 400, 2))
 
 
-def test_a_failed_item_fails_alone(threads: ThreadPoolExecutor) -> None:
-    """The others of its batch have their features; the failed one has the encoder's own error."""
+def test_a_row_that_fails_does_not_fail_the_rest_of_its_batch(threads: ThreadPoolExecutor) -> None:
+    """The other callers get their features; the one with the bad row gets the error of the encoder."""
     encoder, notes = HeldEncoder(), Notes()
     callers = _Callers(threads, batched_fake(encoder, notes), notes)
     first = callers.ask(1)
@@ -104,7 +106,7 @@ def test_a_failed_item_fails_alone(threads: ThreadPoolExecutor) -> None:
 
 
 def test_a_large_job_that_fails_ends_at_once(threads: ThreadPoolExecutor) -> None:
-    """Its other rows are not run, no longer count as waiting, and the encoder goes on."""
+    """Its other rows are not run and no longer count as waiting; the encoder serves the next caller."""
     encoder, notes = HeldEncoder(held=False), Notes()
     queue = batched_fake(encoder, notes)
     with pytest.raises(RuntimeError, match="can't encode"):
@@ -114,40 +116,40 @@ def test_a_large_job_that_fails_ends_at_once(threads: ThreadPoolExecutor) -> Non
     assert _numbers(_Callers(threads, queue, notes).ask(7)) == [14]
 
 
-def test_rows_of_a_client_that_left_are_not_run(threads: ThreadPoolExecutor) -> None:
-    """The one who left and the one who stays are told apart in the same queue."""
-    encoder, notes, leaver = HeldEncoder(), Notes(), Client()
+def test_cancelled_rows_are_not_run(threads: ThreadPoolExecutor) -> None:
+    """Rows of other clients in the same queue are not affected."""
+    encoder, notes, token = HeldEncoder(), Notes(), CancellationToken()
     callers = _Callers(threads, batched_fake(encoder, notes), notes)
     first = callers.ask(1)
     encoder.wait_for_run()
-    left, stayed = callers.ask_behind(2, 3, client=leaver), callers.ask_behind(4)
-    leaver.leave()
+    left, stayed = callers.ask_behind(2, 3, token=token), callers.ask_behind(4)
+    token.cancel()
     encoder.end_runs(2)
     assert [_numbers(one) for one in (first, stayed)] == [[2], [8]]
-    with pytest.raises(ClientGone) as gone:
+    with pytest.raises(WorkCancelled) as cancelled:
         left.result(WAIT_S)
-    assert gone.value.waited_for == "fake"
+    assert cancelled.value.stage == "fake"
     assert encoder.batches == [[1], [4]]
 
 
-def test_when_all_have_left_all_are_let_go(threads: ThreadPoolExecutor) -> None:
-    """Nothing is run for them, none of their threads is forgotten, and the encoder serves the next."""
-    encoder, notes, leaver = HeldEncoder(), Notes(), Client()
+def test_all_cancelled_callers_return(threads: ThreadPoolExecutor) -> None:
+    """None of their rows is run, none of their threads hangs, and the encoder serves the next caller."""
+    encoder, notes, token = HeldEncoder(), Notes(), CancellationToken()
     callers = _Callers(threads, batched_fake(encoder, notes), notes)
-    running = callers.ask(1, client=leaver)
+    running = callers.ask(1, token=token)
     encoder.wait_for_run()
-    waiting = [callers.ask_behind(number, client=leaver) for number in (2, 3, 4)]
-    leaver.leave()
+    waiting = [callers.ask_behind(number, token=token) for number in (2, 3, 4)]
+    token.cancel()
     encoder.end_runs()
     assert _numbers(running) == [2]  # its last rows were under way already
-    assert all(isinstance(one.exception(WAIT_S), ClientGone) for one in waiting)
+    assert all(isinstance(one.exception(WAIT_S), WorkCancelled) for one in waiting)
     encoder.end_runs()
     assert _numbers(callers.ask(5)) == [10]
     assert encoder.batches == [[1], [5]]
 
 
-def test_two_runs_at_once_when_so_asked(threads: ThreadPoolExecutor) -> None:
-    """A job may be in both; its rows come back in order whichever ends first."""
+def test_two_batches_run_at_once(threads: ThreadPoolExecutor) -> None:
+    """One job may be in both; its features are in order whichever batch ends first."""
     encoder, notes = HeldEncoder(), Notes()
     callers = _Callers(threads, batched_fake(encoder, notes, budget=2, n_runs=2), notes)
     large = callers.ask(1, 2, 3, 4, 5)
@@ -160,7 +162,7 @@ def test_two_runs_at_once_when_so_asked(threads: ThreadPoolExecutor) -> None:
 
 
 def test_free_runs_share_the_rows_of_a_lone_caller(threads: ThreadPoolExecutor) -> None:
-    """A helper runs one half while the caller runs the other; when one run is busy the other takes all."""
+    """A helper runs one half while the caller runs the other; when only one run is free it takes all rows."""
     encoder, notes = HeldEncoder(), Notes()
     with ThreadPoolExecutor(2) as helpers:
         callers = _Callers(threads, batched_fake(encoder, notes, n_runs=2, helpers=helpers), notes)
@@ -177,8 +179,8 @@ def test_free_runs_share_the_rows_of_a_lone_caller(threads: ThreadPoolExecutor) 
         assert _numbers(waiting) == [10, 12, 14]
 
 
-def test_without_threads_to_be_had_the_caller_does_it_all() -> None:
-    """A container may be at its limit of them."""
+def test_a_caller_runs_everything_when_no_helper_thread_can_start() -> None:
+    """A container may be at its limit of threads."""
 
     class NoThreads(ThreadPoolExecutor):
         def submit(self, *_: Any, **__: Any) -> Any:
@@ -190,8 +192,8 @@ def test_without_threads_to_be_had_the_caller_does_it_all() -> None:
     assert notes.n_waiting == 0
 
 
-def test_what_fails_in_a_helper_fails_for_its_caller(threads: ThreadPoolExecutor) -> None:
-    """The helper itself goes on."""
+def test_an_error_in_a_helper_is_raised_in_the_caller(threads: ThreadPoolExecutor) -> None:
+    """The helper thread survives."""
     encoder, notes = HeldEncoder(), Notes()
     with ThreadPoolExecutor(1) as helpers:
         callers = _Callers(threads, batched_fake(encoder, notes, n_runs=2, helpers=helpers), notes)
@@ -206,8 +208,8 @@ def test_what_fails_in_a_helper_fails_for_its_caller(threads: ThreadPoolExecutor
     assert notes.ran == [1, 1, 1]
 
 
-def test_no_more_waits_than_callers_have_asked_for(threads: ThreadPoolExecutor) -> None:
-    """A caller is held until its rows are encoded, so the threads bound the queue."""
+def test_the_number_of_callers_bounds_the_queue(threads: ThreadPoolExecutor) -> None:
+    """A caller blocks until its rows are encoded."""
     encoder, notes = HeldEncoder(held=False), Notes()
     callers = _Callers(threads, batched_fake(encoder, notes), notes)
     futures = [callers.ask(number, number + 0.5) for number in range(400)]
@@ -217,8 +219,8 @@ def test_no_more_waits_than_callers_have_asked_for(threads: ThreadPoolExecutor) 
     assert sum(notes.ran) == 800
 
 
-def test_threads_that_end_with_work_waiting_finish_it_first() -> None:
-    """Shutting the callers' pool down is all that a shutdown takes."""
+def test_shutting_down_the_callers_finishes_their_queued_rows() -> None:
+    """Nothing else has to be shut down."""
     encoder, notes = HeldEncoder(), Notes()
     pool = ThreadPoolExecutor(4)
     callers = _Callers(pool, batched_fake(encoder, notes), notes)
@@ -233,9 +235,9 @@ def test_threads_that_end_with_work_waiting_finish_it_first() -> None:
     assert [_numbers(one) for one in (first, *waiting)] == [[2], [4], [6]]
 
 
-def test_a_budget_of_tokens_counts_lengths() -> None:
-    """Rows [n, 5] and a budget of 12 tokens are two rows a batch."""
+def test_the_cost_of_token_rows_is_their_length() -> None:
+    """With a budget of 12 tokens, rows [n, 5] run two at a time."""
     encoder: Any = HeldEncoder(held=False)
-    queue = Batched(encoder, "fake", budget=12, n_runs=1, row_cost=its_length, observer=Notes())
+    queue = Batched(encoder, "fake", budget=12, n_runs=1, row_cost=length_cost, observer=Notes())
     queue(rows=np.arange(25.0).reshape(5, 5))
     assert encoder.batches == [[0, 5], [10, 15], [20]]

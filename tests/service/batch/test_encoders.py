@@ -36,8 +36,8 @@ def _clip(seed: int) -> Clip:
     return Clip(frames, np.arange(4.0 + seed), sound, 2.0, USED, USED)
 
 
-def test_clips_of_parallel_requests_are_encoded_as_alone(plain: Encoders) -> None:
-    """Batches of three rows cut through clips of 4 to 11 frames; the graph itself is the oracle."""
+def test_batching_does_not_change_the_features_of_clips(plain: Encoders) -> None:
+    """Batches of three rows mix clips of 4 to 11 frames; the graph itself is the oracle."""
     clips = [_clip(seed) for seed in range(8)]
     serving = batched(plain, Budgets(frames=3, windows=3), Metrics())
     with ThreadPoolExecutor(8) as threads:
@@ -50,8 +50,8 @@ def test_clips_of_parallel_requests_are_encoded_as_alone(plain: Encoders) -> Non
             np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-def test_names_of_parallel_requests_are_encoded_as_alone(plain: Encoders) -> None:
-    """Each request its own names, in its own order."""
+def test_batching_does_not_change_the_features_of_labels(plain: Encoders) -> None:
+    """Parallel requests have different labels in different orders."""
     wanted = [[make_label(name) for name in CLASSES[shift:] + CLASSES[:shift]] for shift in range(8)]
     serving = batched(plain, Budgets(tokens=50), Metrics())
     with ThreadPoolExecutor(8) as threads:
@@ -62,8 +62,8 @@ def test_names_of_parallel_requests_are_encoded_as_alone(plain: Encoders) -> Non
         np.testing.assert_allclose(ours.audio, alone.audio, atol=1e-6)
 
 
-def test_each_encoder_has_its_own_queue_and_numbers(plain: Encoders) -> None:
-    """What ran is in the metrics, by encoder; nothing waits afterwards."""
+def test_each_encoder_has_a_queue_and_metrics_of_its_own(plain: Encoders) -> None:
+    """The metrics count runs by encoder, and no rows wait afterwards."""
     metrics = Metrics()
     serving = batched(plain, Budgets(frames=3, n_runs=1), metrics)
     assert serving.visual.provider == plain.visual.provider
@@ -76,8 +76,8 @@ def test_each_encoder_has_its_own_queue_and_numbers(plain: Encoders) -> None:
     assert not any("text" in line for line in lines if line.startswith("ahse_batch_rows"))
 
 
-def test_a_shared_text_encoder_stands_behind_one_queue(shared_bundle: Path) -> None:
-    """The same object for both tracks; names run through it once, and none through a second one."""
+def test_a_shared_text_encoder_has_one_queue(shared_bundle: Path) -> None:
+    """Both tracks use the same object, and labels run through it once."""
     plain = load_bundle(shared_bundle, Runtime(device="cpu", n_threads=1)).encoders
     metrics = Metrics()
     serving = batched(plain, Budgets(n_runs=1), metrics)
@@ -94,7 +94,7 @@ def test_a_shared_text_encoder_stands_behind_one_queue(shared_bundle: Path) -> N
 
 
 def test_a_reloaded_bundle_is_batched_too(toy_bundle: Path) -> None:
-    """The registry prepares what it loads, at the start and later; the old bundle keeps its queues."""
+    """The registry wraps every bundle that it loads, at start and later; the old bundle keeps its queues."""
     registry = Registry(
         [toy_bundle], Runtime(device="cpu", n_threads=1), lambda one: batched(one, Budgets(), Metrics())
     )

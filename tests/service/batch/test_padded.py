@@ -47,8 +47,8 @@ def plain(toy_bundle: Path) -> Encoders:
 
 
 @pytest.mark.parametrize("n", [1, 3, 4, 5, 6, 7, 15])
-def test_features_are_those_of_the_rows_alone(plain: Encoders, n: int) -> None:
-    """Whatever stands in the padding; more rows than the largest size go through in turns."""
+def test_padding_does_not_change_features(plain: Encoders, n: int) -> None:
+    """More rows than the largest size run in several batches."""
     rows = np.random.default_rng(n).integers(0, 256, (n, 16, 16, 3), np.uint8)
     gpu = _Gpu(plain.visual)
     found = Padded(gpu, (1, 4, 6))(frames=rows)
@@ -58,7 +58,7 @@ def test_features_are_those_of_the_rows_alone(plain: Encoders, n: int) -> None:
 
 @given(most=st.integers(1, 5_000))
 def test_at_most_a_third_of_a_batch_is_padding(most: int) -> None:
-    """A size for every number of rows, and not many of them."""
+    """There is a size for every number of rows, and there are few sizes."""
     sizes = batch_sizes(most)
     assert sizes[0] == 1
     assert sizes[-1] == most
@@ -67,8 +67,8 @@ def test_at_most_a_third_of_a_batch_is_padding(most: int) -> None:
     assert all(3 * (before + 1) >= 2 * size for before, size in pairwise(sizes))
 
 
-def test_nothing_new_after_the_warm_up(plain: Encoders) -> None:
-    """A bundle for a GPU has run every shape that any request can bring, and its numbers stay the same."""
+def test_no_new_shape_runs_after_the_warm_up(plain: Encoders) -> None:
+    """The warm-up covers every shape that a request can lead to, and features stay the same."""
     gpus: dict[str, Any] = {
         name: _Gpu(getattr(plain, name)) for name in ("visual", "audio", "text_visual", "text_audio")
     }
@@ -88,7 +88,7 @@ def test_nothing_new_after_the_warm_up(plain: Encoders) -> None:
 
 
 def test_a_shared_text_encoder_is_warmed_up_once(shared_bundle: Path) -> None:
-    """And stays one: each name's row runs through it once, for both tracks and nearness."""
+    """It stays one object: the row of each label runs through it once, for both tracks and nearness."""
     plain = load_bundle(shared_bundle, Runtime(device="cpu", n_threads=1)).encoders
     gpu = _Gpu(plain.text_visual)
     on_gpu: Any = replace(plain, visual=_Gpu(plain.visual), text_visual=gpu, text_audio=gpu)
@@ -105,8 +105,8 @@ def test_a_shared_text_encoder_is_warmed_up_once(shared_bundle: Path) -> None:
     np.testing.assert_array_equal(found.nearness, alone.nearness)
 
 
-def test_what_does_not_fit_is_told_at_the_start(plain: Encoders) -> None:
-    """With the settings to change; not by the first request that brings so much."""
+def test_too_little_gpu_memory_is_reported_at_start(plain: Encoders) -> None:
+    """The message names the settings to change; no request has to find out."""
     gpu = _Gpu(plain.visual)
 
     def full(**inputs: NDArray[Any]) -> NDArray[np.float32]:
@@ -119,8 +119,8 @@ def test_what_does_not_fit_is_told_at_the_start(plain: Encoders) -> None:
         batched(replace(plain, visual=gpu), Budgets(frames=6), Metrics())
 
 
-def test_a_cpu_sees_the_rows_as_they_are(plain: Encoders) -> None:
-    """It tunes nothing for a shape; padding would only be work."""
+def test_nothing_is_padded_on_a_cpu(plain: Encoders) -> None:
+    """A CPU gains nothing from known shapes, so padding would only cost time."""
     cpu = _Gpu(plain.visual)
     cpu.provider = "CPUExecutionProvider"
     serving = batched(replace(plain, visual=cpu), Budgets(n_runs=1), Metrics())

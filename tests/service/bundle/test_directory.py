@@ -29,8 +29,8 @@ def _edit(bundle: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_a_whole_bundle_passes(bundle: Path) -> None:
-    """What write_bundle wrote is read back and verified."""
+def test_a_complete_bundle_passes(bundle: Path) -> None:
+    """A bundle from write_bundle is read back and verified."""
     manifest = read_manifest(bundle)
     verify_files(bundle, manifest)
     assert manifest.name == "toy"
@@ -38,52 +38,52 @@ def test_a_whole_bundle_passes(bundle: Path) -> None:
     assert {oct(path.stat().st_mode & 0o777) for path in bundle.iterdir()} == {"0o644"}
 
 
-def test_a_directory_without_manifest_is_named_as_such(tmp_path: Path) -> None:
-    """The commonest slip, a wrong path, is said in words."""
+def test_a_directory_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    """The commonest mistake, a wrong path, has a message of its own."""
     with pytest.raises(BundleInvalidError, match=r"there is no manifest\.json"):
         read_manifest(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '"x"', "[" * 100_000])
-def test_a_manifest_that_is_not_an_object_is_refused(bundle: Path, text: str) -> None:
+def test_a_manifest_that_is_not_a_json_object_is_refused(bundle: Path, text: str) -> None:
     """Broken JSON is an error of the bundle, not of the parser."""
     (bundle / MANIFEST_FILE).write_text(text, encoding="utf-8")
     with pytest.raises(BundleInvalidError, match="JSON"):
         read_manifest(bundle)
 
 
-def test_a_newer_format_is_refused_before_its_fields(bundle: Path) -> None:
-    """An unknown field of a newer format must not be what the user reads about."""
+def test_a_newer_format_is_reported_before_its_unknown_fields(bundle: Path) -> None:
+    """The user reads about the version, not about an unknown field."""
     _edit(bundle, format_version=2, unheard_of=True)
     with pytest.raises(BundleInvalidError, match="format version is 2; this service reads 1"):
         read_manifest(bundle)
 
 
 def test_a_bundle_for_a_newer_service_is_refused(bundle: Path) -> None:
-    """The reason names both versions."""
+    """The message names both versions."""
     _edit(bundle, requires_service="99.0.0")
     with pytest.raises(BundleInvalidError, match=r"needs service 99\.0\.0 or newer; this is \d"):
         read_manifest(bundle)
 
 
-def test_an_unknown_field_is_refused_by_name(bundle: Path) -> None:
-    """A typing slip can't pass silently."""
+def test_an_unknown_field_of_a_manifest_is_named(bundle: Path) -> None:
+    """A typing error can't pass unnoticed."""
     _edit(bundle, tempreature=1.0)
     with pytest.raises(BundleInvalidError, match="tempreature"):
         read_manifest(bundle)
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/passwd", ".hidden", "a/b", ""])
-def test_file_names_cannot_leave_the_directory(bundle: Path, name: str) -> None:
-    """A manifest names files beside itself only."""
+def test_file_names_cannot_point_outside_the_bundle(bundle: Path, name: str) -> None:
+    """A manifest can only name files next to itself."""
     files = json.loads((bundle / MANIFEST_FILE).read_text())["files"]
     _edit(bundle, files={**files, name: "0" * 64})
     with pytest.raises(BundleInvalidError, match="files"):
         read_manifest(bundle)
 
 
-def test_a_file_without_hash_is_refused(bundle: Path) -> None:
-    """Every file that is used must be vouched for."""
+def test_a_file_without_a_hash_is_refused(bundle: Path) -> None:
+    """Every file that is used must have a sha256."""
     files = json.loads((bundle / MANIFEST_FILE).read_text())["files"]
     del files["visual.onnx"]
     _edit(bundle, files=files)
@@ -91,8 +91,8 @@ def test_a_file_without_hash_is_refused(bundle: Path) -> None:
         read_manifest(bundle)
 
 
-def test_every_damaged_file_is_named_at_once(bundle: Path) -> None:
-    """One look shows all that is wrong."""
+def test_all_damaged_files_are_named_in_one_message(bundle: Path) -> None:
+    """The user need not fix them one by one."""
     (bundle / "audio.onnx").unlink()
     with (bundle / "visual.onnx").open("ab") as file:
         file.write(b"x")
@@ -100,15 +100,15 @@ def test_every_damaged_file_is_named_at_once(bundle: Path) -> None:
         verify_files(bundle, read_manifest(bundle))
 
 
-def test_the_digest_changes_with_any_manifest_byte(bundle: Path) -> None:
-    """The digest is what caches rely on."""
+def test_the_digest_changes_with_the_manifest(bundle: Path) -> None:
+    """Caches rely on the digest."""
     before = _digest(bundle)
     _edit(bundle, description="another")
     assert _digest(bundle) != before
 
 
 def test_a_failed_write_leaves_the_old_bundle_and_nothing_else(bundle: Path) -> None:
-    """An interrupted export must not look finished, nor destroy what was there."""
+    """An interrupted export must neither look finished nor destroy the old bundle."""
     before = _digest(bundle)
 
     def fail(aside: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_failed_write_leaves_the_old_bundle_and_nothing_else(bundle: Path) -> 
 
 
 def test_a_write_replaces_an_older_bundle(bundle: Path, toy_bundle: Path) -> None:
-    """The new one stands where the old one stood; no left-overs."""
+    """The new bundle has the path of the old one, and nothing else is left."""
     _edit(bundle, description="old")
     manifest = read_manifest(toy_bundle)
 

@@ -1,1 +1,1 @@
-"""Tests of the decode room."""
+"""Tests of service/decode."""

@@ -57,10 +57,10 @@ def full_scan(path: Path, spec: DecodeSpec) -> tuple[npt.NDArray[np.uint8], npt.
 
 
 @pytest.mark.parametrize("recipe", EVERY_CODEC, ids=lambda recipe: "-".join(map(str, recipe.values()))[:60])
-def test_frames_are_those_of_a_full_scan(
+def test_frames_equal_those_of_a_full_scan(
     recipe: dict[str, Any], make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:
-    """Same times and the very same pixels as decoding everything, for every codec, container and GOP."""
+    """Times and pixels are equal to those of decoding everything, for every codec, container and GOP."""
     path = make_clip(**recipe)
     pictures, times_s, n_frames = full_scan(path, spec)
     clip = decode_clip(path, spec, limits)
@@ -72,10 +72,10 @@ def test_frames_are_those_of_a_full_scan(
     assert clip.warnings == ()
 
 
-def test_middle_takes_the_one_frame_in_the_middle(
+def test_sampling_middle_takes_the_frame_at_half_time(
     make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:
-    """`middle` with one frame looks at half of the duration."""
+    """`middle` picks one frame, at half of the duration."""
     clip = decode_clip(make_clip(), replace(spec, n_frames=1, sampling="middle"), limits)
     np.testing.assert_allclose(clip.frame_times_s, [1.0], atol=1e-6)
 
@@ -85,10 +85,10 @@ def test_middle_takes_the_one_frame_in_the_middle(
     [(1, {}, 8), (30, {"bf": "0"}, 54), (30, {}, 45), (250, {"bf": "0"}, 57), (250, {}, 45)],
     ids=["intra", "30", "30 with B frames", "250", "250 with B frames"],
 )
-def test_no_more_is_decoded_than_needed(
+def test_no_more_frames_are_decoded_than_needed(
     gop: int, options: dict[str, str], n_at_most: int, make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:
-    """Of 60 frames: the wanted ones, those they refer to, nothing after a group's last wanted one."""
+    """Of 60 frames only the wanted ones and their references are, none after the last wanted one."""
     clip = decode_clip(make_clip(gop=gop, video_options=options), spec, limits)
     assert clip.n_frames_decoded <= n_at_most
 
@@ -96,15 +96,15 @@ def test_no_more_is_decoded_than_needed(
 def test_groups_without_a_wanted_frame_are_skipped(
     make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:
-    """Two frames of 300 in groups of 30: at most two groups are touched."""
+    """Two frames of 300 in groups of 30 need at most two groups."""
     path = make_clip(ticks=range(300), gop=30)
     assert decode_clip(path, replace(spec, n_frames=2), limits).n_frames_decoded <= 30
 
 
-def test_a_second_demux_gives_the_same_as_kept_packets(
+def test_a_second_demux_gives_the_same_frames_as_kept_packets(
     make_clip: Make, spec: DecodeSpec, limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stream too large to keep in memory is read twice, with the same result."""
+    """A stream that is too large to keep in memory is read twice."""
     path = make_clip(audio="aac")
     kept = decode_clip(path, spec, limits)
     monkeypatch.setattr(packets, "_KEEP_BYTES", 100)
@@ -113,8 +113,8 @@ def test_a_second_demux_gives_the_same_as_kept_packets(
     np.testing.assert_array_equal(again.frames, kept.frames)
 
 
-def test_the_same_file_gives_the_same_bytes(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
-    """Nothing in decoding depends on chance."""
+def test_decoding_is_deterministic(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    """The same file gives the same bytes."""
     path = make_clip(audio="aac", gop=250)
     first, second = decode_clip(path, spec, limits), decode_clip(path, spec, limits)
     np.testing.assert_array_equal(first.frames, second.frames)
@@ -123,10 +123,10 @@ def test_the_same_file_gives_the_same_bytes(make_clip: Make, spec: DecodeSpec, l
 
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
-def test_pictures_come_out_upright(
+def test_rotated_and_mirrored_clips_come_out_upright(
     degrees: int, mirrored: bool, make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:
-    """The display matrix is applied: turned counter-clockwise, then mirrored left to right."""
+    """The display matrix is applied: rotated counter-clockwise, then mirrored left to right."""
     plain = decode_clip(make_clip(), spec, limits).frames
     turned = decode_clip(make_clip(rotation=(degrees, mirrored)), spec, limits).frames
     assert plain is not None
@@ -136,8 +136,8 @@ def test_pictures_come_out_upright(
     np.testing.assert_array_equal(turned, expected)
 
 
-def test_wide_pixels_are_shown_wide(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
-    """64 x 64 pixels twice as wide as high are a 2:1 picture: its centre square lacks both sides."""
+def test_the_pixel_aspect_ratio_is_applied(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    """64 x 64 pixels twice as wide as high are a 2:1 picture, whose centre square lacks both sides."""
     path = make_clip(width=64, height=64, pixel_aspect=Fraction(2), name="wide.mkv")
     square = decode_clip(make_clip(width=64, height=64), spec, limits).frames
     wide = decode_clip(path, spec, limits).frames
@@ -148,10 +148,10 @@ def test_wide_pixels_are_shown_wide(make_clip: Make, spec: DecodeSpec, limits: D
     assert wide[:, 4, 4].mean() < 200
 
 
-def test_a_clip_shorter_than_the_sample_repeats_frames(
+def test_a_clip_with_too_few_frames_repeats_some(
     make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:
-    """Three frames answer eight targets, each near to its time."""
+    """Three frames serve eight target times, each with the nearest."""
     clip = decode_clip(make_clip(ticks=range(3)), spec, limits)
     assert clip.frames is not None
     assert clip.frames.shape == (8, 32, 32, 3)
@@ -160,7 +160,7 @@ def test_a_clip_shorter_than_the_sample_repeats_frames(
 
 
 def test_large_clips_fall_back_to_key_frames(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
-    """A pixel budget too small for exact times, but enough for key frames, is met and said."""
+    """This happens, with a warning, when the pixel budget suffices for key frames only."""
     path = make_clip(ticks=range(120), gop=10, video_options={"bf": "0"})
     budget = replace(limits, max_decoded_pixels=12 * 96 * 64)
     clip = decode_clip(path, spec, budget)
@@ -169,10 +169,8 @@ def test_large_clips_fall_back_to_key_frames(make_clip: Make, spec: DecodeSpec, 
     assert np.all(np.abs(clip.frame_times_s * 3 - np.round(clip.frame_times_s * 3)) < 1e-3)
 
 
-def test_key_frames_alone_are_decoded_when_they_are_asked_for(
-    make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
-) -> None:
-    """The nearest one to each time, of 12 in the clip; nothing is said, since nothing went wrong."""
+def test_key_frames_are_decoded_on_request(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    """The nearest of 12 to each target time, without a warning."""
     path = make_clip(ticks=range(120), gop=10, video_options={"bf": "0"})
     exact, clip = decode_clip(path, spec, limits), decode_clip(path, replace(spec, frames="key"), limits)
     assert clip.n_frames_decoded == 8
@@ -184,7 +182,7 @@ def test_key_frames_alone_are_decoded_when_they_are_asked_for(
     assert clip.warnings == ()
 
 
-def test_without_key_frames_exact_ones_are_taken(
+def test_exact_frames_are_used_when_no_key_frames_are_marked(
     make_clip: Make, spec: DecodeSpec, limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A damaged file may mark none."""
@@ -196,10 +194,10 @@ def test_without_key_frames_exact_ones_are_taken(
 
 
 @pytest.mark.parametrize(("width", "height"), [(160, 90), (90, 160), (64, 64), (24, 400)])
-def test_squashed_frames_are_the_whole_picture(
+def test_squashed_frames_show_the_whole_picture(
     width: int, height: int, make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:
-    """Both sides to the model's size, as PIL does it: nothing is cut off, the aspect is not kept."""
+    """Both sides are scaled, as in PIL: nothing is cropped and the aspect ratio changes."""
     path = make_clip(width=width, height=height, ticks=range(3), video_options={"crf": "1"})
     clip = decode_clip(path, replace(spec, n_frames=3, resize="squash_bicubic"), limits)
     with av.open(str(path)) as container:
@@ -210,7 +208,7 @@ def test_squashed_frames_are_the_whole_picture(
 
 
 def test_squashed_frames_come_out_upright(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
-    """Turning and squashing can change places: the target is square."""
+    """Rotating after squashing is correct, since the target is square."""
     spec = replace(spec, resize="squash_bicubic")
     plain, turned = (
         decode_clip(make_clip(), spec, limits),

@@ -57,18 +57,18 @@ CODECS = [
 
 
 def noise(n_channels: int, n_samples: int = 4_800) -> Samples:
-    """Something else in every channel."""
+    """Different noise in every channel."""
     return np.random.default_rng(n_channels).uniform(-0.9, 0.9, (n_channels, n_samples))
 
 
 def tone(n_channels: int, seconds: float = 1.0) -> Samples:
-    """440 Hz of peak 0.9 in every channel."""
+    """440 Hz with peak 0.9 in every channel."""
     time_s = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
     return np.tile(0.9 * np.sin(2 * np.pi * 440 * time_s), (n_channels, 1))
 
 
 def frame_of(samples: Samples, sample_format: str, layout: str) -> tuple[av.AudioFrame, Samples]:
-    """A frame, and the samples as they are once they are rounded to its format."""
+    """A frame, and its samples rounded to its format."""
     kind, silence, full = FORMATS[sample_format.removesuffix("p")]
     stored = samples * full + silence
     stored = (stored if np.issubdtype(kind, np.floating) else np.round(stored)).astype(kind)
@@ -79,27 +79,27 @@ def frame_of(samples: Samples, sample_format: str, layout: str) -> tuple[av.Audi
 
 
 def mono(path: Path) -> npt.NDArray[np.float32]:
-    """What the service hears in a file."""
+    """The waveform that the service decodes from a file."""
     waveform = decode_clip(path, SPEC, LIMITS).waveform
     assert waveform is not None
     return waveform
 
 
 @pytest.mark.parametrize(("sample_format", "layout"), FRAMES)
-def test_the_mean_of_all_channels(sample_format: str, layout: str) -> None:
-    """Exact to float32, not rounded to the 8 or 16 bits of the file, and no channel weighs more."""
+def test_the_mix_is_the_mean_of_all_channels(sample_format: str, layout: str) -> None:
+    """Exact to float32, not rounded to the 8 or 16 bits of the file, with equal weights."""
     frame, stored = frame_of(noise(av.AudioLayout(layout).nb_channels), sample_format, layout)
     downmix = Downmix(frame, RATE_HZ)
-    mixed = np.concatenate([*downmix.add(frame), *downmix.rest()])
+    mixed = np.concatenate([*downmix.add(frame), *downmix.flush()])
     assert mixed.dtype == np.float32
     np.testing.assert_allclose(mixed, stored.mean(axis=0), atol=2e-7)
 
 
 @pytest.mark.parametrize(("name", "codec", "sample_format"), CODECS)
-def test_a_tone_in_both_channels_is_as_loud_in_mono(
+def test_mono_is_as_loud_as_equal_stereo_channels(
     name: str, codec: str, sample_format: str | None, tmp_path: Path
 ) -> None:
-    """Peak 0.9; as 0.707 (left + right) it would be 1.27, and cut off at 1."""
+    """With 0.707 (left + right) a peak of 0.9 would become 1.27 and clip."""
     path = write_sound(
         tmp_path / name, tone(2), codec, layout="stereo", rate_hz=RATE_HZ, sample_format=sample_format
     )
@@ -111,16 +111,18 @@ def test_a_tone_in_both_channels_is_as_loud_in_mono(
 @pytest.mark.parametrize(
     "layout", ["mono", "stereo", "2.1", "3 channels", "5.1", "7.1", "9 channels", "22.2"]
 )
-def test_files_of_any_layout(layout: str, tmp_path: Path) -> None:
-    """Without a change of rate the waveform is the mean, sample for sample."""
+def test_files_of_any_layout_are_mixed_to_their_mean(layout: str, tmp_path: Path) -> None:
+    """Without resampling the waveform is the mean, sample for sample."""
     samples = noise(av.AudioLayout(layout).nb_channels)
     path = write_sound(tmp_path / "s.wav", samples, "pcm_f32le", layout=layout, rate_hz=RATE_HZ)
     np.testing.assert_allclose(mono(path), samples.mean(axis=0), atol=2e-7)
 
 
 @pytest.mark.parametrize(("codec", "layout"), [("alac", "5.1"), ("alac", "7.1(wide)")])
-def test_planar_files_of_many_channels(codec: str, layout: str, tmp_path: Path) -> None:
-    """Eight planes and fewer, as the decoder puts them out."""
+def test_planar_files_of_many_channels_are_mixed_to_their_mean(
+    codec: str, layout: str, tmp_path: Path
+) -> None:
+    """Up to eight planes, as decoders return them."""
     samples = noise(av.AudioLayout(layout).nb_channels)
     path = write_sound(
         tmp_path / "s.m4a", samples, codec, layout=layout, rate_hz=RATE_HZ, sample_format="s16p"
@@ -133,7 +135,7 @@ def test_planar_files_of_many_channels(codec: str, layout: str, tmp_path: Path) 
 def test_a_stream_that_changes_its_layout_keeps_its_level(
     codec: str, suffix: str, layouts: tuple[str, str], tmp_path: Path
 ) -> None:
-    """As broadcasts do between programmes; both halves are heard."""
+    """Broadcasts change layouts between programmes; both halves must be decoded."""
     content = b""
     for layout in layouts:
         samples = tone(av.AudioLayout(layout).nb_channels)
@@ -147,8 +149,8 @@ def test_a_stream_that_changes_its_layout_keeps_its_level(
         assert np.sqrt(2 * np.mean(half**2)) == pytest.approx(0.9, rel=0.01)
 
 
-def test_channels_in_an_order_of_their_own(tmp_path: Path) -> None:
-    """MPEG 5.1 B (L R Ls Rs C LFE) in QuickTime; PyAV would free the list of such channels twice."""
+def test_a_custom_channel_order_is_mixed_to_the_mean(tmp_path: Path) -> None:
+    """MPEG 5.1 B (L R Ls Rs C LFE) in QuickTime, whose channel list PyAV would free twice."""
     samples = noise(6)
     path = write_sound(tmp_path / "s.mov", samples, "pcm_s16le", layout="5.1", rate_hz=RATE_HZ)
     content = bytearray(path.read_bytes())
@@ -163,8 +165,8 @@ def test_channels_in_an_order_of_their_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("n_channels", [65, 300])
-def test_more_channels_than_can_be_mixed_are_no_sound(n_channels: int, tmp_path: Path) -> None:
-    """A typed error, not one of FFmpeg's."""
+def test_too_many_channels_are_reported_as_unusable(n_channels: int, tmp_path: Path) -> None:
+    """A typed error, not one of FFmpeg."""
     with wave.open(str(tmp_path / "s.wav"), "wb") as file:
         file.setnchannels(n_channels)
         file.setsampwidth(2)

@@ -50,7 +50,7 @@ def gif_of(width: int, height: int) -> bytes:
     ],
 )
 @pytest.mark.parametrize("name", ["upload", "upload.mp4", "upload.m3u8"])
-def test_what_is_no_clip_is_refused_whatever_its_name(
+def test_files_that_are_not_clips_are_rejected_whatever_their_name(
     content: bytes,
     said: str,
     name: str,
@@ -59,7 +59,7 @@ def test_what_is_no_clip_is_refused_whatever_its_name(
     spec: DecodeSpec,
     limits: DecodeLimits,
 ) -> None:
-    """Playlists beside a real clip do not get to open it; the message says what was sent."""
+    """A playlist can't open the real clip next to it; the message says what was sent."""
     make_clip(name="neighbour.mp4", ticks=range(3))
     path = tmp_path / name
     path.write_bytes(content)
@@ -67,8 +67,8 @@ def test_what_is_no_clip_is_refused_whatever_its_name(
         decode_clip(path, spec, limits)
 
 
-def test_messages_hold_no_path(tmp_path: Path, spec: DecodeSpec, limits: DecodeLimits) -> None:
-    """What the user reads says nothing about the machine."""
+def test_error_messages_contain_no_path(tmp_path: Path, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    """Messages tell nothing about the machine."""
     path = tmp_path / "secret-name.mp4"
     path.write_bytes(b"nothing to see")
     with pytest.raises(MediaError) as caught:
@@ -77,10 +77,10 @@ def test_messages_hold_no_path(tmp_path: Path, spec: DecodeSpec, limits: DecodeL
     assert str(tmp_path) not in caught.value.message
 
 
-def test_a_clip_cut_before_its_index_is_called_truncated(
+def test_a_clip_cut_before_its_index_is_reported_as_truncated(
     make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:
-    """An MP4 keeps its index at the end; an upload that broke off has none."""
+    """An MP4 has its index at the end, which an interrupted upload lacks."""
     path = make_clip(audio="aac")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(TruncatedMediaError):
@@ -91,10 +91,10 @@ def test_a_clip_cut_before_its_index_is_called_truncated(
     ("name", "options"),
     [("c.mp4", {"movflags": "faststart"}), ("c.mp4", {"movflags": "frag_keyframe+empty_moov"}), ("c.ts", {})],
 )
-def test_of_a_clip_cut_in_the_middle_the_first_part_is_used(
+def test_the_readable_part_of_a_truncated_clip_is_used(
     name: str, options: dict[str, str], make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:
-    """With the index in front, what arrived can be decoded."""
+    """With the index at the start, the part that arrived can be decoded."""
     path = make_clip(name=name, container_options=options, ticks=range(120), audio="aac", audio_s=4.0)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     clip = decode_clip(path, spec, limits)
@@ -104,10 +104,10 @@ def test_of_a_clip_cut_in_the_middle_the_first_part_is_used(
     assert clip.frame_times_s.max() < 3.5
 
 
-def test_damage_in_the_middle_costs_a_warning_only(
+def test_damage_in_the_middle_gives_a_warning_only(
     make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:
-    """Bytes that make no sense lose some frames; the others, and every time, are still there."""
+    """Some frames are lost; the others, and all timestamps, are kept."""
     path = make_clip(ticks=range(120), gop=10)
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
@@ -119,8 +119,8 @@ def test_damage_in_the_middle_costs_a_warning_only(
     assert clip.warnings
 
 
-def test_a_cover_picture_is_no_video(tmp_path: Path, spec: DecodeSpec, limits: DecodeLimits) -> None:
-    """A song with a cover has sound only."""
+def test_a_cover_picture_is_not_used_as_video(tmp_path: Path, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    """A song with a cover has only an audio track."""
     path = tmp_path / "song.mp3"
     with av.open(str(path), "w") as container:
         sound = container.add_stream("libmp3lame", rate=44_100)
@@ -142,7 +142,7 @@ def test_a_cover_picture_is_no_video(tmp_path: Path, spec: DecodeSpec, limits: D
     assert clip.waveform is not None
 
 
-def test_a_tiny_file_with_a_huge_canvas_is_refused(
+def test_a_tiny_file_with_a_huge_canvas_is_rejected(
     tmp_path: Path, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:
     """35 bytes of GIF would fill a gigabyte."""
@@ -154,16 +154,18 @@ def test_a_tiny_file_with_a_huge_canvas_is_refused(
     assert decode_clip(path, spec, limits).frames is not None
 
 
-def test_far_too_thin_frames_are_refused(tmp_path: Path, spec: DecodeSpec, limits: DecodeLimits) -> None:
-    """Few pixels in the file, but scaling the short side up would make very many."""
+def test_extremely_thin_frames_are_rejected(tmp_path: Path, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    """They have few pixels, but scaling the shorter side up would make very many."""
     path = tmp_path / "thin.gif"
     path.write_bytes(gif_of(60_000, 1))
     with pytest.raises(ClipTooLargeError, match="thin"):
         decode_clip(path, replace(spec, image_size_px=224), limits)
 
 
-def test_too_many_pixels_in_all_are_refused(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
-    """The cap holds for frames x width x height; with one key frame there is no way around it."""
+def test_too_many_decoded_pixels_are_rejected(
+    make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
+) -> None:
+    """The limit is on frames x width x height; with a single key frame there is no fallback."""
     path = make_clip(gop=250)
     with pytest.raises(ClipTooLargeError, match="too many pixels"):
         decode_clip(path, spec, replace(limits, max_decoded_pixels=96 * 64 - 1))
@@ -172,35 +174,35 @@ def test_too_many_pixels_in_all_are_refused(make_clip: Make, spec: DecodeSpec, l
 @pytest.mark.parametrize(
     "recipe", [{}, {"name": "s.flac", "codec": None, "audio": "flac"}], ids=["video", "sound"]
 )
-def test_length_is_measured_not_believed(
+def test_the_maximum_duration_is_checked_on_timestamps(
     recipe: dict[str, str | None], make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:
-    """Two seconds are more than one, whatever the track."""
+    """It holds for each kind of track."""
     path = make_clip(**recipe)
     with pytest.raises(ClipTooLongError, match="1 seconds"):
         decode_clip(path, spec, replace(limits, max_duration_s=1.0))
 
 
-def test_too_many_streams_are_refused(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
+def test_too_many_streams_are_rejected(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
     """Each stream costs memory before anything is decoded."""
     path = make_clip(audio="aac")
     with pytest.raises(NotMediaError, match="streams"):
         decode_clip(path, spec, replace(limits, max_streams=1))
 
 
-def test_a_codec_that_is_not_allowed_is_not_run(
+def test_a_codec_outside_the_list_is_not_used(
     make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:
-    """PNG frames inside a MOV are pictures that clips do not use."""
+    """PNG frames in a MOV are valid, but no ordinary clip has them."""
     path = make_clip(name="c.mov", codec="png", pix_fmt="rgb24", ticks=range(3))
     with pytest.raises(NoTracksError, match="video codec not supported"):
         decode_clip(path, spec, limits)
 
 
-def test_a_last_frame_that_claims_to_stay_for_ever_makes_the_clip_too_long(
+def test_a_last_packet_of_huge_duration_makes_the_clip_too_long(
     make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:
-    """Durations of packets lie too: else one frame would be all that the sample sees."""
+    """Otherwise all sampled times would fall into that one frame."""
     path = make_clip(ticks=[0, 1, 2, 3, 30 * 61])
     with pytest.raises(ClipTooLongError):
         decode_clip(path, spec, limits)

@@ -39,22 +39,22 @@ def stream(times: list[float], keys: set[int]) -> Timeline:
 
 
 def test_targets_are_midpoints_of_equal_intervals() -> None:
-    """Four frames of eight seconds: at 1, 3, 5 and 7; one frame: in the middle; later ones as much later."""
+    """Four frames of eight seconds are at 1, 3, 5 and 7 s, one frame at half time, relative to the start."""
     np.testing.assert_allclose(midpoints(Span(0.0, 8.0), 4), [1, 3, 5, 7])
     np.testing.assert_allclose(midpoints(Span(0.0, 8.0), 1), [4])
     np.testing.assert_allclose(midpoints(Span(10.0, 18.0), 4), [11, 13, 15, 17])
 
 
 @given(st.integers(1, 400))
-def test_the_middle_is_the_middle_frame(n_frames: int) -> None:
-    """Of n frames of equal length the one on screen half way is number n // 2."""
+def test_a_single_target_is_the_middle_frame(n_frames: int) -> None:
+    """Of n frames of equal length the one on screen at half time has index n // 2."""
     timeline = stream([i / 30 for i in range(n_frames)], keys={0})
     assert packets_on_screen(timeline, midpoints(Span(0.0, n_frames / 30), 1)) == [n_frames // 2]
 
 
 @given(timelines(), st.integers(1, 12))
-def test_the_frame_on_screen_is_the_last_that_started(timeline: Timeline, n_frames: int) -> None:
-    """No shown frame starts between the chosen one and the target; before the first one that one is taken."""
+def test_the_frame_on_screen_is_the_last_one_started(timeline: Timeline, n_frames: int) -> None:
+    """No shown frame starts between it and the target; before the first frame that one is taken."""
     targets = midpoints(Span(0.0, 2.0), n_frames)
     shown = timeline.times_s[timeline.is_shown]
     for packet, target in zip(packets_on_screen(timeline, targets), targets, strict=True):
@@ -64,8 +64,8 @@ def test_the_frame_on_screen_is_the_last_that_started(timeline: Timeline, n_fram
 
 
 @given(timelines(), st.integers(1, 12))
-def test_the_nearest_packet_is_nearest(timeline: Timeline, n_frames: int) -> None:
-    """Against the distance to every candidate."""
+def test_no_candidate_is_nearer_than_the_nearest_packet(timeline: Timeline, n_frames: int) -> None:
+    """The oracle is the distance to every candidate."""
     targets = midpoints(Span(0.0, 2.0), n_frames)
     for packet, target in zip(nearest_packets(timeline, targets, timeline.is_shown), targets, strict=True):
         distances = np.abs(timeline.times_s[timeline.is_shown] - target)
@@ -73,10 +73,10 @@ def test_the_nearest_packet_is_nearest(timeline: Timeline, n_frames: int) -> Non
 
 
 @given(timelines(), st.data())
-def test_runs_cover_what_is_wanted_once_and_start_where_decoding_can(
+def test_runs_cover_wanted_packets_once_and_start_at_key_packets(
     timeline: Timeline, data: st.DataObject
 ) -> None:
-    """Runs rise without touching; each starts at a key packet, or at 0, shown before what it leads to."""
+    """Runs are ascending and disjoint; each starts at a key packet shown before its wanted ones, or at 0."""
     packets = st.integers(0, len(timeline.times_s) - 1)
     wanted = data.draw(st.lists(packets, min_size=1, max_size=12))
     runs = plan_runs(timeline, wanted)
@@ -94,14 +94,14 @@ def test_runs_cover_what_is_wanted_once_and_start_where_decoding_can(
             assert run.start <= (keys[-1] if keys else 0)
 
 
-def test_each_group_starts_its_own_run() -> None:
-    """A gap between groups is not decoded."""
+def test_groups_of_pictures_apart_are_separate_runs() -> None:
+    """Groups between them are not decoded."""
     timeline = stream([float(i) for i in range(12)], keys={0, 4, 8})
     assert plan_runs(timeline, [1, 9]) == [Run(0, (1,)), Run(8, (9,))]
 
 
-def test_a_leading_picture_needs_the_group_before() -> None:
-    """In an open group a frame after the key frame may be shown before it, and refers to the group before."""
+def test_a_leading_picture_needs_the_previous_group() -> None:
+    """In an open group such a frame is stored after the key frame but refers to the previous group."""
     timeline = stream([0, 2, 1, 6, 4, 5], keys={0, 3})
     assert plan_runs(timeline, [4]) == [Run(0, (4,))]
     assert plan_runs(timeline, [3]) == [Run(3, (3,))]

@@ -17,8 +17,8 @@ _PIL = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINE
 _OTHER = {"bicubic": "bilinear", "bilinear": "bicubic"}
 
 
-def test_every_resize_has_a_rule() -> None:
-    """And each another one."""
+def test_every_resize_has_a_rule_of_its_own() -> None:
+    """No two are equal."""
     assert set(RESIZE_RULES) == set(get_args(Resize))
     assert len(set(RESIZE_RULES.values())) == len(RESIZE_RULES)
 
@@ -31,8 +31,8 @@ def _difference(found: NDArray[np.uint8], pixels: NDArray[np.uint8], size: int, 
 
 @pytest.mark.parametrize("side", [40, 96, 600], ids=["larger", "smaller", "far_smaller"])
 @pytest.mark.parametrize("resize", RESIZE_RULES)
-def test_noise_is_scaled_as_pil_scales_it(resize: Resize, side: int) -> None:
-    """Noise, whose finest detail must be averaged away where the picture shrinks: no filter is a shortcut."""
+def test_noise_is_scaled_as_in_pil(resize: Resize, side: int) -> None:
+    """Noise reveals a filter that does not average all pixels when the picture shrinks."""
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
     frame = VideoFrame.from_ndarray(pixels, format="rgb24")
     found = Framer(64, resize, 1.0, 10**6).picture(frame)

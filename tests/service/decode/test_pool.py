@@ -38,8 +38,10 @@ def pool() -> Iterator[DecodePool]:
         yield pool
 
 
-def test_a_child_gives_the_same_clip(pool: DecodePool, make_clip: Make, spec: DecodeSpec) -> None:
-    """Every field crosses the process boundary unchanged."""
+def test_a_clip_crosses_the_process_boundary_unchanged(
+    pool: DecodePool, make_clip: Make, spec: DecodeSpec
+) -> None:
+    """Every field is equal on both sides."""
     path = make_clip(audio="aac")
     here, there = decode_clip(path, spec, LIMITS), pool.decode(path, spec)
     for name in ("frames", "frame_times_s", "waveform"):
@@ -50,8 +52,10 @@ def test_a_child_gives_the_same_clip(pool: DecodePool, make_clip: Make, spec: De
         assert getattr(there, name) == getattr(here, name)
 
 
-def test_a_missing_track_stays_missing(pool: DecodePool, make_clip: Make, spec: DecodeSpec) -> None:
-    """None is None on the other side too."""
+def test_a_missing_track_crosses_the_process_boundary_as_none(
+    pool: DecodePool, make_clip: Make, spec: DecodeSpec
+) -> None:
+    """Both for clips without audio and for audio files."""
     assert pool.decode(make_clip(), spec).waveform is None
     sound = pool.decode(make_clip(name="s.wav", codec=None, audio="pcm_s16le"), spec)
     assert sound.frames is None
@@ -59,10 +63,10 @@ def test_a_missing_track_stays_missing(pool: DecodePool, make_clip: Make, spec: 
 
 
 @pytest.mark.parametrize(("content", "error"), [(b"", EmptyFileError), (b"text", NotMediaError)])
-def test_errors_keep_their_type_and_words(
+def test_errors_keep_their_type_and_message_across_processes(
     content: bytes, error: type[Exception], pool: DecodePool, tmp_path: Path, spec: DecodeSpec
 ) -> None:
-    """A typed error in the child is the same error here."""
+    """An error in the decoding process is raised alike in the service."""
     path = tmp_path / "x"
     path.write_bytes(content)
     with pytest.raises(error) as there:
@@ -72,16 +76,16 @@ def test_errors_keep_their_type_and_words(
     assert str(there.value) == str(here.value)
 
 
-def test_many_threads_share_the_children(pool: DecodePool, make_clip: Make, spec: DecodeSpec) -> None:
-    """More callers than processes wait their turn; each gets its own clip."""
+def test_many_threads_share_few_processes(pool: DecodePool, make_clip: Make, spec: DecodeSpec) -> None:
+    """Callers wait for an idle process, and each gets its own clip."""
     paths = [make_clip(name=f"{n}.mp4", ticks=range(n)) for n in (3, 6, 9, 12)]
     with ThreadPoolExecutor(8) as threads:
         clips = list(threads.map(lambda path: pool.decode(path, spec), paths * 4))
     assert [round(clip.duration_s * 30) for clip in clips] == [3, 6, 9, 12] * 4
 
 
-def test_a_child_that_hangs_is_killed_in_time(make_clip: Make, spec: DecodeSpec) -> None:
-    """A stopped process answers nothing; the clip fails at its limit and the next one works."""
+def test_a_process_that_hangs_is_killed_at_the_time_limit(make_clip: Make, spec: DecodeSpec) -> None:
+    """The clip fails and the next one works."""
     path = make_clip(ticks=range(3))
     with DecodePool(replace(LIMITS, wall_time_s=0.5), n_workers=1) as pool:
         pool.decode(path, spec)
@@ -91,10 +95,10 @@ def test_a_child_that_hangs_is_killed_in_time(make_clip: Make, spec: DecodeSpec)
         assert pool.decode(path, spec).frames is not None
 
 
-def test_a_child_that_dies_while_decoding_fails_that_clip(
+def test_a_process_that_dies_fails_only_its_clip(
     make_clip: Make, spec: DecodeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The death is one typed error; the next clip has a new process."""
+    """The clip fails with a typed error and the next one has a new process."""
     path = make_clip(ticks=range(3))
     send = wire.send
     with DecodePool(LIMITS, n_workers=1) as pool:
@@ -111,8 +115,8 @@ def test_a_child_that_dies_while_decoding_fails_that_clip(
         assert pool.decode(path, spec).frames is not None
 
 
-def test_a_child_that_died_while_idle_is_replaced(make_clip: Make, spec: DecodeSpec) -> None:
-    """Nobody notices."""
+def test_a_process_that_died_while_idle_is_replaced(make_clip: Make, spec: DecodeSpec) -> None:
+    """The next clip does not fail."""
     path = make_clip(ticks=range(3))
     with DecodePool(LIMITS, n_workers=1) as pool:
         pool.decode(path, spec)
@@ -121,8 +125,8 @@ def test_a_child_that_died_while_idle_is_replaced(make_clip: Make, spec: DecodeS
         assert pool.decode(path, spec).frames is not None
 
 
-def test_memory_is_bounded(tmp_path: Path, spec: DecodeSpec) -> None:
-    """With the pixel cap lifted, the address space of the child is what stops a canvas of a gigabyte."""
+def test_the_memory_of_a_process_is_limited(tmp_path: Path, spec: DecodeSpec) -> None:
+    """Without the limit on pixels, the limit on address space stops a canvas of a gigabyte."""
     path = tmp_path / "bomb.gif"
     path.write_bytes(gif_of(16_000, 16_000))
     limits = replace(LIMITS, max_frame_pixels=2**31 - 1, memory_bytes=256 * 1024**2)
@@ -130,8 +134,8 @@ def test_memory_is_bounded(tmp_path: Path, spec: DecodeSpec) -> None:
         pool.decode(path, spec)
 
 
-def test_a_closed_pool_refuses_work(make_clip: Make, spec: DecodeSpec) -> None:
-    """It would start processes that nobody ends."""
+def test_a_closed_pool_rejects_clips(make_clip: Make, spec: DecodeSpec) -> None:
+    """Otherwise it would start processes that nobody ends."""
     pool = DecodePool(LIMITS, n_workers=1)
     pool.start()
     process = _process(pool)
@@ -141,8 +145,8 @@ def test_a_closed_pool_refuses_work(make_clip: Make, spec: DecodeSpec) -> None:
         pool.decode(make_clip(ticks=range(3)), spec)
 
 
-def test_closing_fails_the_clip_that_is_being_decoded(make_clip: Make, spec: DecodeSpec) -> None:
-    """Nobody is left waiting: not the caller whose child is gone, not those behind it."""
+def test_closing_the_pool_fails_clips_that_are_being_decoded(make_clip: Make, spec: DecodeSpec) -> None:
+    """Neither the caller of the killed process nor the callers queued behind it hang."""
     path = make_clip(ticks=range(3))
     pool = DecodePool(LIMITS, n_workers=1)
     pool.decode(path, spec)
@@ -157,16 +161,26 @@ def test_closing_fails_the_clip_that_is_being_decoded(make_clip: Make, spec: Dec
 @pytest.mark.parametrize(
     ("header", "n_bytes"),
     [
-        ({"has_frames": False, "n_samples": 10**9, "n_sound": None, "segments": []}, 0),
-        ({"has_frames": False, "n_samples": None, "n_sound": 10**9, "segments": []}, 0),
-        ({"has_frames": True, "n_samples": None, "n_sound": None, "segments": []}, 100),
-        ({"has_frames": False, "n_samples": None, "n_sound": None, "segments": [{"sound": None}]}, 0),
+        ({"has_frames": False, "n_samples": 10**9, "n_full_samples": None, "segments": []}, 0),
+        ({"has_frames": False, "n_samples": None, "n_full_samples": 10**9, "segments": []}, 0),
+        ({"has_frames": True, "n_samples": None, "n_full_samples": None, "segments": []}, 100),
+        (
+            {
+                "has_frames": False,
+                "n_samples": None,
+                "n_full_samples": None,
+                "segments": [{"audio_samples": None}],
+            },
+            0,
+        ),
         ({"has_frames": "yes"}, 0),
     ],
     ids=["more sound than asked for", "sound for segments", "gone half way", "segments", "not a clip"],
 )
-def test_a_lying_child_is_not_believed(header: dict[str, Any], n_bytes: int, spec: DecodeSpec) -> None:
-    """An answer that does not fit the request is no answer, and makes the service allocate nothing."""
+def test_an_answer_that_does_not_fit_the_request_is_rejected(
+    header: dict[str, Any], n_bytes: int, spec: DecodeSpec
+) -> None:
+    """A process that was taken over can't make the service allocate memory."""
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
@@ -176,8 +190,8 @@ def test_a_lying_child_is_not_believed(header: dict[str, Any], n_bytes: int, spe
             wire.receive_clip(ours, spec, LIMITS, deadline=time.monotonic() + 60)
 
 
-def test_an_endless_header_is_not_read() -> None:
-    """The length of a header is bounded."""
+def test_a_header_of_unlimited_length_is_rejected() -> None:
+    """The length of a header is limited."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(b"\xff\xff\xff\xff")
@@ -192,8 +206,8 @@ def test_an_endless_header_is_not_read() -> None:
         ("service.decode.pool", ["torch", "onnxruntime", "fastapi", "pydantic", "model_export", "av"]),
     ],
 )
-def test_little_is_imported(module: str, absent: list[str]) -> None:
-    """A child has FFmpeg and numpy; the service's own process does not even have FFmpeg."""
+def test_decoding_imports_no_heavy_packages(module: str, absent: list[str]) -> None:
+    """A decoding process loads FFmpeg and numpy; the pool in the service does not even load FFmpeg."""
     script = f"import sys, {module}; print([name for name in {absent} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)  # noqa: S603
     assert done.stdout.strip() == "[]"

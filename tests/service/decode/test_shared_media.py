@@ -53,7 +53,7 @@ def name_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_every_file_gives_a_clip_or_a_typed_error(path: Path, pool: DecodePool) -> None:
-    """Never another exception, never a dead child; real clips work and what is no clip does not."""
+    """No other exception and no crashed process; real clips work and other files do not."""
     name = name_of(path)
     result = clip_or_error(path, pool)
     if isinstance(result, Clip):
@@ -92,8 +92,8 @@ def check(clip: Clip) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", FILES[::4], ids=name_of)
-def test_segments_change_nothing_else_of_any_file(path: Path, pool: DecodePool) -> None:
-    """The same error, or the very same clip, cut up from its start to its end."""
+def test_segments_change_nothing_else_for_any_file(path: Path, pool: DecodePool) -> None:
+    """The result is the same error, or the same clip with segments from its start to its end."""
     plain = clip_or_error(path, pool)
     if not isinstance(plain, Clip):
         with pytest.raises(type(plain), match=re.escape(plain.message)):
@@ -112,8 +112,8 @@ def shared(name: str) -> Path:
     return MEDIA / "clips" / name
 
 
-def test_a_turned_phone_clip_comes_out_upright(pool: DecodePool) -> None:
-    """A keyboard filmed with the camera on its side: its letters stand up once turned clockwise."""
+def test_a_rotated_phone_clip_comes_out_upright(pool: DecodePool) -> None:
+    """A keyboard filmed with the camera on its side: the letters are upright after a turn clockwise."""
     path = shared("decord_rotation_90.mov")
     with av.open(str(path)) as container:
         stored = next(container.decode(video=0)).to_ndarray(format="rgb24")
@@ -140,21 +140,21 @@ def test_a_turned_phone_clip_comes_out_upright(pool: DecodePool) -> None:
         ("torchcodec_nasa_13013.mp4", None, None),
     ],
 )
-def test_the_tracks_are_reported_as_they_are(
+def test_unused_tracks_are_reported_with_a_reason(
     name: str, visual: str | None, audio: str | None, pool: DecodePool
 ) -> None:
-    """Why a track was not used, for files whose tracks are known."""
+    """Checked on files whose tracks are known."""
     clip = pool.decode(shared(name), SPEC)
     assert (clip.visual.reason, clip.audio.reason) == (visual, audio)
 
 
-def test_a_long_4k_clip_is_answered_from_its_key_frames(pool: DecodePool) -> None:
-    """1.1 MB that hold 22,000 frames of 4K: eight of them are enough."""
+def test_a_long_4k_clip_falls_back_to_key_frames(pool: DecodePool) -> None:
+    """The file has 22,000 frames of 4K in 1.1 MB; eight are needed."""
     clip = pool.decode(shared("androidx_long_4k_av1.mp4"), SPEC)
     assert clip.n_frames_decoded <= 8
     assert any("key frames" in warning for warning in clip.warnings)
 
 
-def test_a_clip_without_a_duration_is_measured(pool: DecodePool) -> None:
-    """WebM of a browser recorder has none in its header."""
+def test_the_duration_is_measured_when_the_header_has_none(pool: DecodePool) -> None:
+    """WebM files of browser recorders have none."""
     assert pool.decode(shared("moviepy_no_duration.webm"), SPEC).duration_s == pytest.approx(4.94, abs=0.1)

@@ -32,7 +32,7 @@ def _clip(n_segments: int, lacking: tuple[int, ...] = ()) -> Clip:
             start_s=2.0 * i,
             end_s=2.0 * i + 2,
             frames=None if i in lacking else frames[i],
-            sound=None if i in lacking else (32_000 * i, 32_000 * (i + 1) - 100),
+            audio_samples=None if i in lacking else (32_000 * i, 32_000 * (i + 1) - 100),
             visual=USED,
             audio=USED,
         )
@@ -46,19 +46,21 @@ def _clip(n_segments: int, lacking: tuple[int, ...] = ()) -> Clip:
         visual=USED,
         audio=USED,
         segments=tuple(segments),
-        sound=sound,
+        full_waveform=sound,
     )
 
 
-def test_a_segment_is_encoded_as_a_clip_of_its_own(bundle: Bundle) -> None:
-    """Nine segments are 36 frames and 36 windows: batches of 16 cut through them, and nothing is mixed up."""
+def test_a_segment_has_the_features_of_an_equal_clip(bundle: Bundle) -> None:
+    """Nine segments are 36 frames and 36 windows, so that batches of 16 mix segments."""
     clip = _clip(9, lacking=(3, 8))
     features = encode_segments(bundle.encoders, clip)
     assert [one.is_empty for one in features] == [i in (3, 8) for i in range(9)]
     for segment, found in zip(clip.segments, features, strict=True):
-        if segment.sound is None or clip.sound is None:
+        if segment.audio_samples is None or clip.full_waveform is None:
             continue
-        alone = Clip(segment.frames, np.empty(0), clip.sound[slice(*segment.sound)], 2.0, USED, USED)
+        alone = Clip(
+            segment.frames, np.empty(0), clip.full_waveform[slice(*segment.audio_samples)], 2.0, USED, USED
+        )
         expected = encode_clip(bundle.encoders, alone)
         for ours, theirs in ((found.visual, expected.visual), (found.audio, expected.audio)):
             assert ours is not None
@@ -67,7 +69,7 @@ def test_a_segment_is_encoded_as_a_clip_of_its_own(bundle: Bundle) -> None:
 
 
 def test_a_long_clip_is_encoded_in_batches(bundle: Bundle) -> None:
-    """The feature is the average over all frames and windows, worked out here without batches."""
+    """The oracle averages all frames and windows without batches."""
     clip = _clip(20)
     features = encode_clip(bundle.encoders, clip)
     assert clip.frames is not None
@@ -82,13 +84,13 @@ def test_a_long_clip_is_encoded_in_batches(bundle: Bundle) -> None:
         np.testing.assert_allclose(found, mean / np.linalg.norm(mean), atol=1e-5)
 
 
-def test_no_segments_are_no_features(bundle: Bundle) -> None:
-    """Nothing is run."""
+def test_a_clip_without_segments_has_no_segment_features(bundle: Bundle) -> None:
+    """No encoder is run."""
     assert encode_segments(bundle.encoders, Clip(None, np.empty(0), None, 1.0, USED, USED)) == []
 
 
-def test_a_picture_that_repeats_is_encoded_once(bundle: Bundle) -> None:
-    """And counts as often as it stands there."""
+def test_repeated_frames_are_encoded_once(bundle: Bundle) -> None:
+    """In the mean they count as often as they occur."""
     frames = np.random.default_rng(1).integers(0, 255, (3, 16, 16, 3), np.uint8)
     repeated = frames[[0, 0, 0, 1, 2, 2, 0]]
     n_rows: list[int] = []

@@ -6,25 +6,28 @@ import threading
 
 import pytest
 
-from service.cancellation import Client, served_client
-from service.encode.encoders import both
+from service.cancellation import CancellationToken, current_token
+from service.encode.encoders import run_in_parallel
 
 
-def test_both_run_at_the_same_time() -> None:
-    """Each waits for the other, which would never end one after the other."""
+def test_two_functions_run_at_the_same_time() -> None:
+    """Each waits for the other, so running them in turn would never end."""
     meet = threading.Barrier(2, timeout=30)
-    assert both(lambda: (meet.wait(), "first")[1], lambda: (meet.wait(), "second")[1]) == ("first", "second")
+    assert run_in_parallel(lambda: (meet.wait(), "first")[1], lambda: (meet.wait(), "second")[1]) == (
+        "first",
+        "second",
+    )
 
 
-def test_the_client_is_known_to_both() -> None:
-    """So work for one that has gone can be dropped in either."""
-    client = Client()
-    with client.served():
-        assert both(served_client, served_client) == (client, client)
+def test_parallel_functions_share_the_cancellation_token() -> None:
+    """So a disconnect cancels the work of both."""
+    token = CancellationToken()
+    with token.active():
+        assert run_in_parallel(current_token, current_token) == (token, token)
 
 
-def test_an_error_comes_through_from_either() -> None:
-    """And the other one has ended by then."""
+def test_an_error_of_either_parallel_function_is_raised() -> None:
+    """The other function has ended by then."""
     ended = []
 
     def fail() -> None:
@@ -32,5 +35,5 @@ def test_an_error_comes_through_from_either() -> None:
 
     for first, second in ((fail, lambda: ended.append(1)), (lambda: ended.append(2), fail)):
         with pytest.raises(RuntimeError, match="broken"):
-            both(first, second)
+            run_in_parallel(first, second)
     assert ended == [1, 2]

@@ -49,8 +49,8 @@ def _labels(*names: str) -> list[Label]:
     return [make_label(name) for name in names]
 
 
-def test_one_graph_gives_what_two_give(shared: Bundle, separate: Bundle) -> None:
-    """With the bundle's templates, with a request's, and with prompts of a label's own."""
+def test_a_shared_text_graph_gives_the_same_features_as_two_graphs(shared: Bundle, separate: Bundle) -> None:
+    """With the templates of the bundle, with templates of a request, and with prompts of a label."""
     labels = [*_labels(*CLASSES, "nothing"), make_label("sunset", ("red", "red and blue", "a low one"))]
     for templates in (None, ("{}", "red {}", "{} high")):
         ours, theirs = (encode_labels(bundle.encoders, labels, templates) for bundle in (shared, separate))
@@ -60,8 +60,8 @@ def test_one_graph_gives_what_two_give(shared: Bundle, separate: Bundle) -> None
         assert theirs.nearness is None
 
 
-def test_the_graph_runs_once_for_both_tracks(shared: Bundle, separate: Bundle) -> None:
-    """A run for each 64 prompts, where two graphs have one each."""
+def test_a_shared_text_graph_runs_once_for_both_tracks(shared: Bundle, separate: Bundle) -> None:
+    """One run per 64 prompts, where two graphs have one each."""
     labels = _labels(*(f"name {index}" for index in range(70)))
     counted = _Counted(shared.encoders.text_visual)
     encode_labels(replace(shared.encoders, text_visual=counted, text_audio=counted), labels)
@@ -71,8 +71,8 @@ def test_the_graph_runs_once_for_both_tracks(shared: Bundle, separate: Bundle) -
     assert visual.n_rows == audio.n_rows == [64, 6]
 
 
-def test_the_nearest_of_a_names_prompts_counts(shared: Bundle) -> None:
-    """One that is near to what was trained with is enough."""
+def test_the_nearness_of_a_label_is_that_of_its_nearest_prompt(shared: Bundle) -> None:
+    """One familiar prompt is enough."""
     prompts = ("filler0", "piano", "red")
     labels = [make_label("piano"), *(make_label("piano", prompts[:n]) for n in (1, 2, 3))]
     nearness = encode_labels(shared.encoders, labels).nearness
@@ -80,24 +80,24 @@ def test_the_nearest_of_a_names_prompts_counts(shared: Bundle) -> None:
 
 
 @pytest.mark.parametrize("name", ["red и blue", "красный red", "赤 red", "red αβγ", "أحمر red"])
-def test_names_in_other_alphabets_are_far(shared: Bundle, name: str) -> None:
-    """A cosine of letters that the text encoder was not trained with means nothing."""
+def test_labels_in_unknown_alphabets_have_the_lowest_nearness(shared: Bundle, name: str) -> None:
+    """Cosines mean nothing for letters that the text encoder was not trained with."""
     assert encode_labels(shared.encoders, _labels(name)).nearness == pytest.approx([-1])
 
 
 @pytest.mark.parametrize("name", ["red 42", "red 🙂", "red - (low!)", "red é", "red ² №", "red Hawai\u02bbi"])
-def test_what_is_no_letter_belongs_to_no_alphabet(shared: Bundle, name: str) -> None:
-    """Digits, emoji and signs leave the graph's own answer, and so do Latin letters with accents."""
+def test_digits_signs_and_accents_do_not_change_nearness(shared: Bundle, name: str) -> None:
+    """Only letters have an alphabet, and letters with accents have that of the plain letter."""
     assert encode_labels(shared.encoders, _labels(name)).nearness == pytest.approx([0.9])
 
 
-def test_names_without_any_letter_are_left_to_the_graph(shared: Bundle) -> None:
-    """They are of no alphabet, so of no other one."""
+def test_labels_without_letters_have_the_nearness_of_the_graph(shared: Bundle) -> None:
+    """They belong to no alphabet, so to no unknown one."""
     assert encode_labels(shared.encoders, _labels("42", "🙂🙂")).nearness == pytest.approx([0, 0])
 
 
-def test_without_alphabets_any_letters_are_read(shared: Bundle) -> None:
-    """For text encoders of many languages."""
+def test_all_alphabets_are_known_when_the_bundle_lists_none(shared: Bundle) -> None:
+    """So it is for text encoders of many languages."""
     known = shared.manifest.known_names
     assert known is not None
     manifest = shared.manifest.model_copy(update={"known_names": known.model_copy(update={"alphabets": ()})})

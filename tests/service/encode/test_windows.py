@@ -15,7 +15,7 @@ from service.encode.clip import audio_windows
 
 @given(n=st.integers(1, 400), window=st.integers(1, 100), hop=st.integers(1, 100))
 def test_windows_are_full_and_cover_the_clip(n: int, window: int, hop: int) -> None:
-    """Window i starts at i*hop, the last one ends at the end, but for a rest that is not worth one."""
+    """Window i starts at i * hop and the last one ends with the clip, unless the remainder is tiny."""
     hop = min(hop, window)
     wave = np.arange(1, n + 1, dtype=np.float32)
     windows = audio_windows(wave, window=window, hop=hop, padding="zero")
@@ -29,8 +29,8 @@ def test_windows_are_full_and_cover_the_clip(n: int, window: int, hop: int) -> N
     assert set(wave[: n - int(rest)].tolist()) <= set(windows.ravel().tolist())
 
 
-def test_a_rest_that_a_codec_made_costs_no_window() -> None:
-    """10 s of sound come out of AAC with up to 0.1 s more."""
+def test_codec_padding_costs_no_window() -> None:
+    """AAC decodes 10 s of audio to up to 0.1 s more."""
     assert (
         len(audio_windows(np.ones(480_000 + 4_800, np.float32), window=480_000, hop=480_000, padding="zero"))
         == 1
@@ -49,8 +49,8 @@ def test_a_rest_that_a_codec_made_costs_no_window() -> None:
         ("zero", [1, 2, 3, 0, 0, 0, 0, 0]),
     ],
 )
-def test_a_short_wave_is_filled(padding: Padding, expected: list[int]) -> None:
-    """By repeating itself, whole or to the end, or by zeros, as the bundle says."""
+def test_a_short_waveform_is_padded(padding: Padding, expected: list[int]) -> None:
+    """By whole repetitions, by repetitions up to the end, or by zeros, as the bundle says."""
     wave = np.array([1, 2, 3], np.float32)
     windows = audio_windows(wave, window=8, hop=8, padding=padding)
     assert windows.dtype == np.float32
@@ -58,8 +58,8 @@ def test_a_short_wave_is_filled(padding: Padding, expected: list[int]) -> None:
 
 
 @given(n=st.integers(1, 99), window=st.integers(100, 300))
-def test_a_wave_is_repeated_whole_as_often_as_it_fits(n: int, window: int) -> None:
-    """Never a part of it, and less silence than one more time would take."""
+def test_repeat_whole_uses_as_many_whole_repetitions_as_fit(n: int, window: int) -> None:
+    """No repetition is truncated, and the zeros are shorter than one more repetition."""
     wave = np.arange(1, n + 1, dtype=np.float32)
     (filled,) = audio_windows(wave, window=window, hop=window, padding="repeat_whole")
     n_heard = int(np.count_nonzero(filled))
@@ -70,8 +70,8 @@ def test_a_wave_is_repeated_whole_as_often_as_it_fits(n: int, window: int) -> No
 
 @pytest.mark.parametrize("padding", get_args(Padding))
 @pytest.mark.parametrize("n", [8, 9, 16])
-def test_a_wave_that_fills_its_windows_is_not_filled(padding: Padding, n: int) -> None:
-    """Whatever the bundle says."""
+def test_padding_does_not_change_a_long_waveform(padding: Padding, n: int) -> None:
+    """Every value of `padding` gives the same windows."""
     wave = np.arange(1, n + 1, dtype=np.float32)
     windows = audio_windows(wave, window=8, hop=8, padding=padding)
     assert windows.all()

@@ -82,3 +82,18 @@ def test_each_set_of_tracks_has_its_own_calibration(toy_bundle: Path) -> None:
         for visual, audio in ((EYE[0], EYE[0]), (EYE[0], None), (None, EYE[0]))
     ]
     assert betas == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(("scale", "tells"), [(0.4, True), (3.5, True), (3.7, False), (46.0, False)])
+def test_unknown_is_null_where_the_calibration_cannot_tell(
+    toy_bundle: Path, scale: float, tells: bool
+) -> None:
+    """At a threshold of 5 a distance of 0 gives sigmoid(-5 / scale): below 0.2 up to a scale of 5 / ln 4."""
+    head = load_bundle(toy_bundle, Runtime(device="cpu")).head
+    assert isinstance(head, AhseHead)
+    both = head.spec.calibrations.both.model_copy(update={"unknown_threshold": 5.0, "unknown_scale": scale})
+    spec = head.spec.model_copy(
+        update={"calibrations": head.spec.calibrations.model_copy(update={"both": both})}
+    )
+    scoring = replace(head, spec=spec).scoring(ClipFeatures(EYE[0], EYE[0]), head.empty_names(1))
+    assert (scoring.unknown is not None) is tells

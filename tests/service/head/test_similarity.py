@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from scipy.special import softmax
 from scipy.stats import zscore
 
+from service.arrays import Array
 from service.bundle.manifest import SimilarityScore, SimilarityScores, SimilaritySpec
 from service.encode.features import ClipFeatures, TextFeatures, unit
 from service.errors import BundleInvalidError
@@ -23,7 +23,6 @@ from service.registry import load_bundle
 from service.runtime.providers import Runtime
 from tests.toy import not_fitted, write_toy_bundle
 
-Array = NDArray[np.float32]
 VECTORS = Path(__file__).parents[4] / "shared" / "clip_vectors"
 HEAD = SimilaritySpec(
     kind="similarity",

@@ -1,1 +1,1 @@
-"""Tests of service/candidates."""
+"""Tests of service/runtime."""

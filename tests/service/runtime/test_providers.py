@@ -25,32 +25,34 @@ def _names(device: Device, available: list[str]) -> list[str]:
         ("cuda", GPU_BUILD, [CUDA, CPU]),
     ],
 )
-def test_the_best_comes_first(device: Device, available: list[str], expected: list[str]) -> None:
-    """CUDA where the build has it, with the CPU behind it for what it can't run."""
+def test_providers_are_in_order_of_preference(
+    device: Device, available: list[str], expected: list[str]
+) -> None:
+    """CUDA where the build has it, then the CPU for operators that CUDA lacks."""
     assert _names(device, available) == expected
 
 
-def test_a_build_without_the_device_is_refused() -> None:
-    """The message says what to install."""
+def test_a_device_that_the_build_does_not_support_is_refused() -> None:
+    """The message names what to install."""
     with pytest.raises(DeviceUnavailableError, match=r"device cuda .*`gpu` extra"):
         choose_providers(Runtime("cuda"), CPU_BUILD)
 
 
 @pytest.mark.parametrize(("device", "running"), [("cuda", CPU), ("cpu", CUDA)])
-def test_another_provider_than_the_one_asked_for_is_refused(device: Device, running: str) -> None:
-    """A GPU that is silently not used is the worst kind of slow."""
+def test_a_fallback_to_another_provider_is_refused(device: Device, running: str) -> None:
+    """Running on the CPU without a word would be hard to notice."""
     with pytest.raises(DeviceUnavailableError, match=f"device {device} was asked for, but"):
         check_provider(running, Runtime(device))
 
 
 @pytest.mark.parametrize(("device", "running"), [("auto", CPU), ("auto", CUDA), ("cuda", CUDA)])
-def test_the_provider_asked_for_is_accepted(device: Device, running: str) -> None:
-    """Auto takes what there is."""
+def test_the_configured_provider_is_accepted(device: Device, running: str) -> None:
+    """Auto accepts any provider."""
     check_provider(running, Runtime(device))
 
 
 def test_cuda_is_set_up_for_stable_memory() -> None:
-    """No tuning at each new shape, an arena that grows by what is needed, and a limit where one is set."""
+    """No benchmark of each new shape, an arena that grows by what is needed, and a limit where one is set."""
     (_, settings), _ = choose_providers(Runtime("cuda"), GPU_BUILD)
     assert settings == {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
     (_, limited), _ = choose_providers(Runtime("cuda", gpu_memory_bytes=2**30), GPU_BUILD)

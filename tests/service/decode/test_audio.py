@@ -1,4 +1,4 @@
-"""Sound comes out mono, at the wanted rate, as long as it is; and what is no sound is not used."""
+"""Audio is decoded to mono at the wanted rate and in its full length; unusable audio is reported."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ CONTAINERS = [
 def test_a_tone_keeps_its_pitch_level_and_length(
     name: str, codec: str, make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:
-    """440 Hz at half scale in, the same at the model's rate out, within the codec's padding."""
+    """A tone of 440 Hz at half scale is resampled; its length may differ by the padding of the codec."""
     clip = decode_clip(make_clip(name=name, codec=None, audio=codec), spec, limits)
     wave = clip.waveform
     assert wave is not None
@@ -36,16 +36,18 @@ def test_a_tone_keeps_its_pitch_level_and_length(
     assert clip.duration_s == pytest.approx(2.0, abs=0.15)
 
 
-def test_picture_and_sound_come_together(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
-    """An ordinary clip uses both tracks and warns of nothing."""
+def test_both_tracks_of_an_ordinary_clip_are_used(
+    make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
+) -> None:
+    """There are no warnings."""
     clip = decode_clip(make_clip(audio="aac"), spec, limits)
     assert clip.frames is not None
     assert clip.waveform is not None
     assert (clip.visual.used, clip.audio.used, clip.warnings) == (True, True, ())
 
 
-def test_a_clip_without_sound_says_so(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
-    """No audio stream is no error."""
+def test_a_missing_audio_stream_is_reported(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    """It is not an error."""
     clip = decode_clip(make_clip(), spec, limits)
     assert clip.waveform is None
     assert (clip.audio.used, clip.audio.reason) == (False, "no_stream")
@@ -55,22 +57,24 @@ def test_a_clip_without_sound_says_so(make_clip: Make, spec: DecodeSpec, limits:
 def test_digital_silence_is_not_used(
     codec: str, make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:
-    """A silent track is reported, not handed to the encoder."""
+    """A silent track is reported and not encoded."""
     clip = decode_clip(make_clip(audio=codec, tone_hz=0), spec, limits)
     assert clip.waveform is None
     assert (clip.audio.used, clip.audio.reason) == (False, "silent")
     assert clip.audio.detail == "digital silence"
 
 
-def test_silence_alone_is_an_error(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
-    """The message says why neither track could be used."""
+def test_a_clip_with_only_silence_is_an_error(
+    make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
+) -> None:
+    """The message gives the reason for each track."""
     path = make_clip(name="s.wav", codec=None, audio="pcm_s16le", tone_hz=0)
     with pytest.raises(NoTracksError, match=r"no video stream.*digital silence"):
         decode_clip(path, spec, limits)
 
 
-def test_sound_is_cut_at_the_wanted_length(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
-    """More sound than the model takes is left out, and said."""
+def test_audio_is_cut_at_the_maximum_length(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    """A warning says so."""
     path = make_clip(name="s.flac", codec=None, audio="flac", audio_s=5.0)
     clip = decode_clip(path, replace(spec, max_audio_s=1.5), limits)
     assert clip.waveform is not None
@@ -78,10 +82,10 @@ def test_sound_is_cut_at_the_wanted_length(make_clip: Make, spec: DecodeSpec, li
     assert any("1.5 seconds" in warning for warning in clip.warnings)
 
 
-def test_the_rate_of_the_file_is_left_alone_when_it_is_the_wanted_one(
+def test_audio_at_the_wanted_rate_is_not_resampled(
     make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:
-    """Without resampling the samples are those of the file."""
+    """The samples are those of the file."""
     path = make_clip(name="s.wav", codec=None, audio="pcm_f32le", audio_s=0.5)
     clip = decode_clip(path, replace(spec, sample_rate_hz=44_100), limits)
     expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(22_050) / 44_100)

@@ -1,34 +1,35 @@
-"""/v1/models and /v1/info: what is loaded and what is allowed. A bundle is replaced by POST .../reload."""
+"""What runs here: loaded bundles and limits, health on the KServe v2 paths, metrics."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.concurrency import run_in_threadpool
 
 from service import __version__
 from service.api.context import ContextDep
 from service.api.openapi import documented
-from service.api.schemas import Info, Limits, Metric, Model, ModelList
-from service.errors import BundleError, UnknownBundleError
+from service.api.schemas import Info, Limits, Live, Metric, Model, ModelList, Ready
+from service.errors import BundleError, StoreUnavailableError, UnknownBundleError
 from service.registry import Bundle
 
-router = APIRouter(prefix="/v1", tags=["models"])
+models = APIRouter(prefix="/v1", tags=["models"])
+health = APIRouter(tags=["health"])
 
 
-@router.get("/models")
+@models.get("/models")
 async def list_models(context: ContextDep) -> ModelList:
     """All loaded bundles, the default first."""
     names = context.registry.names()
     return ModelList(data=[_model(context.registry.get(name), name == names[0]) for name in names])
 
 
-@router.get("/models/{name}", responses=documented(UnknownBundleError))
+@models.get("/models/{name}", responses=documented(UnknownBundleError))
 async def get_model(name: str, context: ContextDep) -> Model:
     """One loaded bundle."""
     return _model(context.registry.get(name), name == context.registry.names()[0])
 
 
-@router.post("/models/{name}/reload", responses=documented(BundleError))
+@models.post("/models/{name}/reload", responses=documented(BundleError))
 async def reload_model(name: str, context: ContextDep) -> Model:
     """Read the bundle's directory again.
 
@@ -38,7 +39,7 @@ async def reload_model(name: str, context: ContextDep) -> Model:
     return _model(bundle, name == context.registry.names()[0])
 
 
-@router.get("/info")
+@models.get("/info")
 async def info(context: ContextDep) -> Info:
     """The service's version, bundles and limits."""
     settings, names = context.settings, context.registry.names()
@@ -74,3 +75,24 @@ def _model(bundle: Bundle, is_default: bool) -> Model:
             for metric in manifest.metrics
         ],
     )
+
+
+@health.head("/v2/health/live", include_in_schema=False)
+@health.get("/v2/health/live")
+async def live() -> Live:
+    """The process answers. Restart it when this fails."""
+    return Live()
+
+
+@health.head("/v2/health/ready", include_in_schema=False)
+@health.get("/v2/health/ready", responses=documented(StoreUnavailableError))
+async def ready(context: ContextDep) -> Ready:
+    """The bundles are loaded and the label store answers. Send no requests while this fails."""
+    await context.ask_store(context.store.check)
+    return Ready()
+
+
+@health.get("/metrics", include_in_schema=False)
+async def metrics(context: ContextDep) -> Response:
+    """Prometheus metrics."""
+    return Response(context.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
