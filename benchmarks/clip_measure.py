@@ -18,7 +18,7 @@ from service.bundle.manifest import Manifest
 from service.classifier import decode_spec
 from service.decode import decode_clip
 from service.embed.embedder import LabelEmbedder
-from service.encode.clip import encode_clip
+from service.encode.clip_features import encode_clip
 from service.encode.features import ClipFeatures
 from service.errors import LabelError, MediaError
 from service.labels.label import Candidates, Label, label_key, make_label

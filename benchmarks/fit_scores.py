@@ -23,7 +23,7 @@ from scipy.optimize import minimize
 from benchmarks.clip_measure import Measured
 from benchmarks.ranked_lists import Track, similarities
 from benchmarks.real_clips import CAN_FAIL, add_ranking_options, rank_folder
-from service.bundle.manifest import SimilarityScore, SimilarityScores
+from service.bundle.head_specs import SimilarityScore, SimilarityScores
 from service.embed.embedder import LabelEmbedder
 from service.head.similarity import SimilarityHead
 from service.labels.label import Candidates

@@ -21,7 +21,7 @@ from service.classifier import decode_spec
 from service.decode import decode_clip
 from service.embed.embedder import LabelEmbedder
 from service.embed.embeddings import LabelEmbeddings
-from service.encode.clip import encode_clip
+from service.encode.clip_features import encode_clip
 from service.encode.features import ClipFeatures
 from service.head.head import cosines_of
 from service.labels.label import Candidates, make_label

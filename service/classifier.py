@@ -13,7 +13,7 @@ import numpy as np
 from service.bundle.manifest import Manifest
 from service.embed.embedder import LabelEmbedder
 from service.embed.embeddings import LabelEmbeddings
-from service.encode.clip import encode_clip, encode_segments
+from service.encode.clip_features import encode_clip, encode_segments
 from service.encode.features import ClipFeatures
 from service.head.head import cosines_of
 from service.labels.label import Candidates

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from service.bundle.directory import open_manifest, verify_files
-from service.bundle.manifest import Manifest, SimilaritySpec
+from service.bundle.head_specs import SimilaritySpec
+from service.bundle.manifest import Manifest
 from service.encode.encoders import Encoders, load_encoders
 from service.errors import BundleInvalidError, UnknownBundleError
 from service.head.ahse import AhseHead

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import service
-from service.batch.encoders import Budgets
+from service.batch.batched_encoders import Budgets
 from service.media import DecodeLimits, FrameChoice
 from service.process import n_processors
 from service.runtime.providers import Device, Runtime

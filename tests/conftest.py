@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 
 from service.cli import main
 from tests.toy import CLASSES, NOTICE, write_clip, write_toy_bundle
+
+# Tests import onnxruntime themselves too: its telemetry must be off before that.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 Ahse = Callable[..., tuple[int, str, str]]
 

@@ -23,18 +23,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from service.bundle.directory import write_bundle
-from service.bundle.manifest import (
-    AhseSpec,
-    AudioEncoderSpec,
-    Calibration,
-    Calibrations,
-    ImageEncoderSpec,
-    KnownNames,
-    Manifest,
-    SimilaritySpec,
-    Standardisation,
-    TextEncoderSpec,
-)
+from service.bundle.head_specs import AhseSpec, Calibration, Calibrations, SimilaritySpec, Standardisation
+from service.bundle.manifest import AudioEncoderSpec, ImageEncoderSpec, KnownNames, Manifest, TextEncoderSpec
 from service.bundle.provenance import Licence, Provenance
 from service.head.statistics import AhseStatistics, SimilarityStatistics
 

@@ -17,7 +17,8 @@ from model_export.errors import EncoderError
 from model_export.export.bundle_parts import BundleFacts, export_bundle
 from model_export.export.head_parts import similarity_head
 from model_export.export.reduced_precision import COSINE_FLOOR
-from service.bundle.manifest import KnownNames, SimilarityScores
+from service.bundle.head_specs import SimilarityScores
+from service.bundle.manifest import KnownNames
 from service.bundle.provenance import Metric, Precision
 
 

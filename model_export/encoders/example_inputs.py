@@ -12,7 +12,7 @@ from torch import Tensor
 import model_export
 from model_export.encoders.encoder_types import AudioEncoder, ImageEncoder, TextEncoder
 from service.decode import decode_clip
-from service.encode.clip import audio_windows
+from service.encode.clip_features import audio_windows
 from service.media import Clip, DecodeLimits, DecodeSpec
 
 _CLIPS = ("heart-with-a-chime.mp4", "swirl-with-a-siren.mp4", "cog-with-a-beep.mp4")

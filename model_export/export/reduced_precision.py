@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
@@ -17,6 +16,7 @@ from model_export.export.eight_bit import to_eight_bit
 from model_export.export.eight_bit_convolutions import Batch
 from model_export.export.graph_rewriting import ancestors, front
 from service.bundle.provenance import GraphCheck, Precision
+from service.runtime.graph import onnxruntime
 
 COSINE_FLOOR = 0.999
 
@@ -80,9 +80,9 @@ def _smaller(path: Path, precision: Precision, typical: Sequence[Batch]) -> Iter
 
 def _features(graph: Path | bytes, batches: Sequence[Batch]) -> list[NDArray[np.float32]]:
     """All rows of each output with features; an output of one column is a number, not a direction."""
-    options = ort.SessionOptions()
+    options = onnxruntime().SessionOptions()
     options.log_severity_level = 3
-    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime().InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     outputs = zip(*(session.run(None, dict(batch)) for batch in batches), strict=True)
     rows = [np.concatenate(output) for output in outputs]
     return [features for features in rows if features.shape[1] > 1]

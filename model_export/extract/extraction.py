@@ -18,7 +18,7 @@ from model_export.errors import DatasetError, Problem
 from model_export.extract.listing import ListedClip, Listing
 from service.arrays import Array
 from service.classifier import Decode, decode_spec
-from service.encode.clip import encode_clip
+from service.encode.clip_features import encode_clip
 from service.encode.features import ClipFeatures
 from service.errors import MediaError, NotMediaError
 from service.media import Clip, DecodeSpec

@@ -12,12 +12,12 @@ from starlette.types import Scope
 from service import __version__
 from service.api import problems
 from service.api.context import ClipWorkers, Context
-from service.api.metrics import Metrics
 from service.api.middleware import CLASSIFY, Admission, BodyLimit, RequestContext
 from service.api.openapi import openapi_of
+from service.api.prometheus import Metrics
 from service.api.routes import clips, label_sets, status
 from service.api.upload import private_directory
-from service.batch.encoders import batched
+from service.batch.batched_encoders import batched
 from service.classifier import Classifier
 from service.decode.pool import DecodePool
 from service.embed.embedder import LabelEmbedder

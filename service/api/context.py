@@ -14,7 +14,7 @@ from typing import Annotated, ParamSpec, TypeVar
 from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
-from service.api.metrics import Metrics
+from service.api.prometheus import Metrics
 from service.cancellation import CancellationToken, WorkCancelled, raise_if_cancelled
 from service.classifier import Classifier
 from service.labels.store import LabelStore

@@ -12,8 +12,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.metrics import Metrics
 from service.api.problems import HEADER, assign_request_id, typed_problem, unforeseen
+from service.api.prometheus import Metrics
 from service.errors import AhseError, BodyTooLargeError, OverloadedError, UploadStalledError
 
 CLASSIFY = "/v1/classify"

@@ -10,7 +10,7 @@ import typer
 from service.cli.command_app import CommandApp
 
 if TYPE_CHECKING:
-    from service.bundle.manifest import AhseSpec, SimilaritySpec
+    from service.bundle.head_specs import AhseSpec, SimilaritySpec
     from service.bundle.provenance import Source
 
 app = CommandApp(no_args_is_help=True)

@@ -15,7 +15,7 @@ from service.cli.command_app import CommandApp
 _TRAINING = "model_export.cli"
 _COMMANDS = {
     "serve": ("service.cli.serve:app", "Serve over HTTP until interrupted."),
-    "classify": ("service.cli.clips:app", "Rank candidate names for each clip."),
+    "classify": ("service.cli.rank_clips:app", "Rank candidate names for each clip."),
     "bundle": ("service.cli.bundle:app", "Look into bundles."),
     "extract": (f"{_TRAINING}.clip_commands:extract_app", "Turn your own clips into features to train on."),
     "calibrate": (

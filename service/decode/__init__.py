@@ -1,7 +1,7 @@
 """Decode: turn an untrusted media file into a few square pictures and a mono waveform.
 
 pool       decodes in child processes that can be killed (worker: such a process; wire: their protocol)
-clip       decodes one file in the current process
+clip_decoding  decodes one file in the current process
 container  opens a file safely and chooses its streams
 packets    the packet table of a video stream, and which packets to decode
 video      decodes these packets to pictures (picture: converts one frame)
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from service.decode.pool import DecodePool
 
 if TYPE_CHECKING:
-    from service.decode.clip import decode_clip
+    from service.decode.clip_decoding import decode_clip
 
 __all__ = ["DecodePool", "decode_clip"]
 
@@ -23,6 +23,6 @@ def __getattr__(name: str) -> object:
     """Import FFmpeg lazily: a service that decodes in the pool never loads it into its own process."""
     if name != "decode_clip":
         raise AttributeError(name)
-    from service.decode import clip
+    from service.decode import clip_decoding
 
-    return clip.decode_clip
+    return clip_decoding.decode_clip

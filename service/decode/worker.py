@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 
 from service.decode import wire
-from service.decode.clip import decode_clip
+from service.decode.clip_decoding import decode_clip
 from service.errors import ClipTooLargeError, DecodeCrashedError, MediaError
 from service.media import DecodeLimits
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from service.arrays import Array
-from service.bundle.manifest import AhseSpec, Calibration, Manifest
+from service.bundle.head_specs import AhseSpec, Calibration
+from service.bundle.manifest import Manifest
 from service.encode.features import ClipFeatures, TextFeatures
 from service.head.head import Cosines
 from service.head.standardise import standardise

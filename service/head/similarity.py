@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from service.arrays import Array
-from service.bundle.manifest import Manifest, SimilarityScores, SimilaritySpec
+from service.bundle.head_specs import SimilarityScores, SimilaritySpec
+from service.bundle.manifest import Manifest
 from service.encode.features import ClipFeatures, TextFeatures
 from service.head.head import Cosines
 from service.head.statistics import SimilarityStatistics, load_similarity_statistics

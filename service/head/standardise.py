@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from service.arrays import Array
-from service.bundle.manifest import Standardisation
+from service.bundle.head_specs import Standardisation
 
 _EPS = 1e-5
 

@@ -11,7 +11,7 @@ from benchmarks.ranked_lists import N_DRAWS, NameLists, answer, draw_lists
 from service.classifier import decode_spec, rank_names
 from service.decode import decode_clip
 from service.embed.embedder import LabelEmbedder
-from service.encode.clip import encode_clip
+from service.encode.clip_features import encode_clip
 from service.labels.label import Candidates, make_label
 from service.media import DecodeLimits
 from service.registry import load_bundle

@@ -14,7 +14,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from service.bundle.directory import file_sha256
-from service.bundle.manifest import MANIFEST_FILE, SimilaritySpec
+from service.bundle.head_specs import SimilaritySpec
+from service.bundle.manifest import MANIFEST_FILE
 from service.encode.encoders import text_outputs
 from service.errors import BundleInvalidError, DeviceUnavailableError, UnknownBundleError
 from service.head.similarity import SimilarityHead

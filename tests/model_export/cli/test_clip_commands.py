@@ -13,7 +13,7 @@ import pytest
 from model_export.data.feature_file import read_feature_file
 from model_export.data.gzsl_data import SPLIT_NAMES
 from service.bundle.directory import read_manifest
-from service.bundle.manifest import SimilaritySpec
+from service.bundle.head_specs import SimilaritySpec
 from service.decode import DecodePool
 from service.head.similarity import SimilarityHead
 from service.media import Clip, DecodeSpec

@@ -32,7 +32,8 @@ from torch.nn.functional import normalize
 from model_export.encoders.custom import CustomBundle
 from model_export.encoders.encoder_types import ImageEncoder, AudioEncoder, TextEncoder
 from model_export.encoders.tokenizer_file import stand_in_tokenizer
-from service.bundle.manifest import KnownNames, SimilarityScore, SimilarityScores
+from service.bundle.manifest import KnownNames
+from service.bundle.head_specs import SimilarityScore, SimilarityScores
 from service.bundle.provenance import Licence
 
 LICENCE = Licence(part="encoder", licence="Apache-2.0", source="a test")

@@ -27,7 +27,7 @@ from model_export.export.quiet_libraries import quiet
 from service.arrays import Array
 from service.bundle.manifest import Padding
 from service.decode import decode_clip
-from service.encode.clip import audio_windows
+from service.encode.clip_features import audio_windows
 from service.encode.features import pool
 from service.media import DecodeLimits, DecodeSpec
 from tests.model_export.encoders.original_laion import audio_embedding, padded

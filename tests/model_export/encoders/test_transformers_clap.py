@@ -14,7 +14,7 @@ from transformers import ClapFeatureExtractor
 
 from model_export.encoders.audio_encoder import AudioChoice, load_audio_encoder
 from model_export.errors import EncoderError
-from service.encode.clip import audio_windows
+from service.encode.clip_features import audio_windows
 from tests.model_export.encoders.small_encoders import RATE_HZ, save_small_clap
 
 

@@ -24,7 +24,7 @@ from model_export.head.run_folder import DataIdentity, Run, RunConfig
 from model_export.head.stage_tensors import Clips, Texts
 from model_export.head.standardisation import Statistics
 from service.bundle.directory import read_manifest
-from service.bundle.manifest import AhseSpec
+from service.bundle.head_specs import AhseSpec
 from service.bundle.provenance import GraphCheck
 from service.encode.features import ClipFeatures, TextFeatures
 from service.head.head import cosines_of

@@ -14,7 +14,7 @@ from model_export.extract.extraction import Extracted, Journal, extract_clips
 from model_export.extract.listing import ListedClip, Listing, list_clips
 from service.classifier import decode_spec
 from service.decode import decode_clip
-from service.encode.clip import encode_clip
+from service.encode.clip_features import encode_clip
 from service.encode.encoders import Encoders
 from service.encode.features import ClipFeatures
 from service.media import Clip, DecodeLimits, DecodeSpec

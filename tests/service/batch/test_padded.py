@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from service.api.metrics import Metrics
-from service.batch.encoders import Budgets, batched
+from service.api.prometheus import Metrics
+from service.batch.batched_encoders import Budgets, batched
 from service.batch.padded import Padded, batch_sizes, padded
 from service.encode.encoders import Encoder, Encoders
 from service.encode.text import encode_labels

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from service.bundle.directory import read_manifest
-from service.bundle.manifest import KnownNames, Manifest, SimilaritySpec
+from service.bundle.head_specs import SimilaritySpec
+from service.bundle.manifest import KnownNames, Manifest
 from tests.toy import KNOWN_NAMES, write_toy_bundle
 
 

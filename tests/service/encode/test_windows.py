@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.bundle.manifest import Padding
-from service.encode.clip import audio_windows
+from service.encode.clip_features import audio_windows
 
 
 @given(n=st.integers(1, 400), window=st.integers(1, 100), hop=st.integers(1, 100))

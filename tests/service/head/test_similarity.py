@@ -12,7 +12,7 @@ from scipy.special import softmax
 from scipy.stats import zscore
 
 from service.arrays import Array
-from service.bundle.manifest import SimilarityScore, SimilarityScores, SimilaritySpec
+from service.bundle.head_specs import SimilarityScore, SimilarityScores, SimilaritySpec
 from service.encode.features import ClipFeatures, TextFeatures, unit
 from service.errors import BundleInvalidError
 from service.head.head import cosines_of

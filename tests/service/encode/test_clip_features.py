@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.encode.clip import encode_clip, encode_segments
+from service.encode.clip_features import encode_clip, encode_segments
 from service.media import Clip, Segment, Track
 from service.registry import Bundle, load_bundle
 from service.runtime.providers import Runtime

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.api.metrics import Metrics
+from service.api.prometheus import Metrics
 from service.batch.batched import Batched
-from service.batch.encoders import Budgets, batched
-from service.encode.clip import encode_clip
+from service.batch.batched_encoders import Budgets, batched
+from service.encode.clip_features import encode_clip
 from service.encode.encoders import Encoders
 from service.encode.text import encode_labels
 from service.labels.label import make_label

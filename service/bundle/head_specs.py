@@ -1,0 +1,108 @@
+"""What manifest.json says of a head: the trained AHSE head, or similarity without one."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field
+
+from service.bundle.provenance import FileName, Record
+
+Standardisation = Literal["none", "per_dimension", "per_sample", "stored_then_sample"]
+
+
+class Calibration(Record):
+    """How distances become a ranking and probabilities. All values were fitted on validation clips."""
+
+    raw_weight: float = Field(
+        ge=0, le=1, description="weight of the distance of the raw features; 0 ranks by the embedding alone"
+    )
+    visual_share: float = Field(ge=0, le=1, description="weight of the visual track in the raw distance")
+    beta: float = Field(ge=0, description="calibrated stacking: added to the distance of seen classes")
+    temperature: float = Field(gt=0, description="score = softmax(-distance / temperature)")
+    unknown_threshold: float = Field(
+        description="distance of the nearest label, without beta, at which `unknown` is one half"
+    )
+    unknown_scale: float = Field(
+        gt=0, description="unknown = sigmoid((nearest - unknown_threshold) / unknown_scale)"
+    )
+
+    @property
+    def tells_unknown(self) -> bool:
+        """Whether `unknown` carries information: it is below 0.2 at a distance of 0, the smallest possible.
+
+        With a scale far above all distances it would be about 0.5 for every clip.
+        """
+        # sigmoid(-t / s) < 0.2  <=>  t / s > ln(0.8 / 0.2)
+        return self.unknown_threshold / self.unknown_scale > math.log(4)
+
+
+class Calibrations(Record):
+    """A calibration for clips with both tracks, and one for clips with each track alone."""
+
+    both: Calibration
+    visual: Calibration
+    audio: Calibration
+
+
+class AhseSpec(Record):
+    """The trained fusion head.
+
+    Graphs: `visual` float32 [batch, visual.dim], `audio` float32 [batch, audio.dim] -> `theta` float32
+    [batch, dim], before standardisation. The statistics file holds the means and standard deviations
+    of Eq. 1.
+    """
+
+    kind: Literal["ahse"]
+    dim: int = Field(ge=1)
+    av_graph: FileName
+    text_graph: FileName
+    statistics: FileName
+    standardisation: Standardisation
+    calibrations: Calibrations
+
+
+class SimilarityScore(Record):
+    """How standardised similarity becomes probabilities. All values were fitted on labelled clips."""
+
+    temperature: float = Field(gt=0, description="score = softmax(similarity / temperature)")
+    unknown_threshold: float = Field(
+        description="similarity of the nearest label at which `unknown` is one half, for a single label"
+    )
+    unknown_slope: float = Field(
+        ge=0, description="increase of the threshold for each e-fold of the number of labels n"
+    )
+    unknown_scale: float = Field(
+        gt=0,
+        description="unknown = sigmoid((unknown_threshold + unknown_slope ln n - nearest) / unknown_scale)",
+    )
+
+
+class SimilarityScores(Record):
+    """A fit for clips with both tracks, and one for clips with each track alone."""
+
+    both: SimilarityScore
+    visual: SimilarityScore
+    audio: SimilarityScore
+
+
+class SimilaritySpec(Record):
+    """No trained head: labels are ranked by their standardised similarity to each track.
+
+    The statistics file holds the mean and covariance of the features of each track over unlabelled clips.
+    Without it similarity is the cosine times the logit scale of the encoder.
+    """
+
+    kind: Literal["similarity"]
+    statistics: FileName | None = None
+    visual_share: float = Field(
+        ge=0, le=1, description="weight of the visual track for clips with both tracks"
+    )
+    n_clips: int = Field(
+        ge=0, description="number of clips behind the statistics; 0: similarity is not standardised"
+    )
+    scores: SimilarityScores | None = Field(
+        default=None,
+        description="null: scores follow from the logit scales of the encoders, and there is no `unknown`",
+    )
