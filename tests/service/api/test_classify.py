@@ -186,3 +186,13 @@ def test_nothing_is_left_on_disk(toy_bundle: Path, clips: Clips, tmp_path: Path)
         assert classify(client, b"nonsense", labels=["red"]).status_code == 415
         assert classify(client, clips["red low"]).status_code == 422
     assert list(uploads.iterdir()) == []
+
+
+def test_too_many_names_are_refused_before_any_is_normalised(
+    client: TestClient, clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million names must not cost the time of normalising a million names."""
+    monkeypatch.setattr("service.api.routes.clips.make_label", lambda _: pytest.fail("a name was normalised"))
+    most = client.get("/v1/info").json()["limits"]["max_labels"]
+    response = classify(client, clips["red low"], labels=json.dumps(["a"] * (most + 1)))
+    assert (response.status_code, response.json()["code"]) == (422, "too_many_labels")
