@@ -28,7 +28,7 @@ test-slow: $(DEV_ENV)/.installed ## The other tests: trainings, exports of encod
 test-all: test test-slow ## Every test
 
 test-service: $(SERVICE_TEST_ENV)/.installed ## Install the service without torch and test it alone
-	$(SERVICE_TEST_ENV)/bin/python -m pytest tests/service
+	$(SERVICE_TEST_ENV)/bin/python -m pytest -m 'not slow' tests/service
 
 lint: $(DEV_ENV)/.installed ## Check style and formatting
 	$(DEV_ENV)/bin/ruff check .

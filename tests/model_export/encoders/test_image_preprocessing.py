@@ -27,7 +27,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 REAL = [
     SHARED / "ffwasm_video-1s.mp4",
     SHARED / "mdn_frog.webm",
-    SHARED / "imageio_cockatoo.mp4",
+    pytest.param(SHARED / "imageio_cockatoo.mp4", marks=pytest.mark.slow),
     SHARED / "decord_flipping_a_pancake.mkv",
     EXAMPLES / "heart-with-a-chime.mp4",
 ]

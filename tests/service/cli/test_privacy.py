@@ -65,6 +65,7 @@ def test_a_run_writes_only_into_its_data_directory(
     assert kept == {"labels", "embeddings"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(STRACE is None, reason="strace is not installed")
 def test_a_server_opens_no_socket_but_its_own_and_no_file_elsewhere(
     toy_bundle: Path, clips: dict[str, Path], home: dict[str, str], tmp_path: Path

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.conftest import Ahse
 from tests.toy import NOTICE, write_toy_bundle
 
 COMMAND = [sys.executable, "-m", "service.cli", "serve"]
@@ -86,25 +87,35 @@ def test_notices_are_logged_at_the_start(toy_bundle: Path, shared_bundle: Path, 
 
 
 @pytest.mark.parametrize(
-    ("environment", "says"),
+    ("name", "value", "says"),
     [
-        ({"AHSE_PORT": "many"}, "setting port (AHSE_PORT)"),
-        ({"AHSE_MAX_LABELS": "0"}, "setting max_labels (AHSE_MAX_LABELS)"),
-        ({"AHSE_BUNDLES": ","}, "setting bundles (AHSE_BUNDLES)"),
-        ({"AHSE_BUNDLES": "/nowhere"}, "bundle nowhere: there is no manifest.json"),
+        ("AHSE_PORT", "many", "setting port (AHSE_PORT)"),
+        ("AHSE_MAX_LABELS", "0", "setting max_labels (AHSE_MAX_LABELS)"),
+        ("AHSE_BUNDLES", ",", "setting bundles (AHSE_BUNDLES)"),
     ],
 )
-def test_a_server_that_cannot_start_says_why(environment: dict[str, str], says: str, tmp_path: Path) -> None:
+def test_a_setting_that_is_not_acceptable_is_named(
+    ahse: Ahse, monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str
+) -> None:
+    """One line and exit code 2, before anything is started."""
+    monkeypatch.setenv(name, value)
+    code, _, error = ahse("serve")
+    assert code == 2
+    assert says in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_bundle_that_is_not_there_is_named(tmp_path: Path) -> None:
     """One line, exit code 2, no traceback."""
     done = subprocess.run(  # noqa: S603  (our own interpreter and code)
         COMMAND,
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"AHSE_DATA_DIR": str(tmp_path)} | environment,
+        env=os.environ | {"AHSE_DATA_DIR": str(tmp_path), "AHSE_BUNDLES": "/nowhere", "AHSE_PORT": "0"},
     )
     assert done.returncode == 2
-    assert says in done.stderr
+    assert "bundle nowhere: there is no manifest.json" in done.stderr
     assert "Traceback" not in done.stderr
 
 
