@@ -7,12 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from service.cli import main
 from tests.toy import CLASSES, NOTICE, write_clip, write_toy_bundle
 
 # Tests import onnxruntime themselves too: its telemetry must be off before that.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+# A busy machine is no fault of the code: examples may take as long as they need.
+settings.register_profile("any time", deadline=None)
+settings.load_profile("any time")
 
 Ahse = Callable[..., tuple[int, str, str]]
 

@@ -85,7 +85,7 @@ def test_the_same_new_names_are_encoded_once(client: TestClient, clips: Clips) -
 any_text = st.text(st.characters(codec=None), max_size=20)  # surrogates and control characters too
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=any_text, prompt=any_text, template=any_text)
 def test_no_text_ends_in_a_5xx(
     client: TestClient, clips: Clips, name: str, prompt: str, template: str
