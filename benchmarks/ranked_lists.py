@@ -162,7 +162,7 @@ def _ranking(bundle: Bundle, names: LabelEmbeddings, clip: ClipFeatures) -> Call
 
     def among(chosen: Indices) -> Ranking:
         scoring = ranker.scoring(clip, _rows(names.embedded, chosen))
-        return rank(distance[chosen], names.seen[chosen], scoring)
+        return rank(distance[chosen], names.seen[chosen], scoring, scoring.beta)
 
     return among
 

@@ -1,4 +1,4 @@
-"""The flow, whole: decode, encode, embed the names, fuse and standardise, distances, rank."""
+"""The whole flow: decode, encode, embed the names, then (`rank_names`) fuse, standardise, distances, rank."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from service.registry import Bundle
 _MAX_FAR_NAMES = 5
 
 Decode = Callable[[Path, DecodeSpec], Clip]
-"""Turns a file into a clip, somewhere safe; raises MediaError."""
+"""Turns a file into a clip, somewhere safe; raises MediaError or DecoderUnavailableError."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,8 @@ class Classifier:
 
         Raises:
             MediaError: The file can't be used; says why.
+            DecoderUnavailableError: No clip can be decoded now.
+            WorkCancelled: The client disconnected.
         """
         watch = _Stopwatch()
         with watch.step("decode"):
@@ -175,7 +177,14 @@ def decode_spec(manifest: Manifest, options: ClassifyOptions | None = None) -> D
 
 
 def rank_names(bundle: Bundle, features: ClipFeatures, names: LabelEmbeddings, asked: Beta) -> Ranked:
-    """Rank candidates for the features of a clip, by the tracks that are there, at least one."""
+    """Fuse and standardise, take distances, and rank; the same for a clip and for each of its segments.
+
+    Args:
+        bundle: The models.
+        features: Of at least one track.
+        names: The candidates.
+        asked: The beta that was asked for.
+    """
     head, encoders = bundle.head, bundle.manifest
     embedding = head.embed_clip(features)
     cosines = cosines_of(features, names.features)

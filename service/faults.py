@@ -58,7 +58,9 @@ def list_faults(faults: Sequence[Mapping[str, Any]], whole: str) -> list[str]:
     """
     found: dict[str, list[str]] = {}
     for fault in faults:
-        clauses = found.setdefault(_place(fault["loc"]) or whole, [])
+        clauses = found.setdefault(
+            _place(fault["loc"], keep_last=fault["type"] == "extra_forbidden") or whole, []
+        )
         clause = describe_fault(fault)
         if clause not in clauses:
             clauses.append(clause)
@@ -80,6 +82,16 @@ def describe_fault(fault: Mapping[str, Any]) -> str:
     return _WORDS.get(fault["type"], "is not acceptable").format(**values)
 
 
-def _place(path: Sequence[str | int]) -> str:
-    """Names of fields and numbers of items, joined by dots, without the alternatives of a union."""
-    return ".".join(str(part) for part in path if isinstance(part, int) or not _ALTERNATIVE.fullmatch(part))
+def _place(path: Sequence[str | int], *, keep_last: bool) -> str:
+    """Names of fields and numbers of items, joined by dots, without the alternatives of a union.
+
+    Args:
+        path: As the validator gives it.
+        keep_last: Whether the last part is a name that was sent, whatever it looks like.
+    """
+    last = len(path) - 1 if keep_last else None
+    return ".".join(
+        str(part)
+        for i, part in enumerate(path)
+        if isinstance(part, int) or i == last or not _ALTERNATIVE.fullmatch(part)
+    )

@@ -28,7 +28,7 @@ class OptionText:
 TEMPLATES = OptionText(
     "Prompt templates instead of the bundle's; `{}` stands for the name.", "a list of prompt templates"
 )
-TOP_K = OptionText("How many predictions; default all.", f"a whole number from 1 to {MAX_TOP_K}")
+TOP_K = OptionText("How many predictions.", f"a whole number from 1 to {MAX_TOP_K}")
 BETA = OptionText(
     "Calibrated stacking of seen classes: auto (the bundle's beta), off or a number.",
     "auto, off, or a number such as 1.5",
@@ -40,7 +40,7 @@ SEGMENT_S = OptionText(
 )
 FRAMES = OptionText(
     "Which pictures of the clip are looked at: exact (those on screen at evenly spaced times) or key (the "
-    "key frames nearest to them, which decode faster). Default: the deployment's.",
+    "key frames nearest to them, which decode faster).",
     "exact, or key for the nearest key frames",
 )
 LABELS = OptionText(

@@ -48,7 +48,7 @@ class ClassifyOptions(BaseModel):
     )
     top_k: Annotated[
         Annotated[int, Field(ge=1, le=texts.MAX_TOP_K), _plain("[0-9]{1,7}")] | None, texts.TOP_K
-    ] = Field(default=None, description=texts.TOP_K.description)
+    ] = Field(default=None, description=f"{texts.TOP_K.description} Default: all.")
     beta: Annotated[Beta, texts.BETA] = Field(
         default="auto", alias="calibration", description=texts.BETA.description
     )
@@ -56,7 +56,7 @@ class ClassifyOptions(BaseModel):
         default=None, description=texts.SEGMENT_S.description, examples=[10]
     )
     frames: Annotated[FrameChoice | None, texts.FRAMES] = Field(
-        default=None, description=texts.FRAMES.description
+        default=None, description=f"{texts.FRAMES.description} Default: as the deployment is set."
     )
 
     @field_validator("templates")

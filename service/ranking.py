@@ -71,7 +71,7 @@ class Ranking:
         return chosen[np.argsort(self.distance[chosen], kind="stable")][:n]
 
 
-def rank(distance: Array, seen: NDArray[np.bool_], scoring: Scoring, beta: float | None = None) -> Ranking:
+def rank(distance: Array, seen: NDArray[np.bool_], scoring: Scoring, beta: float) -> Ranking:
     """Stack: distance + beta [c seen] (AHSE, inference; Chao et al., ECCV 2016), and score.
 
     Args:
@@ -80,8 +80,7 @@ def rank(distance: Array, seen: NDArray[np.bool_], scoring: Scoring, beta: float
         scoring: The head's stored numbers.
         beta: For seen classes, in place of the stored one.
     """
-    added = np.float32(scoring.beta if beta is None else beta)
-    stacked = distance + added * seen.astype(np.float32)
+    stacked = distance + np.float32(beta) * seen.astype(np.float32)
     logits = (-stacked / scoring.temperature).astype(np.float32)
     return Ranking(
         distance=stacked,

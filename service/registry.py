@@ -116,7 +116,8 @@ class Registry:
 
         Raises:
             UnknownBundleError: No bundle of that name is loaded.
-            BundleInvalidError: What stands in the directory now is damaged or has another name.
+            BundleInvalidError: What is in the directory now is damaged or has another name.
+            DeviceUnavailableError: The device cannot run it.
         """
         self.get(name)
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,11 @@ def test_the_script_makes_the_base_that_the_image_is_built_from() -> None:
 def test_the_script_can_be_read_by_bash() -> None:
     """Only read: it needs root, buildah and minutes."""
     subprocess.run(["bash", "-n", SCRIPT], check=True)  # noqa: S603, S607  (our own script)
+
+
+def test_the_wheel_keeps_bundles_inside_the_service_package() -> None:
+    """Where the settings look for them; nothing else lands beside the two packages."""
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["packages"] == ["service", "model_export"]
+    bundles = {path.relative_to(ROOT).as_posix() for path in (ROOT / "weights").iterdir() if path.is_dir()}
+    assert wheel["force-include"] == {bundle: f"service/{bundle}" for bundle in bundles}

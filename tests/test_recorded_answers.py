@@ -3,7 +3,7 @@
 On one machine they are equal to the digit: they were before and after the run-time core was rebuilt, but for
 `unknown` of clips with one track, which is null since. Other processors round 8-bit and 32-bit sums
 differently, so the test allows for that. After a change that is meant to move answers,
-record them again: `python -m tests.test_recorded_answers`.
+record them again: `python -m tests.test_recorded_answers`; with `--check` it compares to the digit.
 """
 
 from __future__ import annotations
@@ -78,16 +78,19 @@ def _numbers(value: Any) -> list[float]:
     return [value] if isinstance(value, float) else [number for part in parts for number in _numbers(part)]
 
 
-def record(root: Path) -> None:
-    """Write the answers of the code in a checkout."""
+def recorded_now(root: Path) -> str:
+    """The answers of the code in a checkout, as they are recorded."""
     found = {}
     for name in BUNDLES:
         command = [sys.executable, "-m", "service.cli", *arguments(Path("weights") / name)]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)  # noqa: S603
         found[name] = answers(done.stdout)
     lines = (f'"{name}": [\n' + ",\n".join(map(json.dumps, all_of)) + "\n]" for name, all_of in found.items())
-    RECORDED.write_text("{" + ",\n".join(lines) + "}\n", encoding="utf-8")
+    return "{" + ",\n".join(lines) + "}\n"
 
 
 if __name__ == "__main__":
-    record(ROOT)
+    now = recorded_now(ROOT)
+    if sys.argv[1:] == ["--check"]:  # to the digit, on the machine that recorded them
+        sys.exit(now != RECORDED.read_text(encoding="utf-8"))
+    RECORDED.write_text(now, encoding="utf-8")

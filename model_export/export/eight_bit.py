@@ -25,6 +25,7 @@ from model_export.export.eight_bit_convolutions import (
 )
 from model_export.export.graph_rewriting import front, gemm_to_matmul, make, replace_nodes
 from model_export.export.quiet_libraries import quiet
+from service.runtime.graph import onnxruntime
 
 # Weights in a block share a scale where activations stay in fp32.
 _BLOCK = 128
@@ -123,6 +124,7 @@ def _levels(values: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], N
 def _narrow_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Weights in 8 bits, in blocks with a scale each; activations in fp32."""
     _narrow_tables(model.graph)
+    onnxruntime()  # set up before any part of it is imported
     with quiet():
         from onnxruntime.quantization import matmul_nbits_quantizer as library
 

@@ -11,8 +11,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from model_export.export.graph_rewriting import front, gemm_to_matmul, make, replace_nodes
+from model_export.export.graph_rewriting import front, make, replace_nodes
 from model_export.export.quiet_libraries import quiet
+from service.runtime.graph import onnxruntime
 
 Batch = Mapping[str, NDArray[np.generic]]
 """Inputs of a graph by name, [n, ...] each."""
@@ -25,9 +26,7 @@ _SMALLEST_TILED = 128
 _ROWS_AT_ONCE = 4
 
 
-def compute_narrow(
-    model: onnx.ModelProto, batches: Sequence[Mapping[str, NDArray[np.generic]]]
-) -> onnx.ModelProto:
+def compute_narrow(model: onnx.ModelProto, batches: Sequence[Batch]) -> onnx.ModelProto:
     """Compute convolutions in 8 bits, with ranges of activations measured once and stored.
 
     So a row's result depends on no other row. An activation is quantised after its Relu or Clip, which then
@@ -36,10 +35,10 @@ def compute_narrow(
     stored in 8 bits, and what leads to the first convolution stays in fp32.
 
     Args:
-        model: Graph of a convolutional network.
+        model: Graph of a convolutional network, without Gemm.
         batches: Inputs like those of real use; the ranges are measured on them.
     """
-    gemm_to_matmul(model.graph)
+    onnxruntime()  # set up before any part of it is imported
     with quiet():
         from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 

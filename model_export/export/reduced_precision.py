@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
-from onnxruntime.transformers.onnx_model import OnnxModel
 
 from model_export.errors import PrecisionError
 from model_export.export.eight_bit import to_eight_bit
@@ -90,6 +88,10 @@ def _features(graph: Path | bytes, batches: Sequence[Batch]) -> list[NDArray[np.
 
 def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph in fp16, except inputs, outputs, norms and what leads to the first convolution."""
+    onnxruntime()  # set up before any part of it is imported
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
     last = ancestors(model.graph, model.graph.output[0].name, until=("MatMul", "Gemm"))
     kept = [*front(model.graph), *last]
     smaller = OnnxModel(

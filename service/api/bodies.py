@@ -83,8 +83,9 @@ def _group(fields: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     grouped: dict[str, list[str]] = {}
     for sent, value in fields:
         name = sent.removesuffix("[]") if sent.removesuffix("[]") in _LIST_FIELDS else sent
-        if name not in known or name == FILE_FIELD:
-            raise InvalidOptionError(f"There is no field {sent[:80]!r}; the fields are: {', '.join(known)}.")
+        if name not in known:
+            fields_are = ", ".join([FILE_FIELD, *sorted(known)])
+            raise InvalidOptionError(f"There is no field {sent[:80]!r}; the fields are: {fields_are}.")
         grouped.setdefault(name, []).append(value)
     for name, values in grouped.items():
         if len(values) > 1 and name not in _LIST_FIELDS:

@@ -169,13 +169,13 @@ def _framework(request: Request, error: Exception, routes: Sequence[BaseRoute]) 
         "malformed_body": "The body can't be read as what its Content-Type says.",
     }.get(code, status.phrase)
     headers = dict(error.headers or {})
-    if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = ", ".join(sorted(_methods_at(request, routes)))
+    if status == HTTPStatus.METHOD_NOT_ALLOWED and (methods := _methods_at(request, routes)):
+        headers["Allow"] = ", ".join(sorted(methods))
     return problem(request, status, code, detail, headers=headers)
 
 
 def _methods_at(request: Request, routes: Sequence[BaseRoute]) -> set[str]:
-    """All methods that an address answers."""
+    """All methods that an address answers; none for pages of the framework itself."""
     matching = (route for route in routes if route.matches(request.scope)[0] is not Match.NONE)
     return {method for route in matching for method in getattr(route, "methods", None) or ()}
 

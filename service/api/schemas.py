@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 
 from service import option_texts as texts
 from service.labels.label import MAX_NAME_CHARACTERS, MAX_PROMPT_CHARACTERS, MAX_PROMPTS
+from service.media import FrameChoice
 from service.options import ClassifyOptions
 
 
@@ -28,14 +29,24 @@ class Problem(BaseModel):
     request_id: str = Field(examples=["7d0f3a9c2b1e4d5f6a7b8c9d"])
 
 
+def _as_form(schema: dict[str, Any]) -> None:
+    """Describe the form as it is sent: with the clip, and without null, which a form field can't be."""
+    for field in schema["properties"].values():
+        kinds = [kind for kind in field.pop("anyOf", []) if kind != {"type": "null"}]
+        field |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}
+        if field.get("default", ...) is None:
+            del field["default"]
+    clip = {"type": "string", "format": "binary", "description": "The clip: any common container."}
+    schema["properties"] = {"file": clip, **schema["properties"]}
+    schema["required"] = ["file"]
+    del schema["additionalProperties"]  # `labels[]` and `templates[]` are read too
+
+
 class ClassifyForm(ClassifyOptions):
     """What is sent with a clip: the names to choose from, and how."""
 
-    model_config = ConfigDict(title="Clip and candidate names", json_schema_extra={"required": ["file"]})
+    model_config = ConfigDict(title="Clip and candidate names", json_schema_extra=_as_form)
 
-    file: Annotated[None, WithJsonSchema({"type": "string", "format": "binary"})] = Field(
-        default=None, description="The clip: any common container."
-    )
     labels: Annotated[list[str], texts.LABELS] = Field(
         default=[],
         description=texts.LABELS.description,
@@ -45,6 +56,16 @@ class ClassifyForm(ClassifyOptions):
         default=None, description=texts.LABEL_SET.description
     )
     bundle: Annotated[str | None, texts.BUNDLE] = Field(default=None, description=texts.BUNDLE.description)
+
+    def options(self, templates: tuple[str, ...] | None, frames: FrameChoice) -> ClassifyOptions:
+        """The options alone, with what stands in for those that were not sent."""
+        return ClassifyOptions(
+            templates=self.templates or templates,
+            top_k=self.top_k,
+            beta=self.beta,
+            segment_s=self.segment_s,
+            frames=self.frames or frames,
+        )
 
 
 class TrackScore(_Wire):

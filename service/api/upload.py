@@ -62,7 +62,7 @@ async def receive_upload(
 
     Raises:
         MalformedBodyError: Not such a form, or it ends early.
-        MissingFileError: No part named `file`.
+        MissingFileError: No part named `file`, or a path in place of a clip in it.
         BodyTooLargeError, TooManyLabelsError: Over the limits.
         UploadUnavailableError: No room on the disk.
     """
@@ -76,11 +76,12 @@ async def receive_upload(
                 async for chunk in request.stream():
                     # In a thread: parsing and writing must not hold up other requests.
                     await run_in_threadpool(parser.write, chunk)
+            upload = await run_in_threadpool(form.finish, path)
         except FormParserError as error:
             raise MalformedBodyError("The body is not a well-formed multipart form.") from error
         except OSError as error:
             raise UploadUnavailableError("The upload could not be put on disk; try again later.") from error
-        yield form.finish(path)
+        yield upload
 
 
 @contextmanager

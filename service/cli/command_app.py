@@ -41,7 +41,7 @@ class CommandApp(typer.Typer):
 
 
 def _root_cause(error: BaseException) -> str:
-    """What a library said: of use to who sits at this terminal, never sent to a client."""
+    """The text of a library's error: useful at a terminal, never sent to a client."""
     root = error
     while root.__cause__ is not None:
         root = root.__cause__
@@ -50,7 +50,12 @@ def _root_cause(error: BaseException) -> str:
 
 def _explain_missing(error: ModuleNotFoundError) -> None:
     package = (error.name or "").partition(".")[0]
-    if package in ("service", "model_export"):  # no package that could be installed, but a mistake in ours
+    if package in (
+        "",
+        "service",
+        "model_export",
+        "demo_world",
+    ):  # no package that could be installed, but a mistake in ours
         raise error
     extra = "cpu" if package == "onnxruntime" else "cpu,export"
     typer.echo(

@@ -33,14 +33,18 @@ def rank_clips(
         Path | None, typer.Option(help="File of candidate names: one a line, or a JSON array; - for stdin.")
     ] = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle directory; default the everyday one.")] = None,
-    template: Annotated[list[str] | None, typer.Option(help=texts.TEMPLATES.description)] = None,
-    calibration: Annotated[str | None, typer.Option(help=texts.BETA.description)] = None,
+    template: Annotated[
+        list[str] | None, typer.Option(help=f"{texts.TEMPLATES.description} Repeat for several.")
+    ] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help=texts.BETA.description, metavar="auto|off|NUMBER")
+    ] = None,
     timeline: Annotated[bool, typer.Option("--timeline", help="Same as --segment-s auto.")] = False,
     segment_s: Annotated[
-        str | None, typer.Option(help=texts.SEGMENT_S.description, metavar="SECONDS")
+        str | None, typer.Option(help=texts.SEGMENT_S.description, metavar="auto|SECONDS")
     ] = None,
-    frames: Annotated[str | None, typer.Option(help=texts.FRAMES.description)] = None,
-    top_k: Annotated[str, typer.Option(help=texts.TOP_K.description)] = "5",
+    frames: Annotated[str | None, typer.Option(help=texts.FRAMES.description, metavar="exact|key")] = None,
+    top_k: Annotated[str, typer.Option(help=texts.TOP_K.description, metavar="N")] = "5",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a clip.")] = False,
 ) -> None:
     """Rank candidate names for each clip. A clip that can't be used is reported and the others go on."""
@@ -62,6 +66,7 @@ def rank_clips(
     }
     options = read_options({name: v for name, v in given.items() if v is not None}, ClassifyOptions)
     settings = read_settings({"bundles": (bundle,)} if bundle else {})
+    options = options.model_copy(update={"frames": options.frames or settings.frames})
     labels = tuple(make_label(name) for name in [*(label or []), *_read_labels(labels_file)])
     check_labels(labels, settings.max_labels)
     loaded = load_bundle(settings.bundles[0], settings.runtime(n_processors()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import socket
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 app = CommandApp()
-_BACKLOG = 2048
 
 
 @app.command()
@@ -48,8 +48,9 @@ def serve(
     from service.process import set_up_allocator
 
     set_up_allocator()
-    with _listen(settings.host, settings.port) as listener:
-        _run(settings, listener, started)
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(one) for one in _bind(settings.host, settings.port)]
+        _run(settings, sockets, started)
 
 
 def read_settings(flags: dict[str, Any]) -> Settings:
@@ -71,27 +72,43 @@ def read_settings(flags: dict[str, Any]) -> Settings:
 
 def _warn_of_unknown_variables(known: list[str]) -> None:
     for name in sorted(os.environ):
-        if name.startswith("AHSE_") and name not in known:
-            nearest = difflib.get_close_matches(name, known, 1)
+        if name.upper().startswith("AHSE_") and name.upper() not in known:
+            nearest = difflib.get_close_matches(name.upper(), known, 1)
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
             typer.echo(f"ahse: {name} is not a setting, and is ignored{hint}", err=True)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Take the address before any bundle is loaded, so that a taken port is said at once."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def _bind(host: str, port: int) -> list[socket.socket]:
+    """Take the addresses before any bundle is loaded, so that a port that is in use is reported at once.
+
+    They are not listened on yet: until the service is ready, connections are refused.
+    """
+    bound: list[socket.socket] = []
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        flags = socket.AI_PASSIVE
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=flags
+        ):
+            one = socket.socket(family, kind, protocol)
+            bound.append(one)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            # A free port that was chosen for the first address is taken for the others too.
+            one.bind((address[0], bound[0].getsockname()[1] or port, *address[2:]))
     except OSError as error:
+        for one in bound:
+            one.close()
         typer.echo(
             f"ahse: can't listen on {host} port {port}: {error.strerror or error}; "
             "choose another with --host and --port, or stop what listens there",
             err=True,
         )
         raise typer.Exit(2) from None
+    return bound
 
 
-def _run(settings: Settings, listener: socket.socket, started: float) -> None:
+def _run(settings: Settings, sockets: list[socket.socket], started: float) -> None:
     import uvicorn
 
     from service.api.app import create_app
@@ -99,9 +116,14 @@ def _run(settings: Settings, listener: socket.socket, started: float) -> None:
 
     configure_logging(settings.log_format, settings.log_level)
     app = create_app(settings)
-    port = int(listener.getsockname()[1])
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    _announce(f"http://{host}:{port}", app.state.context.registry, time.perf_counter() - started)
+    host, port = sockets[0].getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            _announce(url, app.state.context.registry, time.perf_counter() - started)
+
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -111,7 +133,9 @@ def _run(settings: Settings, listener: socket.socket, started: float) -> None:
         server_header=False,
         timeout_graceful_shutdown=30,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    # Raised again by uvicorn after a graceful shutdown by Ctrl-C, which is no error.
+    with contextlib.suppress(KeyboardInterrupt):
+        Server(config).run(sockets=sockets)
 
 
 def _announce(url: str, registry: Registry, seconds: float) -> None:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import structlog
@@ -26,13 +26,15 @@ Templates = tuple[str, ...] | None
 
 # What a row holds, as it is kept on disk: changed whenever that changes.
 _LAYOUT = 3
-# Names that are encoded before what was made of them is kept: a large set that is stopped goes on from there.
+# Names that are encoded before their rows are kept, so that a large set that is interrupted goes on from
+# there; and rows that are handled in one hold of the lock.
 _LABELS_PER_STEP = 2_000
 
 _log = structlog.get_logger(__name__)
 
 _Key = tuple[str, Templates, Label]
 _ListKey = tuple[str, Templates, str]
+_Item = TypeVar("_Item")
 
 
 class _InList(NamedTuple):
@@ -73,6 +75,7 @@ class LabelEmbedder:
 
     def __init__(self, capacity: int, store: EmbeddingStore | None = None) -> None:
         self._store = store
+        # Guarded by the lock, reads too: they change the order of use.
         self._rows: LRUCache[_Key, Array | _InList] = LRUCache(capacity)
         self._lists = _Lists(capacity, self._rows)
         self._lock = threading.Lock()
@@ -95,8 +98,7 @@ class LabelEmbedder:
         if known is not None:
             return replace(known, n_encoded=0)
         found = self._assemble(bundle, candidates.labels, templates)
-        with self._lock:
-            self._keep_whole(key, found)
+        self._keep_whole(key, found)
         return found
 
     def _assemble(self, bundle: Bundle, labels: Sequence[Label], templates: Templates) -> LabelEmbeddings:
@@ -105,27 +107,35 @@ class LabelEmbedder:
         n_encoded = 0
         while missing := [key for key in keys if key not in rows]:
             with self._claim(missing) as claimed:
-                for start in range(0, len(claimed), _LABELS_PER_STEP):
-                    made, n_new = self._make(bundle, claimed[start : start + _LABELS_PER_STEP])
+                for some in _steps(claimed):
+                    made, n_new = self._make(bundle, some)
                     rows |= made
                     n_encoded += n_new
             rows |= self._known(missing)
         return label_embeddings(bundle, labels, (_row(rows[key]) for key in keys), n_encoded)
 
     def _known(self, keys: Sequence[_Key]) -> dict[_Key, Array | _InList]:
-        with self._lock:
-            return {key: self._rows[key] for key in keys if key in self._rows}
+        known: dict[_Key, Array | _InList] = {}
+        for some in _steps(keys):
+            with self._lock:
+                known |= {key: self._rows[key] for key in some if key in self._rows}
+        return known
 
     def _keep_whole(self, key: _ListKey, found: LabelEmbeddings) -> None:
         """Keep a list, and let the rows of its names be parts of it, not copies."""
-        self._lists[key] = found
-        for index, name in enumerate(_row_keys(key, found)):
-            if name in self._rows:
-                self._rows[name] = _InList(found, index)
+        with self._lock:
+            self._lists[key] = found
+        for some in _steps(list(enumerate(_row_keys(key, found)))):
+            with self._lock:
+                if self._lists.get(key) is not found:  # it made room for another list meanwhile
+                    return
+                for index, name in some:
+                    if name in self._rows:
+                        self._rows[name] = _InList(found, index)
 
     @contextmanager
     def _claim(self, keys: Sequence[_Key]) -> Iterator[list[_Key]]:
-        """Those of the keys that this thread shall encode, while nobody else does.
+        """Claim those of the keys that no other thread is encoding.
 
         Requests with the same new names must not encode them once each. None is claimed when others have just
         encoded them; while others still encode all of them, this waits.
@@ -183,6 +193,12 @@ class LabelEmbedder:
                 self._store.put(rows)
         except StoreUnavailableError:
             _log.warning("embeddings_not_kept", n_labels=len(rows))
+
+
+def _steps(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    """Parts of a long list: nobody waits for the lock as long as all of it takes."""
+    for start in range(0, len(items), _LABELS_PER_STEP):
+        yield items[start : start + _LABELS_PER_STEP]
 
 
 def _row_keys(key: _ListKey, found: LabelEmbeddings) -> Iterator[_Key]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from service.labels.database import Database
+from service.database import Database
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS embeddings (
@@ -29,7 +29,7 @@ class EmbeddingStore:
 
     def __init__(self, path: Path, capacity: int) -> None:
         # A write that a power cut takes away is encoded again.
-        self._database = Database(path, _SCHEMA, "NORMAL")
+        self._database = Database(path, _SCHEMA, "NORMAL", "embedding")
         self._capacity = capacity
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:

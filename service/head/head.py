@@ -1,7 +1,8 @@
 """What every head does, and the similarity that all of them start from.
 
-A new head is one class that satisfies `Head`, a part of the manifest that describes it, and a line in `load`
-(service/registry.py).
+A new head is one class that satisfies `Head`, its spec in bundle/head_specs.py and in the union of the
+manifest, a line in `_load_head` (registry.py) and in `ahse bundle inspect` (cli/bundle.py), and what writes
+it (model_export/export/head_parts.py).
 """
 
 from __future__ import annotations

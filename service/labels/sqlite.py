@@ -11,12 +11,12 @@ from pathlib import Path
 
 from cachetools import LRUCache
 
+from service.database import Database
 from service.errors import (
     PreconditionFailedError,
     UnknownLabelError,
     UnknownLabelSetError,
 )
-from service.labels.database import Database
 from service.labels.label import Label, check_count, check_labels, label_key, merge_labels
 from service.labels.store import LabelSet, LabelSetSummary, Precondition, content_etag
 
@@ -51,7 +51,8 @@ class SqliteLabelStore:
 
     def __init__(self, path: Path, max_labels: int) -> None:
         self._max_labels = max_labels
-        self._database = Database(path, _SCHEMA, "FULL")
+        self._database = Database(path, _SCHEMA, "FULL", "label")
+        # Guarded by the lock, reads too: they change the order of use.
         self._recent: LRUCache[str, LabelSet] = LRUCache(
             _RECENT_LABELS, lambda one: min(len(one.labels) + 1, _RECENT_LABELS)
         )
@@ -60,7 +61,7 @@ class SqliteLabelStore:
     def get(self, name: str) -> LabelSet:
         """The set of that name; the same value as before if it has not changed."""
         with self._database.reading() as connection:
-            stamp = _head(connection, name)
+            stamp = _version(connection, name)
             with self._lock:
                 known = self._recent.get(name)
             if known is not None and stamp == (known.etag, known.created, known.updated):
@@ -137,8 +138,8 @@ def _etag(connection: sqlite3.Connection, name: str) -> str | None:
     return None if row is None else str(row[0])
 
 
-def _head(connection: sqlite3.Connection, name: str) -> tuple[str, datetime, datetime]:
-    """ETag, birthday and last change: two sets that agree in them are the same."""
+def _version(connection: sqlite3.Connection, name: str) -> tuple[str, datetime, datetime]:
+    """ETag, creation and last change: two reads that agree in them read the same set."""
     row = connection.execute(
         "SELECT etag, created, updated FROM label_sets WHERE name = ?", (name,)
     ).fetchone()
@@ -150,7 +151,7 @@ def _head(connection: sqlite3.Connection, name: str) -> tuple[str, datetime, dat
 
 
 def _read(connection: sqlite3.Connection, name: str) -> LabelSet:
-    etag, created, updated = _head(connection, name)
+    etag, created, updated = _version(connection, name)
     (templates,) = connection.execute("SELECT templates FROM label_sets WHERE name = ?", (name,)).fetchone()
     labels = connection.execute(
         "SELECT name, prompts FROM labels WHERE label_set = ? ORDER BY position", (name,)

@@ -1,9 +1,10 @@
-"""One ONNX graph on onnxruntime. No other file imports onnxruntime."""
+"""One ONNX graph on onnxruntime. No other file of the service imports onnxruntime."""
 
 from __future__ import annotations
 
 import functools
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,13 +23,19 @@ Inputs = dict[str, tuple[str, tuple[int | None, ...]]]
 """Input name -> (dtype, shape after the batch axis); None in a shape is an axis of any length."""
 
 _DTYPES = {"uint8": np.uint8, "float": np.float32, "int64": np.int64}
+_SETTING_UP = threading.Lock()
 # Length of the trial rows for an axis of any length.
 _TRIAL_LENGTH = 4
 
 
-@functools.cache
 def onnxruntime() -> Any:
-    """The onnxruntime module, imported and set up at the first call."""
+    """The onnxruntime module, imported and set up at the first call. Thread-safe."""
+    with _SETTING_UP:
+        return _set_up()
+
+
+@functools.cache
+def _set_up() -> Any:
     # Some builds send telemetry: at import they look up a host and write a device id, so the variable must be
     # set before the import.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # From the bottom up: a room may import itself and rooms of earlier lines (docs/architecture.md).
 ROOMS = [
     ["arrays", "errors", "faults", "media", "process", "cancellation", "option_texts", "log"],
+    ["database"],
     ["bundle", "runtime", "labels", "decode", "ranking"],
     ["options", "encode"],
     ["head", "batch"],
@@ -46,6 +47,17 @@ def test_the_order_of_rooms_is_complete() -> None:
     """ROOMS has every room of the service, and no other."""
     found = {path.relative_to(ROOT / "service").parts[0].removesuffix(".py") for path in MODULES}
     assert found - {"__init__"} == set(LEVELS)
+
+
+def test_the_document_has_the_same_order() -> None:
+    """docs/architecture.md lists all rooms from the bottom up, and none twice."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    table = text[text.index("| rooms of service/") : text.index("| rooms of model_export/")]
+    rows = [line.split("|")[1] for line in table.splitlines()[2:] if line.startswith("|")]
+    named = [room.strip() for row in rows for room in row.split(",")]
+    levels = [LEVELS[room] for room in named]
+    assert sorted(named) == sorted(LEVELS)
+    assert levels == sorted(levels)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

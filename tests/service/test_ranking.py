@@ -21,7 +21,7 @@ DISTANCE = cdist(CLIP[None], CANDIDATES)[0].astype(np.float32)
 
 def test_distances_and_scores_agree_with_scipy() -> None:
     """Distance plus beta for seen classes; softmax over negative distances."""
-    ranking = rank(DISTANCE, SEEN, STORED)
+    ranking = rank(DISTANCE, SEEN, STORED, STORED.beta)
     expected = DISTANCE + 0.7 * SEEN
     np.testing.assert_allclose(ranking.distance, expected, rtol=1e-5)
     assert ranking.best().tolist() == np.argsort(expected).tolist()
@@ -41,20 +41,20 @@ def test_more_beta_never_helps_a_seen_class(beta: float) -> None:
 
 def test_equal_distances_keep_the_order_of_the_request() -> None:
     """The response must not depend on the sorting algorithm."""
-    ranking = rank(np.full(5, 1.5, np.float32), np.zeros(5, bool), STORED)
+    ranking = rank(np.full(5, 1.5, np.float32), np.zeros(5, bool), STORED, STORED.beta)
     assert ranking.best().tolist() == [0, 1, 2, 3, 4]
 
 
 @given(n=st.integers(1, 40), values=st.lists(st.sampled_from([0.5, 1.0, 1.5, 2.0]), min_size=1, max_size=40))
 def test_the_best_k_are_the_first_k_of_the_whole_ranking(n: int, values: list[float]) -> None:
     """Also where equal distances straddle the cut."""
-    ranking = rank(np.array(values, np.float32), np.zeros(len(values), bool), STORED)
+    ranking = rank(np.array(values, np.float32), np.zeros(len(values), bool), STORED, STORED.beta)
     assert ranking.best(n).tolist() == ranking.best().tolist()[:n]
 
 
 def test_scores_of_far_candidates_stay_finite() -> None:
     """Exp must not overflow however small the temperature is."""
-    ranking = rank(DISTANCE * np.float32(1e6), SEEN, STORED)
+    ranking = rank(DISTANCE * np.float32(1e6), SEEN, STORED, STORED.beta)
     assert np.isfinite(ranking.score).all()
     assert ranking.unknown == pytest.approx(1)
     assert ranking.score.sum() == pytest.approx(1)
@@ -65,7 +65,7 @@ def test_unknown_depends_on_the_nearest_distance_without_beta() -> None:
     distance = np.array([0.7, 3.0], np.float32)
     for beta in (0.0, 9.0):
         assert rank(distance, np.array([True, True]), STORED, beta).unknown == pytest.approx(0.5, abs=1e-6)
-    nearer = rank(distance - 0.5, np.array([True, True]), STORED).unknown
+    nearer = rank(distance - 0.5, np.array([True, True]), STORED, STORED.beta).unknown
     assert nearer is not None
     assert nearer < 0.01
 

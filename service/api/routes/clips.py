@@ -62,9 +62,7 @@ def _answer(
     check_count(len(form.labels), context.settings.max_labels)
     bundle = context.registry.get(form.bundle)
     candidates, templates = _candidates(context, form)
-    options = form.model_copy(
-        update={"templates": form.templates or templates, "frames": form.frames or context.settings.frames}
-    )
+    options = form.options(templates, context.settings.frames)
     result = context.classifier.classify(upload.path, bundle, candidates, options)
     total_ms = upload_ms + _ms_since(waits)
     timings = {"upload": upload_ms, "wait": wait_ms, **result.timings_ms, "total": total_ms}

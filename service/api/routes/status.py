@@ -9,7 +9,7 @@ from service import __version__
 from service.api.context import ContextDep
 from service.api.openapi import documented
 from service.api.schemas import Info, Limits, Live, Metric, Model, ModelList, Ready
-from service.errors import BundleError, StoreUnavailableError, UnknownBundleError
+from service.errors import BundleError, DeviceUnavailableError, StoreUnavailableError, UnknownBundleError
 from service.registry import Bundle
 
 models = APIRouter(prefix="/v1", tags=["models"])
@@ -29,7 +29,7 @@ async def get_model(name: str, context: ContextDep) -> Model:
     return _model(context.registry.get(name), name == context.registry.names()[0])
 
 
-@models.post("/models/{name}/reload", responses=documented(BundleError))
+@models.post("/models/{name}/reload", responses=documented(BundleError, DeviceUnavailableError))
 async def reload_model(name: str, context: ContextDep) -> Model:
     """Read the bundle's directory again.
 

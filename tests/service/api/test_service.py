@@ -141,6 +141,7 @@ def test_every_error_has_a_status_and_a_code_of_its_own(kind: type[errors.AhseEr
         ("/v1/label-sets/x", "DELETE, GET, PUT"),
         ("/v1/label-sets/x/labels", "POST"),
         ("/v2/health/live", "GET, HEAD"),
+        ("/openapi.json", "GET, HEAD"),
     ],
 )
 def test_a_method_that_is_not_answered_is_told_all_that_are(
@@ -149,7 +150,7 @@ def test_a_method_that_is_not_answered_is_told_all_that_are(
     """`Allow` has the methods of all routes at the address (RFC 9110, 15.5.6)."""
     response = client.patch(path)
     assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
-    assert response.headers["Allow"] == methods
+    assert set(response.headers["Allow"].split(", ")) == set(methods.split(", "))
 
 
 @pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready"])

@@ -23,8 +23,9 @@ def home(tmp_path: Path) -> dict[str, str]:
     folders = {"HOME": "home", "XDG_CACHE_HOME": "home/cache", "TMPDIR": "tmp"}
     for folder in folders.values():
         (tmp_path / folder).mkdir()
+    inherited = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     return {
-        **os.environ,
+        **inherited,
         **{name: str(tmp_path / folder) for name, folder in folders.items()},
         "PYTHONDONTWRITEBYTECODE": "1",
         "AHSE_DATA_DIR": str(tmp_path / "data"),
@@ -49,6 +50,7 @@ def _serve_once(command: list[str], environment: dict[str, str], clip: Path) -> 
             answer = httpx2.post(f"{address[1]}/v1/classify", files={"file": file}, data=form, timeout=60)
         os.killpg(process.pid, signal.SIGINT)  # the server, and where it is traced its tracer too
         process.stderr.read()
+        assert process.wait(60) == 0
     assert answer.status_code == 200
 
 

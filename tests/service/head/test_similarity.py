@@ -44,7 +44,7 @@ def _distances(statistics: SimilarityStatistics, clip: ClipFeatures, texts: Text
 def _ranking(head: SimilarityHead, clip: ClipFeatures, texts: TextFeatures) -> Ranking:
     embedded = head.embed_names(texts)
     distance = head.distances(clip, cosines_of(clip, texts), embedded)
-    return rank(distance, np.zeros(len(distance), bool), head.scoring(clip, embedded))
+    return rank(distance, np.zeros(len(distance), bool), head.scoring(clip, embedded), 0.0)
 
 
 def test_without_statistics_it_is_the_encoders_own_logits() -> None:
@@ -182,6 +182,7 @@ def test_statistics_leave_the_scores_as_sharp_as_the_encoders_make_them() -> Non
         head.distances(clip, cosines_of(clip, texts), embedded),
         np.zeros(5, bool),
         head.scoring(clip, embedded),
+        0.0,
     )
     assert clip.visual is not None
     np.testing.assert_allclose(found.score, softmax(30 * texts.visual @ clip.visual), rtol=1e-3)
@@ -194,7 +195,7 @@ def test_beta_and_unknown_are_not_made_up() -> None:
     names = head.embed_names(TextFeatures(np.eye(3, dtype=np.float32)[:2], np.eye(3, dtype=np.float32)[:2]))
     scoring = head.scoring(ClipFeatures(row, row), names)
     assert (scoring.beta, scoring.unknown) == (0, None)
-    assert rank(np.array([1, 2], np.float32), np.zeros(2, bool), scoring).unknown is None
+    assert rank(np.array([1, 2], np.float32), np.zeros(2, bool), scoring, 0.0).unknown is None
 
 
 def test_a_bundle_without_a_trained_head_opens_and_ranks(tmp_path: Path) -> None:

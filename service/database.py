@@ -18,13 +18,15 @@ class Database:
     """Readers never wait for a writer, and every error is StoreUnavailableError.
 
     Args:
-        path: Of the file; its directory is made.
-        schema: Statements that make what is not there yet.
-        durability: `FULL` makes an acknowledged write survive a power cut, `NORMAL` is quicker.
+        path: Path of the file; its directory is created.
+        schema: Statements that create the missing tables.
+        durability: `FULL` makes an acknowledged write survive a power cut, `NORMAL` is faster.
+        content: What is stored, for messages: the ... store.
     """
 
-    def __init__(self, path: Path, schema: str, durability: Literal["FULL", "NORMAL"]) -> None:
+    def __init__(self, path: Path, schema: str, durability: Literal["FULL", "NORMAL"], content: str) -> None:
         self._path = path
+        self._content = content
         self._durability = durability
         self._threads = threading.local()
         self._connections: list[sqlite3.Connection] = []
@@ -36,7 +38,7 @@ class Database:
             connection.executescript(schema)
         except (OSError, sqlite3.Error) as error:
             raise StoreUnavailableError(
-                "the label store can't be opened; check that its directory exists and is writable"
+                f"the {content} store can't be opened; check that its directory exists and is writable"
             ) from error
 
     @contextmanager
@@ -77,9 +79,13 @@ class Database:
             connection.execute(begin)
             try:
                 yield connection
+                connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                # After a COMMIT that failed, too: the connection must not stay inside a transaction.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 raise
-            connection.execute("COMMIT")
         except sqlite3.Error as error:
-            raise StoreUnavailableError("the label store does not answer; try again later") from error
+            raise StoreUnavailableError(
+                f"the {self._content} store does not answer; try again later"
+            ) from error
