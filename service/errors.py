@@ -17,6 +17,7 @@
     │   ├── AmbiguousLabelsError  ambiguous_labels  one value that looks like a comma-joined list
     │   ├── DuplicateLabelsError  duplicate_labels  the same label twice after normalisation
     │   ├── TooManyLabelsError    too_many_labels   more than allowed
+    │   ├── TooMuchTextError      too_much_text     prompts of more characters than allowed
     │   ├── InvalidTemplateError  invalid_template  a prompt template without its placeholder
     │   └── UnknownLabelError     unknown_label     the label set has no such label
     ├── LabelSetError             a label set can't be read or changed as asked
@@ -156,6 +157,12 @@ class TooManyLabelsError(LabelError):
     """More labels than allowed."""
 
     code = "too_many_labels"
+
+
+class TooMuchTextError(LabelError):
+    """The prompts of all labels have more characters together than allowed."""
+
+    code = "too_much_text"
 
 
 class InvalidTemplateError(LabelError):

@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(default=512 * 2**20, ge=1, description="largest upload")
     max_json_bytes: int = Field(default=8 * 2**20, ge=1, description="largest JSON body")
     max_labels: int = Field(default=10_000, ge=1, description="maximum labels in one request")
+    max_prompt_characters: int = Field(
+        default=20_000_000, ge=1, description="maximum characters of all prompts of one request together"
+    )
     max_labels_per_set: int = Field(default=100_000, ge=1, description="maximum labels in one label set")
     max_duration_s: float = Field(default=600.0, gt=0, description="longest clip")
     max_segments: int = Field(default=120, ge=1, description="maximum segments of one clip")

@@ -54,6 +54,7 @@ STATUS: Mapping[type[errors.AhseError], HTTPStatus] = {
     errors.AmbiguousLabelsError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.DuplicateLabelsError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.TooManyLabelsError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.TooMuchTextError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InvalidTemplateError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.UnknownLabelError: HTTPStatus.NOT_FOUND,
     errors.UnknownLabelSetError: HTTPStatus.NOT_FOUND,

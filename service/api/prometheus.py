@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -58,8 +59,9 @@ class Metrics:
         gauge.set_function(n_clips)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one answered request."""
-        self._requests.labels(method, route, str(status)).inc()
+        """Count one answered request. Clients may make up methods, so the unknown ones share a label."""
+        known = method if method in _METHODS else "other"
+        self._requests.labels(known, route, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
 
     def classification(self, timings_ms: Mapping[str, float], n_labels: int, n_encoded: int) -> None:

@@ -163,6 +163,8 @@ class Batched:
         try:
             rows = batch[0].rows if len(batch) == 1 else np.concatenate([part.rows for part in batch])
             features = self._encoder(**{input_name: rows})
+            if len(features) != len(rows):  # jobs that never get all their rows would wait for ever
+                raise RuntimeError(f"{self._name} returned {len(features)} rows for {len(rows)}")
         except Exception as error:  # noqa: BLE001  (raised again in the thread that the rows belong to)
             if len(batch) == 1:
                 return [error]

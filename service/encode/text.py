@@ -15,6 +15,8 @@ from service.labels.label import Label, fill
 
 # Prompts in one run of a text graph.
 _PROMPTS_PER_BATCH = 64
+# Prompts that are tokenised at once: what the tokenizer keeps of a text takes a hundred times its length.
+_PROMPTS_PER_TOKENISATION = 2_048
 
 
 def encode_labels(
@@ -89,9 +91,15 @@ def prompts_of(label: Label, templates: Sequence[str]) -> list[str]:
 def _encode(graph: Encoder, tokens: Tokens, labels: Sequence[Label], templates: Sequence[str]) -> list[Array]:
     """Output of the graph for the prompts of each label: float32 [n_prompts, width] each."""
     prompts = [prompts_of(label, templates) for label in labels]
-    ids = tokens([prompt for group in prompts for prompt in group])
-    batches = range(0, len(ids), _PROMPTS_PER_BATCH)
-    rows = np.concatenate([graph(tokens=ids[start : start + _PROMPTS_PER_BATCH]) for start in batches])
+    texts = [prompt for group in prompts for prompt in group]
+    rows = np.concatenate(
+        [
+            graph(tokens=ids[start : start + _PROMPTS_PER_BATCH])
+            for first in range(0, len(texts), _PROMPTS_PER_TOKENISATION)
+            for ids in [tokens(texts[first : first + _PROMPTS_PER_TOKENISATION])]
+            for start in range(0, len(ids), _PROMPTS_PER_BATCH)
+        ]
+    )
     return np.split(rows, np.cumsum([len(group) for group in prompts])[:-1])
 
 

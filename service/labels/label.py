@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from service.errors import (
     DuplicateLabelsError,
@@ -13,6 +14,7 @@ from service.errors import (
     LabelError,
     NoLabelsError,
     TooManyLabelsError,
+    TooMuchTextError,
 )
 
 _REFUSED_CATEGORIES = {"Cc", "Cs", "Cn"}
@@ -47,6 +49,9 @@ def clean_text(text: str, what: str, limit: int, error: type[LabelError] = Inval
 MAX_NAME_CHARACTERS = 256
 MAX_PROMPT_CHARACTERS = 512
 MAX_PROMPTS = 64
+PLACEHOLDER = "{}"
+# The name goes into each of them: without a limit, a kilobyte of template becomes a hundred of prompt.
+MAX_PLACEHOLDERS = 4
 
 
 @dataclass(frozen=True)
@@ -74,14 +79,42 @@ class Candidates:
     labels: tuple[Label, ...]
     cache_key: str | None = None
 
+    def check_prompt_characters(self, templates: Sequence[str], maximum: int) -> None:
+        """Check how much text would have to be encoded, before any of it is put together.
+
+        Args:
+            templates: Filled for labels without prompts of their own.
+            maximum: Characters of all prompts together.
+
+        Raises:
+            TooMuchTextError: More than that.
+        """
+        n_own, n_plain, n_name_characters = self._text
+        n_fixed, n_places = _lengths(templates)
+        total = n_own + n_plain * n_fixed + n_places * n_name_characters
+        if total > maximum:
+            raise TooMuchTextError(
+                f"the {len(self.labels)} labels make prompts of {total} characters together; at most "
+                f"{maximum} are allowed. Send fewer labels, templates or prompts, or shorter ones"
+            )
+
+    @cached_property
+    def _text(self) -> tuple[int, int, int]:
+        """Characters of the labels' own prompts; labels without any, and the characters of their names."""
+        plain = [len(label.name) for label in self.labels if not label.prompts]
+        own = [(*_lengths(label.prompts), len(label.name)) for label in self.labels if label.prompts]
+        return sum(fixed + places * n for fixed, places, n in own), len(plain), sum(plain)
+
 
 def make_label(name: str, prompts: Iterable[str] = ()) -> Label:
     """Normalise and check one name and its prompts.
 
     Raises:
-        InvalidLabelError: Empty, too long, or with control characters.
+        InvalidLabelError: Empty, too long, with control characters or too many placeholders.
     """
     checked = tuple(clean_text(prompt, "prompt", MAX_PROMPT_CHARACTERS) for prompt in prompts)
+    for prompt in checked:
+        _check_placeholders(prompt, "prompt", InvalidLabelError)
     if len(checked) > MAX_PROMPTS:
         raise InvalidLabelError(f"label {name[:80]!r} has {len(checked)} prompts; at most {MAX_PROMPTS}")
     return Label(clean_text(name, "label", MAX_NAME_CHARACTERS), checked)
@@ -143,7 +176,6 @@ def check_labels(labels: Sequence[Label], max_labels: int, *, may_be_empty: bool
         first[key] = label.name
 
 
-PLACEHOLDER = "{}"
 MAX_TEMPLATES = 64
 MAX_TEMPLATE_CHARACTERS = 500
 
@@ -152,7 +184,7 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
     """Normalise and check templates that a client sent.
 
     Raises:
-        InvalidTemplateError: None, too many, or one that is too long or has no placeholder.
+        InvalidTemplateError: None, too many, or one that is too long or has no placeholder or too many.
     """
     if not 1 <= len(templates) <= MAX_TEMPLATES:
         raise InvalidTemplateError(
@@ -166,9 +198,24 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
             raise InvalidTemplateError(
                 f"template {template[:80]!r} has no {PLACEHOLDER}, which stands for the name"
             )
+        _check_placeholders(template, "template", InvalidTemplateError)
     return tuple(cleaned)
 
 
 def fill(template: str, name: str) -> str:
     """Put a name into a template. Literal replacement: neither is ever read as a format."""
     return template.replace(PLACEHOLDER, name)
+
+
+def _lengths(texts: Sequence[str]) -> tuple[int, int]:
+    """Characters outside of placeholders, and placeholders, of all texts together."""
+    n_places = sum(text.count(PLACEHOLDER) for text in texts)
+    return sum(map(len, texts)) - n_places * len(PLACEHOLDER), n_places
+
+
+def _check_placeholders(text: str, what: str, error: type[LabelError]) -> None:
+    found = text.count(PLACEHOLDER)
+    if found > MAX_PLACEHOLDERS:
+        raise error(
+            f"{what} {text[:40]!r}... has {found} placeholders {PLACEHOLDER}; at most {MAX_PLACEHOLDERS}"
+        )

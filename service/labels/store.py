@@ -7,9 +7,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Protocol
 
-from service.labels.label import Label
+from service.labels.label import Candidates, Label
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class LabelSet:
     etag: str
     created: datetime
     updated: datetime
+
+    @cached_property
+    def candidates(self) -> Candidates:
+        """Its labels as what a request ranks; always the same value, so sums over it are made once."""
+        return Candidates(self.labels, self.etag)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,12 @@ from service.api.openapi import documented, request_body
 from service.api.problems import request_id_of
 from service.api.schemas import ClassifyForm, ClassifyResponse
 from service.api.upload import FormLimits, Upload, receive_upload
-from service.labels.label import Candidates, check_count, check_labels, make_label
+from service.labels.label import (
+    Candidates,
+    check_count,
+    check_labels,
+    make_label,
+)
 
 router = APIRouter(tags=["classify"])
 
@@ -63,6 +68,9 @@ def _answer(
     bundle = context.registry.get(form.bundle)
     candidates, templates = _candidates(context, form)
     options = form.options(templates, context.settings.frames)
+    encoders = bundle.manifest
+    own = max(encoders.visual.text.templates, encoders.audio.text.templates, key=len)
+    candidates.check_prompt_characters(options.templates or own, context.settings.max_prompt_characters)
     result = context.classifier.classify(upload.path, bundle, candidates, options)
     total_ms = upload_ms + _ms_since(waits)
     timings = {"upload": upload_ms, "wait": wait_ms, **result.timings_ms, "total": total_ms}
@@ -83,7 +91,7 @@ def _candidates(context: Context, form: ClassifyForm) -> tuple[Candidates, tuple
         label_set = context.store.get(form.label_set)
         if not label_set.labels:
             raise errors.NoLabelsError(f"label set {label_set.name!r} is empty; add labels to it")
-        return Candidates(label_set.labels, label_set.etag), label_set.templates
+        return label_set.candidates, label_set.templates
     labels = tuple(make_label(name) for name in form.labels)
     if not labels:
         raise errors.NoLabelsError(

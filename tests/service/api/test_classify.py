@@ -197,3 +197,31 @@ def test_too_many_names_are_refused_before_any_is_normalised(
     most = client.get("/v1/info").json()["limits"]["max_labels"]
     response = classify(client, clips["red low"], labels=json.dumps(["a"] * (most + 1)))
     assert (response.status_code, response.json()["code"]) == (422, "too_many_labels")
+
+
+@pytest.mark.parametrize(("n_places", "status"), [(4, 200), (5, 422)])
+def test_a_template_has_room_for_few_names(
+    client: TestClient, clips: dict[str, Path], n_places: int, status: int
+) -> None:
+    """A form of 31 KB with 64 templates of 246 placeholders once took 752 MB for one name."""
+    response = classify(client, clips["red low"], labels="red", templates="{} " * n_places)
+    assert response.status_code == status
+    if status != 200:
+        assert response.json()["code"] == "invalid_template"
+        assert "has 5 placeholders {}; at most 4" in response.json()["detail"]
+
+
+def test_more_text_than_allowed_is_refused_before_it_is_put_together(
+    toy_bundle: Path, clips: dict[str, Path], tmp_path: Path
+) -> None:
+    """By the request's templates and by prompts of a label set, with the numbers."""
+    settings = Settings(bundles=(toy_bundle,), data_dir=tmp_path, max_prompt_characters=24)
+    with TestClient(create_app(settings)) as client:
+        fits = classify(client, clips["red low"], labels='["red", "blue"]', templates="a {}{} ")
+        assert fits.status_code == 200  # (1 + 1) x 2 + 2 x (3 + 4) = 18
+        long = classify(client, clips["red low"], labels='["red", "blue"]', templates="a rather long {}")
+        assert (long.status_code, long.json()["code"]) == (422, "too_much_text")
+        assert "prompts of 35 characters together; at most 24" in long.json()["detail"]
+        body = {"labels": [{"name": "red", "prompts": ["a very very red one with {}"]}]}
+        client.put("/v1/label-sets/s", json=body)
+        assert classify(client, clips["red low"], label_set="s").json()["code"] == "too_much_text"

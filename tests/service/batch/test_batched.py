@@ -116,6 +116,18 @@ def test_a_large_job_that_fails_ends_at_once(threads: ThreadPoolExecutor) -> Non
     assert _numbers(_Callers(threads, queue, notes).ask(7)) == [14]
 
 
+def test_an_encoder_that_returns_too_few_rows_is_an_error(threads: ThreadPoolExecutor) -> None:
+    """Callers once waited for the missing rows for ever."""
+
+    class Short(HeldEncoder):
+        def __call__(self, **inputs: NDArray[Any]) -> NDArray[np.float32]:
+            return super().__call__(**inputs)[:-1]
+
+    waiting = threads.submit(batched_fake(Short(held=False), Notes()), rows=rows_of(1, 2, 3))
+    with pytest.raises(RuntimeError, match="returned 2 rows for 3"):
+        waiting.result(WAIT_S)
+
+
 def test_cancelled_rows_are_not_run(threads: ThreadPoolExecutor) -> None:
     """Rows of other clients in the same queue are not affected."""
     encoder, notes, token = HeldEncoder(), Notes(), CancellationToken()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.errors import (
     DuplicateLabelsError,
@@ -10,8 +12,9 @@ from service.errors import (
     InvalidTemplateError,
     NoLabelsError,
     TooManyLabelsError,
+    TooMuchTextError,
 )
-from service.labels.label import check_labels, check_templates, fill, make_label
+from service.labels.label import Candidates, Label, check_labels, check_templates, fill, make_label
 
 
 @pytest.mark.parametrize(
@@ -70,3 +73,27 @@ def test_bad_templates_are_refused(templates: list[str]) -> None:
     """No placeholder, too long, too many."""
     with pytest.raises(InvalidTemplateError):
         check_templates(templates)
+
+
+def test_prompts_have_room_for_few_names() -> None:
+    """As templates do: they are stored, and filled with every request."""
+    assert make_label("red", ["{} {} {} {}"]).prompts == ("{} {} {} {}",)
+    with pytest.raises(InvalidLabelError, match=r"has 5 placeholders \{\}; at most 4"):
+        make_label("red", ["{} {} {} {} {}"])
+
+
+@given(
+    st.lists(
+        st.tuples(st.text("ab", min_size=1, max_size=5), st.lists(st.sampled_from(["x {}", "{}{}", "yy"])))
+    ),
+    st.lists(st.sampled_from(["a {}.", "{} {}"]), min_size=1),
+)
+def test_the_characters_of_all_prompts_are_counted_without_filling_them(
+    named: list[tuple[str, list[str]]], templates: list[str]
+) -> None:
+    """The same as of the filled prompts."""
+    labels = tuple(Label(name, tuple(prompts)) for name, prompts in named)
+    total = sum(len(fill(text, one.name)) for one in labels for text in one.prompts or templates)
+    Candidates(labels).check_prompt_characters(templates, total)
+    with pytest.raises(TooMuchTextError, match=f"of {total} characters together; at most {total - 1} are"):
+        Candidates(labels).check_prompt_characters(templates, total - 1)
