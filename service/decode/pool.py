@@ -2,6 +2,7 @@
 
 import os
 import queue
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from service.errors import DecodeCrashedError, DecoderUnavailableError, DecodeTi
 from service.media import Clip, DecodeLimits, DecodeSpec
 
 _START_TIMEOUT_S = 60.0
+# A process that closed its connection ends within this time.
+_END_TIMEOUT_S = 1.0
 _PACKAGE_ROOT = Path(__file__).parents[2]
 # The whole environment of a decoding process: no secrets, and settings for few threads and arenas.
 _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH")
@@ -63,7 +66,7 @@ class DecodePool:
 
         Raises:
             MediaError: The clip can't be used, took too long, or crashed its process.
-            DecoderUnavailableError: No process can be started.
+            DecoderUnavailableError: No process can be started, or two were killed from outside.
             WorkCancelled: The client disconnected while the clip was queued.
         """
         worker = self._idle.get()
@@ -71,7 +74,15 @@ class DecodePool:
             if self._is_closed:
                 raise RuntimeError("the decode pool is closed")
             raise_if_cancelled("decode")
-            return worker.decode(path, spec, self._limits)
+            try:
+                return worker.decode(path, spec, self._limits)
+            except _ProcessDiedError:
+                if self._is_closed:
+                    raise
+                # It may have been ended for something else, such as memory that the whole machine lacks.
+                return worker.decode(path, spec, self._limits)
+        except _ProcessDiedError as error:
+            raise _blame(error) from error
         finally:
             self._idle.put(worker)
 
@@ -102,6 +113,21 @@ class DecodePool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _ProcessDiedError(Exception):
+    """A decoding process ended, or broke the protocol, while it decoded a clip."""
+
+    def __init__(self, *, was_killed: bool) -> None:
+        super().__init__(was_killed)
+        self.was_killed = was_killed
+
+
+def _blame(error: _ProcessDiedError) -> DecodeCrashedError | DecoderUnavailableError:
+    """The error for the client. No clip sends SIGKILL: the system did, short of memory, or an operator."""
+    if error.was_killed:
+        return DecoderUnavailableError("The decoding process was killed by the system; try again later.")
+    return DecodeCrashedError("The clip could not be decoded: it brought its decoder down.")
 
 
 class _Worker:
@@ -145,8 +171,16 @@ class _Worker:
                 f"Decoding took longer than {limits.wall_time_s:g} seconds. Send a shorter or smaller clip."
             ) from None
         except (EOFError, OSError, ValueError) as error:
+            was_killed = self._ended_by(signal.SIGKILL)
             self.stop()
-            raise DecodeCrashedError("The clip could not be decoded: it brought its decoder down.") from error
+            raise _ProcessDiedError(was_killed=was_killed) from error
+
+    def _ended_by(self, cause: signal.Signals) -> bool:
+        """Whether the process has ended by a signal."""
+        try:
+            return self._process is not None and self._process.wait(_END_TIMEOUT_S) == -cause
+        except subprocess.TimeoutExpired:  # it broke the protocol, and is still there
+            return False
 
     def kill(self) -> None:
         """Kill the process, if there is one. Safe to call while another thread waits for its answer."""

@@ -19,6 +19,7 @@ from service.decode import DecodePool, decode_clip, wire
 from service.errors import (
     ClipTooLargeError,
     DecodeCrashedError,
+    DecoderUnavailableError,
     DecodeTimeoutError,
     EmptyFileError,
     NotMediaError,
@@ -95,23 +96,50 @@ def test_a_process_that_hangs_is_killed_at_the_time_limit(make_clip: Make, spec:
         assert pool.decode(path, spec).frames is not None
 
 
-def test_a_process_that_dies_fails_only_its_clip(
-    make_clip: Make, spec: DecodeSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The clip fails with a typed error and the next one has a new process."""
-    path = make_clip(ticks=range(3))
+def _ending(pool: DecodePool, causes: list[signal.Signals], monkeypatch: pytest.MonkeyPatch) -> None:
+    """End the process by a signal at the start of each of the next clips."""
     send = wire.send
+
+    def end_and_send(sock: socket.socket, header: wire.Header) -> None:
+        if causes:
+            process = _process(pool)
+            process.send_signal(causes.pop(0))
+            process.wait()
+        send(sock, header)
+
+    monkeypatch.setattr(wire, "send", end_and_send)
+
+
+@pytest.mark.parametrize("cause", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_clip_whose_process_dies_once_is_decoded_by_the_next(
+    make_clip: Make, spec: DecodeSpec, monkeypatch: pytest.MonkeyPatch, cause: signal.Signals
+) -> None:
+    """One death need not be the fault of the clip."""
+    path = make_clip(ticks=range(3))
     with DecodePool(LIMITS, n_workers=1) as pool:
         pool.decode(path, spec)
+        _ending(pool, [cause], monkeypatch)
+        assert pool.decode(path, spec).frames is not None
 
-        def kill_and_send(sock: socket.socket, header: wire.Header) -> None:
-            _process(pool).kill()
-            send(sock, header)
 
-        monkeypatch.setattr(wire, "send", kill_and_send)
-        with pytest.raises(DecodeCrashedError):
+@pytest.mark.parametrize(
+    ("cause", "error"),
+    [(signal.SIGSEGV, DecodeCrashedError), (signal.SIGKILL, DecoderUnavailableError)],
+)
+def test_a_clip_whose_process_dies_twice_fails_alone(
+    make_clip: Make,
+    spec: DecodeSpec,
+    monkeypatch: pytest.MonkeyPatch,
+    cause: signal.Signals,
+    error: type[Exception],
+) -> None:
+    """A crash is the fault of the clip, a kill is not; the next clip has a new process."""
+    path = make_clip(ticks=range(3))
+    with DecodePool(LIMITS, n_workers=1) as pool:
+        pool.decode(path, spec)
+        _ending(pool, [cause, cause], monkeypatch)
+        with pytest.raises(error):
             pool.decode(path, spec)
-        monkeypatch.undo()
         assert pool.decode(path, spec).frames is not None
 
 
@@ -155,7 +183,7 @@ def test_closing_the_pool_fails_clips_that_are_being_decoded(make_clip: Make, sp
         waiting = [threads.submit(pool.decode, path, spec) for _ in range(2)]
         pool.close()
     for future in waiting:
-        assert isinstance(future.exception(), DecodeCrashedError | RuntimeError)
+        assert isinstance(future.exception(), DecoderUnavailableError | RuntimeError)
 
 
 @pytest.mark.parametrize(
