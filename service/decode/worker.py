@@ -53,11 +53,16 @@ def _answer(sock: socket.socket, header: wire.Header, idle_bytes: int) -> None:
 
 def _limit(limits: DecodeLimits, idle_bytes: int) -> None:
     """Limit the memory, and the processor time in case the service is gone and can't kill this process."""
-    memory_bytes = idle_bytes + limits.memory_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, resource.RLIM_INFINITY))
+    _set_soft(resource.RLIMIT_AS, idle_bytes + limits.memory_bytes)
     used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = int(used.ru_utime + used.ru_stime + limits.wall_time_s) + 2
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
+    _set_soft(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + limits.wall_time_s) + 2)
+
+
+def _set_soft(kind: int, wanted: int) -> None:
+    """Set a soft limit within the hard one, which may be inherited (`ulimit`) and can't be raised."""
+    _, hard = resource.getrlimit(kind)
+    soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(kind, (soft, hard))
 
 
 def _address_space_bytes() -> int:

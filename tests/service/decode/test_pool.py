@@ -162,6 +162,23 @@ def test_the_memory_of_a_process_is_limited(tmp_path: Path, spec: DecodeSpec) ->
         pool.decode(path, spec)
 
 
+def test_an_inherited_limit_on_memory_is_kept(make_clip: Make, spec: DecodeSpec) -> None:
+    """Under `ulimit -v` every clip was once called undecodable, since the limit was to be raised."""
+    code = f"""
+import resource
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, 8 * 2**30))
+from service.decode import DecodePool
+from service.media import DecodeLimits, DecodeSpec
+with DecodePool(DecodeLimits(memory_bytes=16 * 2**30), n_workers=1) as pool:
+    print(pool.decode(Path({str(make_clip(ticks=range(3)))!r}), {spec!r}).frames is not None)
+"""
+    done = subprocess.run(  # noqa: S603  (our own interpreter and code)
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "True\n", done.stderr
+
+
 def test_a_closed_pool_rejects_clips(make_clip: Make, spec: DecodeSpec) -> None:
     """Otherwise it would start processes that nobody ends."""
     pool = DecodePool(LIMITS, n_workers=1)
