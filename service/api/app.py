@@ -16,7 +16,7 @@ from service.api.middleware import CLASSIFY, Admission, BodyLimit, RequestContex
 from service.api.openapi import openapi_of
 from service.api.prometheus import Metrics
 from service.api.routes import clips, label_sets, status
-from service.api.upload import private_directory
+from service.api.upload_folder import UploadFolder
 from service.batch.batched_encoders import batched
 from service.classifier import Classifier
 from service.decode.pool import DecodePool
@@ -36,8 +36,7 @@ def create_app(settings: Settings) -> FastAPI:
     Raises:
         BundleError, UnavailableError: The service can't start; the message says why.
     """
-    with private_directory(settings.upload_dir):
-        pass  # an unusable directory should stop the start, not the first upload
+    uploads = UploadFolder(settings.upload_dir)
     metrics = Metrics()
     registry = Registry(
         settings.bundles, settings.runtime(), lambda encoders: batched(encoders, settings.budgets(), metrics)
@@ -56,6 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
         store=store,
         classifier=Classifier(decoder.decode, LabelEmbedder(settings.label_cache_size, kept)),
         metrics=metrics,
+        uploads=uploads,
         clip_workers=clip_workers,
         store_workers=ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="store"),
     )
@@ -66,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
         context.clip_workers.shutdown()
         context.store_workers.shutdown(cancel_futures=True)
         decoder.close()
+        uploads.close()
         store.close()
         if kept is not None:
             kept.close()

@@ -15,6 +15,7 @@ from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
 from service.api.prometheus import Metrics
+from service.api.upload_folder import UploadFolder
 from service.cancellation import CancellationToken, WorkCancelled, raise_if_cancelled
 from service.classifier import Classifier
 from service.labels.store import LabelStore
@@ -74,6 +75,7 @@ class Context:
     store: LabelStore
     classifier: Classifier
     metrics: Metrics
+    uploads: UploadFolder
     clip_workers: ClipWorkers
     """pool for clips."""
     store_workers: ThreadPoolExecutor

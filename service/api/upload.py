@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -14,6 +13,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
+from service.api.upload_folder import UploadFolder
 from service.errors import (
     BodyTooLargeError,
     MalformedBodyError,
@@ -50,14 +50,12 @@ class Upload:
 
 
 @asynccontextmanager
-async def receive_upload(
-    request: Request, directory: Path | None, limits: FormLimits
-) -> AsyncIterator[Upload]:
+async def receive_upload(request: Request, folder: UploadFolder, limits: FormLimits) -> AsyncIterator[Upload]:
     """Receive a form; the clip is deleted when the context ends.
 
     Args:
         request: Its body must be multipart/form-data with one part named `file`.
-        directory: Where to put the clip; None takes the system's temporary directory.
+        folder: Where to put the clip.
         limits: For the other fields.
 
     Raises:
@@ -67,7 +65,7 @@ async def receive_upload(
         UploadUnavailableError: No room on the disk.
     """
     boundary = _boundary(request)
-    with private_directory(directory) as private:
+    with folder.private() as private:
         path = private / "clip"
         try:
             with path.open("wb") as file:
@@ -82,23 +80,6 @@ async def receive_upload(
         except OSError as error:
             raise UploadUnavailableError("The upload could not be put on disk; try again later.") from error
         yield upload
-
-
-@contextmanager
-def private_directory(parent: Path | None) -> Iterator[Path]:
-    """A new directory for one upload, deleted with all in it at the end.
-
-    Raises:
-        UploadUnavailableError: It can't be made.
-    """
-    try:
-        directory = tempfile.TemporaryDirectory(prefix="ahse-", dir=parent)
-    except OSError as error:
-        raise UploadUnavailableError(
-            "uploads can't be put on disk; check that AHSE_UPLOAD_DIR exists and is writable"
-        ) from error
-    with directory as name:
-        yield Path(name)
 
 
 def _boundary(request: Request) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 from starlette.requests import Request
 
 from service.api.upload import FormLimits, receive_upload
+from service.api.upload_folder import UploadFolder
 from service.errors import (
     AhseError,
     BodyTooLargeError,
@@ -40,8 +41,9 @@ def _receive(
 
     async def run() -> Any:
         scope = {"type": "http", "method": "POST", "headers": [(b"content-type", kind.encode())]}
-        async with receive_upload(Request(scope, receive), directory, LIMITS) as upload:
-            return upload.path.read_bytes(), upload.fields, upload.path
+        with UploadFolder(directory) as folder:
+            async with receive_upload(Request(scope, receive), folder, LIMITS) as upload:
+                return upload.path.read_bytes(), upload.fields, upload.path
 
     return asyncio.run(run())
 

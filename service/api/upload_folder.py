@@ -1,0 +1,87 @@
+"""The folder of this process for uploads: what a killed process left behind is removed at the next start."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from service.errors import UploadUnavailableError
+
+_PREFIX = "ahse-uploads-"
+_LOCK = "lock"
+
+
+class UploadFolder:
+    """A folder with a locked file in it. The system releases the lock when the process ends, however it ends.
+
+    So a folder whose lock can be taken belongs to nobody, also where processes of several containers share a
+    parent folder, in which process ids would say nothing.
+
+    Args:
+        parent: Where to make it; None takes the system's temporary directory.
+
+    Raises:
+        UploadUnavailableError: It can't be made.
+    """
+
+    def __init__(self, parent: Path | None) -> None:
+        where = Path(tempfile.gettempdir()) if parent is None else parent
+        try:
+            _remove_abandoned(where)
+            # Under another name until the lock is held, so that no process takes it for abandoned.
+            made = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=where))
+            self._lock = os.open(made / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self.path = made.rename(where / made.name.removeprefix("."))
+        except OSError as error:
+            raise UploadUnavailableError(
+                "uploads can't be put on disk; check that AHSE_UPLOAD_DIR exists and is writable"
+            ) from error
+
+    @contextmanager
+    def private(self) -> Iterator[Path]:
+        """A new folder for one upload, deleted with all in it at the end.
+
+        Raises:
+            UploadUnavailableError: It can't be made.
+        """
+        try:
+            folder = tempfile.TemporaryDirectory(dir=self.path)
+        except OSError as error:
+            raise UploadUnavailableError("The upload could not be put on disk; try again later.") from error
+        with folder as name:
+            yield Path(name)
+
+    def close(self) -> None:
+        """Delete the folder."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _remove_abandoned(where: Path) -> None:
+    """Delete folders of processes that are gone; those of other users can't be opened, and stay."""
+    for folder in where.glob(f"{_PREFIX}*"):
+        try:
+            lock = os.open(folder / _LOCK, os.O_RDWR)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # its owner lives
+            continue
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(lock)
