@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import structlog
+
 from service.database import Database
+from service.errors import StoreUnavailableError
+
+_log = structlog.get_logger(__name__)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS embeddings (
@@ -15,6 +21,22 @@ CREATE TABLE IF NOT EXISTS embeddings (
 ) STRICT;
 """
 _KEYS_PER_QUERY = 500
+
+
+def _open(path: Path) -> Database:
+    """Open the file; one that is damaged is set aside and begun anew, since it holds nothing but a cache."""
+    try:
+        return Database(path, _SCHEMA, "NORMAL", "embedding")
+    except StoreUnavailableError as error:
+        if not isinstance(error.__cause__, sqlite3.DatabaseError) or isinstance(
+            error.__cause__, sqlite3.OperationalError
+        ):
+            raise  # locked, or no permission: another file would not help
+    _log.warning("embeddings_set_aside", file=path.name)
+    path.rename(path.with_name(f"{path.name}.damaged"))
+    for suffix in ("-wal", "-shm"):  # they belong to the damaged file, and would damage the new one
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    return Database(path, _SCHEMA, "NORMAL", "embedding")
 
 
 class EmbeddingStore:
@@ -29,7 +51,7 @@ class EmbeddingStore:
 
     def __init__(self, path: Path, capacity: int) -> None:
         # A write that a power cut takes away is encoded again.
-        self._database = Database(path, _SCHEMA, "NORMAL", "embedding")
+        self._database = _open(path)
         self._capacity = capacity
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from service.embed.embedding_store import EmbeddingStore
-from service.errors import StoreUnavailableError
 
 
 def _rows(*numbers: int) -> dict[bytes, bytes]:
@@ -54,8 +53,13 @@ def test_many_at_once_from_several_threads(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_file_that_is_none_is_said(tmp_path: Path) -> None:
-    """As for the label sets."""
-    (tmp_path / "e.sqlite3").write_bytes(b"not a database" * 100)
-    with pytest.raises(StoreUnavailableError):
-        EmbeddingStore(tmp_path / "e.sqlite3", 3)
+@pytest.mark.parametrize("content", [b"not a database " * 1000, b"SQLite format 3\x00" + b"\xff" * 8000])
+def test_a_damaged_file_is_set_aside_and_begun_anew(tmp_path: Path, content: bytes) -> None:
+    """It is a cache: it once stopped the start of the service. What was there can still be looked into."""
+    path = tmp_path / "e.sqlite3"
+    path.write_bytes(content)
+    store = EmbeddingStore(path, 3)
+    store.put({b"a": b"1"})
+    assert store.get([b"a"]) == {b"a": b"1"}
+    store.close()
+    assert (tmp_path / "e.sqlite3.damaged").read_bytes() == content
