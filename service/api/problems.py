@@ -146,7 +146,7 @@ async def _typed(request: Request, error: Exception) -> Response:
     if STATUS[type(error)] >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.error("unavailable", code=error.code, exc_info=error)
     elif error.__cause__ is not None:
-        _log.info("refused", code=error.code, cause=repr(error.__cause__)[:500])
+        _log.info("refused", code=error.code, cause=repr(error.__cause__)[-500:])
     return typed_problem(request, error)
 
 

@@ -1,8 +1,8 @@
 """The protocol between the service and a decoding process: a JSON header, then the bytes of the arrays.
 
     service -> process   {path, spec, limits}
-    process -> service   {error, message}, or the fields of a clip followed by its arrays: the frames, the
-                         waveform, then the frames of each segment
+    process -> service   {error, message, trace}, or the fields of a clip followed by its arrays: the
+                         frames, the waveform, then the frames of each segment
 
 Nothing is pickled, and sizes are checked before memory is allocated: a decoding process that a hostile file
 took over can send wrong pictures, but it can neither run code in the service nor exhaust its memory.
@@ -23,6 +23,8 @@ import numpy.typing as npt
 from service.errors import DecodeCrashedError, MediaError
 from service.media import Clip, DecodeLimits, DecodeSpec, Segment, Track
 
+# The end of a traceback says what happened.
+_MAX_TRACE_CHARACTERS = 2_000
 _LENGTH = struct.Struct("!I")
 _MAX_HEADER_BYTES = 1 << 20
 
@@ -75,9 +77,15 @@ def parse_request(header: Header) -> tuple[Path, DecodeSpec, DecodeLimits]:
     return Path(header["path"]), DecodeSpec(**header["spec"]), DecodeLimits(**header["limits"])
 
 
-def send_error(sock: socket.socket, error: MediaError) -> None:
-    """Answer a request with an error."""
-    send(sock, {"error": error.code, "message": error.message})
+def send_error(sock: socket.socket, error: MediaError, trace: str = "") -> None:
+    """Answer a request with an error.
+
+    Args:
+        sock: The connection.
+        error: The error.
+        trace: The traceback of what caused it, for the log of the service.
+    """
+    send(sock, {"error": error.code, "message": error.message, "trace": trace[-_MAX_TRACE_CHARACTERS:]})
 
 
 def send_clip(sock: socket.socket, clip: Clip) -> None:
@@ -128,7 +136,8 @@ def receive_clip(sock: socket.socket, spec: DecodeSpec, limits: DecodeLimits, de
     """
     header = receive(sock, deadline)
     if "error" in header:
-        raise _ERRORS.get(header["error"], DecodeCrashedError)(header["message"])
+        cause = RuntimeError(header["trace"]) if header.get("trace") else None
+        raise _ERRORS.get(header["error"], DecodeCrashedError)(header["message"]) from cause
     try:
         _check_sizes(header, spec, limits)
         return _clip(sock, header, spec, deadline)

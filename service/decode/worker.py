@@ -45,8 +45,8 @@ def _answer(sock: socket.socket, header: wire.Header, idle_bytes: int) -> None:
             sock, ClipTooLargeError("Decoding this clip takes too much memory. Send a smaller one.")
         )
     except Exception:  # noqa: BLE001 - whatever a hostile file makes the libraries raise must fail that clip only
-        traceback.print_exc()
-        wire.send_error(sock, DecodeCrashedError("The clip could not be decoded."))
+        # Not to stderr, which is that of the service: it would break into its log.
+        wire.send_error(sock, DecodeCrashedError("The clip could not be decoded."), traceback.format_exc())
     else:
         wire.send_clip(sock, clip)
 

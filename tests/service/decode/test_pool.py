@@ -162,6 +162,19 @@ def test_the_memory_of_a_process_is_limited(tmp_path: Path, spec: DecodeSpec) ->
         pool.decode(path, spec)
 
 
+def test_what_went_wrong_in_a_process_reaches_the_log_of_the_service(spec: DecodeSpec) -> None:
+    """As the cause of the error, which is logged, and not as lines of its own between those of the log."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        wire.send_error(
+            theirs, DecodeCrashedError("The clip could not be decoded."), "x" * 5000 + "IndexError: 7"
+        )
+        with pytest.raises(DecodeCrashedError) as caught:
+            wire.receive_clip(ours, spec, LIMITS, time.monotonic() + 10)
+    assert str(caught.value.__cause__).endswith("IndexError: 7")
+    assert len(str(caught.value.__cause__)) == 2000
+
+
 def test_an_inherited_limit_on_memory_is_kept(make_clip: Make, spec: DecodeSpec) -> None:
     """Under `ulimit -v` every clip was once called undecodable, since the limit was to be raised."""
     code = f"""
