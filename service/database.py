@@ -53,6 +53,19 @@ class Database:
         with self._transaction("BEGIN IMMEDIATE") as connection:
             yield connection
 
+    def check(self) -> None:
+        """Check that the file is still there: writes to a deleted one succeed, and are lost.
+
+        Raises:
+            StoreUnavailableError: It is gone, or does not answer.
+        """
+        if not self._path.is_file():
+            raise StoreUnavailableError(
+                f"the file of the {self._content} store is gone; restore it, and restart the service"
+            )
+        with self.reading() as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
     def close(self) -> None:
         """Close every thread's connection."""
         with self._lock:

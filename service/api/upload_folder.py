@@ -58,6 +58,18 @@ class UploadFolder:
         with folder as name:
             yield Path(name)
 
+    def check(self) -> None:
+        """Write a byte where uploads go.
+
+        Raises:
+            UploadUnavailableError: It can't be written: the folder is gone, or the disk is full.
+        """
+        try:
+            with self.private() as private:
+                (private / "check").write_bytes(b"x")
+        except OSError as error:
+            raise UploadUnavailableError("uploads can't be put on disk now") from error
+
     def close(self) -> None:
         """Delete the folder."""
         shutil.rmtree(self.path, ignore_errors=True)

@@ -125,8 +125,7 @@ class SqliteLabelStore:
 
     def check(self) -> None:
         """Raise StoreUnavailableError when the store can't answer now."""
-        with self._database.reading() as connection:
-            connection.execute("SELECT count(*) FROM label_sets").fetchone()
+        self._database.check()
 
     def close(self) -> None:
         """Close the file."""

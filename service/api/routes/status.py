@@ -9,7 +9,13 @@ from service import __version__
 from service.api.context import ContextDep
 from service.api.openapi import documented
 from service.api.schemas import Info, Limits, Live, Metric, Model, ModelList, Ready
-from service.errors import BundleError, DeviceUnavailableError, StoreUnavailableError, UnknownBundleError
+from service.errors import (
+    BundleError,
+    DeviceUnavailableError,
+    StoreUnavailableError,
+    UnknownBundleError,
+    UploadUnavailableError,
+)
 from service.registry import Bundle
 
 models = APIRouter(prefix="/v1", tags=["models"])
@@ -85,10 +91,11 @@ async def live() -> Live:
 
 
 @health.head("/v2/health/ready", include_in_schema=False)
-@health.get("/v2/health/ready", responses=documented(StoreUnavailableError))
+@health.get("/v2/health/ready", responses=documented(StoreUnavailableError, UploadUnavailableError))
 async def ready(context: ContextDep) -> Ready:
-    """The bundles are loaded and the label store answers. Send no requests while this fails."""
+    """The bundles are loaded, the label store answers and uploads can be written. Else send no requests."""
     await context.ask_store(context.store.check)
+    await context.ask_store(context.uploads.check)
     return Ready()
 
 

@@ -167,3 +167,20 @@ def test_made_up_methods_share_one_label_of_the_metrics(client: TestClient) -> N
     text = client.get("/metrics").text
     assert "MADEUP" not in text
     assert 'method="other",route="/v1/info",status="405"} 3.0' in text
+
+
+@pytest.mark.parametrize(("gone", "code"), [("uploads", "upload_unavailable"), ("data", "store_unavailable")])
+def test_a_service_that_lost_its_folders_is_not_ready(
+    toy_bundle: Path, tmp_path: Path, gone: str, code: str
+) -> None:
+    """A deleted data directory takes writes and loses them; the process itself is live."""
+    for folder in ("uploads", "data"):
+        (tmp_path / folder).mkdir()
+    settings = Settings(bundles=(toy_bundle,), data_dir=tmp_path / "data", upload_dir=tmp_path / "uploads")
+    with TestClient(create_app(settings)) as client:
+        assert client.get("/v2/health/ready").status_code == 200
+        shutil.rmtree(tmp_path / gone)
+        response = client.get("/v2/health/ready")
+        assert (response.status_code, response.json()["code"]) == (503, code)
+        assert str(tmp_path) not in response.text
+        assert client.get("/v2/health/live").status_code == 200
