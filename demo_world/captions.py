@@ -1,4 +1,4 @@
-"""Captions, and the tokens that they become: everything that the text encoders are ever told.
+"""Captions, and the tokens that they become: all that the text encoders are trained on.
 
 A visual caption speaks of the picture only, an audio caption of the sound only; a class name in either
 carries a random word for the other side, so that the text encoders learn to pass over it.

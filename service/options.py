@@ -76,7 +76,7 @@ def read_options(values: Mapping[str, Any], model: type[_Options]) -> _Options:
         return model.model_validate(values)
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
-        raise InvalidOptionError(f"{name} must be {_what_it_takes(model, name)}.") from error
+        raise InvalidOptionError(f"{name} must be {_what_it_takes(model, name)}.") from None
 
 
 def _what_it_takes(model: type[ClassifyOptions], name: str) -> str:

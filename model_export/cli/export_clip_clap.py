@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, cast, get_args
 
 import typer
 
-from model_export.cli.shared_options import check_new_bundle
+from model_export.cli.shared_options import BundleName, check_new_bundle
 from model_export.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -80,10 +80,7 @@ def export_clip_clap(
         ),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the random weights.")] = 0,
-    name: Annotated[
-        str | None,
-        typer.Option(help="Name by which requests choose the bundle; default: that of the directory."),
-    ] = None,
+    name: BundleName = None,
 ) -> None:
     """Write a bundle of a CLIP and a CLAP that ranks by similarity, every graph checked against torch."""
     from model_export.encoders.audio_encoder import AudioChoice, load_audio_encoder
@@ -150,16 +147,18 @@ def precisions(given: list[str]) -> dict[str, Precision]:
     from service.bundle import provenance
 
     known = get_args(provenance.Precision)
-    said: dict[str, Precision] = {}
+    chosen: dict[str, Precision] = {}
     for one in given:
         graph, _, value = one.rpartition("=")
-        if (graph and graph not in TOWERS) or value not in known or graph in said:
+        if (graph and graph not in TOWERS) or value not in known or graph in chosen:
             raise EncoderError(
                 f"--precision {one}: give {', '.join(known)}, once for all or for one graph, "
                 f"as in audio=fp32; the graphs are {', '.join(TOWERS)}"
             )
-        said[graph] = cast("Precision", value)
-    return {graph: said[graph if graph in said else ""] for graph in TOWERS if graph in said or "" in said}
+        chosen[graph] = cast("Precision", value)
+    return {
+        graph: chosen[graph if graph in chosen else ""] for graph in TOWERS if graph in chosen or "" in chosen
+    }
 
 
 def preferred(device: str) -> Precision:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from model_export.cli.export_clip_clap import export_clip_clap
-from model_export.cli.shared_options import check_new_bundle
+from model_export.cli.shared_options import BundleName, check_new_bundle
 from model_export.errors import EncoderError, RunError
 from service.cli.command_app import CommandApp
 
@@ -35,10 +35,7 @@ def export_custom(
     ],
     out: Annotated[Path, typer.Option(help="Directory of the new bundle; must not exist.")],
     work: Annotated[Path, typer.Option(help="Folder for what the function fetches.")] = Path("build/custom"),
-    name: Annotated[
-        str | None,
-        typer.Option(help="Name by which requests choose the bundle; default: that of the directory."),
-    ] = None,
+    name: BundleName = None,
 ) -> None:
     """Write a bundle of your own encoders; every graph is compared with its torch module."""
     from model_export.encoders.custom import CustomBundle, load_builder, write_custom
@@ -61,10 +58,7 @@ def export_head(
         Path, typer.Option(help="Bundle whose encoders made the features; its own head is left behind.")
     ],
     out: Annotated[Path, typer.Option(help="Directory of the new bundle; must not exist.")],
-    name: Annotated[
-        str | None,
-        typer.Option(help="Name by which requests choose the bundle; default: that of the directory."),
-    ] = None,
+    name: BundleName = None,
     description: Annotated[str | None, typer.Option(help="One sentence about the bundle.")] = None,
     licence: Annotated[str, typer.Option(help="Licence of the head.")] = "not stated",
 ) -> None:

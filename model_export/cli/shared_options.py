@@ -28,6 +28,10 @@ Unseen = Annotated[
         "Default: a random fifth of the classes."
     ),
 ]
+BundleName = Annotated[
+    str | None,
+    typer.Option(help="Name by which requests choose the bundle; default: that of the directory."),
+]
 _BUNDLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 

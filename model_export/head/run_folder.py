@@ -158,7 +158,7 @@ class Run:
             statistics = Statistics.load(path / "statistics.safetensors")
         except ValidationError as error:
             faults = describe_faults(error.errors(), "calibration.json")
-            raise RunError(f"{path} is damaged: {faults}") from error
+            raise RunError(f"{path} is damaged: {faults}") from None
         except (OSError, SafetensorError, RuntimeError, TypeError) as error:
             raise RunError(f"{path} is damaged: {error}") from error
         return cls(path, config, network.eval(), statistics, calibrations)

@@ -109,10 +109,10 @@ def with_retries(ask: Callable[[], T], sleep: Callable[[float], None]) -> T:
 def asked_pause_s(error: HfHubHTTPError) -> float:
     """Seconds for which the hub asks clients to wait; 0 where it does not say."""
     headers = error.response.headers
-    said = headers.get("Retry-After", "")
+    retry_after_s = headers.get("Retry-After", "")
     limit = parse_ratelimit_headers(headers)
-    if said.isdigit():
-        return float(said)
+    if retry_after_s.isdigit():
+        return float(retry_after_s)
     return float(limit.reset_in_seconds) if limit is not None and limit.remaining == 0 else 0.0
 
 

@@ -48,8 +48,8 @@ def parse_body(raw: bytes, form: type[Body]) -> Body:
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
         if faults[0]["type"] == "json_invalid":
-            raise MalformedBodyError("The body is not valid JSON.") from error
-        raise InvalidRequestError(wrong_form(faults)) from error
+            raise MalformedBodyError("The body is not valid JSON.") from None
+        raise InvalidRequestError(wrong_form(faults)) from None
 
 
 def wrong_form(faults: Sequence[Mapping[str, Any]]) -> str:

@@ -48,7 +48,7 @@ def _parse(raw: bytes) -> Manifest:
     except ValidationError as error:
         raise BundleInvalidError(
             f"{MANIFEST_FILE}: {describe_faults(error.errors(), 'the manifest')}"
-        ) from error
+        ) from None
     missing = manifest.named_files() - manifest.files.keys()
     if missing:
         raise BundleInvalidError(f"{MANIFEST_FILE} names {sorted(missing)} but gives no sha256 for them")

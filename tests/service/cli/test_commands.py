@@ -10,6 +10,7 @@ import pytest
 
 from service import __version__
 from service.cli import main
+from service.options import ClassifyOptions
 from tests.toy import CLASSES, NOTICE, write_scenes, write_toy_bundle
 
 Capture = pytest.CaptureFixture[str]
@@ -211,3 +212,30 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     """For bug reports."""
     assert _run(monkeypatch, "--version") == 0
     assert capsys.readouterr().out == f"ahse {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "says"),
+    [
+        ("--top-k", "0", "top_k must be a whole number from 1"),
+        ("--frames", "all", "frames must be exact, or key"),
+    ],
+)
+def test_a_wrong_option_is_told_in_our_own_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, flag: str, value: str, says: str
+) -> None:
+    """In one line, without the text and the address of the validator."""
+    assert _run(monkeypatch, "classify", "x.mp4", "--label", "a", flag, value) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert len(error.splitlines()) == 1
+
+
+def test_every_option_of_a_request_has_a_flag(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """An option that is added to the model is not forgotten on the command line."""
+    assert _run(monkeypatch, "classify", "--help") == 0
+    help_text = capsys.readouterr().out
+    names = {field.alias or name for name, field in ClassifyOptions.model_fields.items()}
+    # One template a flag, which is repeated.
+    flags = {f"--{name.replace('_', '-')}" for name in names - {"templates"}} | {"--template"}
+    assert [flag for flag in sorted(flags) if flag not in help_text] == []
