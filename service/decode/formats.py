@@ -58,7 +58,8 @@ def explain_unreadable(file: BinaryIO, size_bytes: int) -> MediaError:
     """
     head = file.read(HEAD_BYTES)
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return _animated_webp() if head[12:16] == b"VP8X" and head[20] & _WEBP_ANIMATION else still_image()
+        flags = int.from_bytes(head[20:21]) if head[12:16] == b"VP8X" else 0
+        return _animated_webp() if flags & _WEBP_ANIMATION else still_image()
     if head.startswith(_IMAGE_STARTS) and b"acTL" not in head:  # with this chunk a PNG is animated
         return still_image()
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_LIST_STARTS):

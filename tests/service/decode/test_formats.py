@@ -236,6 +236,7 @@ STILL = {
     "png": png([bytes(64 * 64 * 4)], 64, 64, animated=False),
     "apng": png([bytes(64 * 64 * 4)], 64, 64, animated=True),
     "webp": webp("still"),
+    "webp cut short": webp("animated")[:20],
 }
 
 
