@@ -99,6 +99,13 @@ class Settings(BaseSettings):
         gt=0,
         description="longest pause in the body of a request, after which it is answered 408",
     )
+    body_timeout_s: float = Field(
+        default=600.0, gt=0, description="longest time that the whole body of a request may take"
+    )
+    url_input: bool = Field(
+        default=False,
+        description="1 accepts the URL of a clip (form field url) in place of a file; the service fetches it",
+    )
     max_upload_bytes: int = Field(default=512 * 2**20, ge=1, description="largest upload")
     max_json_bytes: int = Field(default=8 * 2**20, ge=1, description="largest JSON body")
     max_labels: int = Field(default=10_000, ge=1, description="maximum labels in one request")

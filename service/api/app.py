@@ -12,6 +12,7 @@ from starlette.types import Scope
 from service import __version__
 from service.api import problems
 from service.api.context import ClipWorkers, Context
+from service.api.fetch import Fetcher, FetchLimits
 from service.api.middleware import CLASSIFY, Admission, BodyLimit, RequestContext
 from service.api.openapi import openapi_of
 from service.api.prometheus import Metrics
@@ -56,6 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
         classifier=Classifier(decoder.decode, LabelEmbedder(settings.label_cache_size, kept)),
         metrics=metrics,
         uploads=uploads,
+        fetcher=_fetcher(settings),
         clip_workers=clip_workers,
         store_workers=ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="store"),
     )
@@ -82,6 +84,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Admission, most=settings.max_concurrency + settings.max_waiting)
     app.add_middleware(RequestContext, metrics=context.metrics)
     return app
+
+
+def _fetcher(settings: Settings) -> Fetcher | None:
+    """A clip from a URL has the limits of an upload."""
+    limits = FetchLimits(settings.max_upload_bytes, settings.upload_pause_s, settings.body_timeout_s)
+    return Fetcher(limits) if settings.url_input else None
 
 
 def _limit_of(settings: Settings) -> Callable[[Scope], int]:

@@ -14,6 +14,7 @@ from typing import Annotated, ParamSpec, TypeVar
 from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
+from service.api.fetch import Fetcher
 from service.api.prometheus import Metrics
 from service.api.upload_folder import UploadFolder
 from service.cancellation import CancellationToken, WorkCancelled, raise_if_cancelled
@@ -76,6 +77,8 @@ class Context:
     classifier: Classifier
     metrics: Metrics
     uploads: UploadFolder
+    fetcher: Fetcher | None
+    """fetches clips from URLs; None: not allowed."""
     clip_workers: ClipWorkers
     """pool for clips."""
     store_workers: ThreadPoolExecutor

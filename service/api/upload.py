@@ -13,19 +13,23 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
+from service.api.fetch import Fetcher
 from service.api.upload_folder import UploadFolder
 from service.errors import (
     BodyTooLargeError,
+    InvalidOptionError,
     MalformedBodyError,
     MissingFileError,
     TooManyLabelsError,
     UploadUnavailableError,
+    UrlRefusedError,
 )
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 FILE_FIELD = "file"
+URL_FIELD = "url"
 # As long as a path can be.
 _MAX_PATH_BYTES = 4096
 
@@ -47,20 +51,27 @@ class Upload:
     """the clip, under a neutral name in a directory of its own."""
     fields: tuple[tuple[str, str], ...]
     """the other fields in the order sent."""
+    url: str | None = None
+    """where the clip is, if it was not sent itself."""
 
 
 @asynccontextmanager
-async def receive_upload(request: Request, folder: UploadFolder, limits: FormLimits) -> AsyncIterator[Upload]:
-    """Receive a form; the clip is deleted when the context ends.
+async def receive_upload(
+    request: Request, folder: UploadFolder, limits: FormLimits, fetcher: Fetcher | None = None
+) -> AsyncIterator[Upload]:
+    """Receive a form, and the clip that its field `url` names; the clip is deleted when the context ends.
 
     Args:
-        request: Its body must be multipart/form-data with one part named `file`.
+        request: Its body must be multipart/form-data with one part named `file`, or one named `url`.
         folder: Where to put the clip.
         limits: For the other fields.
+        fetcher: Fetches the clip at a URL; None: not allowed.
 
     Raises:
         MalformedBodyError: Not such a form, or it ends early.
         MissingFileError: No part named `file`, or a path in place of a clip in it.
+        InvalidOptionError: Both a file and a URL, or several URLs.
+        UrlRefusedError, FetchFailedError: The clip is not, or could not be fetched.
         BodyTooLargeError, TooManyLabelsError: Over the limits.
         UploadUnavailableError: No room on the disk.
     """
@@ -75,6 +86,8 @@ async def receive_upload(request: Request, folder: UploadFolder, limits: FormLim
                     # In a thread: parsing and writing must not hold up other requests.
                     await run_in_threadpool(parser.write, chunk)
             upload = await run_in_threadpool(form.finish, path)
+            if upload.url is not None:
+                await _allowed(fetcher).fetch_for_client(request, upload.url, path)
         except FormParserError as error:
             raise MalformedBodyError("The body is not a well-formed multipart form.") from error
         except OSError as error:
@@ -90,6 +103,15 @@ def _boundary(request: Request) -> bytes:
             "curl -F file=@clip.mp4 -F labels=dog -F labels=cat"
         )
     return options[b"boundary"]
+
+
+def _allowed(fetcher: Fetcher | None) -> Fetcher:
+    if fetcher is None:
+        raise UrlRefusedError(
+            "This service does not fetch clips from URLs; who runs it can allow that with AHSE_URL_INPUT=1. "
+            "Send the clip itself: -F file=@clip.mp4"
+        )
+    return fetcher
 
 
 def _is_short_text(path: Path) -> bool:
@@ -133,6 +155,11 @@ class _Form:
         """The whole form, once the body has ended."""
         if not self._ended:
             raise MalformedBodyError("The multipart form ends before its last boundary; send it again.")
+        urls = [value for name, value in self._fields if name == URL_FIELD]
+        if self._has_file + len(urls) > 1:
+            raise InvalidOptionError("Send one clip a request: either a file or one url.")
+        if urls:
+            return Upload(path, tuple(self._fields), urls[0])
         if not self._has_file:
             raise MissingFileError("The form has no part named `file`; send the clip as: -F file=@clip.mp4")
         if not self._file_is_named and _is_short_text(path):

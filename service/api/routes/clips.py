@@ -35,6 +35,8 @@ router = APIRouter(tags=["classify"])
         errors.UnknownLabelSetError,
         errors.BodyTooLargeError,
         errors.UploadStalledError,
+        errors.UrlRefusedError,
+        errors.FetchFailedError,
         errors.NotMediaError,
         errors.MediaError,
         errors.LabelError,
@@ -47,7 +49,7 @@ async def post_clip(request: Request, context: ContextDep) -> Response:
     """Rank candidate names for one clip by its picture and sound together."""
     started, settings = time.perf_counter(), context.settings
     limits = FormLimits(max_fields=settings.max_labels + 100, max_field_bytes=settings.max_json_bytes)
-    async with receive_upload(request, context.uploads, limits) as upload:
+    async with receive_upload(request, context.uploads, limits, context.fetcher) as upload:
         upload_ms = _ms_since(started)
         # All of it beside the event loop: even reading and answering 10,000 names takes too long for it.
         request_id = request_id_of(request.scope)
