@@ -82,6 +82,8 @@ STATUS: Mapping[type[errors.AhseError], HTTPStatus] = {
 # What may be gone when the same request comes again.
 _PASSING = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 RETRY_AFTER_S = "5"
+# By the health monitor, and by the log line of the request.
+_LOGGED_ELSEWHERE = (errors.NotReadyError, errors.RequestTimeoutError)
 
 _log = structlog.get_logger(__name__)
 
@@ -154,7 +156,7 @@ def register(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
 async def _typed(request: Request, error: Exception) -> Response:
     if not isinstance(error, errors.AhseError):  # the framework's signature is wider than the registration
         raise error
-    if STATUS[type(error)] >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if STATUS[type(error)] >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, _LOGGED_ELSEWHERE):
         _log.error("unavailable", code=error.code, exc_info=error)
     elif error.__cause__ is not None:
         _log.info("refused", code=error.code, cause=repr(error.__cause__)[-500:])

@@ -160,3 +160,14 @@ def test_unknown_variables_are_named_with_the_nearest_setting(tmp_path: Path) ->
     )
     assert "AHSE_MAX_LABLES is not a setting, and is ignored; did you mean AHSE_MAX_LABELS?" in done.stderr
     assert "AHSE_DATA_DIR is not" not in done.stderr
+
+
+def test_too_few_open_files_are_told_at_the_start(toy_bundle: Path, tmp_path: Path) -> None:
+    """With so few, connections would fail later, and health with them; the way out is in the message."""
+    command = ["bash", "-c", 'ulimit -n 150; exec "$@"', "-", *COMMAND, "--bundle", str(toy_bundle)]
+    done = subprocess.run(  # noqa: S603  (our own interpreter and code)
+        [*command, "--data-dir", str(tmp_path), "--port", "0"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "limit on open files" in done.stderr
+    assert "ulimit -n" in done.stderr
