@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -22,9 +22,18 @@ class Database:
         schema: Statements that create the missing tables.
         durability: `FULL` makes an acknowledged write survive a power cut, `NORMAL` is faster.
         content: What is stored, for messages: the ... store.
+        migrations: One statement for each version of the file: the first brings what `schema` makes to
+            version 1. A file keeps its version, and gets the statements that it has not seen.
     """
 
-    def __init__(self, path: Path, schema: str, durability: Literal["FULL", "NORMAL"], content: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        schema: str,
+        durability: Literal["FULL", "NORMAL"],
+        content: str,
+        migrations: Sequence[str] = (),
+    ) -> None:
         self._path = path
         self._content = content
         self._durability = durability
@@ -36,10 +45,23 @@ class Database:
             connection = self._connection()
             connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(schema)
+            self._migrate(migrations)
         except (OSError, sqlite3.Error) as error:
             raise StoreUnavailableError(
                 f"the {content} store can't be opened; check that its directory exists and is writable"
             ) from error
+
+    def _migrate(self, migrations: Sequence[str]) -> None:
+        with self.writing() as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version > len(migrations):
+                raise StoreUnavailableError(
+                    f"the {self._content} store was written by a newer version of the service; use that one, "
+                    "or restore an older file"
+                )
+            for number, statement in enumerate(migrations[version:], start=version + 1):
+                connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number}")
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

@@ -14,6 +14,8 @@ from tests.toy import CLASSES, NOTICE, write_clip, write_toy_bundle
 
 # Tests import onnxruntime themselves too: its telemetry must be off before that.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+# Starlette's TestClient calls its host `testserver`.
+os.environ["AHSE_ALLOWED_HOSTS"] = "testserver,127.0.0.1"
 
 # A busy machine is no fault of the code: examples may take as long as they need.
 settings.register_profile("any time", deadline=None)

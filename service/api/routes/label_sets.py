@@ -11,6 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response, status
 
 from service.api import schemas
+from service.api.access import owner_of_edits
 from service.api.bodies import parse_body, read_body
 from service.api.context import Context, ContextDep
 from service.api.openapi import documented, request_body
@@ -19,6 +20,7 @@ from service.errors import (
     InvalidOptionError,
     LabelError,
     LabelSetError,
+    QuotaExceededError,
     RequestError,
     StoreUnavailableError,
 )
@@ -28,7 +30,7 @@ from service.labels.store import LabelSet, Precondition
 router = APIRouter(
     prefix="/v1/label-sets",
     tags=["label sets"],
-    responses=documented(LabelSetError, LabelError, RequestError, StoreUnavailableError),
+    responses=documented(LabelSetError, LabelError, RequestError, StoreUnavailableError, QuotaExceededError),
 )
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -109,7 +111,9 @@ async def remove_label(name: str, label: str, context: ContextDep, if_match: IfM
 def _put(context: Context, name: str, raw: bytes, condition: Precondition) -> Response:
     body = parse_body(raw, schemas.LabelSetBody)
     templates = None if body.templates is None else check_templates(body.templates)
-    label_set, is_new = context.store.put(name, _labels(context, body.labels), templates, condition)
+    label_set, is_new = context.store.put(
+        name, _labels(context, body.labels), templates, condition, owner_of_edits()
+    )
     if not is_new:
         return _answer(label_set)
     return _answer(label_set, status.HTTP_201_CREATED, {"Location": f"/v1/label-sets/{name}"})
@@ -124,7 +128,7 @@ def _get(context: Context, name: str, known: Sequence[str]) -> Response:
 
 def _add(context: Context, name: str, raw: bytes, condition: Precondition) -> Response:
     body = parse_body(raw, schemas.LabelsBody)
-    return _answer(context.store.add(name, _labels(context, body.labels), condition))
+    return _answer(context.store.add(name, _labels(context, body.labels), condition, owner_of_edits()))
 
 
 def _remove(context: Context, name: str, label: str, condition: Precondition) -> Response:
