@@ -140,8 +140,8 @@ class Settings(BaseSettings):
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="host names that requests may name, `*` for any; default: any when keys are needed, else "
-        "localhost and IP addresses",
+        description="host names that requests may name besides localhost and IP addresses, `*` for any; "
+        "default: any when keys are needed, else none",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="origins of web pages that may use the service, such as https://example.org"
@@ -155,7 +155,7 @@ class Settings(BaseSettings):
         default=None,
         ge=0,
         le=65535,
-        description="port of its own for reload, metrics and health; 0 takes a free one; default: the main one",
+        description="port of its own for reload, metrics and health; 0: a free one; default: the main port",
     )
     admin_host: str = Field(
         default="127.0.0.1", description="address of the admin port; only on loopback it needs no key"

@@ -32,15 +32,15 @@ def check_exposure(hosts: Sequence[str], *, has_key: bool, is_open: bool) -> Non
     """
     if is_open and has_key:
         raise SettingsError(
-            "open (AHSE_OPEN, --open) lets everyone in, but there are keys; leave it out, or unset AHSE_API_KEY "
-            "and revoke all keys (`ahse keys list`, `ahse keys revoke ID`)"
+            "open (AHSE_OPEN, --open) lets everyone in, but there are keys; leave it out, or unset "
+            "AHSE_API_KEY and revoke all keys (`ahse keys list`, `ahse keys revoke ID`)"
         )
     exposed = [host or "all addresses" for host in hosts if not is_loopback(host)]
     if exposed and not has_key and not is_open:
         raise SettingsError(
             f"without an API key the service listens on loopback only, not on {exposed[0]}. Either set a "
-            "key, AHSE_API_KEY=$(openssl rand -hex 32), or make one with `ahse keys create`; or let everyone who "
-            "reaches the port do everything, with --open or AHSE_OPEN=1"
+            "key, AHSE_API_KEY=$(openssl rand -hex 32), or make one with `ahse keys create`; or let everyone "
+            "who reaches the port do everything, with --open or AHSE_OPEN=1"
         )
 
 
@@ -61,15 +61,10 @@ def is_address(name: str) -> bool:
 
 
 def is_allowed(host: str, allowed: Sequence[str]) -> bool:
-    """Whether a Host header names a host of the list; `*` in the list allows any."""
-    return "*" in allowed or name_in(host) in allowed
+    """Whether a Host header is `localhost`, an address, or of the list, in which `*` means any.
 
-
-def is_local(host: str) -> bool:
-    """Whether a Host header is one that no other name can stand behind: `localhost` or an address.
-
-    DNS rebinding makes a browser believe that a site of the attacker's is this service, by a name of the
-    attacker's that resolves to this machine. So what the browser sends as Host is always that name.
+    In DNS rebinding a name of the attacker's resolves to this machine, so that a browser takes the attacker's
+    page for a page of this service. What the browser sends as Host is that name, and never an address.
     """
     name = name_in(host)
-    return name == "localhost" or is_address(name)
+    return "*" in allowed or name == "localhost" or is_address(name) or name in allowed

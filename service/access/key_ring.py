@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from service.access.audit import record_edit
 from service.access.key_store import KeyStore
 from service.access.keys import ApiKey, digest_of, id_in
 from service.errors import AhseError
@@ -18,6 +19,7 @@ _log = structlog.get_logger(__name__)
 ENVIRONMENT_ID = "environment"
 _REFRESH_S = 0.5
 _NO_DIGEST = bytes(32)
+_COMMAND_LINE = "command line"
 
 
 class KeyRing:
@@ -38,12 +40,11 @@ class KeyRing:
     def __init__(self, store: KeyStore, environment_key: str | None = None) -> None:
         self._store = store
         self._environment = None if environment_key is None else _environment_key(environment_key)
-        self.needs_key = self._environment is not None
-        self._keys: Mapping[str, ApiKey] = {}
+        self._keys: Mapping[str, ApiKey] = {key.id: key for key in store.list()}
+        self.needs_key = self._environment is not None or bool(self._keys)
         self._is_readable = True
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._refresh_regularly, name="keys", daemon=True)
-        self._take(store.list())
 
     def identify(self, text: str) -> ApiKey | None:
         """The key of that text, also when it has expired; None: there is no such key.
@@ -76,13 +77,15 @@ class KeyRing:
         self._take(keys)
 
     def _take(self, keys: list[ApiKey]) -> None:
+        """Go on with these keys; what others changed at the command line belongs to the audit log too."""
         before, now = self._keys, {key.id: key for key in keys}
         # Before the keys change: no request may see none and believe that it needs none.
         self.needs_key = self.needs_key or bool(now)
         self._keys = now
-        if before.keys() != now.keys():
-            added, removed = sorted(now.keys() - before.keys()), sorted(before.keys() - now.keys())
-            _log.info("keys", known=len(now), added=added, removed=removed)
+        for key_id in sorted(now.keys() - before.keys()):
+            record_edit("create_key", key_id, target_name=now[key_id].name, client=_COMMAND_LINE)
+        for key_id in sorted(before.keys() - now.keys()):
+            record_edit("revoke_key", key_id, target_name=before[key_id].name, client=_COMMAND_LINE)
 
     def start(self) -> None:
         """Read the store regularly, in a thread, until `close`."""

@@ -14,7 +14,7 @@ from limits import RateLimitItem, RateLimitItemPerDay, parse_many
 from limits.storage import MovingWindowSupport, Storage
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter, RateLimiter
 
-from service.errors import RateLimitedError
+from service.errors import QuotaExceededError, RateLimitedError
 
 _MAX_AMOUNT = 100_000
 _MAX_WINDOWS = 10_000
@@ -33,7 +33,7 @@ def parse_rate(text: str) -> RateLimitItem:
         (rate,) = parse_many(text)
     except ValueError:
         raise ValueError(_EXAMPLE) from None
-    if not 1 <= rate.amount <= _MAX_AMOUNT or rate.get_expiry() < 1:
+    if not 1 <= rate.amount <= _MAX_AMOUNT:
         raise ValueError(f"{_EXAMPLE}; the number may be from 1 to {_MAX_AMOUNT}")
     return rate
 
@@ -186,7 +186,10 @@ class Rates:
 
         Raises:
             RateLimitedError: It would not.
+            QuotaExceededError: It would be on no day.
         """
+        if n_bytes > quota:
+            raise QuotaExceededError(f"This key may send {quota} bytes a day, and the body has {n_bytes}.")
         limit = RateLimitItemPerDay(quota)
         if not self._bytes.test(limit, key_id, cost=n_bytes):
             raise self._too_many_bytes(limit, key_id, n_bytes)

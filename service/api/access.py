@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
 
 import structlog
 from starlette.datastructures import Headers
@@ -51,7 +50,7 @@ class AccessRules:
     """Facts of the deployment.
 
     Attributes:
-        allowed_hosts: Names that the Host header may have; empty: any when keys are needed, else local ones.
+        allowed_hosts: Names that Host may have besides local ones; empty: any where keys are needed.
         origins: Origins of other sites whose pages may send requests.
         admin_port: Port that alone answers reload and metrics; None: there is none.
         admin_needs_key: Whether requests to the admin port need a key.
@@ -81,7 +80,7 @@ class Access:
         self._ring = ring
         self._rates = rates
         self._rules = rules
-        self._routes: Final = routes
+        self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -139,17 +138,20 @@ class Access:
         return is_admin_port
 
     def _check_host(self, headers: Headers, *, needs_key: bool) -> None:
+        allowed = self._rules.allowed_hosts or (("*",) if needs_key else ())
         # Whoever sends no Host is no browser; HTTP/1.1 requires it.
         for host in headers.getlist("host"):
-            allowed = self._rules.allowed_hosts
-            if not (hosts.is_allowed(host, allowed) if allowed else needs_key or hosts.is_local(host)):
+            if not hosts.is_allowed(host, allowed):
                 raise HostNotAllowedError(
                     f"The service does not answer to the host {hosts.name_in(host)[:100]!r}; its operator "
                     "can allow the name with AHSE_ALLOWED_HOSTS."
                 )
 
     def _check_origin(self, scope: Scope, headers: Headers) -> None:
-        """Refuse what pages of other sites send (CSRF), by what browsers say: Sec-Fetch-Site, or else Origin."""
+        """Refuse what pages of other sites send (CSRF).
+
+        Browsers say whose page it is: in Sec-Fetch-Site, which holds behind proxies too, or in Origin.
+        """
         if scope["method"] in _SAFE_METHODS:
             return
         origin, site = headers.get("origin", "").lower(), headers.get("sec-fetch-site", "")
@@ -186,6 +188,7 @@ class _CountedBody:
 
     Raises:
         RateLimitedError: The length that the body declares is more than what is left.
+        QuotaExceededError: It is more than the whole quota.
     """
 
     def __init__(self, rates: Rates, key: ApiKey | None, scope: Scope, receive: Receive, send: Send) -> None:
@@ -193,7 +196,7 @@ class _CountedBody:
         self._scope, self._receive, self._send = scope, receive, send
         self._quota = None if key is None else key.quotas.bytes_per_day
         self._error: RateLimitedError | None = None
-        self._is_answered = False
+        self._is_answered = self._is_whole = False
         declared = Headers(scope=scope).get("content-length", "")
         if key is not None and self._quota is not None and declared.isdecimal():
             rates.check_bytes(key.id, self._quota, int(declared))
@@ -206,7 +209,7 @@ class _CountedBody:
             if self._error is not None and not self._is_answered:
                 # The body is coming already, whether the client asked for a `100 Continue` or not.
                 headers = [header for header in self._scope["headers"] if header[0] != b"expect"]
-                await refuse({**self._scope, "headers": headers}, self._receive, self._send, self._error)
+                await refuse({**self._scope, "headers": headers}, self._rest, self._send, self._error)
 
     async def send(self, message: Message) -> None:
         """Pass the answer on."""
@@ -215,6 +218,7 @@ class _CountedBody:
 
     async def _counted(self) -> Message:
         message = await self._receive()
+        self._is_whole = not message.get("more_body", False)
         if self._key is not None and self._quota is not None and message.get("body"):
             try:
                 self._rates.count_bytes(self._key.id, self._quota, len(message["body"]))
@@ -222,6 +226,9 @@ class _CountedBody:
                 self._error = error
                 raise _QuotaSpent from None
         return message
+
+    async def _rest(self) -> Message:
+        return {"type": "http.request"} if self._is_whole else await self._receive()
 
 
 @contextmanager

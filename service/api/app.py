@@ -32,6 +32,7 @@ from service.classifier import Classifier
 from service.decode.pool import DecodePool
 from service.embed.embedder import LabelEmbedder
 from service.embed.embedding_store import EmbeddingStore
+from service.errors import SettingsError
 from service.labels.sqlite import SqliteLabelStore
 from service.registry import Registry
 from service.settings import Settings
@@ -110,7 +111,11 @@ def _open_keys(settings: Settings) -> KeyRing:
         KeyStore(settings.data_dir / "keys.sqlite3"), None if secret is None else secret.get_secret_value()
     )
     listening = [settings.host, *([] if settings.admin_port is None else [settings.admin_host])]
-    check_exposure(listening, has_key=ring.needs_key, is_open=settings.open)
+    try:
+        check_exposure(listening, has_key=ring.needs_key, is_open=settings.open)
+    except SettingsError:
+        ring.close()
+        raise
     if settings.open:
         _log.warning("open", meaning="everyone who reaches the port may do everything", addresses=listening)
     return ring

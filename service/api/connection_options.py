@@ -62,8 +62,8 @@ def _tls_options(settings: Settings) -> dict[str, Any]:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=_no_password)
     except (ssl.SSLError, ValueError, OSError) as error:
         raise SettingsError(
-            "AHSE_TLS_CERT and AHSE_TLS_KEY can't be used: both must be PEM files, the key without a password, "
-            "and the key must be that of the first certificate"
+            "AHSE_TLS_CERT and AHSE_TLS_KEY can't be used: both must be PEM files, the key without a "
+            "password, and the key must be that of the first certificate"
         ) from error
     return {
         "ssl_certfile": certificate,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,8 +61,8 @@ def create(
     )
     with _store(data_dir) as store:
         store.create(key)
-    _record("create_key", key)
     typer.echo(text)
+    typer.echo(f"key {key.id} was made; it is not shown again", err=True)
 
 
 @app.command("list")
@@ -90,17 +89,15 @@ def revoke(
     """Delete a key; requests with it are refused within a second."""
     with _store(data_dir) as store:
         key = store.revoke(key_id)
-    _record("revoke_key", key)
+    typer.echo(f"key {key.id} ({key.name}) was revoked", err=True)
 
 
 @contextlib.contextmanager
 def _store(data_dir: Path | None) -> Iterator[KeyStore]:
     from service.access.key_store import KeyStore
     from service.cli.serve import read_settings
-    from service.log import configure_logging
 
     settings = read_settings({} if data_dir is None else {"data_dir": data_dir})
-    configure_logging(settings.log_format, settings.log_level)
     with contextlib.closing(KeyStore(settings.data_dir / "keys.sqlite3")) as store:
         yield store
 
@@ -113,13 +110,6 @@ def _scopes(given: list[str]) -> frozenset[Scope]:
         if one not in SCOPES:
             raise InvalidOptionError(f"{one[:40]!r} is no scope; the scopes are: {', '.join(SCOPES)}")
     return frozenset(scope for scope in SCOPES if scope in given)
-
-
-def _record(action: str, key: ApiKey) -> None:
-    """In the log of this command, on standard error; running services log the ids of changed keys."""
-    from service.access.audit import record_edit
-
-    record_edit(action, key.id, key=None, key_name=key.name, client=f"user {os.getuid()}")
 
 
 def _facts(key: ApiKey) -> dict[str, object]:
