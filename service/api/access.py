@@ -110,7 +110,8 @@ class Access:
         if need == "nothing":
             return None
         key = self._identify(scope, headers) if needs_key else None
-        if not is_admin_port and place != METRICS:
+        # Where no rate holds it does for whoever has no valid key, so that none can be found by trying.
+        if (needs_key and key is None) or not (is_admin_port or place == METRICS):
             self._count(scope, key)
         if not needs_key:
             return None

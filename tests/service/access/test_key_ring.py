@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from service.access import key_ring
 from service.access.key_ring import ENVIRONMENT_ID, KeyRing
 from service.access.key_store import KeyStore
-from service.access.keys import make_key
+from service.access.keys import ApiKey, make_key
 
 SECRET = "0123456789abcdef0123456789abcdef"  # noqa: S105  (of this test)
 
@@ -82,7 +82,7 @@ def test_the_store_is_read_regularly_beside_requests(
     noticed = threading.Event()
     take = ring._take
 
-    def noticing(keys: list[key_ring.ApiKey]) -> None:
+    def noticing(keys: list[ApiKey]) -> None:
         take(keys)
         if keys:
             noticed.set()

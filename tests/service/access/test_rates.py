@@ -49,13 +49,12 @@ def test_clients_are_counted_apart_and_keys_by_their_own_rate() -> None:
     rates.count_key("a", None)
     rates.count_key("b", "2/hour")
     rates.count_key("b", "2/hour")
-    for refused in (
-        lambda: rates.count_address("192.0.2.1"),
-        lambda: rates.count_key("a", None),
-        lambda: rates.count_key("b", "2/hour"),
-    ):
-        with pytest.raises(RateLimitedError):
-            refused()
+    with pytest.raises(RateLimitedError):
+        rates.count_address("192.0.2.1")
+    with pytest.raises(RateLimitedError):
+        rates.count_key("a", None)
+    with pytest.raises(RateLimitedError):
+        rates.count_key("b", "2/hour")
 
 
 def test_without_a_rate_nothing_is_limited() -> None:
