@@ -113,5 +113,6 @@ def test_a_key_sends_no_more_bytes_a_day_than_its_quota(
         assert f"1000 bytes a day; {left} are left" in declared.json()["detail"]
         assert int(declared.headers["Retry-After"]) > 86_000
         assert put_raw(app, json, [b" " * left]) == (400, 1)
+        assert put_raw(app, json, [b" "]) == (429, 1)
         assert put_raw(app, json, [b" "] * 3) == (429, 3)
         assert put_raw(app, {**json, "Expect": "100-continue"}, [b" "] * 3) == (429, 3)
