@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,13 +14,12 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access import hosts
-from service.access.audit import record_edit
 from service.access.key_ring import KeyRing
 from service.access.keys import ApiKey
 from service.access.rates import Rates
+from service.api.guarded_store import Requester, current_requester
 from service.api.middleware import refuse
-from service.api.problems import request_id_of
-from service.api.scopes import HEALTH, METRICS, is_edit, need_of, place_of
+from service.api.scopes import HEALTH, METRICS, need_of, place_of
 from service.errors import (
     AccessError,
     ForbiddenError,
@@ -31,18 +29,8 @@ from service.errors import (
     UnauthenticatedError,
     WrongPortError,
 )
-from service.labels.store import NOBODY, Owner
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-_current_key: ContextVar[ApiKey | None] = ContextVar("current_key", default=None)
-
-
-def owner_of_edits() -> Owner:
-    """Who stores what this request stores: the key that it was sent with and its quotas."""
-    key = _current_key.get()
-    if key is None:
-        return NOBODY
-    return Owner(key.id, key.quotas.label_sets, key.quotas.labels)
 
 
 @dataclass(frozen=True)
@@ -63,7 +51,7 @@ class AccessRules:
 
 
 class Access:
-    """Checks port, host, origin, key and rate of each request, in this order, and records edits.
+    """Checks port, host, origin, rate, key and scope of each request, in this order.
 
     Args:
         app: The application behind.
@@ -94,9 +82,8 @@ class Access:
         except AccessError as error:
             await refuse(scope, receive, send, error)
             return
-        with _as_current(key):
-            send = _recording(scope, body.send, key) if is_edit(place) else body.send
-            await body.answer(self._app, send)
+        with _as_current(Requester(key, client_of(scope))):
+            await body.answer(self._app)
 
     def _admit(self, scope: Scope, place: str) -> ApiKey | None:
         """The key of a request that may go on; None where it needs none."""
@@ -197,20 +184,18 @@ class _CountedBody:
         self._scope, self._receive, self._send = scope, receive, send
         self._quota = None if key is None else key.quotas.bytes_per_day
         self._error: RateLimitedError | None = None
-        self._is_answered = self._is_whole = False
+        self._is_answered = False
         declared = Headers(scope=scope).get("content-length", "")
         if key is not None and self._quota is not None and declared.isdecimal():
             rates.check_bytes(key.id, self._quota, int(declared))
 
-    async def answer(self, app: ASGIApp, send: Send) -> None:
+    async def answer(self, app: ASGIApp) -> None:
         """Answer the request, or refuse it once its body is more than what is left."""
         try:
-            await app(self._scope, self._receive if self._quota is None else self._counted, send)
+            await app(self._scope, self._receive if self._quota is None else self._counted, self.send)
         except _QuotaSpent:
             if self._error is not None and not self._is_answered:
-                # The body is coming already, whether the client asked for a `100 Continue` or not.
-                headers = [header for header in self._scope["headers"] if header[0] != b"expect"]
-                await refuse({**self._scope, "headers": headers}, self._rest, self._send, self._error)
+                await refuse(self._scope, self._receive, self._send, self._error)
 
     async def send(self, message: Message) -> None:
         """Pass the answer on."""
@@ -219,7 +204,6 @@ class _CountedBody:
 
     async def _counted(self) -> Message:
         message = await self._receive()
-        self._is_whole = not message.get("more_body", False)
         if self._key is not None and self._quota is not None and message.get("body"):
             try:
                 self._rates.count_bytes(self._key.id, self._quota, len(message["body"]))
@@ -228,37 +212,16 @@ class _CountedBody:
                 raise _QuotaSpent from None
         return message
 
-    async def _rest(self) -> Message:
-        return {"type": "http.request"} if self._is_whole else await self._receive()
-
 
 @contextmanager
-def _as_current(key: ApiKey | None) -> Iterator[None]:
-    """Tell log lines, and the threads that work for this request, whose it is."""
-    token = _current_key.set(key)
+def _as_current(requester: Requester) -> Iterator[None]:
+    """Tell routes, log lines and the threads that work for this request whose it is."""
+    token = current_requester.set(requester)
     try:
-        with structlog.contextvars.bound_contextvars(**({} if key is None else {"key": key.id})):
+        with structlog.contextvars.bound_contextvars(**({"key": requester.key.id} if requester.key else {})):
             yield
     finally:
-        _current_key.reset(token)
-
-
-def _recording(scope: Scope, send: Send, key: ApiKey | None) -> Send:
-    """A send that records an edit in the log as soon as it has succeeded: the audit log of HTTP."""
-
-    async def recording(message: Message) -> None:
-        if message["type"] == "http.response.start" and 200 <= message["status"] < 300:
-            record_edit(
-                getattr(scope.get("route"), "name", "unknown"),
-                scope["path"],
-                key=None if key is None else key.id,
-                key_name=None if key is None else key.name,
-                client=client_of(scope),
-                request_id=request_id_of(scope),
-            )
-        await send(message)
-
-    return recording
+        current_requester.reset(token)
 
 
 def client_of(scope: Scope) -> str:

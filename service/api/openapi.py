@@ -70,7 +70,7 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
         for method, operation in operations.items():
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
-            _add_access(operation, need_of(f"{method.upper()} {path}"))
+            _add_access(operation, need_of(f"{method.upper()} {path}"), has_body="requestBody" in operation)
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
         "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key."},
@@ -88,7 +88,7 @@ _REFUSALS = (
 )
 
 
-def _add_access(operation: dict[str, Any], need: Need) -> None:
+def _add_access(operation: dict[str, Any], need: Need, *, has_body: bool) -> None:
     """What an operation needs, and how it refuses who lacks it."""
     if need == "nothing":
         operation["security"] = []
@@ -96,7 +96,7 @@ def _add_access(operation: dict[str, Any], need: Need) -> None:
     scope = "any API key" if need == "any key" else f"an API key with the scope `{need}`"
     operation["description"] = f"{operation.get('description', '')}\n\nNeeds {scope}.".strip()
     responses = operation["responses"]
-    for status, refusal in documented(*_REFUSALS).items():
+    for status, refusal in documented(*_REFUSALS, *([errors.QuotaExceededError] if has_body else [])).items():
         known = responses.setdefault(str(status), refusal)
         if known is not refusal:
             known["description"] += refusal["description"].replace(f"{HTTPStatus(int(status)).phrase}:", ",")

@@ -83,11 +83,13 @@ STATUS: Mapping[type[errors.AhseError], HTTPStatus] = {
     errors.DecoderUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.UploadUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.RequestTimeoutError: HTTPStatus.GATEWAY_TIMEOUT,
 }
 
 # What may be gone when the same request comes again.
-_PASSING = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
-_RETRY_AFTER_S = "5"
+_PASSING = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
+RETRY_AFTER_S = "5"
 
 _log = structlog.get_logger(__name__)
 
@@ -113,16 +115,23 @@ def problem(
     """
     request.scope["state"]["code"] = code  # for the log line of the request
     body = {
-        "type": f"urn:ahse:problem:{code}",
-        "title": status.phrase,
-        "status": int(status),
-        "code": code,
-        "detail": detail,
+        **problem_body(status, code, detail),
         "instance": request.url.path,
         "request_id": request_id_of(request.scope),
         **extra,
     }
     return JSONResponse(body, status_code=int(status), media_type=MEDIA_TYPE, headers=dict(headers or {}))
+
+
+def problem_body(status: HTTPStatus, code: str, detail: str) -> dict[str, Any]:
+    """The members of a problem object that do not depend on a request."""
+    return {
+        "type": f"urn:ahse:problem:{code}",
+        "title": status.phrase,
+        "status": int(status),
+        "code": code,
+        "detail": detail,
+    }
 
 
 def typed_problem(
@@ -134,7 +143,7 @@ def typed_problem(
     if isinstance(error, errors.RateLimitedError):
         own = {"Retry-After": str(error.retry_after_s)}
     elif status in _PASSING:
-        own = {"Retry-After": _RETRY_AFTER_S}
+        own = {"Retry-After": RETRY_AFTER_S}
     elif status == HTTPStatus.UNAUTHORIZED:
         own = {"WWW-Authenticate": 'Bearer realm="ahse"'}
     return problem(request, status, error.code, error.message, headers={**own, **(headers or {})})

@@ -51,8 +51,3 @@ def need_of(place: str) -> Need:
     if place in DOCUMENTATION:
         return "nothing"
     return NEEDS.get(place, "admin") if place else "any key"
-
-
-def is_edit(place: str) -> bool:
-    """Whether a place changes what is stored or loaded."""
-    return need_of(place) in ("labels", "admin") and not place.startswith(("GET ", "HEAD "))

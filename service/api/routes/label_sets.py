@@ -11,7 +11,6 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response, status
 
 from service.api import schemas
-from service.api.access import owner_of_edits
 from service.api.bodies import parse_body, read_body
 from service.api.context import Context, ContextDep
 from service.api.openapi import documented, request_body
@@ -20,8 +19,9 @@ from service.errors import (
     InvalidOptionError,
     LabelError,
     LabelSetError,
-    QuotaExceededError,
+    OverloadedError,
     RequestError,
+    RequestTimeoutError,
     StoreUnavailableError,
 )
 from service.labels.label import Label, check_count, check_templates, make_label
@@ -30,7 +30,9 @@ from service.labels.store import LabelSet, Precondition
 router = APIRouter(
     prefix="/v1/label-sets",
     tags=["label sets"],
-    responses=documented(LabelSetError, LabelError, RequestError, StoreUnavailableError, QuotaExceededError),
+    responses=documented(
+        LabelSetError, LabelError, RequestError, OverloadedError, StoreUnavailableError, RequestTimeoutError
+    ),
 )
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -74,7 +76,7 @@ async def put_label_set(
     """Create a label set, or replace all of one."""
     condition = Precondition(etags=_etags(if_match), absent=_must_be_new(if_none_match))
     raw = await read_body(request)
-    return await context.ask_store(_put, context, _checked_name(name), raw, condition)
+    return await context.change_store(_put, context, _checked_name(name), raw, condition)
 
 
 @router.get("/{name}", response_model=schemas.LabelSet)
@@ -88,7 +90,7 @@ async def get_label_set(name: str, context: ContextDep, if_none_match: IfNoneMat
 async def delete_label_set(name: str, context: ContextDep, if_match: IfMatch = None) -> None:
     """Delete a label set."""
     condition = Precondition(etags=_etags(if_match))
-    await context.ask_store(context.store.delete, _checked_name(name), condition)
+    await context.change_store(context.store.delete, _checked_name(name), condition)
 
 
 @router.post(
@@ -98,22 +100,20 @@ async def add_labels(name: str, request: Request, context: ContextDep, if_match:
     """Add labels to a set; the next request already ranks them."""
     condition = Precondition(etags=_etags(if_match))
     raw = await read_body(request)
-    return await context.ask_store(_add, context, _checked_name(name), raw, condition)
+    return await context.change_store(_add, context, _checked_name(name), raw, condition)
 
 
 @router.delete("/{name}/labels/{label:path}", response_model=schemas.LabelSet)
 async def remove_label(name: str, label: str, context: ContextDep, if_match: IfMatch = None) -> Response:
     """Take one label out of a set."""
     condition = Precondition(etags=_etags(if_match))
-    return await context.ask_store(_remove, context, _checked_name(name), label, condition)
+    return await context.change_store(_remove, context, _checked_name(name), label, condition)
 
 
 def _put(context: Context, name: str, raw: bytes, condition: Precondition) -> Response:
     body = parse_body(raw, schemas.LabelSetBody)
     templates = None if body.templates is None else check_templates(body.templates)
-    label_set, is_new = context.store.put(
-        name, _labels(context, body.labels), templates, condition, owner_of_edits()
-    )
+    label_set, is_new = context.store.put(name, _labels(context, body.labels), templates, condition)
     if not is_new:
         return _answer(label_set)
     return _answer(label_set, status.HTTP_201_CREATED, {"Location": f"/v1/label-sets/{name}"})
@@ -128,7 +128,7 @@ def _get(context: Context, name: str, known: Sequence[str]) -> Response:
 
 def _add(context: Context, name: str, raw: bytes, condition: Precondition) -> Response:
     body = parse_body(raw, schemas.LabelsBody)
-    return _answer(context.store.add(name, _labels(context, body.labels), condition, owner_of_edits()))
+    return _answer(context.store.add(name, _labels(context, body.labels), condition))
 
 
 def _remove(context: Context, name: str, label: str, condition: Precondition) -> Response:

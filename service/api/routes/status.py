@@ -6,15 +6,15 @@ from fastapi import APIRouter, Response
 from fastapi.concurrency import run_in_threadpool
 
 from service import __version__
-from service.api.context import ContextDep
+from service.api.context import Context, ContextDep
+from service.api.guarded_store import record_edit_of_request
 from service.api.openapi import documented
 from service.api.schemas import Info, Limits, Live, Metric, Model, ModelList, Ready
 from service.errors import (
     BundleError,
     DeviceUnavailableError,
-    StoreUnavailableError,
+    NotReadyError,
     UnknownBundleError,
-    UploadUnavailableError,
 )
 from service.registry import Bundle
 
@@ -41,8 +41,14 @@ async def reload_model(name: str, context: ContextDep) -> Model:
 
     Requests under way finish on the old bundle, which stays if the new one can't be used.
     """
-    bundle = await run_in_threadpool(context.registry.reload, name)
+    bundle = await run_in_threadpool(_reload, context, name)
     return _model(bundle, name == context.registry.names()[0])
+
+
+def _reload(context: Context, name: str) -> Bundle:
+    bundle = context.registry.reload(name)
+    record_edit_of_request("reload_model", f"models/{name}")
+    return bundle
 
 
 @models.get("/info")
@@ -91,11 +97,12 @@ async def live() -> Live:
 
 
 @health.head("/v2/health/ready", include_in_schema=False)
-@health.get("/v2/health/ready", responses=documented(StoreUnavailableError, UploadUnavailableError))
+@health.get("/v2/health/ready", responses=documented(NotReadyError))
 async def ready(context: ContextDep) -> Ready:
-    """The bundles are loaded, the label store answers and uploads can be written. Else send no requests."""
-    await context.ask_store(context.store.check)
-    await context.ask_store(context.uploads.check)
+    """Every part worked when it was tried last: each bundle, the label store, uploads and the decoder."""
+    if faults := context.health.faults():
+        named = "; ".join(f"{part}: {fault}" for part, fault in sorted(faults.items()))
+        raise NotReadyError(f"The service is not ready. {named}")
     return Ready()
 
 
