@@ -30,7 +30,9 @@
     │   ├── MissingFileError      missing_file      no file part
     │   ├── InvalidOptionError    invalid_option    an option's value is not acceptable
     │   ├── BodyTooLargeError     body_too_large    more bytes than allowed
-    │   └── UploadStalledError    upload_stalled    no more of the body arrived in time
+    │   ├── UploadStalledError    upload_stalled    no more of the body arrived in time
+    │   ├── UrlRefusedError       url_refused       not a URL that clips are fetched from
+    │   └── FetchFailedError      fetch_failed      the server of a URL does not deliver a clip
     ├── AccessError               the client may not do that
     │   ├── UnauthenticatedError  unauthenticated   no key, or one that is not valid
     │   ├── ForbiddenError        forbidden         the key lacks a scope
@@ -253,6 +255,18 @@ class UploadStalledError(RequestError):
     """No more of the body arrived within the time limit."""
 
     code = "upload_stalled"
+
+
+class UrlRefusedError(RequestError):
+    """Clips are not fetched from this URL, or from none at all."""
+
+    code = "url_refused"
+
+
+class FetchFailedError(RequestError):
+    """The server of a URL can't be reached, is too slow, or does not answer with a clip."""
+
+    code = "fetch_failed"
 
 
 class AccessError(AhseError):

@@ -9,9 +9,9 @@ import ipaddress
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import service
@@ -118,19 +118,24 @@ class Settings(BaseSettings):
         default=600.0, gt=0, description="longest time for the whole body of a request, answered 408"
     )
     min_bytes_per_s: int = Field(
-        default=4096,
+        default=16 * 2**10,
         ge=1,
         description="lowest average rate of a body (answered 408), and at which an answer must be read",
     )
+    url_input: bool = Field(
+        default=False,
+        description="1 accepts the URL of a clip (form field url) in place of a file; the service fetches it",
+    )
     max_connections: int = Field(default=1024, ge=16, description="maximum number of open connections")
+    max_upload_bytes: int = Field(default=512 * 2**20, ge=1, description="largest upload")
+    max_json_bytes: int = Field(default=8 * 2**20, ge=1, description="largest JSON body")
     max_bytes_in_flight: int = Field(
         default=64 * 2**20,
         ge=1,
+        validate_default=True,
         description="maximum bytes of JSON bodies, form fields and large answers in memory at once; further "
         "ones are answered 429",
     )
-    max_upload_bytes: int = Field(default=512 * 2**20, ge=1, description="largest upload")
-    max_json_bytes: int = Field(default=8 * 2**20, ge=1, description="largest JSON body")
     max_labels: int = Field(default=10_000, ge=1, description="maximum labels in one request")
     max_prompt_characters: int = Field(
         default=20_000_000, ge=1, description="maximum characters of all prompts of one request together"
@@ -200,12 +205,13 @@ class Settings(BaseSettings):
         description="proxies, as addresses and networks, whose X-Forwarded-For and -Proto are believed",
     )
 
-    @model_validator(mode="after")
-    def _largest_body_fits(self) -> Self:
+    @field_validator("max_bytes_in_flight")
+    @classmethod
+    def _largest_body_fits(cls, value: int, info: ValidationInfo) -> int:
         """Else the largest body would never be let in."""
-        if self.max_bytes_in_flight < self.max_json_bytes:
-            raise ValueError("max_bytes_in_flight must be at least max_json_bytes")
-        return self
+        if value < info.data.get("max_json_bytes", 0):
+            raise ValueError("must be at least AHSE_MAX_JSON_BYTES")
+        return value
 
     @field_validator("api_key")
     @classmethod

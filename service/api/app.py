@@ -24,6 +24,7 @@ from service.api.access import Access, AccessRules
 from service.api.admission import Admission, BodyBounds
 from service.api.byte_budget import ByteBudget
 from service.api.context import Context, Workers
+from service.api.fetch import Fetcher, FetchLimits
 from service.api.guarded_store import GuardedStore
 from service.api.health_monitor import Check, HealthMonitor
 from service.api.middleware import RequestContext
@@ -85,6 +86,7 @@ def create_app(settings: Settings) -> FastAPI:
         uploads=uploads,
         budget=ByteBudget(settings.max_bytes_in_flight),
         health=health,
+        fetcher=_fetcher(settings),
         clip_workers=clip_workers,
         name_workers=Workers("names", settings.max_concurrency),
         store_readers=Workers("store reader", _STORE_READERS),
@@ -168,6 +170,12 @@ def _body_bounds(settings: Settings) -> BodyBounds:
         min_bytes_per_s=settings.min_bytes_per_s,
         request_timeout_s=settings.request_timeout_s,
     )
+
+
+def _fetcher(settings: Settings) -> Fetcher | None:
+    """A clip from a URL has the size of an upload, and the time of its request."""
+    limits = FetchLimits(settings.max_upload_bytes, settings.upload_pause_s, settings.request_timeout_s)
+    return Fetcher(limits) if settings.url_input else None
 
 
 def _checks(

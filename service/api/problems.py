@@ -66,6 +66,8 @@ STATUS: Mapping[type[errors.AhseError], HTTPStatus] = {
     errors.InvalidOptionError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UploadStalledError: HTTPStatus.REQUEST_TIMEOUT,
+    errors.UrlRefusedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.FetchFailedError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
     errors.ForbiddenError: HTTPStatus.FORBIDDEN,
     errors.QuotaExceededError: HTTPStatus.FORBIDDEN,

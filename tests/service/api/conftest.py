@@ -37,7 +37,7 @@ def client(toy_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def wait_until_tried(app: Any) -> None:
-    """Wait for the first health checks, which use all parts; afterwards only requests do for a while."""
+    """Wait for the first health checks, which use all parts; for a while then only requests do."""
     assert app.state.context.health.wait_for_first(60)
 
 
