@@ -42,7 +42,9 @@ VOLUME /data
 USER 10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python3", "-c", \
-    "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"AHSE_PORT\"]}/v2/health/ready', timeout=4)"]
+    "import os, ssl, urllib.request as r; c = ssl.create_default_context(); c.check_hostname = False; \
+    c.verify_mode = ssl.CERT_NONE; s = 's' * bool(os.environ.get('AHSE_TLS_CERT')); \
+    r.urlopen(f'http{s}://127.0.0.1:{os.environ[\"AHSE_PORT\"]}/v2/health/ready', timeout=4, context=c)"]
 CMD ["ahse", "serve"]
 
 FROM runtime AS cpu

@@ -68,6 +68,16 @@ STATUS: Mapping[type[errors.AhseError], HTTPStatus] = {
     errors.UploadStalledError: HTTPStatus.REQUEST_TIMEOUT,
     errors.UrlRefusedError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.FetchFailedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
+    errors.ForbiddenError: HTTPStatus.FORBIDDEN,
+    errors.QuotaExceededError: HTTPStatus.FORBIDDEN,
+    errors.RateLimitedError: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.HostNotAllowedError: HTTPStatus.MISDIRECTED_REQUEST,
+    errors.OriginNotAllowedError: HTTPStatus.FORBIDDEN,
+    errors.WrongPortError: HTTPStatus.NOT_FOUND,
+    # Of the command line and the start; never sent.
+    errors.UnknownKeyError: HTTPStatus.NOT_FOUND,
+    errors.SettingsError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.BundleInvalidError: HTTPStatus.CONFLICT,
     errors.UnknownBundleError: HTTPStatus.NOT_FOUND,
     errors.OverloadedError: HTTPStatus.TOO_MANY_REQUESTS,
@@ -133,8 +143,14 @@ def typed_problem(
 ) -> JSONResponse:
     """The problem+json response of a typed error; one that passes says when to try again."""
     status = STATUS[type(error)]
-    retry = {"Retry-After": RETRY_AFTER_S} if status in _PASSING else {}
-    return problem(request, status, error.code, error.message, headers={**retry, **(headers or {})})
+    own: dict[str, str] = {}
+    if isinstance(error, errors.RateLimitedError):
+        own = {"Retry-After": str(error.retry_after_s)}
+    elif status in _PASSING:
+        own = {"Retry-After": RETRY_AFTER_S}
+    elif status == HTTPStatus.UNAUTHORIZED:
+        own = {"WWW-Authenticate": 'Bearer realm="ahse"'}
+    return problem(request, status, error.code, error.message, headers={**own, **(headers or {})})
 
 
 def register(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
