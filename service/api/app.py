@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
+import structlog
 from fastapi import FastAPI
 from starlette.types import Scope
 
@@ -20,11 +21,14 @@ from service.api.upload_folder import UploadFolder
 from service.batch.batched_encoders import batched
 from service.classifier import Classifier
 from service.decode.pool import DecodePool
+from service.decode.sandbox import Sandbox
 from service.embed.embedder import LabelEmbedder
 from service.embed.embedding_store import EmbeddingStore
 from service.labels.sqlite import SqliteLabelStore
 from service.registry import Registry
 from service.settings import Settings
+
+_log = structlog.get_logger(__name__)
 
 _STORE_THREADS = 4
 _DESCRIPTION = "Which of these names fits this clip best? Audio-visual zero-shot classification."
@@ -45,7 +49,8 @@ def create_app(settings: Settings) -> FastAPI:
     kept = None
     if settings.label_store_size:
         kept = EmbeddingStore(settings.data_dir / "embeddings.sqlite3", settings.label_store_size)
-    decoder = DecodePool(settings.decode_limits(), min(settings.decode_workers, settings.max_concurrency))
+    n_decoders = min(settings.decode_workers, settings.max_concurrency)
+    decoder = DecodePool(settings.decode_limits(), n_decoders, on_first_ready=_log_sandbox)
     decoder.start()
     clip_workers = ClipWorkers(settings.max_concurrency)
     metrics.count_clips(lambda: clip_workers.n_taken)
@@ -82,6 +87,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Admission, most=settings.max_concurrency + settings.max_waiting)
     app.add_middleware(RequestContext, metrics=context.metrics)
     return app
+
+
+def _log_sandbox(sandbox: Sandbox) -> None:
+    """One line, which says what restricts the decoding processes here."""
+    log = _log.info if sandbox.keeps_files_shut else _log.warning
+    log("decoder_sandbox", **sandbox.states())
 
 
 def _limit_of(settings: Settings) -> Callable[[Scope], int]:

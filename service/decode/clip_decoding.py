@@ -1,7 +1,7 @@
 """Decode one clip in the current process: open the file, read every packet once, decode what is needed."""
 
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 import numpy as np
 from av.audio.stream import AudioStream
@@ -46,19 +46,34 @@ def decode_clip(path: Path, spec: DecodeSpec, limits: DecodeLimits) -> Clip:
     Raises:
         MediaError: The clip can't be used; the subclass says why.
     """
-    with open_source(path, limits) as source:
-        return _Decoding(source, path, spec, limits).clip()
+    with path.open("rb", buffering=0) as file:
+        return decode_file(file, spec, limits)
+
+
+def decode_file(file: BinaryIO, spec: DecodeSpec, limits: DecodeLimits) -> Clip:
+    """Same as `decode_clip`, for an open file. It opens no other.
+
+    Args:
+        file: The file, opened without a buffer; nobody else may read it meanwhile.
+        spec: What the model needs.
+        limits: Limits on the cost of the clip.
+
+    Raises:
+        MediaError: The clip can't be used; the subclass says why.
+    """
+    with open_source(file, limits) as source:
+        return _Decoding(source, file, spec, limits).clip()
 
 
 class _Decoding:
     """The state of decoding one clip."""
 
-    def __init__(self, source: Source, path: Path, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    def __init__(self, source: Source, file: BinaryIO, spec: DecodeSpec, limits: DecodeLimits) -> None:
         self._source = source
         self._spec = spec
         self._limits = limits
         video, audio = source.video_stream, source.audio_stream
-        self._log = PacketLog(video, path) if video is not None else None
+        self._log = PacketLog(video, file) if video is not None else None
         self._audio = AudioDecoder(audio, spec, limits) if audio is not None else None
         self._first_stamps: dict[int, int] = {}
         self._max_ticks = {s.index: limits.max_duration_s / float(s.time_base or 1) for s in source.wanted}

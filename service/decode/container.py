@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 import av
@@ -45,7 +45,8 @@ AUDIO_DECODERS = frozenset((
 OPEN_OPTIONS = {
     "format_whitelist": ",".join(_CONTAINERS),
     "codec_whitelist": ",".join(sorted(VIDEO_DECODERS | AUDIO_DECODERS)),
-    "protocol_whitelist": "file",
+    # The open file itself, see `_open`: no name in a file can make FFmpeg open another one.
+    "protocol_whitelist": "fd",
 }
 
 
@@ -139,20 +140,20 @@ class Source:
 
 
 @contextmanager
-def open_source(path: Path, limits: DecodeLimits) -> Iterator[Source]:
+def open_source(file: BinaryIO, limits: DecodeLimits) -> Iterator[Source]:
     """Open a media file and choose its streams.
 
     Args:
-        path: The file; only its content matters, not its name.
+        file: The file, opened without a buffer; nobody else may read it meanwhile.
         limits: Limits on the number of streams and on the pixels of a frame.
 
     Raises:
         MediaError: The content can't be opened or exceeds a limit.
     """
-    if path.stat().st_size == 0:
+    if _size_bytes(file) == 0:
         raise EmptyFileError("The file is empty. Send a video or audio clip.")
-    _reject_images(path)
-    with _open(path) as container:
+    _reject_images(file)
+    with _open(file) as container:
         if len(container.streams) > limits.max_streams:
             raise NotMediaError(
                 f"The file has more than {limits.max_streams} streams. Send an ordinary clip."
@@ -160,30 +161,32 @@ def open_source(path: Path, limits: DecodeLimits) -> Iterator[Source]:
         yield _choose(container, limits)
 
 
-def open_again(path: Path, stream_index: int) -> InputContainer:
-    """Open a file a second time, to demux one of its streams again."""
-    container = _open(path)
+def open_again(file: BinaryIO, stream_index: int) -> InputContainer:
+    """Demux one stream of a file again from the start; the container of `open_source` can't be read any more."""
+    container = _open(file)
     _discard_others(container, {stream_index})
     return container
 
 
-def _reject_images(path: Path) -> None:
-    with path.open("rb") as file:
-        if is_heif(file.read(HEAD_BYTES)):
-            raise still_image()
+def _reject_images(file: BinaryIO) -> None:
+    file.seek(0)
+    if is_heif(file.read(HEAD_BYTES)):
+        raise still_image()
 
 
-def _open(path: Path) -> InputContainer:
+def _open(file: BinaryIO) -> InputContainer:
+    file.seek(0)
     try:
-        # "file:" keeps a colon in the path from being read as a protocol.
-        return av.open(f"file:{path}", "r", options=dict(OPEN_OPTIONS), metadata_errors="replace")
+        # By its descriptor, since a sandboxed process can't open anything by name. FFmpeg duplicates it.
+        options = {**OPEN_OPTIONS, "fd": str(file.fileno())}
+        return av.open("fd:", "r", options=options, metadata_errors="replace")
     except UNREADABLE as error:
-        raise _unreadable(path) from error
+        file.seek(0)
+        raise explain_unreadable(file, _size_bytes(file)) from error
 
 
-def _unreadable(path: Path) -> MediaError:
-    with path.open("rb") as file:
-        return explain_unreadable(file, path.stat().st_size)
+def _size_bytes(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size
 
 
 def _choose(container: InputContainer, limits: DecodeLimits) -> Source:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -134,12 +134,12 @@ class PacketLog:
 
     Args:
         stream: The stream; its time base is the unit of the timestamps.
-        path: The file, which is read again if the payload is too large to keep.
+        file: The file, which is read again if the payload is too large to keep.
     """
 
-    def __init__(self, stream: VideoStream, path: Path) -> None:
+    def __init__(self, stream: VideoStream, file: BinaryIO) -> None:
         self._stream = stream
-        self._path = path
+        self._file = file
         self._kept: list[Packet[VideoStream]] | None = []
         self._n_bytes = 0
         self._pts: list[int | None] = []
@@ -186,7 +186,7 @@ class PacketLog:
         if self._kept is not None:
             yield from enumerate(self._kept)
             return
-        with open_again(self._path, self._stream.index) as container:
+        with open_again(self._file, self._stream.index) as container:
             try:
                 packets = (p for p in container.demux(container.streams[self._stream.index]) if p.size)
                 yield from zip(range(len(self)), packets, strict=False)

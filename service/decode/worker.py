@@ -5,10 +5,17 @@ import resource
 import socket
 import sys
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 
+# PyAV imports these for a file that has subtitles, which would be too late in the sandbox.
+import av.subtitles.codeccontext
+import av.subtitles.stream
+import av.subtitles.subtitle  # noqa: F401
+
 from service.decode import wire
-from service.decode.clip_decoding import decode_clip
+from service.decode.clip_decoding import decode_file
+from service.decode.sandbox import enter_sandbox
 from service.errors import ClipTooLargeError, DecodeCrashedError, MediaError
 from service.media import DecodeLimits
 
@@ -24,20 +31,23 @@ def main(file_descriptor: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_OPEN_FILES, _MAX_OPEN_FILES))
     idle_bytes = _address_space_bytes()
+    # A process that was taken over must not write into the log of the service.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     with socket.socket(fileno=file_descriptor) as sock:
         try:
-            wire.send(sock, {"ready": os.getpid()})
+            wire.send(sock, {"ready": os.getpid(), "sandbox": asdict(enter_sandbox())})
             while True:
-                _answer(sock, wire.receive(sock), idle_bytes)
+                _answer(sock, idle_bytes)
         except (EOFError, OSError):  # the service is gone
             return
 
 
-def _answer(sock: socket.socket, header: wire.Header, idle_bytes: int) -> None:
-    path, spec, limits = wire.parse_request(header)
+def _answer(sock: socket.socket, idle_bytes: int) -> None:
+    file, spec, limits = wire.receive_request(sock)
     _limit(limits, idle_bytes)
     try:
-        clip = decode_clip(path, spec, limits)
+        with file:
+            clip = decode_file(file, spec, limits)
     except MediaError as error:
         wire.send_error(sock, error)
     except MemoryError:
