@@ -162,7 +162,7 @@ def open_source(file: BinaryIO, limits: DecodeLimits) -> Iterator[Source]:
 
 
 def open_again(file: BinaryIO, stream_index: int) -> InputContainer:
-    """Demux one stream of a file again from the start; the container of `open_source` can't be read any more."""
+    """Demux one stream of a file again. The container of `open_source` must not be read after this."""
     container = _open(file)
     _discard_others(container, {stream_index})
     return container

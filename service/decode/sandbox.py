@@ -1,19 +1,20 @@
 """The sandbox of a decoding process: what a Linux process can give up for good, without being root.
 
-A process that decodes needs memory, threads, its connection to the service and the open file of a clip. Before the
-first clip it gives up everything else, in layers, because no kernel and no container offers all of them:
+A process that decodes needs memory, threads, its connection to the service and the open file of a clip.
+Before the first clip it gives up everything else, in layers, because not every kernel and container offers
+all of them:
 
     no_new_privs       it has no rights of root, and no program that it starts can gain any
     network_namespace  it has a network of its own, without any interface that is up
-    landlock           it can't open or change a file by its name. Since Linux 6.7 it can't use TCP either; since 6.12
-                       it can't send signals to other processes or connect to their abstract Unix sockets.
-    seccomp            it can make only the system calls that decoding needs: none that opens a file or a socket,
-                       starts a process or affects another one, and none that creates new machine code
+    landlock           it can't open or change a file by its name; since Linux 6.7 it can't use TCP either,
+                       since 6.12 not signal other processes or connect to their abstract Unix sockets
+    seccomp            it can make only the system calls that decoding needs: none that opens a file or a
+                       socket, starts a process or affects another one, and none that creates machine code
 
-A layer that the kernel or the container refuses is off. That is reported, and is not an error: memory and time are
-limited in any case (worker).
+A layer that the kernel or the container refuses is off. That is reported, and is not an error: memory and
+time are limited in any case (worker).
 
-Sources: prctl(2), unshare(2), landlock(7) and seccomp(2) of the Linux manual; linux/filter.h, linux/seccomp.h.
+Sources: prctl(2), unshare(2), landlock(7), seccomp(2) of the Linux manual; linux/filter.h, linux/seccomp.h.
 """
 
 import ctypes
@@ -59,22 +60,28 @@ def enter_sandbox() -> Sandbox:
     if sys.platform != "linux":
         return Sandbox()
     libc = ctypes.CDLL(None, use_errno=True)
-    # In this order: the kernel lets a process restrict itself if it can't gain rights, and the last layer forbids
-    # the system calls that the others are made with.
+    # In this order: the kernel lets a process restrict itself if it can't gain rights, and the last layer
+    # forbids the system calls that the others are made with.
     no_new_privs = libc.prctl(_PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0))) == 0
-    # Without being root, only a process in a user namespace of its own may have a network namespace.
-    network_namespace = libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0
-    # The rights of root, or those in that user namespace.
+    network_namespace = _enter_network_namespace(libc)
+    # None, neither those of root nor those in the user namespace that comes with the other.
     libc.capset(struct.pack("Ii", _CAPABILITY_VERSION, 0), bytes(24))
     landlock = _enter_landlock(libc)
     return Sandbox(no_new_privs, network_namespace, landlock, seccomp=_enter_seccomp(libc))
+
+
+def _enter_network_namespace(libc: ctypes.CDLL) -> bool:
+    # Without being root, only a process in a user namespace of its own may do that.
+    is_on: bool = libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0
+    return is_on
 
 
 # Landlock: a set of rules without any rule denies everything that it handles.
 
 _CREATE_RULESET, _RESTRICT_SELF = 444, 446  # on every architecture
 _GET_VERSION = 1
-# What can be handled, by the version of the interface that added it. A kernel rejects bits that it does not know.
+# What can be handled, by the version of the interface that added it. A kernel rejects bits that it does not
+# know.
 _FILE_RIGHTS = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 5: 0xFFFF}
 _TCP_RIGHTS = {4: 0b11}  # bind, connect
 _SCOPES = {6: 0b11}  # abstract Unix sockets, signals
@@ -135,8 +142,8 @@ _ALLOWED = {
     "clock_gettime": (228, 113), "clock_getres": (229, 114), "clock_nanosleep": (230, 115),
     "nanosleep": (35, 101), "gettimeofday": (96, 169), "getrandom": (318, 278),
 }  # fmt: skip
-# Calls since Linux 5.1 have the same number on every architecture, from this one on. If one of these does not exist,
-# libraries use an older one, whose arguments can be checked: `clone` in place of `clone3`, for example.
+# Calls since Linux 5.1 have the same number on every architecture, from this one on. If one of these does not
+# exist, libraries use an older one: `clone`, whose flags can be checked, in place of `clone3`.
 _FIRST_OPTIONAL = 424
 
 # Instructions: load a word, compare it, return. The words are those of `struct seccomp_data`.
@@ -167,8 +174,8 @@ _CONDITIONS = {
 }
 
 _SET_MODE_FILTER = 1
-# For all threads; and without a mitigation (SSBD) that kernels before 5.16 switch on for every process with a filter
-# and that makes it slower. It would keep a process from reading its own memory.
+# For all threads; and without a mitigation (SSBD) that kernels before 5.16 switch on for every process with a
+# filter. It costs speed, and would only keep the process from reading its own memory.
 _FLAGS = 0b001 | 0b100
 
 

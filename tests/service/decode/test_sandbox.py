@@ -35,13 +35,15 @@ MACHINE = platform.machine()
 
 def landlock_version() -> int:
     """What the kernel says, asked without the code under test."""
-    return 0 if sys.platform != "linux" else max(0, ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1))
+    return (
+        0 if sys.platform != "linux" else max(0, ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1))
+    )
 
 
 def run(code: str) -> int:
     """The exit status of a child that runs code with `libc`."""
     code = f"import ctypes, sys; libc = ctypes.CDLL(None); sys.exit({code})"
-    return subprocess.run([sys.executable, "-c", code], check=False).returncode  # noqa: S603
+    return subprocess.run([sys.executable, "-I", "-S", "-c", code], check=False).returncode  # noqa: S603
 
 
 HAS_SECCOMP = Path("/proc/sys/kernel/seccomp/actions_avail").exists() and MACHINE in {"x86_64", "aarch64"}
@@ -92,10 +94,31 @@ def test_without_a_sandbox_the_attack_succeeds(goals: Goals) -> None:
 
 
 @needs_seccomp
-def test_a_process_that_was_taken_over_can_do_nothing_but_answer(goals: Goals, spec: DecodeSpec) -> None:
+def test_a_process_that_was_taken_over_can_do_nothing_but_answer(
+    goals: Goals, tmp_path: Path, spec: DecodeSpec
+) -> None:
     """The process is the one that `DecodePool` starts; only the attack stands in place of the decoder."""
-    request = Path(goals["canary"]).with_name("request")
-    request.write_text(json.dumps(goals))
+    outcomes, said = take_over(json.dumps(goals), tmp_path, spec)
+    assert set(json.loads(outcomes.message).values()) == {"EPERM", "ENOSYS"}
+    assert json.loads(outcomes.message)["read a file"] == "EPERM"
+    assert said == b""
+    assert Path(goals["canary"]).read_text() == "tweet"
+    assert not Path(goals["canary"] + ".new").exists()
+
+
+@needs_linux
+def test_a_fault_in_the_sandbox_is_reported_with_its_traceback(tmp_path: Path, spec: DecodeSpec) -> None:
+    """Though the process can't read its own source files any more."""
+    error, _ = take_over("not the JSON of goals", tmp_path, spec)
+    assert error.message == "The clip could not be decoded."
+    assert "taken_over.py" in str(error.__cause__)
+    assert "JSONDecodeError" in str(error.__cause__)
+
+
+def take_over(clip: str, folder: Path, spec: DecodeSpec) -> tuple[DecodeCrashedError, bytes]:
+    """What a process that was taken over answers to a clip, and what it said to the log of the service."""
+    request = folder / "clip"
+    request.write_text(clip)
     ours, theirs = socket.socketpair()
     descriptor = theirs.fileno()
     command = [sys.executable, "-P", "-m", "tests.service.decode.taken_over", "worker", str(descriptor)]
@@ -108,12 +131,7 @@ def test_a_process_that_was_taken_over_can_do_nothing_but_answer(goals: Goals, s
             wire.receive_clip(ours, spec, LIMITS, time.monotonic() + 60)
         ours.close()
         assert process.stderr is not None
-        assert process.stderr.read() == b""
-    outcomes = json.loads(caught.value.message)
-    assert set(outcomes.values()) == {"EPERM", "ENOSYS"}
-    assert outcomes["read a file"] == "EPERM"
-    assert Path(goals["canary"]).read_text() == "tweet"
-    assert not Path(goals["canary"] + ".new").exists()
+        return caught.value, process.stderr.read()
 
 
 @needs_landlock
@@ -168,6 +186,17 @@ def test_the_pool_reports_what_the_kernel_shows(make_clip: Make, spec: DecodeSpe
         assert int(state["CapEff"], 16) == int(state["CapPrm"], 16) == 0
         if HAS_SECCOMP:
             assert state["Seccomp"] == "2"
+
+
+def test_all_of_pyav_is_imported_before_the_sandbox_is_entered() -> None:
+    """Some of it is imported only for a file that needs it, which would fail."""
+    code = """
+import pkgutil, sys
+import service.decode.worker, av
+print(*(m.name for m in pkgutil.walk_packages(av.__path__, "av.") if m.name not in sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    assert set(done.stdout.split()) <= {"av.__main__", "av.datasets"}
 
 
 def test_what_the_system_refuses_is_reported_as_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,7 +359,11 @@ HOSTILE = {
 @pytest.mark.skipif(STRACE is None, reason="strace is not installed")
 def test_a_trace_shows_only_allowed_calls_after_the_start(make_clip: Make, tmp_path: Path) -> None:
     """Of a process that decodes good clips and hostile files: whatever else it tried has failed."""
-    good = [make_clip(audio="aac"), make_clip(name="s.flac", codec=None, audio="flac"), make_clip(name="c.webm", codec="libvpx-vp9")]
+    good = [
+        make_clip(audio="aac"),
+        make_clip(name="s.flac", codec=None, audio="flac"),
+        make_clip(name="c.webm", codec="libvpx-vp9"),
+    ]
     for name, content in HOSTILE.items():
         (tmp_path / name).write_bytes(content)
     names = [str(path) for path in (*good, *(tmp_path / name for name in HOSTILE))]
