@@ -63,16 +63,18 @@ def _answer(sock: socket.socket, idle_bytes: int) -> None:
 
 def _limit(limits: DecodeLimits, idle_bytes: int) -> None:
     """Limit the memory, and the processor time in case the service is gone and can't kill this process."""
-    _set_soft(resource.RLIMIT_AS, idle_bytes + limits.memory_bytes)
+    # The hard limit too: a process that was taken over could raise the soft one. All requests agree on it.
+    memory, _ = _within_hard(resource.RLIMIT_AS, idle_bytes + limits.memory_bytes)
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     used = resource.getrusage(resource.RUSAGE_SELF)
-    _set_soft(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + limits.wall_time_s) + 2)
+    wanted_s = int(used.ru_utime + used.ru_stime + limits.wall_time_s) + 2
+    resource.setrlimit(resource.RLIMIT_CPU, _within_hard(resource.RLIMIT_CPU, wanted_s))
 
 
-def _set_soft(kind: int, wanted: int) -> None:
-    """Set a soft limit within the hard one, which may be inherited (`ulimit`) and can't be raised."""
+def _within_hard(kind: int, wanted: int) -> tuple[int, int]:
+    """The wanted soft limit within the hard one, which may be inherited (`ulimit`) and can't be raised."""
     _, hard = resource.getrlimit(kind)
-    soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(kind, (soft, hard))
+    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard
 
 
 def _address_space_bytes() -> int:

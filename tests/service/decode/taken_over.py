@@ -133,7 +133,16 @@ def _attack_instead(file: BinaryIO, *_: object) -> Clip:
     """Stands in for `decode_file`: the clip holds the goals, and the error the outcomes."""
     goals: Goals = json.loads(file.read())
     os.write(2, b"a forged line of the log")
-    raise DecodeCrashedError(json.dumps(attack(goals)))
+    outcomes = attack(goals) | {"raise the limit on memory": _outcome(_raise_limit)}
+    raise DecodeCrashedError(json.dumps(outcomes))
+
+
+def _raise_limit() -> None:
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (soft + 4096, resource.RLIM_INFINITY))
+    except ValueError as error:  # how Python reports that it is not permitted
+        raise OSError(errno.EPERM, "") from error
 
 
 _LAYERS: dict[str, Callable[[], object]] = {

@@ -192,6 +192,14 @@ with DecodePool(DecodeLimits(memory_bytes=16 * 2**30), n_workers=1) as pool:
     assert done.stdout == "True\n", done.stderr
 
 
+def test_a_file_that_is_gone_costs_no_process(pool: DecodePool, tmp_path: Path, spec: DecodeSpec) -> None:
+    """The service opens it, not the process, which can't open anything."""
+    before = [worker._process for worker in pool._workers]
+    with pytest.raises(NotMediaError, match="can't be read"):
+        pool.decode(tmp_path / "gone.mp4", spec)
+    assert [worker._process for worker in pool._workers] == before
+
+
 def test_a_closed_pool_rejects_clips(make_clip: Make, spec: DecodeSpec) -> None:
     """Otherwise it would start processes that nobody ends."""
     pool = DecodePool(LIMITS, n_workers=1)
