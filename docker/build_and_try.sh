@@ -125,6 +125,11 @@ check_refusal() { # check_refusal IMAGE ROOT PORT: the gpu image without a GPU s
     echo "  without a GPU and with AHSE_DEVICE=cuda: $(grep -o 'device cuda was asked for.*' "$log" | head -1)"
 }
 
+list_contents() { # list_contents cpu|gpu ROOT: the bill of materials, where `make sbom` has installed the tools for it
+    [[ -x .venv/bin/cyclonedx-py ]] || return 0
+    .venv/bin/python -m supply_chain sbom "$1" --root "$2" --out "build/ahse-$1.cdx.json" || fail "no bill of materials of $1"
+}
+
 try() { # try cpu|gpu
     local image=ahse:$1 runtime=onnxruntime container root port
     [[ $1 == cpu ]] || runtime=onnxruntime-gpu
@@ -134,6 +139,7 @@ try() { # try cpu|gpu
     echo "$image"
     echo "  $(images images --format '{{.Size}}' "$image"), $(($(du -sb "$root/app" | cut -f1) / 1000000)) MB of it packages"
     check_contents "$image" "$root" "$runtime"
+    list_contents "$1" "$root"
     start "$image" "$root" "$port"
     classify "$port"
     check_health "$image" "$root" "$port" 0

@@ -30,16 +30,20 @@
     │   ├── MissingFileError      missing_file      no file part
     │   ├── InvalidOptionError    invalid_option    an option's value is not acceptable
     │   ├── BodyTooLargeError     body_too_large    more bytes than allowed
-    │   └── UploadStalledError    upload_stalled    no more of the body arrived in time
+    │   ├── UploadStalledError    upload_stalled    no more of the body arrived in time
+    │   ├── UrlRefusedError       url_refused       not a URL that clips are fetched from
+    │   └── FetchFailedError      fetch_failed      the server of a URL does not deliver a clip
     ├── BundleError               a bundle can't be used
     │   ├── BundleInvalidError    bundle_invalid    damaged, incomplete, or not what its manifest says
     │   └── UnknownBundleError    unknown_bundle    no bundle of that name is loaded
     └── UnavailableError          the service can't handle the request now
-        ├── OverloadedError         overloaded          the queue of clips is full
+        ├── OverloadedError         overloaded          the service works on as much as it can
         ├── DeviceUnavailableError  device_unavailable  the configured device can't be used
         ├── DecoderUnavailableError decoder_unavailable decoding processes can't be started
         ├── UploadUnavailableError  upload_unavailable  uploads can't be put on disk
-        └── StoreUnavailableError   store_unavailable   the label store does not answer
+        ├── StoreUnavailableError   store_unavailable   the label store does not answer
+        ├── NotReadyError           not_ready           a check of the service's parts has failed
+        └── RequestTimeoutError     request_timeout     the answer took longer than allowed
 
 Messages are written for the person who sent the request: what is wrong and what to do. They contain no path,
 no traceback and no text of a library. service/api/problems.py maps each error to its HTTP status.
@@ -243,6 +247,18 @@ class UploadStalledError(RequestError):
     code = "upload_stalled"
 
 
+class UrlRefusedError(RequestError):
+    """Clips are not fetched from this URL, or from none at all."""
+
+    code = "url_refused"
+
+
+class FetchFailedError(RequestError):
+    """The server of a URL can't be reached, is too slow, or does not answer with a clip."""
+
+    code = "fetch_failed"
+
+
 class BundleError(AhseError):
     """A bundle can't be used."""
 
@@ -268,7 +284,7 @@ class UnavailableError(AhseError):
 
 
 class OverloadedError(UnavailableError):
-    """The queue of clips is full; refusing a clip at once is better than an endless wait."""
+    """The service works on as much as it can; refusing at once is better than an endless wait."""
 
     code = "overloaded"
 
@@ -295,3 +311,15 @@ class StoreUnavailableError(UnavailableError):
     """The label store does not answer."""
 
     code = "store_unavailable"
+
+
+class NotReadyError(UnavailableError):
+    """A part of the service does not work now; the message names it."""
+
+    code = "not_ready"
+
+
+class RequestTimeoutError(UnavailableError):
+    """The answer took longer than allowed, and the work on it was stopped."""
+
+    code = "request_timeout"

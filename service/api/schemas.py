@@ -38,7 +38,7 @@ def _as_form(schema: dict[str, Any]) -> None:
             del field["default"]
     clip = {"type": "string", "format": "binary", "description": "The clip: any common container."}
     schema["properties"] = {"file": clip, **schema["properties"]}
-    schema["required"] = ["file"]
+    schema["oneOf"] = [{"required": ["file"]}, {"required": ["url"]}]
     del schema["additionalProperties"]  # `labels[]` and `templates[]` are read too
 
 
@@ -56,6 +56,12 @@ class ClassifyForm(ClassifyOptions):
         default=None, description=texts.LABEL_SET.description
     )
     bundle: Annotated[str | None, texts.BUNDLE] = Field(default=None, description=texts.BUNDLE.description)
+    url: Annotated[str | None, texts.URL] = Field(
+        default=None,
+        description=texts.URL.description,
+        json_schema_extra={"format": "uri"},
+        examples=["https://clips.example/dog.mp4"],
+    )
 
     def options(self, templates: tuple[str, ...] | None, frames: FrameChoice) -> ClassifyOptions:
         """The options alone, with what stands in for those that were not sent."""

@@ -19,7 +19,9 @@ from service.errors import (
     InvalidOptionError,
     LabelError,
     LabelSetError,
+    OverloadedError,
     RequestError,
+    RequestTimeoutError,
     StoreUnavailableError,
 )
 from service.labels.label import Label, check_count, check_templates, make_label
@@ -28,7 +30,9 @@ from service.labels.store import LabelSet, Precondition
 router = APIRouter(
     prefix="/v1/label-sets",
     tags=["label sets"],
-    responses=documented(LabelSetError, LabelError, RequestError, StoreUnavailableError),
+    responses=documented(
+        LabelSetError, LabelError, RequestError, OverloadedError, StoreUnavailableError, RequestTimeoutError
+    ),
 )
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -72,7 +76,7 @@ async def put_label_set(
     """Create a label set, or replace all of one."""
     condition = Precondition(etags=_etags(if_match), absent=_must_be_new(if_none_match))
     raw = await read_body(request)
-    return await context.ask_store(_put, context, _checked_name(name), raw, condition)
+    return await context.change_store(_put, context, _checked_name(name), raw, condition)
 
 
 @router.get("/{name}", response_model=schemas.LabelSet)
@@ -86,7 +90,7 @@ async def get_label_set(name: str, context: ContextDep, if_none_match: IfNoneMat
 async def delete_label_set(name: str, context: ContextDep, if_match: IfMatch = None) -> None:
     """Delete a label set."""
     condition = Precondition(etags=_etags(if_match))
-    await context.ask_store(context.store.delete, _checked_name(name), condition)
+    await context.change_store(context.store.delete, _checked_name(name), condition)
 
 
 @router.post(
@@ -96,14 +100,14 @@ async def add_labels(name: str, request: Request, context: ContextDep, if_match:
     """Add labels to a set; the next request already ranks them."""
     condition = Precondition(etags=_etags(if_match))
     raw = await read_body(request)
-    return await context.ask_store(_add, context, _checked_name(name), raw, condition)
+    return await context.change_store(_add, context, _checked_name(name), raw, condition)
 
 
 @router.delete("/{name}/labels/{label:path}", response_model=schemas.LabelSet)
 async def remove_label(name: str, label: str, context: ContextDep, if_match: IfMatch = None) -> Response:
     """Take one label out of a set."""
     condition = Precondition(etags=_etags(if_match))
-    return await context.ask_store(_remove, context, _checked_name(name), label, condition)
+    return await context.change_store(_remove, context, _checked_name(name), label, condition)
 
 
 def _put(context: Context, name: str, raw: bytes, condition: Precondition) -> Response:

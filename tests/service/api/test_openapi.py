@@ -50,9 +50,10 @@ def test_bodies_and_codes_of_the_main_addresses(client: TestClient) -> None:
         "segment_s",
         "frames",
         "bundle",
+        "url",
     }
     assert named == set(form["properties"])
-    assert form["required"] == ["file"]
+    assert form["oneOf"] == [{"required": ["file"]}, {"required": ["url"]}]
     assert all(one["description"] for one in form["properties"].values())
     assert form["properties"]["file"]["format"] == "binary"
     numbers = form["properties"]["segment_s"]["anyOf"]
