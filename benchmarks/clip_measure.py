@@ -113,7 +113,7 @@ def measure(
     others = np.setdiff1d(np.arange(len(every)), right)
     longest = [len(every)] if distractors.all_at_once else []
     lists = draw_lists(right, np.unique(right), others, [len(own), *lengths, *longest])
-    names = LabelEmbedder(len(labels)).embed(bundle, Candidates(labels))
+    names = LabelEmbedder(2**30).embed(bundle, Candidates(labels))
     return Measured(
         manifest=bundle.manifest,
         encoded=encoded,

@@ -61,7 +61,7 @@ def main() -> None:
         parser.exit(2, f"{error}\n")
     if not isinstance(bundle.head, SimilarityHead):
         parser.exit(2, "The bundle has a trained head: `ahse train` fits the scores of such a head.\n")
-    names = LabelEmbedder(len(measured.labels)).embed(bundle, Candidates(measured.labels))
+    names = LabelEmbedder(2**30).embed(bundle, Candidates(measured.labels))
     fitted = {}
     for part, track in _PARTS.items():
         rows = similarities(bundle, names, measured.encoded.features, track)

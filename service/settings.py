@@ -153,7 +153,9 @@ class Settings(BaseSettings):
     decode_memory_bytes: int = Field(
         default=2 * 2**30, ge=2**20, description="maximum memory of one decoding process"
     )
-    label_cache_size: int = Field(default=100_000, ge=1, description="label embeddings kept in memory")
+    label_cache_bytes: int = Field(
+        default=512 * 2**20, ge=2**20, description="maximum memory of the label embeddings that are kept"
+    )
     label_store_size: int = Field(
         default=200_000, ge=0, description="label embeddings kept on disk, beside the label sets; 0: none"
     )

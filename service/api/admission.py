@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.byte_budget import ByteBudget
+from service.api.byte_budget import SMALL_BYTES, ByteBudget
 from service.api.middleware import CLASSIFY, refuse
 from service.cancellation import CancellationToken
 from service.errors import AhseError, BodyTooLargeError, OverloadedError, UploadStalledError
@@ -22,8 +22,6 @@ _GRACE_S = 5.0
 _SHORT_GRACE_S = 1.0
 _MAX_DIGITS = 20
 _WITH_BODY = ("POST", "PUT", "PATCH")
-# Answers up to this size are not counted: the socket holds them.
-_SMALL_ANSWER_BYTES = 64 * 2**10
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,8 @@ class Admission:
     """Lets a request in, or refuses it before its body is read; bounds its body and the time of its answer.
 
     - A request with a clip takes one of a number of places, which bounds the uploads on disk as well as the
-      waiting work. Any other body is held in memory, and takes its length of one budget; so do the fields of
-      a form while they arrive (`upload.py`), and large answers until their client has read them.
+      waiting work. Any other large body is held in memory, and takes its length of one budget; so do large
+      fields of a form while they arrive (`upload.py`), and large answers until their client has read them.
     - A body may not stop, take too long, or be slower than a minimum rate. Where there is no room, the
       slowest body below that rate has to give way at once, so clients that trickle can't keep others out.
     - The token of the request is cancelled when its answer takes too long.
@@ -145,7 +143,8 @@ class _Request:
         )
         # A length that is not known is taken for the largest one.
         n_expected = self._limit if self._declared is None else self._declared
-        self.n_reserved = n_expected if has_body and not self.is_clip else 0
+        is_counted = has_body and not self.is_clip and n_expected > SMALL_BYTES
+        self.n_reserved = n_expected if is_counted else 0
         self._started = time.monotonic()
         self._waited_before_s = 0.0
         self._waits_since: float | None = None
@@ -233,7 +232,7 @@ class _Request:
             self._start = message  # held back until it is known that the body of the answer has room
             return
         n_bytes = len(message.get("body", b""))
-        n_counted = n_bytes if n_bytes > _SMALL_ANSWER_BYTES else 0
+        n_counted = n_bytes if n_bytes > SMALL_BYTES else 0
         if self._start is not None:
             try:
                 self._budget.take(n_counted)

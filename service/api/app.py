@@ -48,7 +48,7 @@ from service.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
-_STORE_READERS = 4
+_STORE_READERS = 2
 _DESCRIPTION = "Which of these names fits this clip best? Audio-visual zero-shot classification."
 
 
@@ -83,7 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings=settings,
         registry=registry,
         store=GuardedStore(store),
-        classifier=Classifier(decoder.decode, LabelEmbedder(settings.label_cache_size, kept)),
+        classifier=Classifier(decoder.decode, LabelEmbedder(settings.label_cache_bytes, kept)),
         metrics=metrics,
         uploads=uploads,
         budget=ByteBudget(settings.max_bytes_in_flight),

@@ -7,6 +7,10 @@ from contextlib import contextmanager
 
 from service.errors import OverloadedError
 
+# What each request may hold without counting: places and connections bound the sum, and ordinary requests go
+# on where large bodies have taken the whole budget.
+SMALL_BYTES = 64 * 2**10
+
 
 class ByteBudget:
     """Bytes that requests hold in memory together. Used on the event loop, and by it only.
@@ -63,10 +67,11 @@ class ByteShare:
         self.n_bytes = 0
 
     def grow_to(self, n_bytes: int) -> None:
-        """Take more, until so many bytes are taken.
+        """Take more for a request that holds so many bytes.
 
         Raises:
             OverloadedError: Others hold too much.
         """
-        self._budget.take(n_bytes - self.n_bytes)
-        self.n_bytes = n_bytes
+        n_counted = max(0, n_bytes - SMALL_BYTES)
+        self._budget.take(n_counted - self.n_bytes)
+        self.n_bytes = n_counted

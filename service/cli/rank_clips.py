@@ -72,7 +72,7 @@ def rank_clips(
     loaded = load_bundle(settings.bundles[0], settings.runtime(n_processors()))
     n_failed = 0
     with DecodePool(settings.decode_limits(), 1) as decoder:
-        classifier = Classifier(decoder.decode, LabelEmbedder(settings.label_cache_size))
+        classifier = Classifier(decoder.decode, LabelEmbedder(settings.label_cache_bytes))
         names = classifier.embed(loaded, Candidates(labels), options).finish()
         for clip in clips:
             try:

@@ -30,6 +30,8 @@ _LAYOUT = 3
 # Names in one step of an encoding. After each, its rows are kept, so that a large set that is interrupted
 # goes on from there, and another request may have its turn.
 _LABELS_PER_STEP = 256
+# Memory of a name beside its numbers: itself, its key, its place in the cache.
+_NAME_BYTES = 500
 # Rows that are handled in one hold of the lock.
 _ROWS_PER_HOLD = 2_000
 
@@ -48,10 +50,10 @@ class _InList(NamedTuple):
 
 
 class _Lists(LRUCache[_ListKey, LabelEmbeddings]):
-    """Whole lists, bounded by the names in them; at least one is kept, however long it is."""
+    """Whole lists, bounded by their memory; at least one is kept, however long it is."""
 
     def __init__(self, capacity: int, rows: LRUCache[_Key, Array | _InList]) -> None:
-        super().__init__(capacity, lambda one: min(len(one.labels), capacity))
+        super().__init__(capacity, lambda one: min(one.n_bytes + len(one.labels) * _NAME_BYTES, capacity))
         self._rows = rows
 
     def popitem(self) -> tuple[_ListKey, LabelEmbeddings]:
@@ -72,15 +74,17 @@ class LabelEmbedder:
     have, are kept whole too, so that a list of any length costs nothing when it comes again.
 
     Args:
-        capacity: Most names in memory; at least one list is kept, however long it is.
+        capacity: Maximum memory in bytes: one half for single names, one for whole lists, of which at least
+            one is kept, however long it is.
         store: Where embeddings outlive this process; None for nowhere.
     """
 
     def __init__(self, capacity: int, store: EmbeddingStore | None = None) -> None:
         self._store = store
         # Guarded by the lock, reads too: they change the order of use.
-        self._rows: LRUCache[_Key, Array | _InList] = LRUCache(capacity)
-        self._lists = _Lists(capacity, self._rows)
+        half = capacity // 2
+        self._rows: LRUCache[_Key, Array | _InList] = LRUCache(half, lambda row: min(_row_bytes(row), half))
+        self._lists = _Lists(half, self._rows)
         self._lock = threading.Lock()
         self._being_encoded: set[_Key] = set()
         self._encoded = threading.Condition(self._lock)
@@ -272,6 +276,10 @@ def _row_keys(key: _ListKey, found: LabelEmbeddings) -> Iterator[_Key]:
     """The keys of a list's names, one by one."""
     digest, templates, _ = key
     return ((digest, templates, label) for label in found.labels)
+
+
+def _row_bytes(entry: Array | _InList) -> int:
+    return _NAME_BYTES + (0 if isinstance(entry, _InList) else entry.nbytes)
 
 
 def _row(entry: Array | _InList) -> Array:

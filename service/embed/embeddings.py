@@ -37,6 +37,11 @@ class LabelEmbeddings:
     seen: NDArray[np.bool_]
     n_encoded: int
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the arrays."""
+        return self.seen.nbytes + sum(array.nbytes for array in _arrays(self.features, self.embedded))
+
     def row(self, index: int) -> Array:
         """One name as `rows_of` gives it."""
         parts = [array[index : index + 1].ravel() for array in _arrays(self.features, self.embedded)]

@@ -62,7 +62,7 @@ def test_lists_are_drawn_where_there_is_a_choice(lists: dict[int, NameLists]) ->
 def test_answers_are_those_of_the_service(toy_bundle: Path, clips: dict[str, Path]) -> None:
     """For every list: the name, the score and `unknown` that the service gives to these names alone."""
     bundle = load_bundle(toy_bundle, Runtime(device="cpu"))
-    labels, embedder = tuple(make_label(name) for name in sorted(CLASSES)), LabelEmbedder(100)
+    labels, embedder = tuple(make_label(name) for name in sorted(CLASSES)), LabelEmbedder(10**6)
     features = [
         encode_clip(bundle.encoders, decode_clip(path, decode_spec(bundle.manifest), DecodeLimits()))
         for path in (clips["red low"], clips["green"], clips["blue high"])
@@ -90,7 +90,7 @@ def test_unknown_is_higher_where_the_right_name_is_left_out(toy_bundle: Path, cl
     features = encode_clip(
         bundle.encoders, decode_clip(clips["red low"], decode_spec(bundle.manifest), DecodeLimits())
     )
-    names = LabelEmbedder(100).embed(bundle, Candidates(tuple(make_label(name) for name in CLASSES)))
+    names = LabelEmbedder(10**6).embed(bundle, Candidates(tuple(make_label(name) for name in CLASSES)))
     own = np.arange(len(CLASSES))
     lists = draw_lists(np.array([0]), own, own[:0], [9])
     (found,) = answer(bundle, names, [features], np.array([0]), lists, "fused")
@@ -105,7 +105,7 @@ def test_only_clips_that_have_the_track_are_answered(toy_bundle: Path, clips: di
         encode_clip(bundle.encoders, decode_clip(clips[name], decode_spec(bundle.manifest), DecodeLimits()))
         for name in ("red low", "green", "middle")
     ]
-    names = LabelEmbedder(100).embed(bundle, Candidates(tuple(make_label(name) for name in CLASSES)))
+    names = LabelEmbedder(10**6).embed(bundle, Candidates(tuple(make_label(name) for name in CLASSES)))
     right, own = np.array([0, 3, 1]), np.arange(len(CLASSES))
     lists = draw_lists(right, own, own[:0], [9])
     n_clips = [

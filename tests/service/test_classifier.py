@@ -25,7 +25,7 @@ def _scores(*scores: float) -> TrackScores:
 def _classification(toy_bundle: Path, visual: TrackScores, audio: TrackScores | None) -> Classification:
     """Of a clip for which the head ranks `red` before `blue`."""
     bundle = load_bundle(toy_bundle, Runtime(device="cpu"))
-    names = LabelEmbedder(10).embed(bundle, Candidates((make_label("red"), make_label("blue"))))
+    names = LabelEmbedder(10**6).embed(bundle, Candidates((make_label("red"), make_label("blue"))))
     ranking = Ranking(np.array([1, 2], np.float32), np.array([0.7, 0.3], np.float32), None)
     used = Track(used=True)
     clip = Clip(None, np.empty(0), None, 1.0, used, MISSING if audio is None else used)

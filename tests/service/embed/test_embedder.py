@@ -26,6 +26,12 @@ from service.registry import Bundle, load_bundle
 from service.runtime.providers import Runtime
 
 WAIT_S = 30.0
+ROOM = 10**6
+
+
+def _room(n_names: int) -> int:
+    """Capacity for so many names of the toy bundle, and half a one more: 16 numbers and 500 bytes each."""
+    return 2 * int((n_names + 0.5) * (4 * 16 + 500))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +79,7 @@ def _names(*names: str, key: str | None = None) -> Candidates:
 
 def test_new_names_do_not_wait_behind_those_of_others(bundle: Bundle, held: _Held) -> None:
     """While one request's names are being encoded, another's are too."""
-    embedder = LabelEmbedder(100)
+    embedder = LabelEmbedder(ROOM)
     with ThreadPoolExecutor(1) as thread:
         slow = thread.submit(embedder.embed, bundle, _names("slow", "red"))
         assert held.begun.wait(WAIT_S)
@@ -85,7 +91,7 @@ def test_new_names_do_not_wait_behind_those_of_others(bundle: Bundle, held: _Hel
 
 def test_a_name_that_is_being_encoded_is_waited_for(bundle: Bundle, held: _Held) -> None:
     """The second request encodes only what the first does not, and both have the same embedding."""
-    embedder = LabelEmbedder(100)
+    embedder = LabelEmbedder(ROOM)
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(embedder.embed, bundle, _names("slow", "red"))
         assert held.begun.wait(WAIT_S)
@@ -99,7 +105,7 @@ def test_a_name_that_is_being_encoded_is_waited_for(bundle: Bundle, held: _Held)
 
 def test_names_whose_request_failed_are_encoded_by_the_next(bundle: Bundle, held: _Held) -> None:
     """A client that leaves, or an error, costs the requests that waited nothing but time."""
-    embedder, held.fails = LabelEmbedder(100), True
+    embedder, held.fails = LabelEmbedder(ROOM), True
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(embedder.embed, bundle, _names("slow"))
         assert held.begun.wait(WAIT_S)
@@ -113,7 +119,7 @@ def test_names_whose_request_failed_are_encoded_by_the_next(bundle: Bundle, held
 def test_more_names_than_the_cache_holds(bundle: Bundle, held: _Held) -> None:
     """Are all embedded, each once a request."""
     del held
-    embedder = LabelEmbedder(2)
+    embedder = LabelEmbedder(_room(2))
     names = _names("red", "green", "blue", "low", "high")
     for _ in range(2):
         found = embedder.embed(bundle, names)
@@ -129,18 +135,18 @@ def _kept(tmp_path: Path) -> EmbeddingStore:
 def test_a_restart_costs_no_encoding(bundle: Bundle, held: _Held, tmp_path: Path) -> None:
     """A new process finds on disk what the old one encoded, to the bit; other templates are other names."""
     names = _names("red", "blue")
-    first = LabelEmbedder(100, _kept(tmp_path)).embed(bundle, names)
-    again = LabelEmbedder(100, _kept(tmp_path)).embed(bundle, _names("red", "blue", "green"))
+    first = LabelEmbedder(ROOM, _kept(tmp_path)).embed(bundle, names)
+    again = LabelEmbedder(ROOM, _kept(tmp_path)).embed(bundle, _names("red", "blue", "green"))
     assert held.asked == [["red", "blue"], ["green"]]
     assert (first.n_encoded, again.n_encoded) == (2, 1)
     np.testing.assert_array_equal(again.embedded.z[:2], first.embedded.z)
     np.testing.assert_array_equal(again.features.audio[:2], first.features.audio)
-    assert LabelEmbedder(100, _kept(tmp_path)).embed(bundle, names, ("a {}.",)).n_encoded == 2
+    assert LabelEmbedder(ROOM, _kept(tmp_path)).embed(bundle, names, ("a {}.",)).n_encoded == 2
 
 
 def test_a_list_with_a_name_of_its_own_is_kept_whole(bundle: Bundle, held: _Held) -> None:
     """The same arrays come again; another list, other templates, and the list without its name do not."""
-    embedder, names = LabelEmbedder(100), _names("red", "blue", key="etag")
+    embedder, names = LabelEmbedder(ROOM), _names("red", "blue", key="etag")
     first = embedder.embed(bundle, names)
     again = embedder.embed(bundle, names)
     assert again.features.visual is first.features.visual
@@ -155,7 +161,7 @@ def test_a_list_with_a_name_of_its_own_is_kept_whole(bundle: Bundle, held: _Held
 
 def test_lists_make_room_for_each_other(bundle: Bundle) -> None:
     """The one that was used least recently goes; a list longer than the cache is kept alone."""
-    embedder = LabelEmbedder(3)
+    embedder = LabelEmbedder(_room(3))
     one = embedder.embed(bundle, _names("red", "blue", key="one"))
     embedder.embed(bundle, _names("a", "b", "c", "d", key="long"))
     kept = embedder.embed(bundle, _names("a", "b", "c", "d", key="long"))
@@ -166,7 +172,7 @@ def test_lists_make_room_for_each_other(bundle: Bundle) -> None:
 
 def test_a_list_that_made_room_is_gone_whole(bundle: Bundle, held: _Held) -> None:
     """No row of it stays behind, which would keep all its arrays in memory; rows of others do stay."""
-    embedder = LabelEmbedder(4)
+    embedder = LabelEmbedder(_room(4))
     weak = weakref.ref(embedder.embed(bundle, _names("red", "blue", key="one")).features.visual)
     embedder.embed(bundle, _names("green"))
     assert weak() is not None
@@ -179,7 +185,7 @@ def test_a_list_that_made_room_is_gone_whole(bundle: Bundle, held: _Held) -> Non
 
 def test_names_of_a_list_that_is_kept_whole_are_known_alone(bundle: Bundle, held: _Held) -> None:
     """In another order, beside new ones, and as what the encoders and the head say of them."""
-    embedder = LabelEmbedder(100)
+    embedder = LabelEmbedder(ROOM)
     whole = embedder.embed(bundle, _names("red", "blue", "green", key="etag"))
     some = embedder.embed(bundle, _names("green", "new", "red"))
     assert held.asked == [["red", "blue", "green"], ["new"]]
@@ -199,8 +205,8 @@ def test_a_large_list_is_kept_step_by_step(
     held.fails = True
     held.go_on.set()
     with pytest.raises(RuntimeError, match="broken"):
-        LabelEmbedder(100, _kept(tmp_path)).embed(bundle, _names("a", "b", "slow", "c"))
-    found = LabelEmbedder(100, _kept(tmp_path)).embed(bundle, _names("a", "b", "slow", "c"))
+        LabelEmbedder(ROOM, _kept(tmp_path)).embed(bundle, _names("a", "b", "slow", "c"))
+    found = LabelEmbedder(ROOM, _kept(tmp_path)).embed(bundle, _names("a", "b", "slow", "c"))
     assert found.n_encoded == 2
     assert held.asked == [["a", "b"], ["slow", "c"], ["slow", "c"]]
 
@@ -210,7 +216,7 @@ def test_long_lists_of_several_requests_take_turns(
 ) -> None:
     """A request with one new name waits for a step of a long list, not for all of it."""
     monkeypatch.setattr(embedder_module, "_LABELS_PER_STEP", 2)
-    embedder = LabelEmbedder(100)
+    embedder = LabelEmbedder(ROOM)
     long = embedder.begin(bundle, _names("a", "b", "c", "d"))
     short = embedder.begin(bundle, _names("e"))
     while not (long.is_known and short.is_known):
@@ -226,7 +232,7 @@ def test_requests_with_the_same_long_list_share_it(
 ) -> None:
     """While one encodes the first names, the other goes on with the next; none is encoded twice."""
     monkeypatch.setattr(embedder_module, "_LABELS_PER_STEP", 2)
-    embedder, names = LabelEmbedder(100), _names("slow", "b", "c", "d")
+    embedder, names = LabelEmbedder(ROOM), _names("slow", "b", "c", "d")
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(embedder.embed, bundle, names)
         assert held.begun.wait(WAIT_S)
@@ -243,7 +249,7 @@ def test_an_encoding_stops_when_its_request_is_cancelled(
 ) -> None:
     """Between two steps; what is encoded by then is kept."""
     monkeypatch.setattr(embedder_module, "_LABELS_PER_STEP", 2)
-    embedder, token = LabelEmbedder(100), CancellationToken()
+    embedder, token = LabelEmbedder(ROOM), CancellationToken()
     with token.active():
         encoding = embedder.begin(bundle, _names("a", "b", "c"))
         encoding.step()
@@ -265,13 +271,13 @@ def test_nearness_is_kept_with_a_name(shared: Bundle, held: _Held, tmp_path: Pat
     names = ("red low", "piano", "синий", "filler0")
     direct = encode_labels(shared.encoders, _labels(*names))
     z = shared.head.embed_names(direct).z
-    embedder = LabelEmbedder(100, _kept(tmp_path))
+    embedder = LabelEmbedder(ROOM, _kept(tmp_path))
     found = [
         embedder.embed(shared, _names(*names)),
         embedder.embed(shared, _names(*names)),
         embedder.embed(shared, _names(*names, key="etag")),
         embedder.embed(shared, _names(*names, key="etag")),
-        LabelEmbedder(100, _kept(tmp_path)).embed(shared, _names(*names)),
+        LabelEmbedder(ROOM, _kept(tmp_path)).embed(shared, _names(*names)),
     ]
     assert held.asked == [list(names)]
     assert [one.n_encoded for one in found] == [4, 0, 0, 0, 0]
@@ -284,7 +290,7 @@ def test_nearness_is_kept_with_a_name(shared: Bundle, held: _Held, tmp_path: Pat
 
 def test_a_name_of_a_whole_list_has_its_own_nearness(shared: Bundle) -> None:
     """In another order and beside a new one."""
-    embedder = LabelEmbedder(100)
+    embedder = LabelEmbedder(ROOM)
     embedder.embed(shared, _names("piano", "red", "filler0", key="etag"))
     nearness = embedder.embed(shared, _names("filler0", "blue", "piano")).features.nearness
     assert nearness is not None
@@ -293,7 +299,7 @@ def test_a_name_of_a_whole_list_has_its_own_nearness(shared: Bundle) -> None:
 
 def test_a_bundle_that_knows_no_nearness_has_no_column_of_it(bundle: Bundle) -> None:
     """Its rows are as they were."""
-    found = LabelEmbedder(100).embed(bundle, _names("red"))
+    found = LabelEmbedder(ROOM).embed(bundle, _names("red"))
     assert found.features.nearness is None
     assert len(found.row(0)) == 3 + 3 + found.embedded.z.shape[1] + 5
 
@@ -316,6 +322,6 @@ class _Broken(EmbeddingStore):
 
 def test_a_broken_disk_costs_no_answer(bundle: Bundle) -> None:
     """Names are encoded as if there were none."""
-    embedder = LabelEmbedder(100, _Broken())
+    embedder = LabelEmbedder(ROOM, _Broken())
     assert embedder.embed(bundle, _names("red", "blue")).n_encoded == 2
     assert embedder.embed(bundle, _names("red")).n_encoded == 0
