@@ -129,6 +129,12 @@ class Settings(BaseSettings):
     max_connections: int = Field(default=1024, ge=16, description="maximum number of open connections")
     max_upload_bytes: int = Field(default=512 * 2**20, ge=1, description="largest upload")
     max_json_bytes: int = Field(default=8 * 2**20, ge=1, description="largest JSON body")
+    max_bytes_on_disk: int = Field(
+        default=4 * 2**30,
+        ge=1,
+        validate_default=True,
+        description="maximum bytes of all uploads at once; further ones are answered 429",
+    )
     max_bytes_in_flight: int = Field(
         default=64 * 2**20,
         ge=1,
@@ -207,12 +213,13 @@ class Settings(BaseSettings):
         description="proxies, as addresses and networks, whose X-Forwarded-For and -Proto are believed",
     )
 
-    @field_validator("max_bytes_in_flight")
+    @field_validator("max_bytes_in_flight", "max_bytes_on_disk")
     @classmethod
     def _largest_body_fits(cls, value: int, info: ValidationInfo) -> int:
         """Else the largest body would never be let in."""
-        if value < info.data.get("max_json_bytes", 0):
-            raise ValueError("must be at least AHSE_MAX_JSON_BYTES")
+        largest = "max_json_bytes" if info.field_name == "max_bytes_in_flight" else "max_upload_bytes"
+        if value < info.data.get(largest, 0):
+            raise ValueError(f"must be at least AHSE_{largest.upper()}")
         return value
 
     @field_validator("api_key")

@@ -59,7 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
         BundleError, UnavailableError: The service can't start; the message says why.
     """
     ring = _open_keys(settings)
-    uploads = UploadFolder(settings.upload_dir)
+    uploads = UploadFolder(settings.upload_dir, settings.max_bytes_on_disk)
     metrics = Metrics()
     registry = Registry(
         settings.bundles, settings.runtime(), lambda encoders: batched(encoders, settings.budgets(), metrics)
@@ -194,8 +194,8 @@ def _checks(
 
     def decode() -> None:
         with uploads.private() as private:
-            (private / "clip").write_bytes(tone)
-            decoder.decode(private / "clip", decode_spec(registry.get().manifest))
+            (private.path / "clip").write_bytes(tone)
+            decoder.decode(private.path / "clip", decode_spec(registry.get().manifest))
 
     def bundle(name: str) -> None:
         try_bundle(registry.get(name))

@@ -15,7 +15,7 @@ from typing import Annotated, ParamSpec, TypeVar
 from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
-from service.api.byte_budget import ByteBudget
+from service.api.byte_budget import ByteBudget, ByteShare
 from service.api.fetch import Fetcher
 from service.api.health_monitor import HealthMonitor
 from service.api.prometheus import Metrics
@@ -113,7 +113,7 @@ class Context:
         """Run a call that changes the label store."""
         return await self._run(self.store_writer, partial(function, *args, **kwargs))
 
-    async def download(self, url: str, path: Path) -> None:
+    async def download(self, url: str, path: Path, share: ByteShare) -> None:
         """Fetch the clip at a URL.
 
         Raises:
@@ -125,7 +125,7 @@ class Context:
                 "This service does not fetch clips from URLs; who runs it can allow that with "
                 "AHSE_URL_INPUT=1. Send the clip itself: -F file=@clip.mp4"
             )
-        task = asyncio.create_task(self.fetcher.fetch(url, path))
+        task = asyncio.create_task(self.fetcher.fetch(url, path, share))
         with self._ends_with_request(), cancelling("fetch", task.cancel):
             await task
 

@@ -12,6 +12,7 @@ import httpx2
 from starlette.concurrency import run_in_threadpool
 
 from service import __version__
+from service.api.byte_budget import ByteShare
 from service.api.public_network import PublicNetwork
 from service.errors import BodyTooLargeError, FetchFailedError, UploadUnavailableError, UrlRefusedError
 
@@ -57,19 +58,25 @@ class Fetcher:
         pauses = dict.fromkeys(("connect", "read", "write", "pool"), limits.pause_s)
         self._extensions = {"timeout": pauses}
 
-    async def fetch(self, url: str, path: Path) -> None:
+    async def fetch(self, url: str, path: Path, share: ByteShare) -> None:
         """Write the clip at a URL to a file.
+
+        Args:
+            url: Where it is.
+            path: The file.
+            share: Counts its bytes.
 
         Raises:
             UrlRefusedError: The URL, or a redirect from it, is not one that clips are fetched from.
             FetchFailedError: The server can't be reached, is too slow, or does not answer with a clip.
             BodyTooLargeError: More bytes than allowed.
+            OverloadedError: All uploads together are as large as they may be.
             UploadUnavailableError: The file can't be written.
         """
         limits = self._limits
         try:
             async with asyncio.timeout(limits.total_s):
-                await self._follow(_checked(url), path)
+                await self._follow(_checked(url), path, share)
         except TimeoutError:
             raise FetchFailedError(f"The clip could not be fetched within {limits.total_s:g} s.") from None
         except httpcore2.TimeoutException as error:
@@ -81,7 +88,7 @@ class Fetcher:
         except OSError as error:
             raise UploadUnavailableError("The clip could not be put on disk; try again later.") from error
 
-    async def _follow(self, url: httpx2.URL, path: Path) -> None:
+    async def _follow(self, url: httpx2.URL, path: Path, share: ByteShare) -> None:
         """Request a URL and what it redirects to, until a clip comes."""
         async with httpcore2.AsyncConnectionPool(self._tls, network_backend=self._network) as pool:
             for _ in range(1 + _MAX_REDIRECTS):
@@ -93,14 +100,14 @@ class Fetcher:
                 ) as response:
                     location = httpx2.Headers(response.headers).get("location")
                     if response.status not in _REDIRECTS or location is None:
-                        await self._save(response, path)
+                        await self._save(response, path, share)
                         return
                 url = _redirected(url, location)
         raise FetchFailedError(
             f"The URL redirects more than {_MAX_REDIRECTS} times; send the last one itself."
         )
 
-    async def _save(self, response: httpcore2.Response, path: Path) -> None:
+    async def _save(self, response: httpcore2.Response, path: Path, share: ByteShare) -> None:
         headers = httpx2.Headers(response.headers)
         if response.status != 200:
             raise FetchFailedError(f"The server of the URL answered with status {response.status}, not 200.")
@@ -114,6 +121,7 @@ class Fetcher:
                 n_bytes += len(chunk)
                 if n_bytes > self._limits.max_bytes:
                     raise self._too_large()
+                share.grow_to(n_bytes)
                 # In a thread: writing must not hold up other requests.
                 await run_in_threadpool(file.write, chunk)
 

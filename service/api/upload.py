@@ -13,7 +13,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
-from service.api.byte_budget import ByteBudget
+from service.api.byte_budget import ByteBudget, ByteShare
 from service.api.upload_folder import UploadFolder
 from service.errors import (
     BodyTooLargeError,
@@ -48,9 +48,11 @@ class Upload:
 
     path: Path
     """the clip, or where it goes, under a neutral name in a directory of its own."""
+    share: ByteShare
+    """counts its bytes."""
     fields: tuple[tuple[str, str], ...]
     """the other fields in the order sent."""
-    url: str | None = None
+    url: str | None
     """where the clip is, if it was not sent itself."""
 
 
@@ -71,12 +73,12 @@ async def receive_upload(
         MissingFileError: No part named `file`, or a path in place of a clip in it.
         InvalidOptionError: Both a file and a URL, or several URLs.
         BodyTooLargeError, TooManyLabelsError: Over the limits.
-        OverloadedError: No room in memory for the other fields.
+        OverloadedError: All uploads together, or all other fields, are as large as they may be.
         UploadUnavailableError: No room on the disk.
     """
     boundary = _boundary(request)
     with folder.private() as private, budget.share() as share:
-        path = private / "clip"
+        path = private.path / "clip"
         try:
             with path.open("wb") as file:
                 form = _Form(file, limits)
@@ -85,12 +87,13 @@ async def receive_upload(
                     # In a thread: parsing and writing must not hold up other requests.
                     await run_in_threadpool(parser.write, chunk)
                     share.grow_to(form.n_field_bytes)
-            upload = await run_in_threadpool(form.finish, path)
+                    private.share.grow_to(form.n_file_bytes)
+            fields, url = await run_in_threadpool(form.finish, path)
         except FormParserError as error:
             raise MalformedBodyError("The body is not a well-formed multipart form.") from error
         except OSError as error:
             raise UploadUnavailableError("The upload could not be put on disk; try again later.") from error
-        yield upload
+        yield Upload(path, private.share, fields, url)
 
 
 def _boundary(request: Request) -> bytes:
@@ -118,13 +121,14 @@ class _Form:
 
     Attributes:
         n_field_bytes: Size of the fields besides the clip so far.
+        n_file_bytes: Size of the clip so far.
     """
 
     def __init__(self, file: BinaryIO, limits: FormLimits) -> None:
         self._file = file
         self._limits = limits
         self._fields: list[tuple[str, str]] = []
-        self.n_field_bytes = 0
+        self.n_field_bytes = self.n_file_bytes = 0
         self._has_file = False
         self._file_is_named = False
         self._ended = False
@@ -144,15 +148,15 @@ class _Form:
             "on_end": self._end,
         }
 
-    def finish(self, path: Path) -> Upload:
-        """The whole form, once the body has ended."""
+    def finish(self, path: Path) -> tuple[tuple[tuple[str, str], ...], str | None]:
+        """The fields, and the URL in place of a clip, once the body has ended."""
         if not self._ended:
             raise MalformedBodyError("The multipart form ends before its last boundary; send it again.")
         urls = [value for name, value in self._fields if name == URL_FIELD]
         if self._has_file + len(urls) > 1:
             raise InvalidOptionError("Send one clip a request: either a file or one url.")
         if urls:
-            return Upload(path, tuple(self._fields), urls[0])
+            return tuple(self._fields), urls[0]
         if not self._has_file:
             raise MissingFileError("The form has no part named `file`; send the clip as: -F file=@clip.mp4")
         if not self._file_is_named and _is_short_text(path):
@@ -160,7 +164,7 @@ class _Form:
                 "The part named `file` holds a line of text, not a clip; with curl an @ goes before the "
                 "path: -F file=@clip.mp4"
             )
-        return Upload(path, tuple(self._fields))
+        return tuple(self._fields), None
 
     def _start_part(self) -> None:
         self._header_name = self._header_value = b""
@@ -200,6 +204,7 @@ class _Form:
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._name == FILE_FIELD:
             self._file.write(data[start:end])
+            self.n_file_bytes += end - start
             return
         self.n_field_bytes += end - start
         if self.n_field_bytes > self._limits.max_field_bytes:

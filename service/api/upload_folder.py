@@ -8,13 +8,28 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from service.api.byte_budget import ByteBudget, ByteShare
 from service.errors import UploadUnavailableError
 
 _PREFIX = "ahse-uploads-"
 _LOCK = "lock"
+
+
+@dataclass(frozen=True)
+class PrivateFolder:
+    """The folder of one upload.
+
+    Attributes:
+        path: The folder.
+        share: Counts what is written into it: each writer tells how much that is so far.
+    """
+
+    path: Path
+    share: ByteShare
 
 
 class UploadFolder:
@@ -25,12 +40,14 @@ class UploadFolder:
 
     Args:
         parent: Where to make it; None takes the system's temporary directory.
+        max_bytes: Maximum size of all uploads in it together.
 
     Raises:
         UploadUnavailableError: It can't be made.
     """
 
-    def __init__(self, parent: Path | None) -> None:
+    def __init__(self, parent: Path | None, max_bytes: int) -> None:
+        self._budget = ByteBudget(max_bytes)
         where = Path(tempfile.gettempdir()) if parent is None else parent
         try:
             _remove_abandoned(where)
@@ -45,7 +62,7 @@ class UploadFolder:
             ) from error
 
     @contextmanager
-    def private(self) -> Iterator[Path]:
+    def private(self) -> Iterator[PrivateFolder]:
         """A new folder for one upload, deleted with all in it at the end.
 
         Raises:
@@ -55,8 +72,8 @@ class UploadFolder:
             folder = tempfile.TemporaryDirectory(dir=self.path)
         except OSError as error:
             raise UploadUnavailableError("The upload could not be put on disk; try again later.") from error
-        with folder as name:
-            yield Path(name)
+        with folder as name, self._budget.share() as share:
+            yield PrivateFolder(Path(name), share)
 
     def check(self) -> None:
         """Write a byte where uploads go.
@@ -66,7 +83,7 @@ class UploadFolder:
         """
         try:
             with self.private() as private:
-                (private / "check").write_bytes(b"x")
+                (private.path / "check").write_bytes(b"x")
         except OSError as error:
             raise UploadUnavailableError("uploads can't be put on disk now") from error
 

@@ -54,7 +54,7 @@ async def post_clip(request: Request, context: ContextDep) -> Response:
         question = _Question(context, upload, request_id_of(request.scope), _ms_since(started))
         async with cancelled_by_disconnect(request):
             if upload.url is not None:
-                await context.download(upload.url, upload.path)
+                await context.download(upload.url, upload.path, upload.share)
             # All of it beside the event loop: even reading and answering 10,000 names takes too long for it.
             answer = await context.work_on_clip(question.begin)
             if answer is None:

@@ -16,6 +16,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.api.app import create_app
+from service.api.byte_budget import ByteBudget, ByteShare
 from service.api.context import cancelling
 from service.api.fetch import Fetcher, FetchLimits
 from service.cancellation import CancellationToken, WorkCancelled
@@ -28,10 +29,14 @@ LIMITS = FetchLimits(max_bytes=1000, pause_s=WAIT_S, total_s=WAIT_S)
 CLIP = bytes(range(256))
 
 
+def _share() -> ByteShare:
+    return ByteShare(ByteBudget(10**9))
+
+
 def _fetch(
     url: str, path: Path, limits: FetchLimits = LIMITS, names: Names | None = None, **how: Any
 ) -> bytes:
-    asyncio.run(Fetcher(limits, loopback_network(names), **how).fetch(url, path))
+    asyncio.run(Fetcher(limits, loopback_network(names), **how).fetch(url, path, _share()))
     return path.read_bytes()
 
 
@@ -110,7 +115,7 @@ def test_other_urls_are_refused_before_anything_is_resolved(tmp_path: Path, url:
 def test_private_addresses_are_refused_by_the_real_rule(tmp_path: Path, url: str) -> None:
     """Whatever way they are written; the text does not repeat them."""
     with pytest.raises(UrlRefusedError, match="no address on the public internet") as refused:
-        asyncio.run(Fetcher(LIMITS).fetch(url, tmp_path / "clip"))
+        asyncio.run(Fetcher(LIMITS).fetch(url, tmp_path / "clip", _share()))
     assert "127" not in refused.value.message
     assert not (tmp_path / "clip").exists()
 
@@ -273,7 +278,7 @@ def test_a_download_stops_with_its_request(tmp_path: Path) -> None:
         token = CancellationToken()
         with token.active():
             task = asyncio.create_task(
-                Fetcher(LIMITS, loopback_network()).fetch(server.url("/"), tmp_path / "c")
+                Fetcher(LIMITS, loopback_network()).fetch(server.url("/"), tmp_path / "c", _share())
             )
         await asyncio.to_thread(server.entered.acquire)
         asyncio.get_running_loop().call_soon(token.cancel)

@@ -39,6 +39,7 @@ def _receive(
     step: int = 10_000,
     kind: str = "multipart/form-data; boundary=b",
     room: int = 1_000,
+    on_disk: int = 1_000,
 ) -> Any:
     chunks = [body[start : start + step] for start in range(0, len(body), step)] or [b""]
 
@@ -48,7 +49,7 @@ def _receive(
 
     async def run() -> Any:
         scope = {"type": "http", "method": "POST", "headers": [(b"content-type", kind.encode())]}
-        with UploadFolder(directory) as folder:
+        with UploadFolder(directory, on_disk) as folder:
             async with receive_upload(Request(scope, receive), folder, LIMITS, ByteBudget(room)) as upload:
                 return upload.path.read_bytes(), upload.fields, upload.path
 
@@ -123,4 +124,16 @@ def test_large_fields_take_their_bytes_of_the_budget(tmp_path: Path, monkeypatch
     assert _receive(body, tmp_path, room=50)[1] == (("labels", "x" * 60),)
     with pytest.raises(OverloadedError):
         _receive(body, tmp_path, room=49)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clip_takes_its_bytes_of_what_uploads_may_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """136 uploads of 512 MB would be 70 GB, of memory where they go to a tmpfs."""
+    monkeypatch.setattr(byte_budget, "SMALL_BYTES", 0)
+    body = FILE + END
+    assert _receive(body, tmp_path, on_disk=9)[0] == b"\x00--b\r\r\n\x01"
+    with pytest.raises(OverloadedError):
+        _receive(body, tmp_path, on_disk=7)
     assert list(tmp_path.iterdir()) == []

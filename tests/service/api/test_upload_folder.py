@@ -15,9 +15,9 @@ _CODE = """
 import sys
 from pathlib import Path
 from service.api.upload_folder import UploadFolder
-folder = UploadFolder(Path(sys.argv[1]))
+folder = UploadFolder(Path(sys.argv[1]), 10**6)
 with folder.private() as private:
-    (private / "clip").write_bytes(b"x")
+    (private.path / "clip").write_bytes(b"x")
     print(folder.path.name, flush=True)
     sys.stdin.read()
 """
@@ -34,12 +34,12 @@ def test_uploads_of_a_killed_process_are_removed_at_the_next_start(tmp_path: Pat
     ) as owner:
         assert owner.stdout is not None
         folder = tmp_path / owner.stdout.readline().strip()
-        with UploadFolder(tmp_path):
+        with UploadFolder(tmp_path, 10**6):
             assert len(list(folder.glob("*/clip"))) == 1
         owner.kill()
         owner.wait()
     assert folder.is_dir()
-    with UploadFolder(tmp_path) as own:
+    with UploadFolder(tmp_path, 10**6) as own:
         assert {path.name for path in tmp_path.iterdir()} == {own.path.name, "ahse-uploads-not-ours"}
     assert [path.name for path in tmp_path.iterdir()] == ["ahse-uploads-not-ours"]
 
@@ -51,17 +51,17 @@ def test_each_upload_has_a_folder_that_ends_with_it(tmp_path: Path) -> None:
         (private / "clip").write_bytes(b"x")
         raise ValueError("on purpose")
 
-    with UploadFolder(tmp_path) as folder:
+    with UploadFolder(tmp_path, 10**6) as folder:
         with pytest.raises(ValueError, match="on purpose"), folder.private() as private:
-            fail(private)
+            fail(private.path)
         assert [path.name for path in folder.path.iterdir()] == ["lock"]
 
 
 def test_a_folder_that_is_gone_is_an_error_of_the_service(tmp_path: Path) -> None:
     """Not of the clip."""
     with pytest.raises(UploadUnavailableError, match="AHSE_UPLOAD_DIR"):
-        UploadFolder(tmp_path / "none")
-    with UploadFolder(tmp_path) as folder:
+        UploadFolder(tmp_path / "none", 10**6)
+    with UploadFolder(tmp_path, 10**6) as folder:
         (folder.path / "lock").unlink()
         folder.path.rmdir()
         with pytest.raises(UploadUnavailableError, match="try again later"), folder.private():
