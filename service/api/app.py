@@ -20,20 +20,20 @@ from service.access.key_ring import KeyRing
 from service.access.key_store import KeyStore
 from service.access.rates import Rates
 from service.api import problems
-from service.api.access import Access, AccessRules
-from service.api.admission import Admission, BodyBounds
-from service.api.byte_budget import ByteBudget
 from service.api.context import Context, Workers
-from service.api.fetch import Fetcher, FetchLimits
-from service.api.guarded_store import GuardedStore
+from service.api.guard.access import Access, AccessRules
+from service.api.guard.admission import Admission, BodyBounds
+from service.api.guard.byte_budget import ByteBudget
+from service.api.guard.guarded_store import GuardedStore
+from service.api.guard.security_headers import SecurityHeaders
 from service.api.health_monitor import Check, HealthMonitor
+from service.api.intake.fetch import Fetcher, FetchLimits
+from service.api.intake.upload_folder import UploadFolder
 from service.api.middleware import RequestContext
 from service.api.openapi import openapi_of
 from service.api.problems import HEADER
 from service.api.prometheus import Metrics
 from service.api.routes import clips, label_sets, status
-from service.api.security_headers import SecurityHeaders
-from service.api.upload_folder import UploadFolder
 from service.batch.batched_encoders import batched
 from service.classifier import Classifier, decode_spec, try_bundle
 from service.decode.pool import DecodePool

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
+from service.api.intake.upload import FILE_FIELD
 from service.api.schemas import ClassifyForm
-from service.api.upload import FILE_FIELD
 from service.errors import (
     AmbiguousLabelsError,
     InvalidLabelError,

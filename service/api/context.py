@@ -15,11 +15,11 @@ from typing import Annotated, ParamSpec, TypeVar
 from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
-from service.api.byte_budget import ByteBudget, ByteShare
-from service.api.fetch import Fetcher
+from service.api.guard.byte_budget import ByteBudget, ByteShare
 from service.api.health_monitor import HealthMonitor
+from service.api.intake.fetch import Fetcher
+from service.api.intake.upload_folder import UploadFolder
 from service.api.prometheus import Metrics
-from service.api.upload_folder import UploadFolder
 from service.cancellation import (
     CancellationToken,
     WorkCancelled,

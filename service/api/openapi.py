@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service import errors
+from service.api.guard.scopes import Need, need_of
 from service.api.problems import MEDIA_TYPE, STATUS
 from service.api.schemas import ClassifyForm, LabelsBody, LabelSetBody, Problem
-from service.api.scopes import Need, need_of
 
 _SCHEMA_REF = "#/components/schemas/{model}"
 

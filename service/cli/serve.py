@@ -16,7 +16,7 @@ import typer
 from service.cli.command_app import CommandApp
 
 if TYPE_CHECKING:
-    from service.api.connections import ConnectionBounds
+    from service.api.guard.connections import ConnectionBounds
     from service.registry import Registry
     from service.settings import Settings
 
@@ -127,8 +127,8 @@ def _run(settings: Settings, sockets: list[socket.socket], started: float) -> No
     import uvicorn
 
     from service.api.app import create_app
-    from service.api.connection_options import connection_options
-    from service.api.connections import BoundedConnection
+    from service.api.guard.connection_options import connection_options
+    from service.api.guard.connections import BoundedConnection
     from service.log import configure_logging
 
     configure_logging(settings.log_format, settings.log_level)
@@ -171,7 +171,7 @@ def connection_bounds(settings: Settings) -> ConnectionBounds:
     Raises:
         typer.Exit: The limit leaves too few connections.
     """
-    from service.api.connections import ConnectionBounds
+    from service.api.guard.connections import ConnectionBounds
     from service.process import allow_open_files
 
     # Uploads, pipes of decoders, connections of stores for each thread, graphs.

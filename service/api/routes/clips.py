@@ -10,11 +10,11 @@ from service import errors
 from service.api.answer import make_answer
 from service.api.bodies import read_form
 from service.api.context import Context, ContextDep, cancelled_by_disconnect
+from service.api.intake.upload import FormLimits, Upload, receive_upload
 from service.api.middleware import CLASSIFY
 from service.api.openapi import documented, request_body
 from service.api.problems import request_id_of
 from service.api.schemas import ClassifyForm, ClassifyResponse
-from service.api.upload import FormLimits, Upload, receive_upload
 from service.labels.label import (
     Candidates,
     check_count,

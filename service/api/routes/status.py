@@ -7,7 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from service import __version__
 from service.api.context import Context, ContextDep
-from service.api.guarded_store import record_edit_of_request
+from service.api.guard.guarded_store import record_edit_of_request
 from service.api.openapi import documented
 from service.api.schemas import Info, Limits, Live, Metric, Model, ModelList, Ready
 from service.errors import (

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from service.api.app import create_app
 from service.settings import Settings
-from tests.service.api.guarded import Make
+from tests.service.api.guard.guarded import Make
 from tests.toy import write_toy_bundle
 
 

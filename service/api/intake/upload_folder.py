@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from service.api.byte_budget import ByteBudget, ByteShare
+from service.api.guard.byte_budget import ByteBudget, ByteShare
 from service.errors import UploadUnavailableError
 
 _PREFIX = "ahse-uploads-"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.scopes import DOCUMENTATION
+from service.api.guard.scopes import DOCUMENTATION
 
 # An answer is data: it loads nothing, is shown in no frame, and no other site may embed it.
 _HEADERS = {

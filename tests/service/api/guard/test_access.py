@@ -12,11 +12,11 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from service.access.keys import SCOPES
-from service.api.scopes import NEEDS, need_of
+from service.api.guard.scopes import NEEDS, need_of
 from service.errors import SettingsError
 from service.settings import Settings
 from tests.service.api.conftest import classify
-from tests.service.api.guarded import BEARER, SECRET, Make, asked, new_key, put_raw
+from tests.service.api.guard.guarded import BEARER, SECRET, Make, asked, new_key, put_raw
 
 
 def test_each_address_has_a_need_and_each_need_an_address(make: Make) -> None:

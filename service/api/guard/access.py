@@ -18,9 +18,9 @@ from service.access import hosts
 from service.access.key_ring import KeyRing
 from service.access.keys import ApiKey
 from service.access.rates import Rates
-from service.api.guarded_store import Requester, current_requester
+from service.api.guard.guarded_store import Requester, current_requester
+from service.api.guard.scopes import HEALTH, METRICS, need_of, place_of
 from service.api.middleware import refuse
-from service.api.scopes import HEALTH, METRICS, need_of, place_of
 from service.errors import (
     AccessError,
     ForbiddenError,

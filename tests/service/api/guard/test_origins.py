@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.service.api.guarded import BEARER, HERE, SECRET, Make, asked
+from tests.service.api.guard.guarded import BEARER, HERE, SECRET, Make, asked
 
 
 def test_a_name_that_was_rebound_to_this_machine_is_refused(make: Make) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from service.api.upload_folder import UploadFolder
+from service.api.intake.upload_folder import UploadFolder
 from service.errors import UploadUnavailableError
 
 _CODE = """
 import sys
 from pathlib import Path
-from service.api.upload_folder import UploadFolder
+from service.api.intake.upload_folder import UploadFolder
 folder = UploadFolder(Path(sys.argv[1]), 10**6)
 with folder.private() as private:
     (private.path / "clip").write_bytes(b"x")

@@ -13,8 +13,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
-from service.api.byte_budget import ByteBudget, ByteShare
-from service.api.upload_folder import UploadFolder
+from service.api.guard.byte_budget import ByteBudget, ByteShare
+from service.api.intake.upload_folder import UploadFolder
 from service.errors import (
     BodyTooLargeError,
     InvalidOptionError,

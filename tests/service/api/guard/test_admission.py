@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from service.api import admission, byte_budget
-from service.api.admission import Admission, BodyBounds
-from service.api.byte_budget import ByteBudget
+from service.api.guard import admission, byte_budget
+from service.api.guard.admission import Admission, BodyBounds
+from service.api.guard.byte_budget import ByteBudget
 from service.cancellation import current_token
 from service.errors import OverloadedError
 

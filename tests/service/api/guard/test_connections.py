@@ -15,8 +15,8 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from service.api import connections
-from service.api.connections import BoundedConnection, ConnectionBounds
+from service.api.guard import connections
+from service.api.guard.connections import BoundedConnection, ConnectionBounds
 
 WAIT_S = 30.0
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

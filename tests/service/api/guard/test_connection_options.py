@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.api.connection_options import TlsLoop, connection_options
+from service.api.guard.connection_options import TlsLoop, connection_options
 from service.errors import SettingsError
 from service.settings import Settings
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Self
 
-from service.api.public_network import Address, PublicNetwork
+from service.api.intake.public_network import Address, PublicNetwork
 
 WAIT_S = 60.0
 

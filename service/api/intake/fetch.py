@@ -12,8 +12,8 @@ import httpx2
 from starlette.concurrency import run_in_threadpool
 
 from service import __version__
-from service.api.byte_budget import ByteShare
-from service.api.public_network import PublicNetwork
+from service.api.guard.byte_budget import ByteShare
+from service.api.intake.public_network import PublicNetwork
 from service.errors import BodyTooLargeError, FetchFailedError, UploadUnavailableError, UrlRefusedError
 
 _MAX_REDIRECTS = 5

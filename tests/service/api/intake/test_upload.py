@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from service.api import byte_budget
-from service.api.byte_budget import ByteBudget
-from service.api.upload import FormLimits, receive_upload
-from service.api.upload_folder import UploadFolder
+from service.api.guard import byte_budget
+from service.api.guard.byte_budget import ByteBudget
+from service.api.intake.upload import FormLimits, receive_upload
+from service.api.intake.upload_folder import UploadFolder
 from service.errors import (
     AhseError,
     BodyTooLargeError,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.byte_budget import SMALL_BYTES, ByteBudget
+from service.api.guard.byte_budget import SMALL_BYTES, ByteBudget
 from service.api.middleware import CLASSIFY, refuse
 from service.cancellation import CancellationToken
 from service.errors import AhseError, BodyTooLargeError, OverloadedError, UploadStalledError

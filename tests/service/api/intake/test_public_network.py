@@ -8,9 +8,9 @@ from ipaddress import ip_address
 import httpcore2
 import pytest
 
-from service.api.public_network import PublicNetwork, is_allowed, is_own, is_public, resolve
+from service.api.intake.public_network import PublicNetwork, is_allowed, is_own, is_public, resolve
 from service.errors import UrlRefusedError
-from tests.service.api.clip_server import ClipServer, Names, loopback_network, ok
+from tests.service.api.intake.clip_server import ClipServer, Names, loopback_network, ok
 
 PRIVATE = [
     *(
@@ -70,9 +70,9 @@ def test_an_address_of_this_machine_is_not_allowed(monkeypatch: pytest.MonkeyPat
     """Even a public one: what listens there may be behind a firewall for everybody else."""
     assert is_own(ip_address("127.0.0.1"))
     assert not is_own(ip_address("192.0.2.1"))
-    monkeypatch.setattr("service.api.public_network.is_own", lambda _: False)
+    monkeypatch.setattr("service.api.intake.public_network.is_own", lambda _: False)
     assert is_allowed(ip_address("8.8.8.8"))
-    monkeypatch.setattr("service.api.public_network.is_own", lambda _: True)
+    monkeypatch.setattr("service.api.intake.public_network.is_own", lambda _: True)
     assert not is_allowed(ip_address("8.8.8.8"))
 
 

@@ -11,9 +11,9 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
-from service.api.connection_options import connection_options
+from service.api.guard.connection_options import connection_options
 from service.settings import Settings
-from tests.service.api.guarded import HERE, Make, asked, new_key, put_raw
+from tests.service.api.guard.guarded import HERE, Make, asked, new_key, put_raw
 
 
 def test_a_key_and_an_address_have_a_rate(make: Make, tmp_path: Path) -> None:

@@ -16,14 +16,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.api.app import create_app
-from service.api.byte_budget import ByteBudget, ByteShare
 from service.api.context import cancelling
-from service.api.fetch import Fetcher, FetchLimits
+from service.api.guard.byte_budget import ByteBudget, ByteShare
+from service.api.intake.fetch import Fetcher, FetchLimits
 from service.cancellation import CancellationToken, WorkCancelled
 from service.errors import AhseError, BodyTooLargeError, FetchFailedError, UrlRefusedError
 from service.settings import Settings
-from tests.service.api.clip_server import WAIT_S, ClipServer, Names, loopback_network, ok, redirect
 from tests.service.api.conftest import wait_until_tried
+from tests.service.api.intake.clip_server import WAIT_S, ClipServer, Names, loopback_network, ok, redirect
 
 LIMITS = FetchLimits(max_bytes=1000, pause_s=WAIT_S, total_s=WAIT_S)
 CLIP = bytes(range(256))

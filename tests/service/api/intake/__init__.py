@@ -1,0 +1,1 @@
+"""Tests of clips as they arrive."""
