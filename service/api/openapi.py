@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from service import errors
 from service.api.problems import MEDIA_TYPE, STATUS
-from service.api.schemas import ClassifyForm, LabelsBody, LabelSetBody, Problem
+from service.api.schemas import ClassifyForm, LabelsBody, LabelSetBody, Problem, without_null
 
 _SCHEMA_REF = "#/components/schemas/{model}"
 
@@ -61,6 +61,8 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
         schemas.pop(unused, None)
     for operations in document["paths"].values():
         for operation in operations.values():
+            for parameter in operation.get("parameters", []):
+                without_null(parameter["schema"])
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
     return document
