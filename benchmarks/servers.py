@@ -25,11 +25,11 @@ class Server:
 
     def peak_memory_mib(self) -> float:
         """Largest resident memory so far of the server's process and of those it started, added up."""
-        return sum(_kib(pid, "VmHWM") for pid in _family(self.pid)) / 1024
+        return sum(memory_kib(pid, "VmHWM") for pid in family(self.pid)) / 1024
 
     def memory_mib(self) -> float:
         """The same, resident now."""
-        return sum(_kib(pid, "VmRSS") for pid in _family(self.pid)) / 1024
+        return sum(memory_kib(pid, "VmRSS") for pid in family(self.pid)) / 1024
 
 
 def serve_command(bundle: Path, port: int, data: Path, *further: str) -> list[str]:
@@ -64,7 +64,7 @@ def _is_ready(port: int) -> bool:
         connection.close()
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
     """A process and all that descend from it."""
     found = [pid]
     for parent in found:
@@ -73,6 +73,7 @@ def _family(pid: int) -> list[int]:
     return found
 
 
-def _kib(pid: int, what: str) -> int:
+def memory_kib(pid: int, what: str) -> int:
+    """A line of the kernel's account of a process, such as VmRSS; 0 if it has none."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next((int(line.split()[1]) for line in lines if line.startswith(what)), 0)
