@@ -95,8 +95,14 @@ class _ErrorHeader:
     trace: str
 
 
+# Read by pydantic: a time that is no number would stop later steps.
+_FINITE = {"allow_inf_nan": False}
+
+
 @dataclass(frozen=True)
 class _SegmentHeader:
+    __pydantic_config__ = _FINITE
+
     start_s: float
     end_s: float
     has_frames: bool
@@ -107,6 +113,8 @@ class _SegmentHeader:
 
 @dataclass(frozen=True)
 class _ClipHeader:
+    __pydantic_config__ = _FINITE
+
     has_frames: bool
     n_samples: int | None
     n_full_samples: int | None
@@ -191,10 +199,9 @@ _ERRORS: dict[str, type[MediaError]] = {error.code: error for error in MediaErro
 def _answers() -> "TypeAdapter[_ErrorHeader | _ClipHeader]":
     """Checks every type in an answer; its error is a ValueError."""
     # Imported here: a decoding process, which imports this file too, does without.
-    from pydantic import ConfigDict, TypeAdapter, with_config
+    from pydantic import TypeAdapter
 
-    configured = with_config(ConfigDict(allow_inf_nan=False))
-    return TypeAdapter(configured(_ErrorHeader) | configured(_ClipHeader))
+    return TypeAdapter(_ErrorHeader | _ClipHeader)
 
 
 def _check_sizes(header: _ClipHeader, spec: DecodeSpec, limits: DecodeLimits) -> None:
@@ -217,9 +224,10 @@ def _clip(sock: socket.socket, header: _ClipHeader, spec: DecodeSpec, deadline: 
     # The socket must be read in the order of `send_clip`: frames, waveform, then the frames of each segment.
     n_samples, n_full = header.n_samples, header.n_full_samples
     frames = _receive_frames(sock, header, spec.n_frames, spec, deadline)
+    n_sent = n_samples if n_full is None else n_full
     waveform = None
-    if n_samples is not None or n_full is not None:
-        waveform = np.empty(n_samples if n_full is None else n_full, np.float32)
+    if n_sent is not None:
+        waveform = np.empty(n_sent, np.float32)
         _fill(sock, waveform.data.cast("B"), deadline)
     return Clip(
         frames=frames,

@@ -40,7 +40,9 @@ def write_figures(out: Path, part: str, command: str, figures: Figures) -> None:
 def _part(name: str, found: dict[str, Any]) -> str:
     machine = found["machine"]
     lines = [f"## {TITLES[name]}", ""]
-    lines += [f"`{found['command']}`, {machine['date']}, {machine['cores']} cores of {machine['processor']}, "]
+    lines += [
+        f"`{found['command']}`, {machine['date']}, {machine['cores']} cores of {machine['processor']}, "
+    ]
     lines += [f"Python {machine['python']}, {machine['versions']}.", ""]
     plain = {key: value for key, value in found["figures"].items() if not isinstance(value, list)}
     lines += [f"- {key}: {_shown(value)}" for key, value in plain.items()]

@@ -36,7 +36,8 @@ def main() -> None:
     media, media_faults = _attack_media(options.media, options.seed)
     parsers = [_attack_parser(name, options.seconds, options.seed) for name in PARSERS]
     n_faults = media_faults + sum(row["faults"] for row in parsers)
-    command = f"python -m tests.attack.fuzz --media {options.media} --seconds {options.seconds} --seed {options.seed}"
+    command = "python -m tests.attack.fuzz"
+    command += f" --media {options.media} --seconds {options.seconds} --seed {options.seed}"
     figures: Figures = {"undocumented exceptions": n_faults, **media, "Parsers, guided by coverage": parsers}
     write_figures(options.out, "fuzz", command, figures)
     if n_faults:

@@ -1,4 +1,4 @@
-"""One parser under inputs that are guided by coverage; started by tests/attack/fuzz.py as a process of its own.
+"""One parser under inputs that are guided by coverage, in a process of its own that fuzz.py starts.
 
     python -m tests.attack.guided PARSER SAMPLES_FOLDER [options of libFuzzer]
 

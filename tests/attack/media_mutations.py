@@ -20,7 +20,7 @@ SPEC = DecodeSpec(n_frames=4, image_size_px=32, sample_rate_hz=16_000, max_audio
 
 _FRAMES = range(8)
 RECIPES = tuple(
-    Recipe(ticks=_FRAMES, width=64, height=48, gop=4, audio_s=0.4, **recipe)  # type: ignore[arg-type]
+    Recipe(ticks=_FRAMES, width=64, height=48, gop=4, audio_s=0.4, **recipe)
     for recipe in (
         {"name": "h264.mp4", "audio": "aac"},
         {"name": "faststart.mp4", "audio": "aac", "container_options": {"movflags": "faststart"}},
@@ -80,8 +80,8 @@ def _place(chance: random.Random, content: bytearray) -> int:
 
 
 def _flip_bits(chance: random.Random, content: bytearray, _: Sequence[bytes]) -> None:
-    for _ in range(chance.randint(1, 16)):
-        content[_place(chance, content)] ^= 1 << chance.randrange(8)
+    for bit in [1 << chance.randrange(8) for _ in range(chance.randint(1, 16))]:
+        content[_place(chance, content)] ^= bit
 
 
 def _write_noise(chance: random.Random, content: bytearray, _: Sequence[bytes]) -> None:

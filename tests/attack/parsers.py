@@ -82,7 +82,7 @@ class Parser:
                 yield mutate(samples, seed, number, maximum=2)
 
 
-_ODD_VALUES = (
+_ODD_VALUES: tuple[Any, ...] = (
     None, True, 0, -1, 2**31, 2**63, 10**30, 0.5, -0.0, 1e308, float("nan"), float("inf"), "", "0", "\u00b2",
     "\0", "\ud800", "a" * 2_000, "{}" * 50, [], [[]], {}, {"": None}, [None] * 100,
 )  # fmt: skip

@@ -219,7 +219,7 @@ def test_closing_the_pool_fails_clips_that_are_being_decoded(make_clip: Make, sp
         assert isinstance(future.exception(), DecoderUnavailableError | RuntimeError)
 
 
-_ANSWER = {
+_ANSWER: dict[str, Any] = {
     "has_frames": False,
     "n_samples": None,
     "n_full_samples": None,
