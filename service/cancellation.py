@@ -1,17 +1,22 @@
-"""Cancellation of work whose client has disconnected: a token that travels with the context of a request."""
+"""Cancellation of work that nobody waits for any more: a token that travels with the context of a request."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from typing import Literal
+
+Reason = Literal["disconnect", "deadline"]
+"""Why nobody needs the work: its client has disconnected, or its request has taken too long."""
 
 
 class WorkCancelled(Exception):  # noqa: N818  (a signal that ends unneeded work, not an error)
     """Raised in place of work that nobody needs any more.
 
     Attributes:
-        stage: What the work was queued for: `worker`, `decode`, or the name of an encoder.
+        stage: What the work was queued for: `worker`, `labels`, `decode`, or the name of an encoder.
     """
 
     def __init__(self, stage: str) -> None:
@@ -22,19 +27,47 @@ class WorkCancelled(Exception):  # noqa: N818  (a signal that ends unneeded work
 class CancellationToken:
     """Tells the threads that work on a request whether its answer is still wanted. Thread-safe.
 
-    Cancellation is cooperative: queued work is dropped before it runs, running work is not interrupted. A
-    plain attribute is enough, since it changes once, from False to True, and may be read a moment too early.
+    Queued work is dropped, and work that can be stopped registers how (`on_cancel`). A plain attribute is
+    enough for the reason, since it changes once, and may be read a moment too early.
 
     Attributes:
-        is_cancelled: Whether the client has disconnected.
+        reason: Why the request was cancelled; None while its answer is wanted.
     """
 
     def __init__(self) -> None:
-        self.is_cancelled = False
+        self.reason: Reason | None = None
+        self._lock = threading.Lock()
+        self._stops: list[Callable[[], object]] = []
 
-    def cancel(self) -> None:
-        """Cancel all work that carries this token and has not begun."""
-        self.is_cancelled = True
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether nobody needs the answer."""
+        return self.reason is not None
+
+    def cancel(self, reason: Reason = "disconnect") -> None:
+        """Cancel all work that carries this token. The first reason counts."""
+        with self._lock:
+            if self.reason is not None:
+                return
+            self.reason = reason
+            for stop in self._stops:
+                stop()
+
+    @contextmanager
+    def on_cancel(self, stop: Callable[[], object]) -> Iterator[None]:
+        """Have `stop` called when the token is cancelled in the `with` block; at once if it already was.
+
+        It is called in the thread that cancels, which waits for it, and never after the block has ended.
+        """
+        with self._lock:
+            self._stops.append(stop)
+            if self.is_cancelled:
+                stop()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._stops.remove(stop)
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -56,8 +89,14 @@ def current_token() -> CancellationToken | None:
     return _current.get()
 
 
+def stopping(stop: Callable[[], object]) -> AbstractContextManager[None]:
+    """`on_cancel` of the current token; nothing where work cannot be cancelled."""
+    token = _current.get()
+    return nullcontext() if token is None else token.on_cancel(stop)
+
+
 def raise_if_cancelled(stage: str) -> None:
-    """End work whose client disconnected while it was queued.
+    """End work that was cancelled while it was queued.
 
     Args:
         stage: What the work was queued for, for metrics.

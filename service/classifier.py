@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from service.bundle.manifest import Manifest
-from service.embed.embedder import LabelEmbedder
-from service.embed.embeddings import LabelEmbeddings
+from service.cancellation import raise_if_cancelled
+from service.embed.embedder import Embedding, LabelEmbedder
+from service.embed.embeddings import LabelEmbeddings, label_embeddings, rows_of
 from service.encode.clip_features import encode_clip, encode_segments
-from service.encode.features import ClipFeatures
+from service.encode.features import ClipFeatures, pool
+from service.encode.text import encode_labels
+from service.errors import BundleInvalidError
 from service.head.head import cosines_of
-from service.labels.label import Candidates
+from service.labels.label import Candidates, make_label
 from service.media import Clip, DecodeSpec
 from service.options import Beta, ClassifyOptions
 from service.ranking import Ranking, TrackScores, beta_of, rank, score_track
@@ -127,8 +130,12 @@ class Classifier:
         self._decode = decode
         self._embedder = embedder
 
+    def embed(self, bundle: Bundle, candidates: Candidates, options: ClassifyOptions) -> Embedding:
+        """Begin to embed the candidates, which does not depend on any clip; see `Embedding` for the rest."""
+        return self._embedder.begin(bundle, candidates, options.templates)
+
     def classify(
-        self, path: Path, bundle: Bundle, candidates: Candidates, options: ClassifyOptions
+        self, path: Path, bundle: Bundle, names: LabelEmbeddings, options: ClassifyOptions
     ) -> Classification:
         """Rank the candidates for the clip in a file, and for its segments when they are asked for.
 
@@ -137,13 +144,13 @@ class Classifier:
         Args:
             path: A media file; its name and ending are not looked at.
             bundle: The models.
-            candidates: The names.
+            names: The candidates.
             options: How.
 
         Raises:
             MediaError: The file can't be used; says why.
             DecoderUnavailableError: No clip can be decoded now.
-            WorkCancelled: The client disconnected.
+            WorkCancelled: The request was cancelled.
         """
         watch = _Stopwatch()
         with watch.step("decode"):
@@ -151,13 +158,9 @@ class Classifier:
         with watch.step("encode"):
             features = encode_clip(bundle.encoders, clip)
             of_segments = encode_segments(bundle.encoders, clip)
-        with watch.step("labels"):
-            names = self._embedder.embed(bundle, candidates, options.templates)
         with watch.step("rank"):
             whole = rank_names(bundle, features, names, options.beta)
-            segments = tuple(
-                None if one.is_empty else rank_names(bundle, one, names, options.beta) for one in of_segments
-            )
+            segments = tuple(_rank_segment(bundle, one, names, options.beta) for one in of_segments)
         return Classification(bundle, clip, names, whole, segments, watch.laps_ms)
 
 
@@ -174,6 +177,13 @@ def decode_spec(manifest: Manifest, options: ClassifyOptions | None = None) -> D
         frames=options.frames or "exact",
         segment_s=audio.window_s if options.segment_s == "auto" else options.segment_s,
     )
+
+
+def _rank_segment(
+    bundle: Bundle, features: ClipFeatures, names: LabelEmbeddings, asked: Beta
+) -> Ranked | None:
+    raise_if_cancelled("rank")  # many segments and names take seconds
+    return None if features.is_empty else rank_names(bundle, features, names, asked)
 
 
 def rank_names(bundle: Bundle, features: ClipFeatures, names: LabelEmbeddings, asked: Beta) -> Ranked:
@@ -197,3 +207,23 @@ def rank_names(bundle: Bundle, features: ClipFeatures, names: LabelEmbeddings, a
         None if cosines.audio is None else score_track(cosines.audio, encoders.audio.logit_scale),
         beta,
     )
+
+
+def try_bundle(bundle: Bundle) -> None:
+    """Send noise and two names through all graphs of a bundle, past every cache.
+
+    Raises:
+        BundleInvalidError: The result is not finite.
+    """
+    visual, audio = bundle.manifest.visual, bundle.manifest.audio
+    noise = np.random.default_rng(0)
+    frames = noise.integers(0, 256, (1, visual.image_size_px, visual.image_size_px, 3), np.uint8)
+    waveform = noise.uniform(-1, 1, (1, audio.window_samples)).astype(np.float32)
+    features = ClipFeatures(
+        pool(bundle.encoders.visual(frames=frames)), pool(bundle.encoders.audio(waveform=waveform))
+    )
+    labels = (make_label("noise"), make_label("nothing"))
+    text = encode_labels(bundle.encoders, labels)
+    names = label_embeddings(bundle, labels, rows_of(text, bundle.head.embed_names(text)))
+    if not np.isfinite(rank_names(bundle, features, names, "auto").ranking.distance).all():
+        raise BundleInvalidError("its graphs return numbers that are not finite")

@@ -12,6 +12,8 @@ from typing import Literal
 from service.errors import StoreUnavailableError
 
 _BUSY_TIMEOUT_S = 5.0
+# Marks the file as one of the service: "AHSE".
+_APPLICATION_ID = 0x41485345
 
 
 class Database:
@@ -54,17 +56,17 @@ class Database:
             yield connection
 
     def check(self) -> None:
-        """Check that the file is still there: writes to a deleted one succeed, and are lost.
+        """Check that the file is still there, since writes to a deleted one succeed and are lost; then write.
 
         Raises:
-            StoreUnavailableError: It is gone, or does not answer.
+            StoreUnavailableError: It is gone, or can't be written.
         """
         if not self._path.is_file():
             raise StoreUnavailableError(
                 f"the file of the {self._content} store is gone; restore it, and restart the service"
             )
-        with self.reading() as connection:
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        with self.writing() as connection:
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
 
     def close(self) -> None:
         """Close every thread's connection."""

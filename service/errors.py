@@ -35,11 +35,13 @@
     │   ├── BundleInvalidError    bundle_invalid    damaged, incomplete, or not what its manifest says
     │   └── UnknownBundleError    unknown_bundle    no bundle of that name is loaded
     └── UnavailableError          the service can't handle the request now
-        ├── OverloadedError         overloaded          the queue of clips is full
+        ├── OverloadedError         overloaded          the service works on as much as it can
         ├── DeviceUnavailableError  device_unavailable  the configured device can't be used
         ├── DecoderUnavailableError decoder_unavailable decoding processes can't be started
         ├── UploadUnavailableError  upload_unavailable  uploads can't be put on disk
-        └── StoreUnavailableError   store_unavailable   the label store does not answer
+        ├── StoreUnavailableError   store_unavailable   the label store does not answer
+        ├── NotReadyError           not_ready           a check of the service's parts has failed
+        └── RequestTimeoutError     request_timeout     the answer took longer than allowed
 
 Messages are written for the person who sent the request: what is wrong and what to do. They contain no path,
 no traceback and no text of a library. service/api/problems.py maps each error to its HTTP status.
@@ -268,7 +270,7 @@ class UnavailableError(AhseError):
 
 
 class OverloadedError(UnavailableError):
-    """The queue of clips is full; refusing a clip at once is better than an endless wait."""
+    """The service works on as much as it can; refusing at once is better than an endless wait."""
 
     code = "overloaded"
 
@@ -295,3 +297,15 @@ class StoreUnavailableError(UnavailableError):
     """The label store does not answer."""
 
     code = "store_unavailable"
+
+
+class NotReadyError(UnavailableError):
+    """A part of the service does not work now; the message names it."""
+
+    code = "not_ready"
+
+
+class RequestTimeoutError(UnavailableError):
+    """The answer took longer than allowed, and the work on it was stopped."""
+
+    code = "request_timeout"

@@ -1,10 +1,11 @@
-"""The process and its machine: number and features of processors, and set-up of the memory allocator."""
+"""The process and its machine: processors, open files, and set-up of the memory allocator."""
 
 from __future__ import annotations
 
 import ctypes
 import math
 import os
+import resource
 from pathlib import Path
 
 # Set by the kernel inside a container (cgroup v2): "<microseconds of processor time> <period>", or "max ...".
@@ -38,6 +39,19 @@ def has_vnni(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     except OSError:
         return False
     return not {"avx512_vnni", "avx_vnni"}.isdisjoint(flags)
+
+
+def allow_open_files(wanted: int) -> int:
+    """Raise the soft limit on open files as far as is wanted and allowed; returns the limit.
+
+    Connections, uploads and databases each take one: where the limit is reached, nothing new can be accepted.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft != unlimited and soft < wanted:
+        soft = wanted if hard == unlimited else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return wanted if soft == unlimited else soft
 
 
 # Parameters of mallopt, from malloc.h of glibc.

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import service
@@ -94,10 +94,36 @@ class Settings(BaseSettings):
         description="frames of a clip when a request does not say: exact, or key for key frames, which "
         "decode faster",
     )
+    request_timeout_s: float = Field(
+        default=120.0,
+        gt=0,
+        description="longest time from the end of a request's body to its answer, else 504",
+    )
+    header_timeout_s: float = Field(
+        default=10.0, gt=0, description="longest time for the header of a request, answered 408"
+    )
+    keep_alive_s: int = Field(
+        default=30, ge=1, description="how long a connection may be idle after an answer"
+    )
     upload_pause_s: float = Field(
-        default=30.0,
+        default=10.0,
         gt=0,
         description="longest pause in the body of a request, after which it is answered 408",
+    )
+    body_timeout_s: float = Field(
+        default=600.0, gt=0, description="longest time for the whole body of a request, answered 408"
+    )
+    min_bytes_per_s: int = Field(
+        default=4096,
+        ge=1,
+        description="lowest average rate of a body (answered 408), and at which an answer must be read",
+    )
+    max_connections: int = Field(default=1024, ge=16, description="maximum number of open connections")
+    max_bytes_in_flight: int = Field(
+        default=64 * 2**20,
+        ge=1,
+        description="maximum bytes of JSON bodies, form fields and large answers in memory at once; further "
+        "ones are answered 429",
     )
     max_upload_bytes: int = Field(default=512 * 2**20, ge=1, description="largest upload")
     max_json_bytes: int = Field(default=8 * 2**20, ge=1, description="largest JSON body")
@@ -122,10 +148,20 @@ class Settings(BaseSettings):
     label_store_size: int = Field(
         default=200_000, ge=0, description="label embeddings kept on disk, beside the label sets; 0: none"
     )
+    health_interval_s: float = Field(
+        default=15.0, gt=0, description="time between two checks of the parts of the service, for readiness"
+    )
     log_format: Literal["json", "text"] = Field(default="text", description="one JSON object a line, or text")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="minimum level"
     )
+
+    @model_validator(mode="after")
+    def _largest_body_fits(self) -> Self:
+        """Else the largest body would never be let in."""
+        if self.max_bytes_in_flight < self.max_json_bytes:
+            raise ValueError("max_bytes_in_flight must be at least max_json_bytes")
+        return self
 
     @field_validator("bundles", mode="before")
     @classmethod

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+import io
+import wave
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
+import numpy as np
 from fastapi import FastAPI
-from starlette.types import Scope
 
 from service import __version__
 from service.api import problems
-from service.api.context import ClipWorkers, Context
-from service.api.middleware import CLASSIFY, Admission, BodyLimit, RequestContext
+from service.api.admission import Admission, BodyBounds
+from service.api.byte_budget import ByteBudget
+from service.api.context import Context, Workers
+from service.api.health_monitor import Check, HealthMonitor
+from service.api.middleware import RequestContext
 from service.api.openapi import openapi_of
 from service.api.prometheus import Metrics
 from service.api.routes import clips, label_sets, status
 from service.api.upload_folder import UploadFolder
 from service.batch.batched_encoders import batched
-from service.classifier import Classifier
+from service.classifier import Classifier, decode_spec, try_bundle
 from service.decode.pool import DecodePool
 from service.embed.embedder import LabelEmbedder
 from service.embed.embedding_store import EmbeddingStore
 from service.labels.sqlite import SqliteLabelStore
+from service.labels.store import LabelStore
 from service.registry import Registry
 from service.settings import Settings
 
-_STORE_THREADS = 4
+_STORE_READERS = 4
 _DESCRIPTION = "Which of these names fits this clip best? Audio-visual zero-shot classification."
 
 
@@ -47,8 +53,14 @@ def create_app(settings: Settings) -> FastAPI:
         kept = EmbeddingStore(settings.data_dir / "embeddings.sqlite3", settings.label_store_size)
     decoder = DecodePool(settings.decode_limits(), min(settings.decode_workers, settings.max_concurrency))
     decoder.start()
-    clip_workers = ClipWorkers(settings.max_concurrency)
+    clip_workers = Workers("clip", settings.max_concurrency)
+    store_writer = Workers("store writer", 1)
     metrics.count_clips(lambda: clip_workers.n_taken)
+    health = HealthMonitor(
+        _checks(registry, store, store_writer, uploads, decoder),
+        settings.health_interval_s,
+        settings.request_timeout_s,
+    )
     context = Context(
         settings=settings,
         registry=registry,
@@ -56,15 +68,21 @@ def create_app(settings: Settings) -> FastAPI:
         classifier=Classifier(decoder.decode, LabelEmbedder(settings.label_cache_size, kept)),
         metrics=metrics,
         uploads=uploads,
+        budget=ByteBudget(settings.max_bytes_in_flight),
+        health=health,
         clip_workers=clip_workers,
-        store_workers=ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="store"),
+        name_workers=Workers("names", settings.max_concurrency),
+        store_readers=Workers("store reader", _STORE_READERS),
+        store_writer=store_writer,
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        health.start()
         yield
-        context.clip_workers.shutdown()
-        context.store_workers.shutdown(cancel_futures=True)
+        health.close()
+        for workers in (context.clip_workers, context.name_workers, context.store_readers, store_writer):
+            workers.shutdown()
         decoder.close()
         uploads.close()
         store.close()
@@ -78,17 +96,51 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router)
     app.openapi = openapi_of(app)  # type: ignore[method-assign]  # FastAPI's documented way
     problems.register(app, [route for router in routers for route in router.routes])
-    app.add_middleware(BodyLimit, limit_of=_limit_of(settings), pause_s=settings.upload_pause_s)
-    app.add_middleware(Admission, most=settings.max_concurrency + settings.max_waiting)
+    app.add_middleware(Admission, bounds=_body_bounds(settings), budget=context.budget)
     app.add_middleware(RequestContext, metrics=context.metrics)
     return app
 
 
-def _limit_of(settings: Settings) -> Callable[[Scope], int]:
-    """Clips may be larger than JSON bodies."""
+def _body_bounds(settings: Settings) -> BodyBounds:
+    return BodyBounds(
+        max_upload_bytes=settings.max_upload_bytes,
+        max_json_bytes=settings.max_json_bytes,
+        max_clips=settings.max_concurrency + settings.max_waiting,
+        pause_s=settings.upload_pause_s,
+        body_timeout_s=settings.body_timeout_s,
+        min_bytes_per_s=settings.min_bytes_per_s,
+        request_timeout_s=settings.request_timeout_s,
+    )
 
-    def limit(scope: Scope) -> int:
-        is_upload = scope["path"] == CLASSIFY
-        return settings.max_upload_bytes if is_upload else settings.max_json_bytes
 
-    return limit
+def _checks(
+    registry: Registry, store: LabelStore, writer: Workers, uploads: UploadFolder, decoder: DecodePool
+) -> dict[str, Check]:
+    """What makes the service ready, each tried for real."""
+    tone = _short_tone()
+
+    def decode() -> None:
+        with uploads.private() as private:
+            (private / "clip").write_bytes(tone)
+            decoder.decode(private / "clip", decode_spec(registry.get().manifest))
+
+    def bundle(name: str) -> None:
+        try_bundle(registry.get(name))
+
+    return {
+        **{f"bundle {name}": partial(bundle, name) for name in registry.names()},
+        # Among the changes of requests: beside them it could wait until the store gives up.
+        "label store": lambda: writer.call(store.check),
+        "uploads": uploads.check,
+        "decoder": decode,
+    }
+
+
+def _short_tone() -> bytes:
+    """A WAV file of 0.1 s."""
+    samples = (0.5 * np.sin(np.arange(1600) * 0.2) * 2**15).astype("<i2")
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setparams((1, 2, 16_000, len(samples), "NONE", "not compressed"))
+        writer.writeframes(samples.tobytes())
+    return file.getvalue()

@@ -1,4 +1,4 @@
-"""What routes share: the parts of the service, its thread pools, cancellation of abandoned requests."""
+"""What routes share: the parts of the service, its thread pools, and the end of work that nobody needs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,19 @@ from typing import Annotated, ParamSpec, TypeVar
 from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
+from service.api.byte_budget import ByteBudget
+from service.api.health_monitor import HealthMonitor
 from service.api.prometheus import Metrics
 from service.api.upload_folder import UploadFolder
-from service.cancellation import CancellationToken, WorkCancelled, raise_if_cancelled
+from service.cancellation import (
+    CancellationToken,
+    WorkCancelled,
+    current_token,
+    raise_if_cancelled,
+    stopping,
+)
 from service.classifier import Classifier
+from service.errors import RequestTimeoutError
 from service.labels.store import LabelStore
 from service.registry import Registry
 from service.settings import Settings
@@ -26,44 +35,46 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class ClipWorkers:
-    """A thread pool for clips. `Admission` bounds how much work may wait for it.
+class Workers:
+    """A thread pool for one kind of work, in which requests wait in the order they came.
 
     Args:
-        n_threads: Clips that are worked on at once.
+        name: Of its threads.
+        n_threads: Work that runs at once.
     """
 
-    def __init__(self, n_threads: int) -> None:
-        self._threads = ThreadPoolExecutor(n_threads, thread_name_prefix="clip")
+    def __init__(self, name: str, n_threads: int) -> None:
+        self._threads = ThreadPoolExecutor(n_threads, thread_name_prefix=name)
         self.n_taken = 0
-        """clips that are worked on or wait."""
+        """work that runs or waits."""
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run work in the pool. Call it from the event loop's thread only.
+        """Run work in the pool, in the context of the request: its log lines carry the request id.
+
+        Call it from the event loop's thread only.
 
         Raises:
-            WorkCancelled: The client disconnected while the work was queued.
+            WorkCancelled: The request was cancelled while the work was queued.
         """
+        pending = self._threads.submit(contextvars.copy_context().run, work)
         self.n_taken += 1
         try:
-            return await run_beside(self._threads, lambda: _unless_cancelled(work))
+            with stopping(pending.cancel):
+                return await asyncio.wrap_future(pending)
+        except asyncio.CancelledError:
+            # Either the work was taken out of the queue, or this task was cancelled, as in a shutdown.
+            raise_if_cancelled("worker")
+            raise
         finally:
             self.n_taken -= 1
+
+    def call(self, work: Callable[[], T]) -> T:
+        """Run work in the pool for a thread that is not the event loop's."""
+        return self._threads.submit(work).result()
 
     def shutdown(self) -> None:
         """Finish running work and cancel waiting work."""
         self._threads.shutdown(cancel_futures=True)
-
-
-async def run_beside(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    """Run work in a thread pool, in the context of the request: its log lines carry the request id."""
-    context = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(threads, lambda: context.run(work))
-
-
-def _unless_cancelled(work: Callable[[], T]) -> T:
-    raise_if_cancelled("worker")
-    return work()
 
 
 @dataclass(frozen=True)
@@ -76,18 +87,50 @@ class Context:
     classifier: Classifier
     metrics: Metrics
     uploads: UploadFolder
-    clip_workers: ClipWorkers
-    """pool for clips."""
-    store_workers: ThreadPoolExecutor
-    """pool for the label store: health and label sets never wait behind clips."""
+    budget: ByteBudget
+    """bytes of requests in memory."""
+    health: HealthMonitor
+    clip_workers: Workers
+    name_workers: Workers
+    """encode new names, so that clips with known names never wait behind them."""
+    store_readers: Workers
+    store_writer: Workers
+    """one thread, since the store takes one change at a time: others would wait in it, holding a thread."""
 
     async def work_on_clip(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run work on a clip in the pool for clips; see ClipWorkers.run for what it may raise."""
-        return await self.clip_workers.run(partial(function, *args, **kwargs))
+        """Run work on a clip."""
+        return await self._run(self.clip_workers, partial(function, *args, **kwargs))
+
+    async def work_on_names(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run one step of encoding names."""
+        return await self._run(self.name_workers, partial(function, *args, **kwargs))
 
     async def ask_store(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a call of the label store in the pool for the store."""
-        return await run_beside(self.store_workers, partial(function, *args, **kwargs))
+        """Run a call that reads the label store."""
+        return await self._run(self.store_readers, partial(function, *args, **kwargs))
+
+    async def change_store(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a call that changes the label store."""
+        return await self._run(self.store_writer, partial(function, *args, **kwargs))
+
+    async def _run(self, workers: Workers, work: Callable[[], T]) -> T:
+        """Run work of a request.
+
+        Raises:
+            RequestTimeoutError: It took too long.
+            ClientDisconnect: Nobody waits for the answer.
+        """
+        try:
+            return await workers.run(work)
+        except WorkCancelled as cancelled:
+            self.metrics.dropped(cancelled.stage)
+            token = current_token()
+            if token is not None and token.reason == "deadline":
+                raise RequestTimeoutError(
+                    f"The answer took longer than {self.settings.request_timeout_s:g} seconds. Ask for less, "
+                    "or try again: names that were encoded by then are kept."
+                ) from cancelled
+            raise ClientDisconnect from cancelled
 
 
 def _context(request: Request) -> Context:
@@ -99,31 +142,21 @@ ContextDep = Annotated[Context, Depends(_context)]
 
 
 @asynccontextmanager
-async def work_for_client(request: Request, metrics: Metrics) -> AsyncIterator[None]:
-    """Cancel the work that is started inside when the client of this request disconnects.
+async def cancelled_by_disconnect(request: Request) -> AsyncIterator[None]:
+    """Cancel the work of a request when its client disconnects inside the `with` block.
 
     Args:
         request: Its body has been read, so the next message can only be the disconnect.
-        metrics: Counts cancelled requests.
-
-    Raises:
-        ClientDisconnect: The work was cancelled.
     """
-    token = CancellationToken()
-    watch = asyncio.create_task(_cancel_on_disconnect(request, token))
+    token = current_token()
+    watch = asyncio.create_task(_cancel_on_disconnect(request, token or CancellationToken()))
     try:
-        with token.active():
-            yield
-    except WorkCancelled as cancelled:
-        metrics.dropped(cancelled.stage)
-        raise ClientDisconnect from cancelled
+        yield
     finally:
-        # Also when this task itself is cancelled, as in a shutdown that takes too long.
-        token.cancel()
         watch.cancel()
 
 
 async def _cancel_on_disconnect(request: Request, token: CancellationToken) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-    token.cancel()
+    token.cancel("disconnect")

@@ -73,11 +73,13 @@ STATUS: Mapping[type[errors.AhseError], HTTPStatus] = {
     errors.DecoderUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.UploadUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.RequestTimeoutError: HTTPStatus.GATEWAY_TIMEOUT,
 }
 
 # What may be gone when the same request comes again.
-_PASSING = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
-_RETRY_AFTER_S = "5"
+_PASSING = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
+RETRY_AFTER_S = "5"
 
 _log = structlog.get_logger(__name__)
 
@@ -103,11 +105,7 @@ def problem(
     """
     request.scope["state"]["code"] = code  # for the log line of the request
     body = {
-        "type": f"urn:ahse:problem:{code}",
-        "title": status.phrase,
-        "status": int(status),
-        "code": code,
-        "detail": detail,
+        **problem_body(status, code, detail),
         "instance": request.url.path,
         "request_id": request_id_of(request.scope),
         **extra,
@@ -115,12 +113,23 @@ def problem(
     return JSONResponse(body, status_code=int(status), media_type=MEDIA_TYPE, headers=dict(headers or {}))
 
 
+def problem_body(status: HTTPStatus, code: str, detail: str) -> dict[str, Any]:
+    """The members of a problem object that do not depend on a request."""
+    return {
+        "type": f"urn:ahse:problem:{code}",
+        "title": status.phrase,
+        "status": int(status),
+        "code": code,
+        "detail": detail,
+    }
+
+
 def typed_problem(
     request: Request, error: errors.AhseError, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """The problem+json response of a typed error; one that passes says when to try again."""
     status = STATUS[type(error)]
-    retry = {"Retry-After": _RETRY_AFTER_S} if status in _PASSING else {}
+    retry = {"Retry-After": RETRY_AFTER_S} if status in _PASSING else {}
     return problem(request, status, error.code, error.message, headers={**retry, **(headers or {})})
 
 

@@ -13,6 +13,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
+from service.api.byte_budget import ByteBudget
 from service.api.upload_folder import UploadFolder
 from service.errors import (
     BodyTooLargeError,
@@ -50,22 +51,26 @@ class Upload:
 
 
 @asynccontextmanager
-async def receive_upload(request: Request, folder: UploadFolder, limits: FormLimits) -> AsyncIterator[Upload]:
+async def receive_upload(
+    request: Request, folder: UploadFolder, limits: FormLimits, budget: ByteBudget
+) -> AsyncIterator[Upload]:
     """Receive a form; the clip is deleted when the context ends.
 
     Args:
         request: Its body must be multipart/form-data with one part named `file`.
         folder: Where to put the clip.
         limits: For the other fields.
+        budget: Of which their bytes are taken until the context ends.
 
     Raises:
         MalformedBodyError: Not such a form, or it ends early.
         MissingFileError: No part named `file`, or a path in place of a clip in it.
         BodyTooLargeError, TooManyLabelsError: Over the limits.
+        OverloadedError: No room in memory for the other fields.
         UploadUnavailableError: No room on the disk.
     """
     boundary = _boundary(request)
-    with folder.private() as private:
+    with folder.private() as private, budget.share() as share:
         path = private / "clip"
         try:
             with path.open("wb") as file:
@@ -74,6 +79,7 @@ async def receive_upload(request: Request, folder: UploadFolder, limits: FormLim
                 async for chunk in request.stream():
                     # In a thread: parsing and writing must not hold up other requests.
                     await run_in_threadpool(parser.write, chunk)
+                    share.grow_to(form.n_field_bytes)
             upload = await run_in_threadpool(form.finish, path)
         except FormParserError as error:
             raise MalformedBodyError("The body is not a well-formed multipart form.") from error
@@ -103,13 +109,17 @@ def _is_short_text(path: Path) -> bool:
 
 
 class _Form:
-    """Collects the parts of one form."""
+    """Collects the parts of one form.
+
+    Attributes:
+        n_field_bytes: Size of the fields besides the clip so far.
+    """
 
     def __init__(self, file: BinaryIO, limits: FormLimits) -> None:
         self._file = file
         self._limits = limits
         self._fields: list[tuple[str, str]] = []
-        self._n_field_bytes = 0
+        self.n_field_bytes = 0
         self._has_file = False
         self._file_is_named = False
         self._ended = False
@@ -181,8 +191,8 @@ class _Form:
         if self._name == FILE_FIELD:
             self._file.write(data[start:end])
             return
-        self._n_field_bytes += end - start
-        if self._n_field_bytes > self._limits.max_field_bytes:
+        self.n_field_bytes += end - start
+        if self.n_field_bytes > self._limits.max_field_bytes:
             raise BodyTooLargeError(
                 f"The fields beside the clip are larger than {self._limits.max_field_bytes} bytes together."
             )

@@ -73,11 +73,12 @@ def rank_clips(
     n_failed = 0
     with DecodePool(settings.decode_limits(), 1) as decoder:
         classifier = Classifier(decoder.decode, LabelEmbedder(settings.label_cache_size))
+        names = classifier.embed(loaded, Candidates(labels), options).finish()
         for clip in clips:
             try:
                 if not clip.is_file():
                     raise InvalidOptionError("there is no such file")
-                result = classifier.classify(clip, loaded, Candidates(labels), options)
+                result = classifier.classify(clip, loaded, names, options)
             except AhseError as error:
                 typer.echo(f"{clip}: {error.message} [{error.code}]", err=True)
                 n_failed += 1

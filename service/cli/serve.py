@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import difflib
 import os
@@ -15,10 +16,16 @@ import typer
 from service.cli.command_app import CommandApp
 
 if TYPE_CHECKING:
+    from service.api.connections import ConnectionBounds
     from service.registry import Registry
     from service.settings import Settings
 
 app = CommandApp()
+
+# Open files besides connections and uploads; those of each clip; and connections that are too few to serve.
+_FILES = 100
+_FILES_PER_CLIP = 8
+_MIN_CONNECTIONS = 16
 
 
 @app.command()
@@ -112,6 +119,7 @@ def _run(settings: Settings, sockets: list[socket.socket], started: float) -> No
     import uvicorn
 
     from service.api.app import create_app
+    from service.api.connections import BoundedConnection
     from service.log import configure_logging
 
     configure_logging(settings.log_format, settings.log_level)
@@ -122,10 +130,17 @@ def _run(settings: Settings, sockets: list[socket.socket], started: float) -> No
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
+            # Requests are answered already; whoever starts the service wants to know when it works.
+            health = app.state.context.health
+            await asyncio.to_thread(health.wait_for_first, settings.request_timeout_s)
             _announce(url, app.state.context.registry, time.perf_counter() - started)
 
     config = uvicorn.Config(
         app,
+        http=BoundedConnection.within(connection_bounds(settings)),
+        timeout_keep_alive=settings.keep_alive_s,
+        # Every connection that waits to be accepted holds memory of the system only.
+        backlog=settings.max_connections,
         host=settings.host,
         port=port,
         log_config=None,
@@ -136,6 +151,32 @@ def _run(settings: Settings, sockets: list[socket.socket], started: float) -> No
     # Raised again by uvicorn after a graceful shutdown by Ctrl-C, which is no error.
     with contextlib.suppress(KeyboardInterrupt):
         Server(config).run(sockets=sockets)
+
+
+def connection_bounds(settings: Settings) -> ConnectionBounds:
+    """What connections may take, as far as the limit on open files allows.
+
+    Raises:
+        typer.Exit: The limit leaves too few connections.
+    """
+    from service.api.connections import ConnectionBounds
+    from service.process import allow_open_files
+
+    # Uploads, pipes of decoders, connections of stores for each thread, graphs.
+    others = _FILES + settings.max_waiting + _FILES_PER_CLIP * settings.max_concurrency
+    allowed = allow_open_files(settings.max_connections + others) - others
+    remedy = f"raise it with: ulimit -n {settings.max_connections + others}"
+    if allowed < _MIN_CONNECTIONS:
+        typer.echo(f"ahse: the limit on open files leaves too few for connections; {remedy}", err=True)
+        raise typer.Exit(2)
+    if allowed < settings.max_connections:
+        connections = f"{allowed} of {settings.max_connections} connections"
+        typer.echo(f"ahse: the limit on open files allows {connections}; {remedy}", err=True)
+    return ConnectionBounds(
+        max_connections=min(allowed, settings.max_connections),
+        header_timeout_s=settings.header_timeout_s,
+        min_bytes_per_s=settings.min_bytes_per_s,
+    )
 
 
 def _announce(url: str, registry: Registry, seconds: float) -> None:

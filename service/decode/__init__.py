@@ -2,7 +2,7 @@
 
 pool       decodes in child processes that can be killed (worker: such a process; wire: their protocol)
 clip_decoding  decodes one file in the current process
-container  opens a file safely and chooses its streams
+container  opens a file safely, chooses its streams and reads their packets (formats: what is allowed)
 packets    the packet table of a video stream, and which packets to decode
 video      decodes these packets to pictures (picture: converts one frame)
 audio      decodes an audio stream to a mono waveform

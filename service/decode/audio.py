@@ -14,7 +14,7 @@ from av.error import EOFError as AtEnd
 from av.filter import Graph
 from av.packet import Packet
 
-from service.decode.container import UNREADABLE
+from service.decode.container import Damage
 from service.decode.segments import Span
 from service.media import DecodeLimits, DecodeSpec
 
@@ -104,15 +104,15 @@ class AudioDecoder:
         stream: The stream; nothing of it may have been decoded.
         spec: The sample rate, and how much to decode: up to `max_audio_s`, or everything for segments.
         limits: Limits; no more than the maximum duration is decoded, whatever the timestamps say.
+        damage: Counts packets that the decoder rejects and frames that can't be mixed or resampled.
 
     Attributes:
-        n_errors: Packets that the decoder rejected.
         is_cut: Whether the stream is longer than `max_audio_s`.
     """
 
-    def __init__(self, stream: AudioStream, spec: DecodeSpec, limits: DecodeLimits) -> None:
-        self.n_errors = 0
+    def __init__(self, stream: AudioStream, spec: DecodeSpec, limits: DecodeLimits, damage: Damage) -> None:
         self.is_cut = False
+        self._damage = damage
         self._context = stream.codec_context
         self._context.thread_count = 1
         drop_custom_channel_order(self._context)
@@ -141,16 +141,14 @@ class AudioDecoder:
             self._measure_rest(packet)
         if self.is_full:
             return
-        try:
-            for frame in self._context.decode(packet):
-                self._mix(frame)
-        except UNREADABLE:
-            self.n_errors += 1
+        self._decode(packet)
 
     def waveform(self) -> npt.NDArray[np.float32]:
         """All decoded audio, float32 [n_samples], -1..1. No packet may follow."""
         if not self.is_full:
-            self._drain()
+            self._decode(None)
+            with self._damage.kept_to("sound"):
+                self._flush()
         if not self._chunks:
             return np.empty(0, dtype=np.float32)
         waveform = np.nan_to_num(np.concatenate(self._chunks)[: self._n_wanted], copy=False)
@@ -174,24 +172,25 @@ class AudioDecoder:
             self._measured_s = self._n_samples / self._rate_hz
         self._measured_s += float((packet.duration or 0) * (packet.time_base or 0))
 
+    def _decode(self, packet: Packet[AudioStream] | None) -> None:
+        """Decode one packet, or what the decoder still buffers."""
+        with self._damage.kept_to("sound"):
+            for frame in self._context.decode(packet):
+                with self._damage.kept_to("sound"):
+                    self._mix(frame)
+
     def _mix(self, frame: AudioFrame) -> None:
         if self._start_s is None:
             self._start_s = frame.time
-        if self._downmix is None or self._downmix.format != format_of(frame):  # the first frame, or a change
-            self._flush()
-            self._downmix = Downmix(frame, self._rate_hz)
-        self._keep(self._downmix.add(frame))
-
-    def _drain(self) -> None:
-        try:
-            for frame in self._context.decode(None):
-                self._mix(frame)
-            self._flush()
-        except UNREADABLE:
-            self.n_errors += 1
+        if self._downmix is not None and self._downmix.format != format_of(frame):
+            with self._damage.kept_to("sound"):
+                self._flush()
+        # Held back until it has taken the frame: a filter graph that failed must not be used again.
+        downmix, self._downmix = self._downmix or Downmix(frame, self._rate_hz), None
+        self._keep(downmix.add(frame))
+        self._downmix = downmix
 
     def _flush(self) -> None:
-        # Cleared before the flush: a filter graph that failed must not be flushed again at the end.
         ended, self._downmix = self._downmix, None
         if ended is not None:
             self._keep(ended.flush())

@@ -11,7 +11,8 @@ from av.video.stream import VideoStream
 
 from service.arrays import Array
 from service.decode.audio import AudioDecoder
-from service.decode.container import UNREADABLE, Source, open_source
+from service.decode.container import Damage, Source, open_source, packets
+from service.decode.formats import is_chained_ogg, still_image
 from service.decode.packets import PacketLog, Timeline
 from service.decode.segments import (
     SILENT,
@@ -27,6 +28,12 @@ from service.errors import ClipTooLongError, NoTracksError
 from service.media import Clip, DecodeLimits, DecodeSpec, Segment, Track
 
 _CUT_SHORT = "The file is damaged or cut short: only its readable part was used."
+_CHAINED = (
+    "The file holds several recordings in a row. One could not be read, mostly because its format differs: "
+    "only those before it were used."
+)
+_LATE = "A track that starts late in the file could not be read."
+_SOUND_DAMAGED = "Parts of the sound are damaged and were left out."
 _NO_FRAMES = VideoFrames(None, np.empty(0), None, 0, ())
 # A single frame may have no duration, but a span must be longer than nothing.
 _MIN_VISUAL_S = 1e-3
@@ -47,30 +54,43 @@ def decode_clip(path: Path, spec: DecodeSpec, limits: DecodeLimits) -> Clip:
         MediaError: The clip can't be used; the subclass says why.
     """
     with open_source(path, limits) as source:
-        return _Decoding(source, path, spec, limits).clip()
+        decoding = _Decoding(source, spec, limits)
+        decoding.scan()
+        if source.wanted and not source.has_late_track:
+            return decoding.clip()
+    with open_source(path, limits, probe_all=True) as source:
+        decoding = _Decoding(source, spec, limits)
+        decoding.scan()
+        return decoding.clip()
 
 
 class _Decoding:
-    """The state of decoding one clip."""
+    """The state of decoding one clip. Call `scan` and then `clip`, once each."""
 
-    def __init__(self, source: Source, path: Path, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    def __init__(self, source: Source, spec: DecodeSpec, limits: DecodeLimits) -> None:
         self._source = source
         self._spec = spec
         self._limits = limits
         video, audio = source.video_stream, source.audio_stream
-        self._log = PacketLog(video, path) if video is not None else None
-        self._audio = AudioDecoder(audio, spec, limits) if audio is not None else None
+        self._damage = Damage()
+        self._log = PacketLog(video, source, self._damage) if video is not None else None
+        self._audio: AudioDecoder | None = None
+        with self._damage.kept_to("sound"):
+            self._audio = AudioDecoder(audio, spec, limits, self._damage) if audio is not None else None
         self._first_stamps: dict[int, int] = {}
         self._max_ticks = {s.index: limits.max_duration_s / float(s.time_base or 1) for s in source.wanted}
         self._warnings: list[str] = []
 
     def clip(self) -> Clip:
-        self._scan()
+        """The clip, from the packets that `scan` read."""
+        if self._source.is_animation and self._log is not None and len(self._log) == 1:
+            raise still_image()
         timeline = self._log.timeline() if self._log is not None and len(self._log) else None
         waveform, audio = self._read_audio()
         layout = self._lay_out(timeline, waveform)
         frames, visual = self._read_frames(timeline, layout)
         if not visual.used and not audio.used:
+            self._damage.raise_unexpected()
             raise NoTracksError(
                 f"Neither picture nor sound could be used (picture: {visual.detail}; sound: {audio.detail}). "
                 "Send a clip with a playable video or audio track."
@@ -84,30 +104,26 @@ class _Decoding:
             duration_s=layout.duration_s,
             visual=visual,
             audio=audio,
-            warnings=tuple(self._warnings),
+            warnings=(*self._file_warnings(), *self._warnings),
             n_frames_decoded=frames.n_decoded,
             segments=self._fill(layout, frames, visual, waveform, audio),
             full_waveform=None if self._spec.segment_s is None else waveform,
         )
 
-    def _scan(self) -> None:
+    def scan(self) -> None:
         """Read every packet once: audio is decoded at once, video packets are collected.
 
         Which video packets to decode can only be decided when the timestamps of all are known.
         """
         if not self._source.wanted:  # without streams PyAV would demux all of them
             return
-        try:
-            for packet in self._source.container.demux(self._source.wanted):
-                if packet.size == 0:  # marks the end of a stream in PyAV; decoders are flushed elsewhere
-                    continue
+        with self._damage.kept_to("file"):
+            for packet in packets(self._source.container, self._source.wanted):
                 self._check_time(packet)
                 if self._log is not None and packet.stream is self._source.video_stream:
                     self._log.add(cast("Packet[VideoStream]", packet))
                 elif self._audio is not None:
                     self._audio.add(cast("Packet[AudioStream]", packet))
-        except UNREADABLE:
-            self._warnings.append(_CUT_SHORT)
 
     def _check_time(self, packet: "Packet[Stream]") -> None:
         """Reject a clip that is too long by its timestamps, since the duration in the header may be false."""
@@ -122,15 +138,21 @@ class _Decoding:
                 "Cut out the part that matters."
             )
 
+    def _file_warnings(self) -> list[str]:
+        """Warnings about what was left out of the file as a whole; call this when all of it has been read."""
+        warnings = [_LATE] if self._source.has_late_track else []
+        if self._damage.counts["file"]:
+            warnings.append(_CHAINED if is_chained_ogg(self._source.path) else _CUT_SHORT)
+        return warnings
+
     def _read_audio(self) -> tuple[Array | None, Track]:
         """All the audio that is wanted, and whether the part that represents the clip as a whole is used."""
-        if self._audio is None:
+        if self._source.audio_stream is None:
             return None, self._source.audio_track
-        waveform = self._audio.waveform()
-        if len(waveform) == 0:
-            return None, _unreadable("sound", self._audio.n_errors)
-        if self._audio.n_errors:
-            self._warnings.append("Parts of the sound are damaged and were left out.")
+        if self._audio is None or len(waveform := self._audio.waveform()) == 0:
+            return None, _unreadable("sound", self._damage.counts["sound"])
+        if self._damage.counts["sound"]:
+            self._warnings.append(_SOUND_DAMAGED)
         if self._audio.is_cut:
             where = "" if self._spec.segment_s is None else " for the clip as a whole"
             self._warnings.append(
@@ -164,7 +186,9 @@ class _Decoding:
             return _NO_FRAMES, _unreadable("picture", 0)
         segments = self._segments(layout)
         parts = [part for segment in segments if (part := layout.visual_in(segment)) is not None]
-        frames = read_frames(video, self._log, timeline, self._spec, self._limits, parts)
+        frames = _NO_FRAMES
+        with self._damage.kept_to("picture"):
+            frames = read_frames(video, self._log, timeline, self._spec, self._limits, self._damage, parts)
         if frames.pictures is None:
             return frames, _unreadable("picture", 1)
         self._warnings.extend(frames.warnings)

@@ -1,120 +1,73 @@
-"""Open an untrusted file: which containers and codecs are allowed, and why a file is rejected."""
+"""Open an untrusted file, choose its streams, read their packets, and limit damage to where it is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Literal, cast
 
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
-from service.errors import ClipTooLargeError, EmptyFileError, MediaError, NotMediaError, TruncatedMediaError
+from service.decode.formats import (
+    AUDIO_DECODERS,
+    HEAD_BYTES,
+    OPEN_OPTIONS,
+    VIDEO_DECODERS,
+    explain_unreadable,
+    is_heif,
+    still_image,
+)
+from service.errors import AhseError, ClipTooLargeError, EmptyFileError, MediaError, NotMediaError
 from service.media import DecodeLimits, Track
-
-_CONTAINERS = (
-    "mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "flv", "mpegts", "mpeg", "asf",
-    "ogg", "gif", "wav", "w64", "aiff", "caf", "au", "mp3", "flac", "aac", "ac3", "eac3", "amr", "amrnb",
-    "amrwb",
-)  # fmt: skip
-
-VIDEO_DECODERS = frozenset((
-    "h264", "hevc", "vvc", "libdav1d", "av1", "libvpx-vp8", "libvpx-vp9", "vp8", "vp9", "vp6", "vp6f",
-    "mpeg1video", "mpeg2video", "mpegvideo", "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4", "h263",
-    "h263p", "flv", "theora", "wmv1", "wmv2", "wmv3", "vc1", "mjpeg", "prores", "dnxhd", "dvvideo",
-    "ffv1", "huffyuv", "ffvhuff", "utvideo", "cinepak", "indeo3", "indeo4", "indeo5", "svq1", "svq3",
-    "qtrle", "rawvideo", "gif",
-))  # fmt: skip
-
-AUDIO_DECODERS = frozenset((
-    "aac", "aac_latm", "mp1float", "mp2float", "mp2", "mp3float", "mp3", "mp3on4float", "opus", "libopus",
-    "vorbis", "libvorbis", "flac", "alac", "ac3", "eac3", "dca", "amrnb", "amrwb", "libopencore_amrnb",
-    "libopencore_amrwb", "wmav1", "wmav2", "wmapro", "nellymoser", "libspeex", "speex", "gsm", "gsm_ms",
-    "qdm2", "mace6", "pcm_u8", "pcm_s8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le",
-    "pcm_s32be", "pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_f64be", "pcm_alaw", "pcm_mulaw",
-    "pcm_bluray", "pcm_dvd", "adpcm_ms", "adpcm_ima_wav", "adpcm_ima_qt", "adpcm_swf", "adpcm_yamaha",
-    "adpcm_g726", "g722",
-))  # fmt: skip
-
-OPEN_OPTIONS = {
-    "format_whitelist": ",".join(_CONTAINERS),
-    "codec_whitelist": ",".join(sorted(VIDEO_DECODERS | AUDIO_DECODERS)),
-    "protocol_whitelist": "file",
-}
-
-
-HEAD_BYTES = 64
-_IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"\0\0\1\0", b"8BPS")
-_HEIF_BRANDS = (b"avif", b"heic", b"heix", b"mif1")
-_LIST_STARTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"v=0", b"[playlist]")
-# More than the number of top-level boxes before the index in any real file.
-_MAX_BOXES = 64
-
-
-def explain_unreadable(file: BinaryIO, size_bytes: int) -> MediaError:
-    """The error for a file that FFmpeg can't open, chosen by its first bytes.
-
-    Args:
-        file: The file, at its start.
-        size_bytes: Size of the file.
-    """
-    head = file.read(HEAD_BYTES)
-    if head.startswith(_IMAGE_STARTS) or (head.startswith(b"RIFF") and head[8:12] == b"WEBP"):
-        return still_image()
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_LIST_STARTS):
-        return NotMediaError(
-            "This is a playlist or a description that points to media. Send the clip itself."
-        )
-    if head[4:8] == b"ftyp" and not _has_index(file, size_bytes):
-        return TruncatedMediaError(
-            "The clip ends before its index: the file was cut short. Send it again, whole."
-        )
-    return NotMediaError(
-        "This is not a clip that can be read, or it is damaged. "
-        "Send MP4, MOV, WebM, MKV, AVI, MPEG, GIF, WAV, MP3, FLAC, Ogg or AAC."
-    )
-
-
-def is_heif(head: bytes) -> bool:
-    """Whether a file starts like an AVIF or HEIF image, which FFmpeg would open as an MP4 clip."""
-    return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS
-
-
-def still_image() -> NotMediaError:
-    """The error for a still image."""
-    return NotMediaError("This is a still image. Send a video or audio clip; an animated GIF also works.")
-
-
-def _has_index(file: BinaryIO, size_bytes: int) -> bool:
-    """Whether an MP4 file has a `moov` box, found by walking over the top-level boxes."""
-    position = 0
-    for _ in range(_MAX_BOXES):
-        # Before it is sought: a length of 64 bits may lead further than any file can be.
-        if position >= size_bytes:
-            return False
-        file.seek(position)
-        header = file.read(16)
-        if len(header) < 8:
-            return False
-        if header[4:8] == b"moov":
-            return True
-        length = int.from_bytes(header[:4])
-        if length == 1 and len(header) == 16:
-            length = int.from_bytes(header[8:16])
-        if length < 8:
-            return False
-        position += length
-    return False
-
 
 # Errors that PyAV raises for bad content: those of FFmpeg, but also plain ValueError and OverflowError.
 UNREADABLE = (FFmpegError, ValueError, OverflowError)
+
+Part = Literal["file", "picture", "sound"]
+
+
+class Damage:
+    """What the content of one file makes the libraries raise. What else is in the file is still used.
+
+    Attributes:
+        counts: Number of steps that failed, by the part of the file that they read.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[Part] = Counter()
+        self._unexpected: Exception | None = None
+
+    @contextmanager
+    def kept_to(self, part: Part) -> Iterator[None]:
+        """Run a step of reading the file. An error ends this step only."""
+        try:
+            yield
+        except AhseError:  # the verdict on the whole clip
+            raise
+        except MemoryError as error:
+            # That of the whole process, unless FFmpeg was asked for a packet that only claims to be huge.
+            if part == "picture" or not isinstance(error, FFmpegError):
+                raise
+            self.counts[part] += 1
+        except UNREADABLE:
+            self.counts[part] += 1
+        except Exception as error:  # noqa: BLE001 - nobody can list what content makes the libraries raise
+            self.counts[part] += 1
+            self._unexpected = self._unexpected or error
+
+    def raise_unexpected(self) -> None:
+        """Raise the first error that is not one of bad content. For a file of which nothing can be used."""
+        if self._unexpected is not None:
+            raise self._unexpected
 
 
 @dataclass(frozen=True)
@@ -127,6 +80,8 @@ class Source:
         audio_stream: The stream of the audio track; None where there is none that can be decoded.
         visual_track: Report on the video stream, or why there is none.
         audio_track: Report on the audio stream, or why there is none.
+        path: The file.
+        options: What it was opened with.
     """
 
     container: InputContainer
@@ -134,40 +89,85 @@ class Source:
     audio_stream: AudioStream | None
     visual_track: Track
     audio_track: Track
+    path: Path
+    options: Mapping[str, str]
 
     @property
     def wanted(self) -> tuple[Stream, ...]:
         """The streams to demux."""
         return tuple(stream for stream in (self.video_stream, self.audio_stream) if stream is not None)
 
+    @property
+    def has_late_track(self) -> bool:
+        """Whether a track is missing of which demuxing came upon a stream that was unknown at opening."""
+        return (self.video_stream is None and _is_late(self.container, "video")) or (
+            self.audio_stream is None and _is_late(self.container, "audio")
+        )
+
+    @property
+    def is_animation(self) -> bool:
+        """Whether this is an image that may be animated: with a single frame it is a still image."""
+        return self.container.format.name == "apng"
+
+    @contextmanager
+    def packets_again(self, stream: VideoStream) -> Iterator[Iterator[Packet[VideoStream]]]:
+        """Open the file a second time, for the packets of one of its streams."""
+        with _open(self.path, self.options) as container:
+            _discard_others(container, {stream.index})
+            yield cast("Iterator[Packet[VideoStream]]", packets(container, [container.streams[stream.index]]))
+
+
+def _is_late(container: InputContainer, kind: Literal["video", "audio"]) -> bool:
+    """PyAV lists the streams when it opens a file. FFmpeg's list grows, and its best may be missing there."""
+    try:
+        container.streams.best(kind)
+    except IndexError:
+        return True
+    return False
+
 
 @contextmanager
-def open_source(path: Path, limits: DecodeLimits) -> Iterator[Source]:
+def open_source(path: Path, limits: DecodeLimits, *, probe_all: bool = False) -> Iterator[Source]:
     """Open a media file and choose its streams.
 
     Args:
         path: The file; only its content matters, not its name.
         limits: Limits on the number of streams and on the pixels of a frame.
+        probe_all: Whether to look for streams in the whole file, which FFmpeg then keeps in memory. By
+            default it looks at the first 5 MB of a file whose header does not list them.
 
     Raises:
         MediaError: The content can't be opened or exceeds a limit.
     """
-    if path.stat().st_size == 0:
+    size_bytes = path.stat().st_size
+    if size_bytes == 0:
         raise EmptyFileError("The file is empty. Send a video or audio clip.")
     _reject_images(path)
-    with _open(path) as container:
+    # While it looks for streams, FFmpeg decodes frames, which must not be too large either.
+    options = OPEN_OPTIONS | {"max_pixels": str(limits.max_frame_pixels)}
+    if probe_all:
+        duration_us = round(limits.max_duration_s * 1e6)
+        options |= {"probesize": str(max(size_bytes, 32)), "analyzeduration": str(duration_us)}
+    with _open(path, options) as container:
         if len(container.streams) > limits.max_streams:
             raise NotMediaError(
                 f"The file has more than {limits.max_streams} streams. Send an ordinary clip."
             )
-        yield _choose(container, limits)
+        yield _choose(container, path, options, limits)
 
 
-def open_again(path: Path, stream_index: int) -> InputContainer:
-    """Open a file a second time, to demux one of its streams again."""
-    container = _open(path)
-    _discard_others(container, {stream_index})
-    return container
+def packets(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Packet[Stream]]:
+    """Demux streams, without the empty packets that mark their ends in PyAV: decoders are flushed elsewhere.
+
+    After the last packet PyAV may look up a stream that was unknown when the file was opened. The IndexError
+    that this gives is not damage: see `Source.has_late_track`.
+    """
+    try:
+        for packet in container.demux(streams):
+            if packet.size:
+                yield packet
+    except IndexError:
+        return
 
 
 def _reject_images(path: Path) -> None:
@@ -176,10 +176,10 @@ def _reject_images(path: Path) -> None:
             raise still_image()
 
 
-def _open(path: Path) -> InputContainer:
+def _open(path: Path, options: Mapping[str, str]) -> InputContainer:
     try:
         # "file:" keeps a colon in the path from being read as a protocol.
-        return av.open(f"file:{path}", "r", options=dict(OPEN_OPTIONS), metadata_errors="replace")
+        return av.open(f"file:{path}", "r", options=dict(options), metadata_errors="replace")
     except UNREADABLE as error:
         raise _unreadable(path) from error
 
@@ -189,13 +189,18 @@ def _unreadable(path: Path) -> MediaError:
         return explain_unreadable(file, path.stat().st_size)
 
 
-def _choose(container: InputContainer, limits: DecodeLimits) -> Source:
+def _choose(
+    container: InputContainer, path: Path, options: Mapping[str, str], limits: DecodeLimits
+) -> Source:
     video, visual_track = _choose_video(container)
     audio, audio_track = _choose_audio(container)
     if video is not None:
-        _check_size(video, limits)
+        size = video.width, video.height
+        if audio is None and not all(size):
+            size = _size_in_header(path, options, video.index)
+        _check_size(*size, limits)
     _discard_others(container, {stream.index for stream in (video, audio) if stream is not None})
-    return Source(container, video, audio, visual_track, audio_track)
+    return Source(container, video, audio, visual_track, audio_track, path, options)
 
 
 def _choose_video(container: InputContainer) -> tuple[VideoStream | None, Track]:
@@ -233,10 +238,20 @@ def _decoder(stream: Stream) -> str | None:
     return None if context is None else stream.codec_context.name
 
 
-def _check_size(stream: VideoStream, limits: DecodeLimits) -> None:
-    if stream.width * stream.height > limits.max_frame_pixels:
+def _size_in_header(path: Path, options: Mapping[str, str], index: int) -> tuple[int, int]:
+    """Width and height of the frames of a stream as the file has them, 0 where it has none.
+
+    A decoder that refuses frames for their size also resets both to 0, so no decoder is opened here.
+    """
+    with _open(path, {**options, "codec_whitelist": "none"}) as container:
+        sizes = {stream.index: (stream.width, stream.height) for stream in container.streams.video}
+        return sizes.get(index, (0, 0))
+
+
+def _check_size(width: int, height: int, limits: DecodeLimits) -> None:
+    if width * height > limits.max_frame_pixels:
         raise ClipTooLargeError(
-            f"A frame has {stream.width} x {stream.height} pixels; at most {limits.max_frame_pixels} are "
+            f"A frame has {width} x {height} pixels; at most {limits.max_frame_pixels} are "
             "allowed. Scale the clip down and send it again."
         )
 

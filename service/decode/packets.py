@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from service.decode.container import UNREADABLE, open_again
+from service.decode.container import Damage, Source
 from service.decode.segments import Span
 
 # A frame that starts this shortly after a target time counts as on screen: the two are rounded differently.
@@ -134,12 +133,14 @@ class PacketLog:
 
     Args:
         stream: The stream; its time base is the unit of the timestamps.
-        path: The file, which is read again if the payload is too large to keep.
+        source: The file, which is read again if the payload is too large to keep.
+        damage: Counts errors of reading it again.
     """
 
-    def __init__(self, stream: VideoStream, path: Path) -> None:
+    def __init__(self, stream: VideoStream, source: Source, damage: Damage) -> None:
         self._stream = stream
-        self._path = path
+        self._source = source
+        self._damage = damage
         self._kept: list[Packet[VideoStream]] | None = []
         self._n_bytes = 0
         self._pts: list[int | None] = []
@@ -186,23 +187,23 @@ class PacketLog:
         if self._kept is not None:
             yield from enumerate(self._kept)
             return
-        with open_again(self._path, self._stream.index) as container:
-            try:
-                packets = (p for p in container.demux(container.streams[self._stream.index]) if p.size)
-                yield from zip(range(len(self)), packets, strict=False)
-            except UNREADABLE:
-                return
+        with self._damage.kept_to("file"), self._source.packets_again(self._stream) as packets:
+            yield from zip(range(len(self)), packets, strict=False)
 
     def _ticks(self) -> npt.NDArray[np.float64]:
         """Times in the time base of the stream.
 
-        These are presentation times if all packets have one, else decoding times, else multiples of the frame
-        interval: a mixture would put frames in the wrong order.
+        These are presentation times if all packets have one, else decoding times, else the durations of the
+        packets added up: a mixture would put frames in the wrong order. A stream without a container has no
+        times. Its packets then count as if shown in decoding order, so frames that the codec reorders are
+        taken a few frames early or late.
         """
         for stamps in (self._pts, self._dts):
             known = [stamp for stamp in stamps if stamp is not None]
             if len(known) == len(stamps):
                 return np.array(known, dtype=np.float64)
+        if all(self._durations):
+            return np.cumsum(self._durations, dtype=np.float64) - self._durations
         rate, unit = self._stream.average_rate or self._stream.guessed_rate or 25, self._stream.time_base or 1
         return np.arange(len(self._pts)) / float(rate * unit)
 

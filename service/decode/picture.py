@@ -22,6 +22,8 @@ _EXACT = (
 # A pixel aspect ratio outside this range is a damaged header, not an anamorphic clip.
 _PLAUSIBLE_PIXEL_ASPECT = (0.25, 4.0)
 
+_OPAQUE = 255
+
 
 class Framer:
     """Converts the frames of one stream to square, upright pictures.
@@ -30,10 +32,14 @@ class Framer:
         size_px: Side length of the pictures.
         resize: How a frame is turned into a square.
         pixel_aspect: Width of a pixel divided by its height.
+        on_white: Whether the frames are images with transparent parts, under which white is shown, as FFmpeg
+            itself does in GIF. Otherwise transparency is ignored, which is black in most videos.
         max_pixels: Maximum number of pixels of a scaled frame before it is cropped.
     """
 
-    def __init__(self, size_px: int, resize: Resize, pixel_aspect: float, max_pixels: int) -> None:
+    def __init__(
+        self, size_px: int, resize: Resize, pixel_aspect: float, max_pixels: int, *, on_white: bool = False
+    ) -> None:
         self._size_px = size_px
         rule = RESIZE_RULES[resize]
         self._squash = rule.shape == "squash"
@@ -41,6 +47,7 @@ class Framer:
         low, high = _PLAUSIBLE_PIXEL_ASPECT
         self._pixel_aspect = pixel_aspect if low <= pixel_aspect <= high else 1.0
         self._max_pixels = max_pixels
+        self._on_white = on_white
         self._reformatter = VideoReformatter()
 
     def picture(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
@@ -53,7 +60,13 @@ class Framer:
         if width * height > self._max_pixels:
             raise ClipTooLargeError("The frames are far too long and thin. Crop the clip and send it again.")
         scaled = self._reformatter.reformat(
-            frame, width, height, "rgb24", interpolation=self._filter, dst_color_range="JPEG", threads=1
+            _on_white(frame) if self._on_white else frame,
+            width,
+            height,
+            "rgb24",
+            interpolation=self._filter,
+            dst_color_range="JPEG",
+            threads=1,
         )
         top, left = round((height - self._size_px) / 2), round((width - self._size_px) / 2)
         pixels = np.asarray(scaled.to_ndarray(), dtype=np.uint8)
@@ -67,6 +80,18 @@ class Framer:
         width, height = frame.width * self._pixel_aspect, float(frame.height)
         shorter = min(width, height)
         return int(self._size_px * width / shorter), int(self._size_px * height / shorter)
+
+
+def _on_white(frame: VideoFrame) -> VideoFrame:
+    """Lay a frame with transparent parts on white."""
+    rgba = np.asarray(frame.to_ndarray(format="rgba"), dtype=np.uint8)
+    if rgba[..., 3].min() == _OPAQUE:
+        return frame
+    rgb = np.empty((frame.height, frame.width, 3), dtype=np.uint8)
+    for source, target in zip(rgba, rgb, strict=True):  # by rows, since products need more than 8 bits
+        shade = (_OPAQUE - source[:, :3].astype(np.uint16)) * source[:, 3:]
+        target[:] = _OPAQUE - (shade + _OPAQUE // 2) // _OPAQUE
+    return VideoFrame.from_ndarray(rgb, "rgb24")
 
 
 def _display_matrix(frame: VideoFrame) -> npt.NDArray[np.int32]:

@@ -1,18 +1,19 @@
 """Decoding in child processes that can be killed, so that a hostile clip fails alone."""
 
+from __future__ import annotations
+
 import os
-import queue
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from service.cancellation import raise_if_cancelled
+from service.cancellation import raise_if_cancelled, stopping
 from service.decode import wire
 from service.errors import DecodeCrashedError, DecoderUnavailableError, DecodeTimeoutError
 from service.media import Clip, DecodeLimits, DecodeSpec
@@ -40,10 +41,10 @@ class DecodePool:
     def __init__(self, limits: DecodeLimits, n_workers: int) -> None:
         self._limits = limits
         self._workers = [_Worker() for _ in range(n_workers)]
-        # Last in, first out: the last one used has warm caches, and those that are not needed never start.
-        self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
-        for worker in self._workers:
-            self._idle.put(worker)
+        # Guarded by the condition. Last in, first out: the last one used has warm caches, and those that are
+        # not needed never start.
+        self._idle = list(self._workers)
+        self._changed = threading.Condition()
         self._is_closed = False
 
     @property
@@ -52,10 +53,9 @@ class DecodePool:
         return len(self._workers)
 
     def start(self) -> None:
-        """Start all idle processes without waiting until they are ready."""
-        for worker in self._take_idle():
+        """Start all processes without waiting until they are ready. Call this before the first clip."""
+        for worker in self._idle:
             worker.start()
-            self._idle.put(worker)
 
     def decode(self, path: Path, spec: DecodeSpec) -> Clip:
         """Wait for an idle process and decode one clip in it.
@@ -67,44 +67,62 @@ class DecodePool:
         Raises:
             MediaError: The clip can't be used, took too long, or crashed its process.
             DecoderUnavailableError: No process can be started, or two were killed from outside.
-            WorkCancelled: The client disconnected while the clip was queued.
+            WorkCancelled: The request was cancelled; a process that was decoding for it was killed.
         """
-        worker = self._idle.get()
+        worker = self._take_idle()
         try:
-            if self._is_closed:
-                raise RuntimeError("the decode pool is closed")
-            raise_if_cancelled("decode")
             try:
                 return worker.decode(path, spec, self._limits)
             except _ProcessDiedError:
+                raise_if_cancelled("decode")
                 if self._is_closed:
                     raise
                 # It may have been ended for something else, such as memory that the whole machine lacks.
                 return worker.decode(path, spec, self._limits)
         except _ProcessDiedError as error:
+            raise_if_cancelled("decode")
             raise _blame(error) from error
         finally:
-            self._idle.put(worker)
+            self._put_back(worker)
 
     def close(self) -> None:
         """End all processes. Clips that are being decoded fail, and later ones are rejected."""
         self._is_closed = True
         # First kill the processes, also busy ones, without touching their sockets: a thread that waits for an
-        # answer then sees the connection end and puts its worker back. Only then does `get` below return
-        # every worker.
+        # answer then sees the connection end and puts its worker back. Then all are idle.
         for worker in self._workers:
             worker.kill()
-        for worker in [self._idle.get() for _ in self._workers]:
-            worker.stop()
-            # Put back, so that callers still queued in `decode` wake up and see that the pool is closed.
-            self._idle.put(worker)
+        with self._changed:
+            self._changed.notify_all()  # callers that are queued in `decode` see that the pool is closed
+            self._changed.wait_for(lambda: len(self._idle) == len(self._workers))
+            for worker in self._workers:
+                worker.stop()
 
-    def _take_idle(self) -> list["_Worker"]:
-        workers = []
-        with suppress(queue.Empty):
-            while True:
-                workers.append(self._idle.get_nowait())
-        return workers
+    def _take_idle(self) -> _Worker:
+        """Wait for an idle process.
+
+        Raises:
+            WorkCancelled: The request was cancelled meanwhile.
+            RuntimeError: The pool is closed.
+        """
+        with stopping(self._wake), self._changed:
+            while not self._idle and not self._is_closed:
+                raise_if_cancelled("decode")
+                self._changed.wait()
+            raise_if_cancelled("decode")
+            if self._is_closed:
+                raise RuntimeError("the decode pool is closed")
+            return self._idle.pop()
+
+    def _put_back(self, worker: _Worker) -> None:
+        with self._changed:
+            self._idle.append(worker)
+            self._changed.notify_all()
+
+    def _wake(self) -> None:
+        """Let all that wait look again whether they still have to."""
+        with self._changed:
+            self._changed.notify_all()
 
     def __enter__(self) -> Self:
         return self
@@ -162,8 +180,10 @@ class _Worker:
         """Have the process decode one clip; kill it if it takes too long or breaks the protocol."""
         sock = self._connect()
         try:
-            wire.send(sock, wire.request(path, spec, limits))
-            return wire.receive_clip(sock, spec, limits, time.monotonic() + limits.wall_time_s)
+            # Killed by a cancelled request, since a library in the middle of a frame can't be asked to stop.
+            with stopping(self.kill):
+                wire.send(sock, wire.request(path, spec, limits))
+                return wire.receive_clip(sock, spec, limits, time.monotonic() + limits.wall_time_s)
         except TimeoutError:
             # The process might still answer, and its answer would be taken for that of the next clip.
             self.stop()

@@ -12,7 +12,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from service.decode.container import UNREADABLE
+from service.decode.container import Damage
 from service.decode.packets import (
     PacketLog,
     Run,
@@ -29,6 +29,8 @@ from service.media import DecodeLimits, DecodeSpec
 
 # Decoders that can skip frames that no other frame refers to without changing any other frame.
 _CAN_SKIP = frozenset({"h264", "mpeg2video"})
+# Decoders of images, in which transparency is meant to be seen.
+_IMAGE_DECODERS = frozenset({"apng", "png"})
 
 _Skip = Literal["NONREF", "DEFAULT"]
 _Numbered: TypeAlias = "Iterator[tuple[int, Packet[VideoStream]]]"
@@ -41,15 +43,20 @@ class FrameReader:
         pictures: Packet index to picture, uint8 [size, size, 3]: the wanted frames, and for each that could
             not be decoded the nearest one.
         n_decoded: Frames that the decoder returned.
-        n_errors: Packets that the decoder rejected.
     """
 
     def __init__(
-        self, stream: VideoStream, log: PacketLog, timeline: Timeline, framer: Framer, limits: DecodeLimits
+        self,
+        stream: VideoStream,
+        log: PacketLog,
+        timeline: Timeline,
+        framer: Framer,
+        limits: DecodeLimits,
+        damage: Damage,
     ) -> None:
         self.pictures: dict[int, npt.NDArray[np.uint8]] = {}
         self.n_decoded = 0
-        self.n_errors = 0
+        self._damage = damage
         self._log = log
         self._times_s = timeline.times_s
         self._rank = np.argsort(np.argsort(timeline.times_s, kind="stable"), kind="stable")
@@ -103,13 +110,9 @@ class FrameReader:
         yield from self._decode(None)
 
     def _decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
-        try:
+        with self._damage.kept_to("picture"):
             return self._context.decode(packet)
-        except MemoryError:  # not damage, but the memory limit of this process
-            raise
-        except UNREADABLE:
-            self.n_errors += 1
-            return []
+        return []
 
     def _keep(self, run: Run, frames: Iterable[VideoFrame]) -> None:
         """Convert the wanted frames of a run, and for each that is missing the nearest frame.
@@ -129,7 +132,8 @@ class FrameReader:
             (number,) = cast("tuple[int]", frame.opaque)
             if number in places:
                 place = places.pop(number)
-                self.pictures[number] = self._framer.picture(frame)
+                if not self._convert(number, frame):
+                    continue
                 distances_s[place] = -1
                 nearest.pop(place, None)  # frames are large, so none is kept longer than needed
             from_here_s = np.abs(wanted_s - self._times_s[number])
@@ -137,7 +141,14 @@ class FrameReader:
             distances_s[nearer] = from_here_s[nearer]
             nearest |= dict.fromkeys(nearer.tolist(), (number, frame))
         for number, frame in dict(nearest.values()).items():
+            self._convert(number, frame)
+
+    def _convert(self, number: int, frame: VideoFrame) -> bool:
+        """Convert a frame to the picture of its packet, if it can be."""
+        with self._damage.kept_to("picture"):
             self.pictures[number] = self._framer.picture(frame)
+            return True
+        return False
 
     def _count(self, frame: VideoFrame) -> None:
         self.n_decoded += 1
@@ -181,6 +192,7 @@ def read_frames(
     timeline: Timeline,
     spec: DecodeSpec,
     limits: DecodeLimits,
+    damage: Damage,
     parts: Sequence[Span] = (),
 ) -> VideoFrames:
     """Decode the frames that a model needs from a clip and from parts of it, in one pass.
@@ -193,6 +205,7 @@ def read_frames(
         timeline: The table of these packets.
         spec: Number, sampling and size of the frames.
         limits: Limits on pixels.
+        damage: Counts packets that the decoder rejects and frames that can't be converted.
         parts: Spans with frames of their own, in seconds since the first frame.
 
     Raises:
@@ -200,14 +213,20 @@ def read_frames(
     """
     budget = limits.max_decoded_pixels // max(1, stream.width * stream.height)
     wanted, warnings = _choose(timeline, spec, budget, parts)
-    framer = Framer(spec.image_size_px, spec.resize, _pixel_aspect(stream), limits.max_frame_pixels)
-    reader = FrameReader(stream, log, timeline, framer, limits)
+    framer = Framer(
+        spec.image_size_px,
+        spec.resize,
+        _pixel_aspect(stream),
+        limits.max_frame_pixels,
+        on_white=stream.codec_context.name in _IMAGE_DECODERS,
+    )
+    reader = FrameReader(stream, log, timeline, framer, limits, damage)
     reader.read(plan_runs(timeline, wanted))
     whole = Run(0, tuple(sorted(set(wanted))))
     if reader.misses(wanted) and reader.n_decoded + whole.n_packets <= budget:
         # Key frame flags or timestamps were wrong, or the file is damaged: decode everything from the start.
         reader.read([whole], skip_unneeded=False)
-    return _collect(reader, timeline, wanted, warnings, spec)
+    return _collect(reader, timeline, wanted, warnings, spec, damage)
 
 
 def _choose(
@@ -255,7 +274,12 @@ def _cost(timeline: Timeline, wanted: Sequence[int]) -> int:
 
 
 def _collect(
-    reader: FrameReader, timeline: Timeline, wanted: Sequence[int], warnings: list[str], spec: DecodeSpec
+    reader: FrameReader,
+    timeline: Timeline,
+    wanted: Sequence[int],
+    warnings: list[str],
+    spec: DecodeSpec,
+    damage: Damage,
 ) -> VideoFrames:
     """Put the pictures in the order of the wanted packets; a missing one is replaced by the nearest."""
     if not reader.pictures:
@@ -263,7 +287,7 @@ def _collect(
     readable = np.zeros(len(timeline.times_s), dtype=np.bool_)
     readable[list(reader.pictures)] = True
     chosen = nearest_packets(timeline, timeline.times_s[list(wanted)], readable)
-    if reader.n_errors or reader.misses(wanted):
+    if damage.counts["picture"] or reader.misses(wanted):
         warnings = [*warnings, _DAMAGED]
     pictures = np.stack([reader.pictures[packet] for packet in chosen])
     whole, parts = np.split(pictures, [spec.n_frames])

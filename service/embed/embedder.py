@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
@@ -15,6 +15,7 @@ import structlog
 from cachetools import LRUCache
 
 from service.arrays import Array
+from service.cancellation import raise_if_cancelled
 from service.embed.embedding_store import EmbeddingStore
 from service.embed.embeddings import LabelEmbeddings, label_embeddings, row_width, rows_of
 from service.encode.text import encode_labels
@@ -26,9 +27,11 @@ Templates = tuple[str, ...] | None
 
 # What a row holds, as it is kept on disk: changed whenever that changes.
 _LAYOUT = 3
-# Names that are encoded before their rows are kept, so that a large set that is interrupted goes on from
-# there; and rows that are handled in one hold of the lock.
-_LABELS_PER_STEP = 2_000
+# Names in one step of an encoding. After each, its rows are kept, so that a large set that is interrupted
+# goes on from there, and another request may have its turn.
+_LABELS_PER_STEP = 256
+# Rows that are handled in one hold of the lock.
+_ROWS_PER_HOLD = 2_000
 
 _log = structlog.get_logger(__name__)
 
@@ -89,43 +92,36 @@ class LabelEmbedder:
             bundle: Whose encoders and head are used.
             candidates: The names.
             templates: Prompt templates for both modalities instead of the bundle's own.
+
+        Raises:
+            WorkCancelled: The request was cancelled between two steps.
         """
-        if candidates.cache_key is None:
-            return self._assemble(bundle, candidates.labels, templates)
-        key = (bundle.digest, templates, candidates.cache_key)
-        with self._lock:
-            known = self._lists.get(key)
-        if known is not None:
-            return replace(known, n_encoded=0)
-        found = self._assemble(bundle, candidates.labels, templates)
-        self._keep_whole(key, found)
-        return found
+        return self.begin(bundle, candidates, templates).finish()
 
-    def _assemble(self, bundle: Bundle, labels: Sequence[Label], templates: Templates) -> LabelEmbeddings:
-        keys = [(bundle.digest, templates, label) for label in labels]
-        rows = self._known(keys)
-        n_encoded = 0
-        while missing := [key for key in keys if key not in rows]:
-            with self._claim(missing) as claimed:
-                for some in _steps(claimed):
-                    made, n_new = self._make(bundle, some)
-                    rows |= made
-                    n_encoded += n_new
-            rows |= self._known(missing)
-        return label_embeddings(bundle, labels, (_row(rows[key]) for key in keys), n_encoded)
+    def begin(self, bundle: Bundle, candidates: Candidates, templates: Templates = None) -> Embedding:
+        """Look up what is known in memory; the value that is returned encodes the rest step by step."""
+        key = None
+        if candidates.cache_key is not None:
+            key = (bundle.digest, templates, candidates.cache_key)
+            with self._lock:
+                known = self._lists.get(key)
+            if known is not None:
+                return Embedding(self, bundle, known.labels, templates, key, replace(known, n_encoded=0))
+        return Embedding(self, bundle, candidates.labels, templates, key)
 
-    def _known(self, keys: Sequence[_Key]) -> dict[_Key, Array | _InList]:
+    def known(self, keys: Sequence[_Key]) -> dict[_Key, Array | _InList]:
+        """Rows of those of the names that are in memory."""
         known: dict[_Key, Array | _InList] = {}
-        for some in _steps(keys):
+        for some in _parts(keys, _ROWS_PER_HOLD):
             with self._lock:
                 known |= {key: self._rows[key] for key in some if key in self._rows}
         return known
 
-    def _keep_whole(self, key: _ListKey, found: LabelEmbeddings) -> None:
+    def keep_whole(self, key: _ListKey, found: LabelEmbeddings) -> None:
         """Keep a list, and let the rows of its names be parts of it, not copies."""
         with self._lock:
             self._lists[key] = found
-        for some in _steps(list(enumerate(_row_keys(key, found)))):
+        for some in _parts(list(enumerate(_row_keys(key, found))), _ROWS_PER_HOLD):
             with self._lock:
                 if self._lists.get(key) is not found:  # it made room for another list meanwhile
                     return
@@ -133,19 +129,19 @@ class LabelEmbedder:
                     if name in self._rows:
                         self._rows[name] = _InList(found, index)
 
-    @contextmanager
-    def _claim(self, keys: Sequence[_Key]) -> Iterator[list[_Key]]:
-        """Claim those of the keys that no other thread is encoding.
+    def encode(self, bundle: Bundle, keys: Sequence[_Key]) -> tuple[dict[_Key, Array], int]:
+        """Rows of those of the names that no other thread is encoding, and how many of them were encoded.
 
-        Requests with the same new names must not encode them once each. None is claimed when others have just
-        encoded them; while others still encode all of them, this waits.
+        Requests with the same new names must not encode them once each. While others encode all of the names,
+        this waits for one of them to end, and returns nothing.
         """
         with self._encoded:
-            self._encoded.wait_for(lambda: not self._being_encoded.issuperset(keys))
             claimed = [key for key in keys if key not in self._being_encoded and key not in self._rows]
             self._being_encoded.update(claimed)
+            if not claimed:
+                self._encoded.wait_for(lambda: not self._being_encoded.issuperset(keys))
         try:
-            yield claimed
+            return self._make(bundle, claimed) if claimed else ({}, 0)
         finally:
             with self._encoded:
                 self._being_encoded.difference_update(claimed)
@@ -195,10 +191,73 @@ class LabelEmbedder:
             _log.warning("embeddings_not_kept", n_labels=len(rows))
 
 
-def _steps(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+class Embedding:
+    """The embedding of one list of names, in steps, so that long lists of several requests take turns.
+
+    Args:
+        embedder: Whose cache is used.
+        bundle: Whose encoders and head are used.
+        labels: The names.
+        templates: Prompt templates instead of the bundle's own.
+        key: Under which the whole list is kept; None where it is not.
+        known: The embeddings, if the whole list is known.
+    """
+
+    def __init__(
+        self,
+        embedder: LabelEmbedder,
+        bundle: Bundle,
+        labels: Sequence[Label],
+        templates: Templates,
+        key: _ListKey | None,
+        known: LabelEmbeddings | None = None,
+    ) -> None:
+        self._embedder = embedder
+        self._bundle = bundle
+        self._labels = labels
+        self._list_key = key
+        self._whole = known
+        self._n_encoded = 0
+        self._keys = [] if known is not None else [(bundle.digest, templates, label) for label in labels]
+        # Kept here too: a list may be longer than the cache.
+        self._rows = embedder.known(self._keys)
+        self._missing = deque(key for key in self._keys if key not in self._rows)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether no name is left to be encoded."""
+        return not self._missing
+
+    def step(self) -> None:
+        """Encode some of the names that are missing, or wait until another request has encoded them.
+
+        Raises:
+            WorkCancelled: The request was cancelled.
+        """
+        raise_if_cancelled("labels")
+        some = [self._missing.popleft() for _ in range(min(_LABELS_PER_STEP, len(self._missing)))]
+        made, n_encoded = self._embedder.encode(self._bundle, some)
+        self._rows |= made | self._embedder.known([key for key in some if key not in made])
+        self._n_encoded += n_encoded
+        # Those that others are still encoding come last.
+        self._missing.extend(key for key in some if key not in self._rows)
+
+    def finish(self) -> LabelEmbeddings:
+        """Encode what is missing, and return the embeddings in the order of the names."""
+        while self._missing:
+            self.step()
+        if self._whole is None:
+            rows = (_row(self._rows[key]) for key in self._keys)
+            self._whole = label_embeddings(self._bundle, self._labels, rows, self._n_encoded)
+            if self._list_key is not None:
+                self._embedder.keep_whole(self._list_key, self._whole)
+        return self._whole
+
+
+def _parts(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
     """Parts of a long list: nobody waits for the lock as long as all of it takes."""
-    for start in range(0, len(items), _LABELS_PER_STEP):
-        yield items[start : start + _LABELS_PER_STEP]
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def _row_keys(key: _ListKey, found: LabelEmbeddings) -> Iterator[_Key]:

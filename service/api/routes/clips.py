@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from service import errors
 from service.api.answer import make_answer
 from service.api.bodies import read_form
-from service.api.context import Context, ContextDep, work_for_client
+from service.api.context import Context, ContextDep, cancelled_by_disconnect
 from service.api.middleware import CLASSIFY
 from service.api.openapi import documented, request_body
 from service.api.problems import request_id_of
@@ -40,6 +40,7 @@ router = APIRouter(tags=["classify"])
         errors.LabelError,
         errors.InvalidOptionError,
         errors.UnavailableError,
+        errors.RequestTimeoutError,
     ),
     openapi_extra=request_body(ClassifyForm, "multipart/form-data"),
 )
@@ -47,38 +48,84 @@ async def post_clip(request: Request, context: ContextDep) -> Response:
     """Rank candidate names for one clip by its picture and sound together."""
     started, settings = time.perf_counter(), context.settings
     limits = FormLimits(max_fields=settings.max_labels + 100, max_field_bytes=settings.max_json_bytes)
-    async with receive_upload(request, context.uploads, limits) as upload:
-        upload_ms = _ms_since(started)
-        # All of it beside the event loop: even reading and answering 10,000 names takes too long for it.
-        request_id = request_id_of(request.scope)
-        async with work_for_client(request, context.metrics):
-            waits = time.perf_counter()
-            body, timings = await context.work_on_clip(_answer, context, upload, request_id, upload_ms, waits)
-    steps = ", ".join(f"{step};dur={ms:.1f}" for step, ms in timings.items())
-    return Response(body, media_type="application/json", headers={"Server-Timing": steps})
+    async with receive_upload(request, context.uploads, limits, context.budget) as upload:
+        question = _Question(context, upload, request_id_of(request.scope), _ms_since(started))
+        async with cancelled_by_disconnect(request):
+            # All of it beside the event loop: even reading and answering 10,000 names takes too long for it.
+            answer = await context.work_on_clip(question.begin)
+            if answer is None:
+                while not question.names_are_known:
+                    await context.work_on_names(question.encode_some_names)
+                answer = await context.work_on_clip(question.answer)
+    steps = ", ".join(f"{step};dur={ms:.1f}" for step, ms in question.timings_ms.items())
+    return Response(answer, media_type="application/json", headers={"Server-Timing": steps})
 
 
-def _answer(
-    context: Context, upload: Upload, request_id: str, upload_ms: float, waits: float
-) -> tuple[str, dict[str, float]]:
-    """The whole of a request behind the upload: JSON of the answer and the wall time of each step."""
-    wait_ms = _ms_since(waits)
-    form = read_form(upload.fields)
-    check_count(len(form.labels), context.settings.max_labels)
-    bundle = context.registry.get(form.bundle)
-    candidates, templates = _candidates(context, form)
-    options = form.options(templates, context.settings.frames)
-    encoders = bundle.manifest
-    own = max(encoders.visual.text.templates, encoders.audio.text.templates, key=len)
-    candidates.check_prompt_characters(options.templates or own, context.settings.max_prompt_characters)
-    result = context.classifier.classify(upload.path, bundle, candidates, options)
-    total_ms = upload_ms + _ms_since(waits)
-    timings = {"upload": upload_ms, "wait": wait_ms, **result.timings_ms, "total": total_ms}
-    context.metrics.classification(timings, len(candidates.labels), result.names.n_encoded)
-    answer = make_answer(
-        result, request_id=request_id, label_set=form.label_set, top_k=form.top_k, timings_ms=timings
-    )
-    return answer.model_dump_json(), timings
+class _Question:
+    """A request behind its upload, worked on in several threads one after the other.
+
+    Args:
+        context: The parts of the service.
+        upload: The form.
+        request_id: Id of the answer.
+        upload_ms: How long the upload took.
+
+    Attributes:
+        timings_ms: Wall time of each step.
+    """
+
+    def __init__(self, context: Context, upload: Upload, request_id: str, upload_ms: float) -> None:
+        self._context = context
+        self._path = upload.path
+        self._fields = upload.fields
+        self._request_id = request_id
+        self._arrived = time.perf_counter()
+        self.timings_ms = {"upload": upload_ms}
+
+    def begin(self) -> str | None:
+        """JSON of the answer; None while names have to be encoded, which other threads do."""
+        self._read()
+        return self.answer() if self.names_are_known else None
+
+    @property
+    def names_are_known(self) -> bool:
+        """Whether the clip can be worked on."""
+        return self._names.is_known
+
+    def encode_some_names(self) -> None:
+        """One step, after which other requests have their turn."""
+        self._names.step()
+
+    def answer(self) -> str:
+        """JSON of the answer, once all names are known."""
+        names = self._names.finish()
+        self.timings_ms["labels"] = _ms_since(self._names_began)
+        result = self._context.classifier.classify(self._path, self._bundle, names, self._options)
+        total_ms = self.timings_ms["upload"] + _ms_since(self._arrived)
+        self.timings_ms |= {**result.timings_ms, "total": total_ms}
+        self._context.metrics.classification(self.timings_ms, len(names.labels), names.n_encoded)
+        return make_answer(
+            result,
+            request_id=self._request_id,
+            label_set=self._form.label_set,
+            top_k=self._form.top_k,
+            timings_ms=self.timings_ms,
+        ).model_dump_json()
+
+    def _read(self) -> None:
+        """The fields of the form as checked values."""
+        self.timings_ms["wait"] = _ms_since(self._arrived)
+        settings = self._context.settings
+        self._form = form = read_form(self._fields)
+        check_count(len(form.labels), settings.max_labels)
+        self._bundle = self._context.registry.get(form.bundle)
+        candidates, templates = _candidates(self._context, form)
+        self._options = form.options(templates, settings.frames)
+        encoders = self._bundle.manifest
+        own = max(encoders.visual.text.templates, encoders.audio.text.templates, key=len)
+        candidates.check_prompt_characters(self._options.templates or own, settings.max_prompt_characters)
+        self._names_began = time.perf_counter()
+        self._names = self._context.classifier.embed(self._bundle, candidates, self._options)
 
 
 def _ms_since(moment: float) -> float:

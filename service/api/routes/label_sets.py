@@ -17,7 +17,9 @@ from service.errors import (
     InvalidOptionError,
     LabelError,
     LabelSetError,
+    OverloadedError,
     RequestError,
+    RequestTimeoutError,
     StoreUnavailableError,
 )
 from service.labels.label import Label, check_count, check_templates, make_label
@@ -26,7 +28,9 @@ from service.labels.store import LabelSet, Precondition
 router = APIRouter(
     prefix="/v1/label-sets",
     tags=["label sets"],
-    responses=documented(LabelSetError, LabelError, RequestError, StoreUnavailableError),
+    responses=documented(
+        LabelSetError, LabelError, RequestError, OverloadedError, StoreUnavailableError, RequestTimeoutError
+    ),
 )
 
 # Documented, and checked here rather than by the framework, for messages of our own.
@@ -86,7 +90,7 @@ async def put_label_set(
     """Create a label set, or replace all of one."""
     condition = Precondition(etags=_etags(if_match), absent=_must_be_new(if_none_match))
     raw = await read_body(request)
-    return await context.ask_store(_put, context, _checked_name(name), raw, condition)
+    return await context.change_store(_put, context, _checked_name(name), raw, condition)
 
 
 @router.get(
@@ -102,7 +106,7 @@ async def get_label_set(name: Name, context: ContextDep, if_none_match: IfChange
 async def delete_label_set(name: Name, context: ContextDep, if_match: IfMatch = None) -> None:
     """Delete a label set."""
     condition = Precondition(etags=_etags(if_match))
-    await context.ask_store(context.store.delete, _checked_name(name), condition)
+    await context.change_store(context.store.delete, _checked_name(name), condition)
 
 
 @router.post(
@@ -112,14 +116,14 @@ async def add_labels(name: Name, request: Request, context: ContextDep, if_match
     """Add labels to a set; the next request already ranks them."""
     condition = Precondition(etags=_etags(if_match))
     raw = await read_body(request)
-    return await context.ask_store(_add, context, _checked_name(name), raw, condition)
+    return await context.change_store(_add, context, _checked_name(name), raw, condition)
 
 
 @router.delete("/{name}/labels/{label:path}", response_model=schemas.LabelSet)
 async def remove_label(name: Name, label: str, context: ContextDep, if_match: IfMatch = None) -> Response:
     """Take one label out of a set."""
     condition = Precondition(etags=_etags(if_match))
-    return await context.ask_store(_remove, context, _checked_name(name), label, condition)
+    return await context.change_store(_remove, context, _checked_name(name), label, condition)
 
 
 def _put(context: Context, name: str, raw: bytes, condition: Precondition) -> Response:

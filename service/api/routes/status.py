@@ -12,9 +12,8 @@ from service.api.schemas import Info, Limits, Live, Metric, Model, ModelList, Re
 from service.errors import (
     BundleError,
     DeviceUnavailableError,
-    StoreUnavailableError,
+    NotReadyError,
     UnknownBundleError,
-    UploadUnavailableError,
 )
 from service.registry import Bundle
 
@@ -91,11 +90,12 @@ async def live() -> Live:
 
 
 @health.head("/v2/health/ready", include_in_schema=False)
-@health.get("/v2/health/ready", responses=documented(StoreUnavailableError, UploadUnavailableError))
+@health.get("/v2/health/ready", responses=documented(NotReadyError))
 async def ready(context: ContextDep) -> Ready:
-    """The bundles are loaded, the label store answers and uploads can be written. Else send no requests."""
-    await context.ask_store(context.store.check)
-    await context.ask_store(context.uploads.check)
+    """Every part worked when it was tried last: each bundle, the label store, uploads and the decoder."""
+    if faults := context.health.faults():
+        named = "; ".join(f"{part}: {fault}" for part, fault in sorted(faults.items()))
+        raise NotReadyError(f"The service is not ready. {named}")
     return Ready()
 
 

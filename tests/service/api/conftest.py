@@ -30,7 +30,13 @@ def client(toy_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         decode_timeout_s=60,
     )
     with TestClient(create_app(settings), raise_server_exceptions=False) as running:
+        wait_until_tried(running.app)
         yield running
+
+
+def wait_until_tried(app: Any) -> None:
+    """Wait for the first health checks, which use all parts: afterwards nothing but requests does for a while."""
+    assert app.state.context.health.wait_for_first(60)
 
 
 def classify(client: TestClient, clip: Path | bytes, **fields: Any) -> Any:

@@ -19,7 +19,7 @@ from service.api.app import create_app
 from service.classifier import Classifier
 from service.errors import DecoderUnavailableError, UploadUnavailableError
 from service.settings import Settings
-from tests.service.api.conftest import classify
+from tests.service.api.conftest import classify, wait_until_tried
 from tests.toy import CLASSES
 
 Clips = dict[str, Path]
@@ -48,6 +48,7 @@ def test_health_and_label_sets_do_not_wait_behind_clips(
     """With every clip worker busy, the service is still ready and label sets can be changed."""
     deployment = Settings(bundles=(toy_bundle,), data_dir=tmp_path, max_concurrency=1, decode_workers=1)
     with TestClient(create_app(deployment)) as client, ThreadPoolExecutor(1) as clicker:
+        wait_until_tried(client.app)
         with _held(monkeypatch) as begun:
             running = clicker.submit(classify, client, clips["red low"], labels=["red"])
             assert begun.wait(60)

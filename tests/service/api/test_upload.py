@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
+from service.api.byte_budget import ByteBudget
 from service.api.upload import FormLimits, receive_upload
 from service.api.upload_folder import UploadFolder
 from service.errors import (
@@ -31,7 +32,11 @@ def _field(name: str, value: bytes) -> bytes:
 
 
 def _receive(
-    body: bytes, directory: Path, step: int = 10_000, kind: str = "multipart/form-data; boundary=b"
+    body: bytes,
+    directory: Path,
+    step: int = 10_000,
+    kind: str = "multipart/form-data; boundary=b",
+    room: int = 1_000,
 ) -> Any:
     chunks = [body[start : start + step] for start in range(0, len(body), step)] or [b""]
 
@@ -42,7 +47,7 @@ def _receive(
     async def run() -> Any:
         scope = {"type": "http", "method": "POST", "headers": [(b"content-type", kind.encode())]}
         with UploadFolder(directory) as folder:
-            async with receive_upload(Request(scope, receive), folder, LIMITS) as upload:
+            async with receive_upload(Request(scope, receive), folder, LIMITS, ByteBudget(room)) as upload:
                 return upload.path.read_bytes(), upload.fields, upload.path
 
     return asyncio.run(run())

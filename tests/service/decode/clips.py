@@ -21,7 +21,8 @@ class Recipe:
     Attributes:
         name: File name; its suffix chooses the container.
         codec: Encoder of the picture; None for sound only.
-        ticks: Presentation time of each frame, in units of 1/30 s.
+        ticks: Presentation time of each frame, in units of 1 / fps s.
+        fps: Frame rate.
         width: Frame width.
         height: Frame height.
         gop: Most frames from one key frame to the next.
@@ -34,12 +35,14 @@ class Recipe:
         tone_hz: Frequency of the sound; 0 for digital silence.
         level: Peak of the tone.
         audio_s: Length of the sound.
+        rate_hz: Sample rate of the sound.
         container_options: Options of the container.
     """
 
     name: str = "clip.mp4"
     codec: str | None = "libx264"
     ticks: Sequence[int] = range(60)
+    fps: int = 30
     width: int = 96
     height: int = 64
     gop: int = 30
@@ -52,6 +55,7 @@ class Recipe:
     tone_hz: float = 440.0
     level: float = 0.5
     audio_s: float = 2.0
+    rate_hz: int = AUDIO_RATE_HZ
     container_options: dict[str, str] = field(default_factory=dict)
 
 
@@ -60,7 +64,11 @@ def make(recipe: Recipe, directory: Path) -> Path:
     path = directory / recipe.name
     with av.open(str(path), "w", container_options=recipe.container_options) as container:
         video = _video_stream(container, recipe) if recipe.codec is not None else None
-        audio = _sound_stream(container, recipe.audio, recipe.layout) if recipe.audio is not None else None
+        audio = (
+            _sound_stream(container, recipe.audio, recipe.layout, recipe.rate_hz)
+            if recipe.audio is not None
+            else None
+        )
         if video is not None:
             for number, tick in enumerate(recipe.ticks):
                 container.mux(video.encode(_frame(number, tick, recipe)))
@@ -108,9 +116,9 @@ def picture(number: int, width: int, height: int) -> npt.NDArray[np.uint8]:
 
 
 def _video_stream(container: OutputContainer, recipe: Recipe) -> Any:
-    stream: Any = container.add_stream(str(recipe.codec), rate=30)
+    stream: Any = container.add_stream(str(recipe.codec), rate=recipe.fps)
     stream.width, stream.height, stream.pix_fmt = recipe.width, recipe.height, recipe.pix_fmt
-    stream.codec_context.time_base = Fraction(1, 30)
+    stream.codec_context.time_base = Fraction(1, recipe.fps)
     stream.codec_context.gop_size = recipe.gop
     stream.codec_context.sample_aspect_ratio = recipe.pixel_aspect
     stream.options = dict(recipe.video_options)
@@ -125,7 +133,7 @@ def _video_stream(container: OutputContainer, recipe: Recipe) -> Any:
 def _frame(number: int, tick: int, recipe: Recipe) -> av.VideoFrame:
     frame = av.VideoFrame.from_ndarray(picture(number, recipe.width, recipe.height), "rgb24")
     frame = frame.reformat(format=recipe.pix_fmt)
-    frame.pts, frame.time_base = tick, Fraction(1, 30)
+    frame.pts, frame.time_base = tick, Fraction(1, recipe.fps)
     return frame
 
 
@@ -134,7 +142,7 @@ def _sound_stream(container: OutputContainer, codec: str, layout: str, rate_hz: 
 
 
 def _tone(recipe: Recipe, n_channels: int) -> npt.NDArray[np.float64]:
-    time_s = np.arange(round(recipe.audio_s * AUDIO_RATE_HZ)) / AUDIO_RATE_HZ
+    time_s = np.arange(round(recipe.audio_s * recipe.rate_hz)) / recipe.rate_hz
     return np.tile(recipe.level * np.sin(2 * np.pi * recipe.tone_hz * time_s), (n_channels, 1))
 
 

@@ -204,8 +204,8 @@ def test_too_many_streams_are_rejected(make_clip: Make, spec: DecodeSpec, limits
 def test_a_codec_outside_the_list_is_not_used(
     make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:
-    """PNG frames in a MOV are valid, but no ordinary clip has them."""
-    path = make_clip(name="c.mov", codec="png", pix_fmt="rgb24", ticks=range(3))
+    """Targa frames in a MOV are valid, but no ordinary clip has them."""
+    path = make_clip(name="c.mov", codec="targa", pix_fmt="bgr24", ticks=range(3))
     with pytest.raises(NoTracksError, match="video codec not supported"):
         decode_clip(path, spec, limits)
 

@@ -1,0 +1,72 @@
+"""How many bytes of requests and answers are held in memory at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service.errors import OverloadedError
+
+
+class ByteBudget:
+    """Bytes that requests hold in memory together. Used on the event loop, and by it only.
+
+    Args:
+        capacity: Maximum number of bytes.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._n_taken = 0
+
+    @property
+    def n_free(self) -> int:
+        """Bytes that can still be taken."""
+        return self._capacity - self._n_taken
+
+    def take(self, n_bytes: int) -> None:
+        """Take so many bytes.
+
+        Raises:
+            OverloadedError: Others hold too much; nothing is taken.
+        """
+        if n_bytes > self.n_free:
+            raise OverloadedError("The service holds as much data of requests as it can; try again later.")
+        self._n_taken += n_bytes
+
+    def give_back(self, n_bytes: int) -> None:
+        """Give back what was taken."""
+        self._n_taken -= n_bytes
+
+    @contextmanager
+    def share(self) -> Iterator[ByteShare]:
+        """A share that grows inside the `with` block and is given back at its end."""
+        share = ByteShare(self)
+        try:
+            yield share
+        finally:
+            self.give_back(share.n_bytes)
+
+
+class ByteShare:
+    """What one request has taken of a budget, whose end it does not know before.
+
+    Args:
+        budget: The budget.
+
+    Attributes:
+        n_bytes: Bytes taken so far.
+    """
+
+    def __init__(self, budget: ByteBudget) -> None:
+        self._budget = budget
+        self.n_bytes = 0
+
+    def grow_to(self, n_bytes: int) -> None:
+        """Take more, until so many bytes are taken.
+
+        Raises:
+            OverloadedError: Others hold too much.
+        """
+        self._budget.take(n_bytes - self.n_bytes)
+        self.n_bytes = n_bytes

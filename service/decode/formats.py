@@ -1,0 +1,127 @@
+"""Which containers and codecs are allowed, and why a file of another format is rejected."""
+
+import mmap
+from pathlib import Path
+from typing import BinaryIO
+
+from service.errors import MediaError, NotMediaError, TruncatedMediaError
+
+_CONTAINERS = (
+    "mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "flv", "mpegts", "mpeg", "asf",
+    "mxf", "dv", "ivf", "ogg", "gif", "apng", "yuv4mpegpipe", "wav", "w64", "aiff", "caf", "au", "mp3",
+    "flac", "wv", "aac", "ac3", "eac3", "amr", "amrnb", "amrwb",
+    # One stream without a container: H.26x, MPEG-1 and 2, MPEG-4, AV1.
+    "h263", "h264", "hevc", "vvc", "mpegvideo", "m4v", "obu",
+)  # fmt: skip
+
+VIDEO_DECODERS = frozenset((
+    "h264", "hevc", "vvc", "libdav1d", "av1", "libvpx-vp8", "libvpx-vp9", "vp8", "vp9", "vp6", "vp6f",
+    "mpeg1video", "mpeg2video", "mpegvideo", "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4", "h263",
+    "h263p", "flv", "theora", "wmv1", "wmv2", "wmv3", "vc1", "mjpeg", "prores", "dnxhd", "dvvideo",
+    "ffv1", "huffyuv", "ffvhuff", "utvideo", "cinepak", "indeo3", "indeo4", "indeo5", "svq1", "svq3",
+    "qtrle", "rawvideo", "gif", "cfhd", "png", "apng", "jpeg2000", "magicyuv", "v210", "r210",
+))  # fmt: skip
+
+AUDIO_DECODERS = frozenset((
+    "aac", "aac_latm", "mp1float", "mp2float", "mp2", "mp3float", "mp3", "mp3on4float", "opus", "libopus",
+    "vorbis", "libvorbis", "flac", "alac", "ac3", "eac3", "dca", "amrnb", "amrwb", "libopencore_amrnb",
+    "libopencore_amrwb", "wmav1", "wmav2", "wmapro", "nellymoser", "libspeex", "speex", "gsm", "gsm_ms",
+    "qdm2", "mace6", "pcm_u8", "pcm_s8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le",
+    "pcm_s32be", "pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_f64be", "pcm_alaw", "pcm_mulaw",
+    "pcm_bluray", "pcm_dvd", "adpcm_ms", "adpcm_ima_wav", "adpcm_ima_qt", "adpcm_swf", "adpcm_yamaha",
+    "adpcm_g726", "g722", "wavpack", "dvaudio",
+))  # fmt: skip
+
+OPEN_OPTIONS = {
+    "format_whitelist": ",".join(_CONTAINERS),
+    "codec_whitelist": ",".join(sorted(VIDEO_DECODERS | AUDIO_DECODERS)),
+    "protocol_whitelist": "file",
+}
+
+
+HEAD_BYTES = 64
+_IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"\0\0\1\0", b"8BPS")
+# In the flags of a WebP file: https://developers.google.com/speed/webp/docs/riff_container
+_WEBP_ANIMATION = 0x02
+_HEIF_BRANDS = (b"avif", b"heic", b"heix", b"mif1")
+_LIST_STARTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"v=0", b"[playlist]")
+# More than the number of top-level boxes before the index in any real file.
+_MAX_BOXES = 64
+
+
+def explain_unreadable(file: BinaryIO, size_bytes: int) -> MediaError:
+    """The error for a file that FFmpeg can't open, chosen by its first bytes.
+
+    Args:
+        file: The file, at its start.
+        size_bytes: Size of the file.
+    """
+    head = file.read(HEAD_BYTES)
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        flags = int.from_bytes(head[20:21]) if head[12:16] == b"VP8X" else 0
+        return _animated_webp() if flags & _WEBP_ANIMATION else still_image()
+    if head.startswith(_IMAGE_STARTS) and b"acTL" not in head:  # with this chunk a PNG is animated
+        return still_image()
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_LIST_STARTS):
+        return NotMediaError(
+            "This is a playlist or a description that points to media. Send the clip itself."
+        )
+    if head[4:8] == b"ftyp" and not _has_index(file, size_bytes):
+        return TruncatedMediaError(
+            "The clip ends before its index: the file was cut short. Send it again, whole."
+        )
+    return NotMediaError(
+        "This is not a clip that can be read, or it is damaged. "
+        "Send MP4, MOV, WebM, MKV, AVI, MPEG, MXF, GIF, animated PNG, WAV, MP3, FLAC, Ogg or AAC."
+    )
+
+
+def is_heif(head: bytes) -> bool:
+    """Whether a file starts like an AVIF or HEIF image, which FFmpeg would open as an MP4 clip."""
+    return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS
+
+
+def still_image() -> NotMediaError:
+    """The error for a still image."""
+    return NotMediaError(
+        "This is a still image. Send a video or audio clip; an animated GIF or PNG also works."
+    )
+
+
+def _animated_webp() -> NotMediaError:
+    """The error for an animation that FFmpeg (8.1) reads no frame of."""
+    return NotMediaError(
+        "This is an animated WebP, which can't be read. Send the animation as MP4, WebM, GIF or animated PNG."
+    )
+
+
+def _has_index(file: BinaryIO, size_bytes: int) -> bool:
+    """Whether an MP4 file has a `moov` box, found by walking over the top-level boxes."""
+    position = 0
+    for _ in range(_MAX_BOXES):
+        # Before it is sought: a length of 64 bits may lead further than any file can be.
+        if position >= size_bytes:
+            return False
+        file.seek(position)
+        header = file.read(16)
+        if len(header) < 8:
+            return False
+        if header[4:8] == b"moov":
+            return True
+        length = int.from_bytes(header[:4])
+        if length == 1 and len(header) == 16:
+            length = int.from_bytes(header[8:16])
+        if length < 8:
+            return False
+        position += length
+    return False
+
+
+def is_chained_ogg(path: Path) -> bool:
+    """Whether a file is Ogg with several recordings in a row, such as of a radio station.
+
+    They are recognised by a first page of a stream (flags 2, RFC 3533) after an ordinary one (flags 0).
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        ordinary = content.find(b"OggS\0\0")
+        return content[:4] == b"OggS" and -1 < ordinary < content.rfind(b"OggS\0\2")
