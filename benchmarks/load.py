@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _BOUNDARY = "a9c1f0e5benchmark"
+CONTENT_TYPE = f"multipart/form-data; boundary={_BOUNDARY}"
 _TIMEOUT_S = 120
 
 
@@ -94,7 +95,7 @@ def measure(
 
 def post(connection: http.client.HTTPConnection, body: bytes, *, may_fail: bool = False) -> tuple[float, Any]:
     """One request: its wall time in milliseconds, and the answer."""
-    headers = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
+    headers = {"Content-Type": CONTENT_TYPE}
     started = time.perf_counter()
     connection.request("POST", "/v1/classify", body, headers)
     response = connection.getresponse()

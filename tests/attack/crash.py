@@ -34,6 +34,8 @@ from tests.toy import write_toy_bundle
 
 _N_EDITORS = 4
 _DISK = "16m"
+# Labels of 7 MB, which take the disk twice: in the log and in the file.
+_MORE_THAN_THE_DISK = 27_000
 _PATIENCE_S = 30.0
 _HALF_AN_UPLOAD = (
     b"POST /v1/classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000\r\n"
@@ -167,7 +169,7 @@ class Attack:
     def _fill(self, port: int) -> None:
         """Fill the disk: a large edit is refused. Every other time free it, until edits are accepted."""
         self.disk.fill()
-        status = put_large_set(port)
+        status = put_large_set(port, _MORE_THAN_THE_DISK)
         self.tally.answers[status] += 1
         if status != HTTPStatus.SERVICE_UNAVAILABLE:
             self.tally.wrong.append(f"an edit larger than the full disk: {status}")

@@ -19,6 +19,7 @@ _TIMEOUT_S = 30.0
 _MAX_LABELS = 150
 _SETS_OF_EACH = 3
 _OK = (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT)
+_REFUSED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Tally:
         answers: Edits by status.
         lost: Acknowledged edits that were not there afterwards.
         torn: Sets that held neither the state before nor after an edit.
-        refused_but_applied: Edits that were answered 503 and are there all the same.
+        refused_but_applied: Edits that were answered 429 or 503 and are there all the same.
         wrong: Answers of a status that is not documented for what was sent.
     """
 
@@ -80,11 +81,11 @@ class Editor:
         self._open: tuple[str, State] | None = None
         self.n_acknowledged = 0
 
-    def work(self, port: int, stop: threading.Event) -> None:
+    def work(self, port: int, stop: threading.Event, pause_s: float = 0.0) -> None:
         """Edit until told to stop, or until the service is gone."""
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
         try:
-            while not stop.is_set():
+            while not stop.wait(pause_s):
                 self._edit(connection, self._chance.choice(list(self._known)))
         except (OSError, http.client.HTTPException):
             return  # what was sent last may have been applied or not
@@ -117,7 +118,7 @@ class Editor:
             self._known[name] = edit.after
             self._refused.pop(name, None)
             self.n_acknowledged += 1
-        elif status == HTTPStatus.SERVICE_UNAVAILABLE:
+        elif status in _REFUSED:
             self._refused.setdefault(name, []).append(edit.after)
         else:
             self._tally.wrong.append(f"{edit.method} {edit.path}: {status} {answer.get('code')}")
@@ -162,11 +163,11 @@ class Editor:
         return tuple(Label(f"name-{self._number}-{i}", ("a b",) if i % 5 == 0 else ()) for i in numbers)
 
 
-def put_large_set(port: int) -> int:
-    """Put a label set of 7 MB; returns the status."""
+def put_large_set(port: int, n_labels: int) -> int:
+    """Put the label set `large`, of 260 bytes a label; returns the status."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
     with contextlib.closing(connection):
-        labels = [f"{number} ".ljust(250, "x") for number in range(27_000)]
+        labels = [f"{number} ".ljust(250, "x") for number in range(n_labels)]
         return _ask(connection, "PUT", "/v1/label-sets/large", {"labels": labels})[0]
 
 

@@ -20,8 +20,9 @@ from benchmarks.servers import memory_kib
 from service.decode.pool import DecodePool
 from service.process import n_processors
 from service.settings import Settings
+from tests.attack.damage import mutate
 from tests.attack.figures import Figures, write_figures
-from tests.attack.media_mutations import Outcome, decode_all, mutate, write_media
+from tests.attack.media_mutations import Outcome, decode_all, write_media
 from tests.attack.parsers import PARSERS
 
 SAVED = Path("build/fuzz")

@@ -16,8 +16,10 @@ import sys
 
 import atheris
 
+from tests.attack.damage import damaged_json
+
 with atheris.instrument_imports(include=["service", "python_multipart"]):
-    from tests.attack.parsers import PARSERS, damaged_json
+    from tests.attack.parsers import PARSERS
 
 
 def main() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from service.decode.pool import DecodePool
 from service.errors import MediaError
 from service.media import DecodeSpec
+from tests.attack.damage import mutate
 from tests.service.decode.clips import Recipe, make, write_sound
 
 SPEC = DecodeSpec(n_frames=4, image_size_px=32, sample_rate_hz=16_000, max_audio_s=10.0, segment_s=0.25)
@@ -57,80 +57,6 @@ def write_media(folder: Path) -> list[bytes]:
     wave = 0.3 * np.sin(np.arange(19_200) / 17)[None]
     opus = write_sound(folder / "opus.ogg", wave, "libopus", layout="mono", rate_hz=48_000)
     return [*(make(recipe, folder).read_bytes() for recipe in RECIPES), opus.read_bytes()]
-
-
-Mutation = Callable[[random.Random, bytearray, Sequence[bytes]], None]
-_NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
-
-
-def mutate(media: Sequence[bytes], seed: int, number: int, maximum: int = 6) -> bytes:
-    """One of the files with one mutation or more, up to a maximum; the same for the same arguments."""
-    chance = random.Random(f"{seed}-{number}")  # noqa: S311  (repeatable, not secret)
-    content = bytearray(chance.choice(media))
-    for _ in range(chance.randint(1, maximum)):
-        if content:
-            chance.choice(_MUTATIONS)(chance, content, media)
-    return bytes(content)
-
-
-def _place(chance: random.Random, content: bytearray) -> int:
-    """Half of the places lie in the first bytes, where most containers say what follows."""
-    end = len(content) - 1
-    return chance.randint(0, min(end, 400) if chance.random() < 0.5 else end)
-
-
-def _flip_bits(chance: random.Random, content: bytearray, _: Sequence[bytes]) -> None:
-    for bit in [1 << chance.randrange(8) for _ in range(chance.randint(1, 16))]:
-        content[_place(chance, content)] ^= bit
-
-
-def _write_noise(chance: random.Random, content: bytearray, _: Sequence[bytes]) -> None:
-    start = _place(chance, content)
-    length = min(chance.randint(1, 64), len(content) - start)
-    content[start : start + length] = chance.randbytes(length)
-
-
-def _write_number(chance: random.Random, content: bytearray, _: Sequence[bytes]) -> None:
-    """A boundary value, as sizes, counts and times in headers are written."""
-    width = chance.choice((1, 2, 4, 8))
-    number = (chance.choice(_NUMBERS) % (1 << 8 * width)).to_bytes(width, chance.choice(("big", "little")))
-    start = _place(chance, content)
-    content[start : start + width] = number
-
-
-def _cut(chance: random.Random, content: bytearray, _: Sequence[bytes]) -> None:
-    del content[chance.randint(0, len(content)) :]
-
-
-def _remove(chance: random.Random, content: bytearray, _: Sequence[bytes]) -> None:
-    start = _place(chance, content)
-    del content[start : start + chance.randint(1, 256)]
-
-
-def _repeat(chance: random.Random, content: bytearray, _: Sequence[bytes]) -> None:
-    start = _place(chance, content)
-    part = content[start : start + chance.randint(1, 512)]
-    content[start:start] = part * chance.randint(1, 4)
-
-
-def _clear(chance: random.Random, content: bytearray, _: Sequence[bytes]) -> None:
-    start = _place(chance, content)
-    length = min(chance.randint(1, 512), len(content) - start)
-    content[start : start + length] = bytes(length)
-
-
-def _splice(chance: random.Random, content: bytearray, media: Sequence[bytes]) -> None:
-    """The rest of another file, often of another container."""
-    other = chance.choice(media)
-    del content[_place(chance, content) :]
-    content += other[chance.randint(0, len(other)) :]
-
-
-# Some are named twice: those after which most of a file can still be read.
-_MUTATIONS: tuple[Mutation, ...] = (
-    _flip_bits, _flip_bits, _write_number, _write_number, _write_noise, _cut, _remove, _repeat, _clear,
-    _splice,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from fastapi import Request
 from starlette.types import Message
 
 from service.api.bodies import parse_body, read_form
+from service.api.byte_budget import ByteBudget
 from service.api.schemas import LabelSetBody
 from service.api.upload import FormLimits, receive_upload
 from service.api.upload_folder import UploadFolder
@@ -42,7 +43,7 @@ from service.labels.label import (
     merge_labels,
 )
 from service.media import Clip, DecodeLimits, DecodeSpec, Track
-from tests.attack.media_mutations import mutate
+from tests.attack.damage import damaged_json, mutate
 from tests.toy import write_toy_bundle
 
 
@@ -80,36 +81,6 @@ class Parser:
                 yield json.dumps(damaged_json(chance, json.loads(chance.choice(samples)))).encode()
             else:
                 yield mutate(samples, seed, number, maximum=2)
-
-
-_ODD_VALUES: tuple[Any, ...] = (
-    None, True, 0, -1, 2**31, 2**63, 10**30, 0.5, -0.0, 1e308, float("nan"), float("inf"), "", "0", "\u00b2",
-    "\0", "\ud800", "a" * 2_000, "{}" * 50, [], [[]], {}, {"": None}, [None] * 100,
-)  # fmt: skip
-
-
-def damaged_json(chance: random.Random, value: Any) -> Any:
-    """One value in it replaced by an odd one, removed, or repeated."""
-    place = value
-    while chance.random() < 0.8 and isinstance(place, dict | list) and place:
-        key = chance.choice(list(place)) if isinstance(place, dict) else chance.randrange(len(place))
-        if not (isinstance(place[key], dict | list) and place[key] and chance.random() < 0.8):
-            _damage_at(chance, place, key)
-            return value
-        place = place[key]
-    return chance.choice(_ODD_VALUES) if chance.random() < 0.1 else value
-
-
-def _damage_at(chance: random.Random, place: Any, key: Any) -> None:
-    how = chance.randrange(4)
-    if how == 0:
-        del place[key]
-    elif how == 1 and isinstance(place, list):
-        place.append(place[key])
-    elif how == 1:
-        place[f"{key}2"] = place[key]
-    else:
-        place[key] = chance.choice(_ODD_VALUES)
 
 
 # Multipart forms. An input is the Content-Type, a line end, and the body.
@@ -153,7 +124,7 @@ async def _receive(kind: bytes, body: bytes) -> tuple[tuple[str, str], ...]:
         return messages.pop(0)
 
     request = Request({"type": "http", "headers": [(b"content-type", kind)]}, receive)
-    async with receive_upload(request, _folder(), _LIMITS) as upload:
+    async with receive_upload(request, _folder(), _LIMITS, ByteBudget(10_000)) as upload:
         assert upload.path.is_file()
         return upload.fields
 

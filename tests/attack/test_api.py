@@ -26,6 +26,7 @@ from schemathesis.specs.openapi.formats import unregister_string_format
 from service.api.app import create_app
 from service.labels.label import MAX_PLACEHOLDERS, PLACEHOLDER, label_key
 from service.settings import Settings
+from tests.service.api.conftest import wait_until_tried
 from tests.toy import CLASSES, write_clip, write_toy_bundle
 
 AnyCase = Case[Any]
@@ -67,6 +68,7 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[schemathesis.Ba
     )
     config = SchemathesisConfig.from_dict(CONFIG)
     document = schemathesis.openapi.from_asgi("/openapi.json", app, config=config)
+    wait_until_tried(app)
     document.hook("filter_failure")(_is_our_fault)
     yield document
     shutdown_lifespans()

@@ -11,7 +11,8 @@ import pytest
 
 from service.decode.pool import DecodePool
 from service.media import DecodeLimits
-from tests.attack.media_mutations import SPEC, decode_all, mutate, write_media
+from tests.attack.damage import mutate
+from tests.attack.media_mutations import SPEC, decode_all, write_media
 from tests.attack.parsers import PARSERS
 
 SEED = 13
