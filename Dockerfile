@@ -3,12 +3,12 @@
 # Python is 3.11, the version that the tests run on.
 FROM debian:bookworm-slim AS python
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3 \
+    && apt-get install --yes --no-install-recommends ca-certificates python3 \
     && rm -rf /var/lib/apt/lists/*
 
 # The secret `ca` is optional: certificate authorities to trust during the build, for a proxy with its own.
 FROM python AS build
-RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates python3-venv
+RUN apt-get update && apt-get install --yes --no-install-recommends python3-venv
 RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     python3 -m venv /uv && /uv/bin/pip install --no-cache-dir uv==0.13.9 && python3 -m venv --without-pip /app
 ENV PATH=/uv/bin:$PATH VIRTUAL_ENV=/app UV_SYSTEM_CERTS=1 UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1
@@ -42,7 +42,9 @@ VOLUME /data
 USER 10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python3", "-c", \
-    "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"AHSE_PORT\"]}/v2/health/ready', timeout=4)"]
+    "import os, ssl, urllib.request as r; c = ssl.create_default_context(); c.check_hostname = False; \
+    c.verify_mode = ssl.CERT_NONE; s = 's' * bool(os.environ.get('AHSE_TLS_CERT')); \
+    r.urlopen(f'http{s}://127.0.0.1:{os.environ[\"AHSE_PORT\"]}/v2/health/ready', timeout=4, context=c)"]
 CMD ["ahse", "serve"]
 
 FROM runtime AS cpu

@@ -12,9 +12,10 @@ UV_VERSION := 0.13.9
 SERVE_ENV := .venv-serve
 SERVICE_TEST_ENV := .venv-test-service
 DEV_ENV := .venv
+IMAGE_PYTHON := --python-version 3.11 --python-platform x86_64-manylinux_2_36
 INSTALL = $(1)/bin/uv pip install --quiet --python $(1)/bin/python --constraint constraints.txt --editable
 
-.PHONY: help serve test test-slow test-all test-service lint types check everyday weights bench fuzz crash soak images constraints clean
+.PHONY: help serve test test-slow test-all test-service lint types check everyday weights bench fuzz crash soak images audit sbom constraints clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -55,7 +56,7 @@ weights: $(DEV_ENV)/.installed ## Rebuild weights/demo and examples/ from nothin
 bench: $(DEV_ENV)/.installed ## Clips per second beside a straightforward service, 12 minutes on 2 cores
 	$(DEV_ENV)/bin/python -m benchmarks.throughput
 
-fuzz: $(DEV_ENV)/.installed-audit ## 10,000 damaged media, and each parser for a minute guided by coverage (5 minutes)
+fuzz: $(DEV_ENV)/.installed ## 10,000 damaged media, and each parser for a minute guided by coverage (5 minutes)
 	$(DEV_ENV)/bin/python -m tests.attack.fuzz --out $(FIGURES)
 
 crash: $(DEV_ENV)/.installed ## Kill the service 100 times while label sets are edited (5 minutes; as root with a full disk too)
@@ -66,6 +67,15 @@ soak: $(DEV_ENV)/.installed ## Mixed load for SOAK_MINUTES (30): slow and hostil
 
 images: ## Build both container images without a Docker engine and try them (root, buildah, debootstrap)
 	docker/build_and_try.sh
+
+audit: $(DEV_ENV)/.installed ## Known advisories of the pinned packages; offline: ADVISORIES=all.zip, a copy of OSV's
+	$(DEV_ENV)/bin/python -m supply_chain audit $(if $(ADVISORIES),--advisories $(ADVISORIES))
+
+sbom: $(DEV_ENV)/.installed ## CycloneDX bill of materials of the image's Python packages and bundles (EXTRA=gpu: 3 GB)
+	rm -rf build/sbom/$(EXTRA)
+	$(DEV_ENV)/bin/uv pip install --quiet --target build/sbom/$(EXTRA) $(IMAGE_PYTHON) --require-hashes \
+		--only-binary :all: --constraint constraints.txt --requirements pyproject.toml --extra $(EXTRA)
+	$(DEV_ENV)/bin/python -m supply_chain sbom $(EXTRA) --packages build/sbom/$(EXTRA) --out build/ahse-$(EXTRA).cdx.json
 
 constraints: $(DEV_ENV)/.installed ## Pin the newest versions of all dependencies
 	$(DEV_ENV)/bin/uv pip compile pyproject.toml --universal --all-extras --generate-hashes --upgrade \
@@ -88,9 +98,5 @@ $(SERVICE_TEST_ENV)/.installed: pyproject.toml constraints.txt
 
 $(DEV_ENV)/.installed: pyproject.toml constraints.txt
 	test -x $(DEV_ENV)/bin/uv || ($(PYTHON) -m venv $(DEV_ENV) && $(DEV_ENV)/bin/python -m pip install --quiet uv==$(UV_VERSION))
-	$(call INSTALL,$(DEV_ENV)) '.[cpu,export,test,lint]'
-	touch $@
-
-$(DEV_ENV)/.installed-audit: $(DEV_ENV)/.installed
-	$(call INSTALL,$(DEV_ENV)) '.[audit]'
+	$(call INSTALL,$(DEV_ENV)) '.[cpu,export,test,lint,audit]'
 	touch $@

@@ -14,6 +14,7 @@ authorities=/etc/ssl/certs/ca-certificates.crt
 dir=$(realpath -m "${IMAGES_DIR:-build/images}")
 log=$dir/service.log
 service_pid=
+key=$(python3 -c 'import secrets; print(secrets.token_hex(32))')
 
 fail() {
     echo "build_and_try: $*" >&2
@@ -78,7 +79,7 @@ inside() { # inside IMAGE ROOT [VAR=VALUE ...] COMMAND: as the image's user; onl
 
 start() { # start IMAGE ROOT PORT: returns when the service is ready to answer
     local begin=$EPOCHREALTIME
-    inside "$1" "$2" AHSE_DEVICE=cpu "AHSE_PORT=$3" ahse serve >"$log" 2>&1 &
+    inside "$1" "$2" AHSE_DEVICE=cpu "AHSE_PORT=$3" "AHSE_API_KEY=$key" ahse serve >"$log" 2>&1 &
     service_pid=$!
     until curl --silent --fail --output /dev/null "http://127.0.0.1:$3/v2/health/ready"; do
         kill -0 "$service_pid" 2>/dev/null || fail "the service of $1 ended: $(cat "$log")"
@@ -90,7 +91,8 @@ start() { # start IMAGE ROOT PORT: returns when the service is ready to answer
 
 classify() { # classify PORT: the class of one example clip, among four names that the head was not trained on
     local top
-    top=$(curl --silent --show-error --fail-with-body "http://127.0.0.1:$1/v1/classify" -F file=@examples/bead-with-a-harp.mp4 \
+    top=$(curl --silent --show-error --fail-with-body "http://127.0.0.1:$1/v1/classify" \
+        -H "Authorization: Bearer $key" -F file=@examples/bead-with-a-harp.mp4 \
         -F 'labels=bead with a harp' -F 'labels=bead with a bell' -F 'labels=star with an ember' \
         -F 'labels=disc with a horn' | python3 -c 'import json, sys; answer = json.load(sys.stdin); print(answer["predictions"][0]["label"] if "predictions" in answer else answer)')
     [[ $top == "bead with a harp" ]] || fail "a bead with a harp was taken for: $top"
@@ -119,10 +121,20 @@ print(f"  Python {platform.python_version()}, {sys.argv[1]} {packages.version(sy
     (inside "$1" "$2" sh -c 'id -u; ! touch /app/written 2>/dev/null') | grep -qx 10001 || fail "$1 can write to /app"
 }
 
+check_no_key() { # check_no_key IMAGE ROOT PORT: without a key nothing listens on all addresses
+    (inside "$1" "$2" "AHSE_PORT=$3" ahse serve) >"$log" 2>&1 && fail "$1 started without an API key"
+    grep -q "AHSE_API_KEY" "$log" || fail "$1 does not say that it needs an API key: $(cat "$log")"
+}
+
 check_refusal() { # check_refusal IMAGE ROOT PORT: the gpu image without a GPU says what is wrong
-    (inside "$1" "$2" "AHSE_PORT=$3" ahse serve) >"$log" 2>&1 && fail "$1 started without a GPU"
+    (inside "$1" "$2" "AHSE_PORT=$3" "AHSE_API_KEY=$key" ahse serve) >"$log" 2>&1 && fail "$1 started without a GPU"
     grep -q "device cuda was asked for" "$log" || fail "$1 does not say that there is no GPU: $(cat "$log")"
     echo "  without a GPU and with AHSE_DEVICE=cuda: $(grep -o 'device cuda was asked for.*' "$log" | head -1)"
+}
+
+list_contents() { # list_contents cpu|gpu ROOT: the bill of materials, where `make sbom` has installed the tools for it
+    [[ -x .venv/bin/cyclonedx-py ]] || return 0
+    .venv/bin/python -m supply_chain sbom "$1" --root "$2" --out "build/ahse-$1.cdx.json" || fail "no bill of materials of $1"
 }
 
 try() { # try cpu|gpu
@@ -134,6 +146,8 @@ try() { # try cpu|gpu
     echo "$image"
     echo "  $(images images --format '{{.Size}}' "$image"), $(($(du -sb "$root/app" | cut -f1) / 1000000)) MB of it packages"
     check_contents "$image" "$root" "$runtime"
+    list_contents "$1" "$root"
+    check_no_key "$image" "$root" "$port"
     start "$image" "$root" "$port"
     classify "$port"
     check_health "$image" "$root" "$port" 0

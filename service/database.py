@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -24,9 +24,18 @@ class Database:
         schema: Statements that create the missing tables.
         durability: `FULL` makes an acknowledged write survive a power cut, `NORMAL` is faster.
         content: What is stored, for messages: the ... store.
+        migrations: One statement for each version of the file: the first brings what `schema` makes to
+            version 1. A file keeps its version, and gets the statements that it has not seen.
     """
 
-    def __init__(self, path: Path, schema: str, durability: Literal["FULL", "NORMAL"], content: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        schema: str,
+        durability: Literal["FULL", "NORMAL"],
+        content: str,
+        migrations: Sequence[str] = (),
+    ) -> None:
         self._path = path
         self._content = content
         self._durability = durability
@@ -38,10 +47,23 @@ class Database:
             connection = self._connection()
             connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(schema)
+            self._migrate(migrations)
         except (OSError, sqlite3.Error) as error:
             raise StoreUnavailableError(
                 f"the {content} store can't be opened; check that its directory exists and is writable"
             ) from error
+
+    def _migrate(self, migrations: Sequence[str]) -> None:
+        with self.writing() as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version > len(migrations):
+                raise StoreUnavailableError(
+                    f"the {self._content} store was written by a newer version of the service; use that one, "
+                    "or restore an older file"
+                )
+            for number, statement in enumerate(migrations[version:], start=version + 1):
+                connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number}")
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -56,17 +78,25 @@ class Database:
             yield connection
 
     def check(self) -> None:
-        """Check that the file is still there, since writes to a deleted one succeed and are lost; then write.
+        """Write, as requests do.
 
         Raises:
-            StoreUnavailableError: It is gone, or can't be written.
+            StoreUnavailableError: The file is gone, or can't be written.
+        """
+        self.check_present()
+        with self.writing() as connection:
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+
+    def check_present(self) -> None:
+        """Check that the file is still there: writes to a deleted one succeed, and are lost.
+
+        Raises:
+            StoreUnavailableError: It is gone.
         """
         if not self._path.is_file():
             raise StoreUnavailableError(
                 f"the file of the {self._content} store is gone; restore it, and restart the service"
             )
-        with self.writing() as connection:
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
 
     def close(self) -> None:
         """Close every thread's connection."""

@@ -30,7 +30,19 @@
     │   ├── MissingFileError      missing_file      no file part
     │   ├── InvalidOptionError    invalid_option    an option's value is not acceptable
     │   ├── BodyTooLargeError     body_too_large    more bytes than allowed
-    │   └── UploadStalledError    upload_stalled    no more of the body arrived in time
+    │   ├── UploadStalledError    upload_stalled    no more of the body arrived in time
+    │   ├── UrlRefusedError       url_refused       not a URL that clips are fetched from
+    │   └── FetchFailedError      fetch_failed      the server of a URL does not deliver a clip
+    ├── AccessError               the client may not do that
+    │   ├── UnauthenticatedError  unauthenticated   no key, or one that is not valid
+    │   ├── ForbiddenError        forbidden         the key lacks a scope
+    │   ├── QuotaExceededError    quota_exceeded    the key owns as much as it may
+    │   ├── RateLimitedError      rate_limited      more requests or bytes in a time than allowed
+    │   ├── HostNotAllowedError   host_not_allowed  the request names another host than the service's
+    │   ├── OriginNotAllowedError origin_not_allowed  a page of another site sent the request
+    │   ├── WrongPortError        wrong_port        answered on the service's other port
+    │   └── UnknownKeyError       unknown_key       no API key of that id
+    ├── SettingsError             invalid_settings  the service can't start as it is configured
     ├── BundleError               a bundle can't be used
     │   ├── BundleInvalidError    bundle_invalid    damaged, incomplete, or not what its manifest says
     │   └── UnknownBundleError    unknown_bundle    no bundle of that name is loaded
@@ -243,6 +255,86 @@ class UploadStalledError(RequestError):
     """No more of the body arrived within the time limit."""
 
     code = "upload_stalled"
+
+
+class UrlRefusedError(RequestError):
+    """Clips are not fetched from this URL, or from none at all."""
+
+    code = "url_refused"
+
+
+class FetchFailedError(RequestError):
+    """The server of a URL can't be reached, is too slow, or does not answer with a clip."""
+
+    code = "fetch_failed"
+
+
+class AccessError(AhseError):
+    """The client may not do that."""
+
+    code = "access_error"
+
+
+class UnauthenticatedError(AccessError):
+    """The request has no API key, or one that is not valid."""
+
+    code = "unauthenticated"
+
+
+class ForbiddenError(AccessError):
+    """The key lacks the scope that the address needs."""
+
+    code = "forbidden"
+
+
+class QuotaExceededError(AccessError):
+    """The key would own more than its quota."""
+
+    code = "quota_exceeded"
+
+
+class RateLimitedError(AccessError):
+    """More requests or bytes than allowed in a time.
+
+    Attributes:
+        retry_after_s: Seconds until the next may come.
+    """
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class HostNotAllowedError(AccessError):
+    """The request is addressed to a host name that the service does not answer to."""
+
+    code = "host_not_allowed"
+
+
+class OriginNotAllowedError(AccessError):
+    """A browser sent the request for a page of another site."""
+
+    code = "origin_not_allowed"
+
+
+class WrongPortError(AccessError):
+    """The address is answered on the other port of the service."""
+
+    code = "wrong_port"
+
+
+class UnknownKeyError(AccessError):
+    """No API key has that id."""
+
+    code = "unknown_key"
+
+
+class SettingsError(AhseError):
+    """The service can't start as it is configured; the message says what to change."""
+
+    code = "invalid_settings"
 
 
 class BundleError(AhseError):

@@ -50,4 +50,9 @@ LABELS = OptionText(
     "a list of names",
 )
 LABEL_SET = OptionText("Name of a stored label set, instead of labels.", "the name of a label set")
+URL = OptionText(
+    "URL of the clip (http or https, on the public internet) in place of `file`, where the deployment allows "
+    "it (AHSE_URL_INPUT).",
+    "the URL of a clip",
+)
 BUNDLE = OptionText("Name of a loaded bundle; default the first.", "the name of a loaded bundle")

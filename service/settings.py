@@ -5,14 +5,17 @@ Facts of a model are not here; they come from the bundle's manifest.
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import service
+from service.access.rates import parse_rate
 from service.batch.batched_encoders import Budgets
 from service.media import DecodeLimits, FrameChoice
 from service.process import n_processors
@@ -24,6 +27,7 @@ _INSTALLED = _PACKAGE / "weights"
 _WEIGHTS = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "weights"
 EVERYDAY_BUNDLE = _WEIGHTS / "everyday"
 DEMO_BUNDLE = _WEIGHTS / "demo"
+_MIN_KEY_CHARACTERS = 20
 
 
 def _data_directory() -> Path:
@@ -114,19 +118,24 @@ class Settings(BaseSettings):
         default=600.0, gt=0, description="longest time for the whole body of a request, answered 408"
     )
     min_bytes_per_s: int = Field(
-        default=4096,
+        default=16 * 2**10,
         ge=1,
         description="lowest average rate of a body (answered 408), and at which an answer must be read",
     )
+    url_input: bool = Field(
+        default=False,
+        description="1 accepts the URL of a clip (form field url) in place of a file; the service fetches it",
+    )
     max_connections: int = Field(default=1024, ge=16, description="maximum number of open connections")
+    max_upload_bytes: int = Field(default=512 * 2**20, ge=1, description="largest upload")
+    max_json_bytes: int = Field(default=8 * 2**20, ge=1, description="largest JSON body")
     max_bytes_in_flight: int = Field(
         default=64 * 2**20,
         ge=1,
+        validate_default=True,
         description="maximum bytes of JSON bodies, form fields and large answers in memory at once; further "
         "ones are answered 429",
     )
-    max_upload_bytes: int = Field(default=512 * 2**20, ge=1, description="largest upload")
-    max_json_bytes: int = Field(default=8 * 2**20, ge=1, description="largest JSON body")
     max_labels: int = Field(default=10_000, ge=1, description="maximum labels in one request")
     max_prompt_characters: int = Field(
         default=20_000_000, ge=1, description="maximum characters of all prompts of one request together"
@@ -156,17 +165,106 @@ class Settings(BaseSettings):
         default="info", description="minimum level"
     )
 
-    @model_validator(mode="after")
-    def _largest_body_fits(self) -> Self:
-        """Else the largest body would never be let in."""
-        if self.max_bytes_in_flight < self.max_json_bytes:
-            raise ValueError("max_bytes_in_flight must be at least max_json_bytes")
-        return self
+    # Who may use it.
+    api_key: SecretStr | None = Field(
+        default=None, description="an API key with every scope, 20 characters or more"
+    )
+    open: bool = Field(
+        default=False, description="let everyone who reaches the port do everything, on any address"
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="host names that requests may name besides localhost and IP addresses, `*` for any; "
+        "default: any when keys are needed, else none",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="origins of web pages that may use the service, such as https://example.org"
+    )
+    rate_limit: str = Field(
+        default="",
+        description="maximum rate of a key's requests, or of an address's without a key, such as 600/minute; "
+        "empty: none",
+    )
+    admin_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="port of its own for reload, metrics and health; 0: a free one; default: the main port",
+    )
+    admin_host: str = Field(
+        default="127.0.0.1", description="address of the admin port; only on loopback it needs no key"
+    )
+    tls_cert: Path | None = Field(
+        default=None, description="PEM file of the TLS certificate and its chain; default: no TLS"
+    )
+    tls_key: Path | None = Field(
+        default=None, description="PEM file of the private key of the TLS certificate"
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="proxies, as addresses and networks, whose X-Forwarded-For and -Proto are believed",
+    )
 
-    @field_validator("bundles", mode="before")
+    @field_validator("max_bytes_in_flight")
     @classmethod
-    def _split_bundles(cls, value: object) -> object:
-        """AHSE_BUNDLES is a list separated by commas."""
+    def _largest_body_fits(cls, value: int, info: ValidationInfo) -> int:
+        """Else the largest body would never be let in."""
+        if value < info.data.get("max_json_bytes", 0):
+            raise ValueError("must be at least AHSE_MAX_JSON_BYTES")
+        return value
+
+    @field_validator("api_key")
+    @classmethod
+    def _is_hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
+        text = value.get_secret_value() if value is not None else ""
+        if not text:
+            return None
+        if len(text) < _MIN_KEY_CHARACTERS or not re.fullmatch(r"[!-~]+", text):
+            raise ValueError(
+                f"a key has {_MIN_KEY_CHARACTERS} characters or more, without spaces; make one with: "
+                "openssl rand -hex 32"
+            )
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_host_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if host != "*" and not re.fullmatch(r"[A-Za-z0-9._-]+|[0-9a-fA-F:]+", host):
+                raise ValueError(f"{host[:80]!r} is no host name; write names without scheme and port")
+        return tuple(host.lower() for host in value)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not re.fullmatch(r"https?://[^/\s*@]+", origin):
+                raise ValueError(
+                    f"{origin[:80]!r} is no origin; write each as scheme://host or scheme://host:port"
+                )
+        return tuple(origin.lower() for origin in value)
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_a_rate(cls, value: str) -> str:
+        if value:
+            parse_rate(value)
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in value:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError:
+                raise ValueError(f"{proxy[:80]!r} is no address or network, such as 10.0.0.0/8") from None
+        return value
+
+    @field_validator("bundles", "allowed_hosts", "cors_origins", "trusted_proxies", mode="before")
+    @classmethod
+    def _split_lists(cls, value: object) -> object:
+        """Lists are separated by commas."""
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value

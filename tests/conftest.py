@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from tests.toy import CLASSES, NOTICE, write_clip, write_toy_bundle
 
 # Tests import onnxruntime themselves too: its telemetry must be off before that.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+# Starlette's TestClient calls its host `testserver`.
+os.environ["AHSE_ALLOWED_HOSTS"] = "testserver"
 
 # A busy machine is no fault of the code: examples may take as long as they need.
 settings.register_profile("any time", deadline=None)
@@ -46,6 +50,26 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "green": write_clip(folder / "c.mp4", "green", None),
         "middle": write_clip(folder / "d.mp4", None, "middle"),
     }
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Files of a certificate for 127.0.0.1 that signs itself, and of its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    folder = tmp_path_factory.mktemp("tls")
+    files = folder / "certificate.pem", folder / "key.pem"
+    subprocess.run(  # noqa: S603  (fixed arguments)
+        [
+            *(openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-days", "2", "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-out", str(files[0]), "-keyout", str(files[1])),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return files
 
 
 @pytest.fixture

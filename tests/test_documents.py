@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 SOURCE = re.compile(
-    r"(?<![\w/.])((?:service|model_export|demo_world|benchmarks|tests|docker)/[\w/]+\.(?:py|sh))"
+    r"(?<![\w/.])((?:service|model_export|demo_world|benchmarks|supply_chain|tests|docker)/[\w/]+\.(?:py|sh))"
 )
 
 

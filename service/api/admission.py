@@ -246,6 +246,10 @@ class _Request:
         else:
             n_counted = 0
         try:
+            if n_counted:
+                # The server waits for slow readers before it takes the next part, not after the last one.
+                await self._send({**message, "more_body": True})
+                message = {**message, "body": b""}
             await self._send(message)
         finally:
             self._budget.give_back(n_counted)

@@ -4,33 +4,48 @@ from __future__ import annotations
 
 import io
 import wave
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
 import numpy as np
+import structlog
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 
 from service import __version__
+from service.access.hosts import check_exposure, is_loopback
+from service.access.key_ring import KeyRing
+from service.access.key_store import KeyStore
+from service.access.rates import Rates
 from service.api import problems
+from service.api.access import Access, AccessRules
 from service.api.admission import Admission, BodyBounds
 from service.api.byte_budget import ByteBudget
 from service.api.context import Context, Workers
+from service.api.fetch import Fetcher, FetchLimits
+from service.api.guarded_store import GuardedStore
 from service.api.health_monitor import Check, HealthMonitor
 from service.api.middleware import RequestContext
 from service.api.openapi import openapi_of
+from service.api.problems import HEADER
 from service.api.prometheus import Metrics
 from service.api.routes import clips, label_sets, status
+from service.api.security_headers import SecurityHeaders
 from service.api.upload_folder import UploadFolder
 from service.batch.batched_encoders import batched
 from service.classifier import Classifier, decode_spec, try_bundle
 from service.decode.pool import DecodePool
 from service.embed.embedder import LabelEmbedder
 from service.embed.embedding_store import EmbeddingStore
+from service.errors import SettingsError
 from service.labels.sqlite import SqliteLabelStore
 from service.labels.store import LabelStore
 from service.registry import Registry
 from service.settings import Settings
+
+_log = structlog.get_logger(__name__)
 
 _STORE_READERS = 4
 _DESCRIPTION = "Which of these names fits this clip best? Audio-visual zero-shot classification."
@@ -42,6 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
     Raises:
         BundleError, UnavailableError: The service can't start; the message says why.
     """
+    ring = _open_keys(settings)
     uploads = UploadFolder(settings.upload_dir)
     metrics = Metrics()
     registry = Registry(
@@ -64,12 +80,13 @@ def create_app(settings: Settings) -> FastAPI:
     context = Context(
         settings=settings,
         registry=registry,
-        store=store,
+        store=GuardedStore(store),
         classifier=Classifier(decoder.decode, LabelEmbedder(settings.label_cache_size, kept)),
         metrics=metrics,
         uploads=uploads,
         budget=ByteBudget(settings.max_bytes_in_flight),
         health=health,
+        fetcher=_fetcher(settings),
         clip_workers=clip_workers,
         name_workers=Workers("names", settings.max_concurrency),
         store_readers=Workers("store reader", _STORE_READERS),
@@ -78,9 +95,11 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        ring.start()
         health.start()
         yield
         health.close()
+        ring.close()
         for workers in (context.clip_workers, context.name_workers, context.store_readers, store_writer):
             workers.shutdown()
         decoder.close()
@@ -91,14 +110,54 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="AHSE", version=__version__, description=_DESCRIPTION, lifespan=lifespan)
     app.state.context = context
+    app.state.keys = ring
     routers = [clips.router, label_sets.router, status.models, status.health]
     for router in routers:
         app.include_router(router)
-    app.openapi = openapi_of(app)  # type: ignore[method-assign]  # FastAPI's documented way
-    problems.register(app, [route for router in routers for route in router.routes])
+    routes = [route for router in routers for route in router.routes]
+    app.openapi = openapi_of(app, lambda: ring.needs_key)  # type: ignore[method-assign]  # FastAPI's documented way
+    problems.register(app, routes)
     app.add_middleware(Admission, bounds=_body_bounds(settings), budget=context.budget)
+    _guard(app, settings, ring, routes)
     app.add_middleware(RequestContext, metrics=context.metrics)
+    app.add_middleware(SecurityHeaders)
     return app
+
+
+def _open_keys(settings: Settings) -> KeyRing:
+    """The keys, once it is sure that nobody gets in by accident."""
+    secret = settings.api_key
+    ring = KeyRing(
+        KeyStore(settings.data_dir / "keys.sqlite3"), None if secret is None else secret.get_secret_value()
+    )
+    listening = [settings.host, *([] if settings.admin_port is None else [settings.admin_host])]
+    try:
+        check_exposure(listening, has_key=ring.needs_key, is_open=settings.open)
+    except SettingsError:
+        ring.close()
+        raise
+    if settings.open:
+        _log.warning("open", meaning="everyone who reaches the port may do everything", addresses=listening)
+    return ring
+
+
+def _guard(app: FastAPI, settings: Settings, ring: KeyRing, routes: Sequence[BaseRoute]) -> None:
+    """Put access control in front of all that reads a body."""
+    rules = AccessRules(
+        allowed_hosts=settings.allowed_hosts,
+        origins=settings.cors_origins,
+        admin_port=settings.admin_port,
+        admin_needs_key=not is_loopback(settings.admin_host),
+    )
+    app.add_middleware(Access, ring=ring, rates=Rates(settings.rate_limit), rules=rules, routes=routes)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "HEAD", "POST", "PUT", "DELETE"),
+            allow_headers=("Authorization", "X-API-Key", "If-Match", "If-None-Match", HEADER),
+            expose_headers=("ETag", "Location", "Retry-After", HEADER, "Server-Timing"),
+        )
 
 
 def _body_bounds(settings: Settings) -> BodyBounds:
@@ -111,6 +170,12 @@ def _body_bounds(settings: Settings) -> BodyBounds:
         min_bytes_per_s=settings.min_bytes_per_s,
         request_timeout_s=settings.request_timeout_s,
     )
+
+
+def _fetcher(settings: Settings) -> Fetcher | None:
+    """A clip from a URL has the size of an upload, and the time of its request."""
+    limits = FetchLimits(settings.max_upload_bytes, settings.upload_pause_s, settings.request_timeout_s)
+    return Fetcher(limits) if settings.url_input else None
 
 
 def _checks(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -38,6 +40,8 @@ class ConnectionBounds:
     min_bytes_per_s: int
 
 
+# SO_LINGER for no time at all.
+_RESET = struct.pack("ii", 1, 0)
 # Connections beyond the maximum that are told so at once; still more are just closed.
 _N_TOLD = 64
 
@@ -166,6 +170,8 @@ class BoundedConnection(H11Protocol):
         """End the connection of a client that has read too little since the last check."""
         n_unread = self.transport.get_write_buffer_size()
         if self._n_unread - n_unread < self.bounds.min_bytes_per_s * _READING_S:
+            # Reset, since the system would go on to hold what it has not sent yet.
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._closing.real.abort()
             return
         self._n_unread = n_unread

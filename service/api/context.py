@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Annotated, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
 from service.api.byte_budget import ByteBudget
+from service.api.fetch import Fetcher
 from service.api.health_monitor import HealthMonitor
 from service.api.prometheus import Metrics
 from service.api.upload_folder import UploadFolder
@@ -26,7 +28,7 @@ from service.cancellation import (
     stopping,
 )
 from service.classifier import Classifier
-from service.errors import RequestTimeoutError
+from service.errors import RequestTimeoutError, UrlRefusedError
 from service.labels.store import LabelStore
 from service.registry import Registry
 from service.settings import Settings
@@ -59,12 +61,8 @@ class Workers:
         pending = self._threads.submit(contextvars.copy_context().run, work)
         self.n_taken += 1
         try:
-            with stopping(pending.cancel):
+            with cancelling("worker", pending.cancel):  # work that has begun can't be cancelled so
                 return await asyncio.wrap_future(pending)
-        except asyncio.CancelledError:
-            # Either the work was taken out of the queue, or this task was cancelled, as in a shutdown.
-            raise_if_cancelled("worker")
-            raise
         finally:
             self.n_taken -= 1
 
@@ -89,6 +87,8 @@ class Context:
     uploads: UploadFolder
     budget: ByteBudget
     """bytes of requests in memory."""
+    fetcher: Fetcher | None
+    """fetches clips from URLs; None: not allowed."""
     health: HealthMonitor
     clip_workers: Workers
     name_workers: Workers
@@ -113,15 +113,36 @@ class Context:
         """Run a call that changes the label store."""
         return await self._run(self.store_writer, partial(function, *args, **kwargs))
 
+    async def download(self, url: str, path: Path) -> None:
+        """Fetch the clip at a URL.
+
+        Raises:
+            AhseError: It is not allowed, or failed; see Fetcher.fetch.
+            RequestTimeoutError, ClientDisconnect: As with all work.
+        """
+        if self.fetcher is None:
+            raise UrlRefusedError(
+                "This service does not fetch clips from URLs; who runs it can allow that with "
+                "AHSE_URL_INPUT=1. Send the clip itself: -F file=@clip.mp4"
+            )
+        task = asyncio.create_task(self.fetcher.fetch(url, path))
+        with self._ends_with_request(), cancelling("fetch", task.cancel):
+            await task
+
     async def _run(self, workers: Workers, work: Callable[[], T]) -> T:
-        """Run work of a request.
+        with self._ends_with_request():
+            return await workers.run(work)
+
+    @contextmanager
+    def _ends_with_request(self) -> Iterator[None]:
+        """What the end of work means for the request.
 
         Raises:
             RequestTimeoutError: It took too long.
             ClientDisconnect: Nobody waits for the answer.
         """
         try:
-            return await workers.run(work)
+            yield
         except WorkCancelled as cancelled:
             self.metrics.dropped(cancelled.stage)
             token = current_token()
@@ -131,6 +152,21 @@ class Context:
                     "or try again: names that were encoded by then are kept."
                 ) from cancelled
             raise ClientDisconnect from cancelled
+
+
+@contextmanager
+def cancelling(stage: str, cancel: Callable[[], object]) -> Iterator[None]:
+    """Have something that is awaited inside the `with` block cancelled together with the request.
+
+    Raises:
+        WorkCancelled: It was cancelled for that reason, and not because the whole task was, as in a shutdown.
+    """
+    try:
+        with stopping(cancel):
+            yield
+    except asyncio.CancelledError:
+        raise_if_cancelled(stage)
+        raise
 
 
 def _context(request: Request) -> Context:

@@ -70,14 +70,14 @@ class RequestContext:
     def _report(self, scope: Scope, status: int, seconds: float) -> None:
         route = _route_of(scope)
         self._metrics.request(scope["method"], route, status, seconds)
-        problem = {"code": scope["state"]["code"]} if "code" in scope["state"] else {}
+        known = {name: scope["state"][name] for name in ("code", "key") if name in scope["state"]}
         _log.info(
             "request",
             method=scope["method"],
             route=route,
             status=status,
             ms=round(seconds * 1000, 1),
-            **problem,
+            **known,
         )
 
 

@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 from service import errors
 from service.api.problems import MEDIA_TYPE, STATUS
 from service.api.schemas import ClassifyForm, LabelsBody, LabelSetBody, Problem, without_null
+from service.api.scopes import Need, need_of
 
 _SCHEMA_REF = "#/components/schemas/{model}"
 
@@ -39,14 +40,20 @@ def documented(*kinds: type[errors.AhseError]) -> dict[int | str, dict[str, Any]
     }
 
 
-def openapi_of(app: FastAPI) -> Callable[[], dict[str, Any]]:
-    """A replacement for app.openapi; the document is made once, when it is first asked for."""
+def openapi_of(app: FastAPI, needs_key: Callable[[], bool]) -> Callable[[], dict[str, Any]]:
+    """A replacement for app.openapi; the document is made once, when it is first asked for.
+
+    Args:
+        app: The application.
+        needs_key: Whether requests need a key now.
+    """
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = _completed(generate())
-        return app.openapi_schema
+        # An empty alternative means: none is needed.
+        return {**app.openapi_schema, "security": [*_KEYS_ARE_SENT, *([] if needs_key() else [{}])]}
 
     return openapi
 
@@ -59,10 +66,39 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
     # FastAPI's own error bodies are never sent.
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    for operations in document["paths"].values():
-        for operation in operations.values():
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
             for parameter in operation.get("parameters", []):
                 without_null(parameter["schema"])
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
+            _add_access(operation, need_of(f"{method.upper()} {path}"), has_body="requestBody" in operation)
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
+        "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key."},
+    }
     return document
+
+
+_KEYS_ARE_SENT: tuple[dict[str, list[str]], ...] = ({"bearer": []}, {"apiKey": []})
+_REFUSALS = (
+    errors.UnauthenticatedError,
+    errors.ForbiddenError,
+    errors.HostNotAllowedError,
+    errors.OriginNotAllowedError,
+    errors.RateLimitedError,
+)
+
+
+def _add_access(operation: dict[str, Any], need: Need, *, has_body: bool) -> None:
+    """What an operation needs, and how it refuses who lacks it."""
+    if need == "nothing":
+        operation["security"] = []
+        return
+    scope = "any API key" if need == "any key" else f"an API key with the scope `{need}`"
+    operation["description"] = f"{operation.get('description', '')}\n\nNeeds {scope}.".strip()
+    responses = operation["responses"]
+    for status, refusal in documented(*_REFUSALS, *([errors.QuotaExceededError] if has_body else [])).items():
+        known = responses.setdefault(str(status), refusal)
+        if known is not refusal:
+            known["description"] += refusal["description"].replace(f"{HTTPStatus(int(status)).phrase}:", ",")

@@ -66,6 +66,18 @@ STATUS: Mapping[type[errors.AhseError], HTTPStatus] = {
     errors.InvalidOptionError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UploadStalledError: HTTPStatus.REQUEST_TIMEOUT,
+    errors.UrlRefusedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.FetchFailedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
+    errors.ForbiddenError: HTTPStatus.FORBIDDEN,
+    errors.QuotaExceededError: HTTPStatus.FORBIDDEN,
+    errors.RateLimitedError: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.HostNotAllowedError: HTTPStatus.MISDIRECTED_REQUEST,
+    errors.OriginNotAllowedError: HTTPStatus.FORBIDDEN,
+    errors.WrongPortError: HTTPStatus.NOT_FOUND,
+    # Of the command line and the start; never sent.
+    errors.UnknownKeyError: HTTPStatus.NOT_FOUND,
+    errors.SettingsError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.BundleInvalidError: HTTPStatus.CONFLICT,
     errors.UnknownBundleError: HTTPStatus.NOT_FOUND,
     errors.OverloadedError: HTTPStatus.TOO_MANY_REQUESTS,
@@ -80,6 +92,8 @@ STATUS: Mapping[type[errors.AhseError], HTTPStatus] = {
 # What may be gone when the same request comes again.
 _PASSING = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 RETRY_AFTER_S = "5"
+# By the health monitor, and by the log line of the request.
+_LOGGED_ELSEWHERE = (errors.NotReadyError, errors.RequestTimeoutError)
 
 _log = structlog.get_logger(__name__)
 
@@ -129,8 +143,14 @@ def typed_problem(
 ) -> JSONResponse:
     """The problem+json response of a typed error; one that passes says when to try again."""
     status = STATUS[type(error)]
-    retry = {"Retry-After": RETRY_AFTER_S} if status in _PASSING else {}
-    return problem(request, status, error.code, error.message, headers={**retry, **(headers or {})})
+    own: dict[str, str] = {}
+    if isinstance(error, errors.RateLimitedError):
+        own = {"Retry-After": str(error.retry_after_s)}
+    elif status in _PASSING:
+        own = {"Retry-After": RETRY_AFTER_S}
+    elif status == HTTPStatus.UNAUTHORIZED:
+        own = {"WWW-Authenticate": 'Bearer realm="ahse"'}
+    return problem(request, status, error.code, error.message, headers={**own, **(headers or {})})
 
 
 def register(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
@@ -152,7 +172,7 @@ def register(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
 async def _typed(request: Request, error: Exception) -> Response:
     if not isinstance(error, errors.AhseError):  # the framework's signature is wider than the registration
         raise error
-    if STATUS[type(error)] >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if STATUS[type(error)] >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, _LOGGED_ELSEWHERE):
         _log.error("unavailable", code=error.code, exc_info=error)
     elif error.__cause__ is not None:
         _log.info("refused", code=error.code, cause=repr(error.__cause__)[-500:])

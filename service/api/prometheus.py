@@ -48,7 +48,7 @@ class Metrics:
         )
         self._dropped = Counter(
             "ahse_dropped_requests",
-            "Requests whose client left before their work was run, by what it waited for.",
+            "Requests that were given up: the client left, or it took too long; by what they waited for.",
             ["waited_for"],
             registry=self.registry,
         )
@@ -80,7 +80,7 @@ class Metrics:
         self._rows_waiting.labels(encoder).inc(change)
 
     def dropped(self, waited_for: str) -> None:
-        """Count a request that was given up because its client left."""
+        """Count a request that was given up."""
         self._dropped.labels(waited_for).inc()
 
     def text(self) -> bytes:

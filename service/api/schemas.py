@@ -43,8 +43,8 @@ def _as_form(schema: dict[str, Any]) -> None:
         without_null(field)
     clip = {"type": "string", "format": "binary", "description": "The clip: any common container."}
     schema["properties"] = {"file": clip, **schema["properties"]}
-    schema["required"] = ["file"]
-    schema["oneOf"] = [{"required": ["labels"]}, {"required": ["label_set"]}]
+    either_of_both = [("file", "url"), ("labels", "label_set")]
+    schema["allOf"] = [{"oneOf": [{"required": [one]} for one in pair]} for pair in either_of_both]
     schema["properties"]["labels"] |= {"minItems": 1}
     del schema["properties"]["labels"]["default"]
 
@@ -63,6 +63,12 @@ class ClassifyForm(ClassifyOptions):
         default=None, description=texts.LABEL_SET.description
     )
     bundle: Annotated[str | None, texts.BUNDLE] = Field(default=None, description=texts.BUNDLE.description)
+    url: Annotated[str | None, texts.URL] = Field(
+        default=None,
+        description=texts.URL.description,
+        json_schema_extra={"format": "uri"},
+        examples=["https://clips.example/dog.mp4"],
+    )
 
     def options(self, templates: tuple[str, ...] | None, frames: FrameChoice) -> ClassifyOptions:
         """The options alone, with what stands in for those that were not sent."""

@@ -17,6 +17,7 @@ from service.api.byte_budget import ByteBudget
 from service.api.upload_folder import UploadFolder
 from service.errors import (
     BodyTooLargeError,
+    InvalidOptionError,
     MalformedBodyError,
     MissingFileError,
     TooManyLabelsError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 FILE_FIELD = "file"
+URL_FIELD = "url"
 # As long as a path can be.
 _MAX_PATH_BYTES = 4096
 
@@ -45,9 +47,11 @@ class Upload:
     """A received form."""
 
     path: Path
-    """the clip, under a neutral name in a directory of its own."""
+    """the clip, or where it goes, under a neutral name in a directory of its own."""
     fields: tuple[tuple[str, str], ...]
     """the other fields in the order sent."""
+    url: str | None = None
+    """where the clip is, if it was not sent itself."""
 
 
 @asynccontextmanager
@@ -57,7 +61,7 @@ async def receive_upload(
     """Receive a form; the clip is deleted when the context ends.
 
     Args:
-        request: Its body must be multipart/form-data with one part named `file`.
+        request: Its body must be multipart/form-data with one part named `file`, or one named `url`.
         folder: Where to put the clip.
         limits: For the other fields.
         budget: Of which their bytes are taken until the context ends.
@@ -65,6 +69,7 @@ async def receive_upload(
     Raises:
         MalformedBodyError: Not such a form, or it ends early.
         MissingFileError: No part named `file`, or a path in place of a clip in it.
+        InvalidOptionError: Both a file and a URL, or several URLs.
         BodyTooLargeError, TooManyLabelsError: Over the limits.
         OverloadedError: No room in memory for the other fields.
         UploadUnavailableError: No room on the disk.
@@ -143,6 +148,11 @@ class _Form:
         """The whole form, once the body has ended."""
         if not self._ended:
             raise MalformedBodyError("The multipart form ends before its last boundary; send it again.")
+        urls = [value for name, value in self._fields if name == URL_FIELD]
+        if self._has_file + len(urls) > 1:
+            raise InvalidOptionError("Send one clip a request: either a file or one url.")
+        if urls:
+            return Upload(path, tuple(self._fields), urls[0])
         if not self._has_file:
             raise MissingFileError("The form has no part named `file`; send the clip as: -F file=@clip.mp4")
         if not self._file_is_named and _is_short_text(path):

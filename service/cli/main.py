@@ -17,6 +17,7 @@ _COMMANDS = {
     "serve": ("service.cli.serve:app", "Serve over HTTP until interrupted."),
     "classify": ("service.cli.rank_clips:app", "Rank candidate names for each clip."),
     "bundle": ("service.cli.bundle:app", "Look into bundles."),
+    "keys": ("service.cli.keys:app", "Make, list and revoke API keys."),
     "extract": (f"{_TRAINING}.clip_commands:extract_app", "Turn your own clips into features to train on."),
     "calibrate": (
         f"{_TRAINING}.clip_commands:calibrate_app",

@@ -39,6 +39,9 @@ def serve(
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where label sets and embeddings are kept.")] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
+    is_open: Annotated[
+        bool, typer.Option("--open", help="Let everyone who reaches the port do everything, without a key.")
+    ] = False,
 ) -> None:
     """Serve over HTTP until interrupted. Every setting also has an AHSE_... environment variable."""
     started = time.perf_counter()
@@ -49,6 +52,7 @@ def serve(
         "device": device,
         "data_dir": data_dir,
         "log_format": log_format,
+        "open": is_open or None,
     }
     settings = read_settings({name: value for name, value in flags.items() if value is not None})
     # Imported here, since help should not wait for a web framework.
@@ -57,6 +61,10 @@ def serve(
     set_up_allocator()
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(one) for one in _bind(settings.host, settings.port)]
+        if settings.admin_port is not None:
+            admin = [stack.enter_context(one) for one in _bind(settings.admin_host, settings.admin_port)]
+            settings = settings.model_copy(update={"admin_port": admin[0].getsockname()[1]})
+            sockets += admin
         _run(settings, sockets, started)
 
 
@@ -119,13 +127,16 @@ def _run(settings: Settings, sockets: list[socket.socket], started: float) -> No
     import uvicorn
 
     from service.api.app import create_app
+    from service.api.connection_options import connection_options
     from service.api.connections import BoundedConnection
     from service.log import configure_logging
 
     configure_logging(settings.log_format, settings.log_level)
+    options = connection_options(settings)
     app = create_app(settings)
     host, port = sockets[0].getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "http" if settings.tls_cert is None else "https"
+    url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -147,6 +158,7 @@ def _run(settings: Settings, sockets: list[socket.socket], started: float) -> No
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=30,
+        **options,
     )
     # Raised again by uvicorn after a graceful shutdown by Ctrl-C, which is no error.
     with contextlib.suppress(KeyboardInterrupt):

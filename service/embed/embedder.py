@@ -129,16 +129,20 @@ class LabelEmbedder:
                     if name in self._rows:
                         self._rows[name] = _InList(found, index)
 
-    def encode(self, bundle: Bundle, keys: Sequence[_Key]) -> tuple[dict[_Key, Array], int]:
+    def encode(self, bundle: Bundle, keys: Sequence[_Key], *, waits: bool) -> tuple[dict[_Key, Array], int]:
         """Rows of those of the names that no other thread is encoding, and how many of them were encoded.
 
-        Requests with the same new names must not encode them once each. While others encode all of the names,
-        this waits for one of them to end, and returns nothing.
+        Requests with the same new names must not encode them once each.
+
+        Args:
+            bundle: Whose encoders and head are used.
+            keys: The names.
+            waits: While others encode all of the names, wait for one of them.
         """
         with self._encoded:
             claimed = [key for key in keys if key not in self._being_encoded and key not in self._rows]
             self._being_encoded.update(claimed)
-            if not claimed:
+            if not claimed and waits:
                 self._encoded.wait_for(lambda: not self._being_encoded.issuperset(keys))
         try:
             return self._make(bundle, claimed) if claimed else ({}, 0)
@@ -218,6 +222,7 @@ class Embedding:
         self._list_key = key
         self._whole = known
         self._n_encoded = 0
+        self._n_passed_over = 0
         self._keys = [] if known is not None else [(bundle.digest, templates, label) for label in labels]
         # Kept here too: a list may be longer than the cache.
         self._rows = embedder.known(self._keys)
@@ -236,11 +241,14 @@ class Embedding:
         """
         raise_if_cancelled("labels")
         some = [self._missing.popleft() for _ in range(min(_LABELS_PER_STEP, len(self._missing)))]
-        made, n_encoded = self._embedder.encode(self._bundle, some)
-        self._rows |= made | self._embedder.known([key for key in some if key not in made])
+        # Names that others are encoding are passed over, until no others are left.
+        waits = self._n_passed_over >= len(self._missing)
+        made, n_encoded = self._embedder.encode(self._bundle, some, waits=waits)
+        found = made | self._embedder.known([key for key in some if key not in made])
+        self._rows |= found
         self._n_encoded += n_encoded
-        # Those that others are still encoding come last.
-        self._missing.extend(key for key in some if key not in self._rows)
+        self._n_passed_over = 0 if found else self._n_passed_over + len(some)
+        self._missing.extend(key for key in some if key not in found)
 
     def finish(self) -> LabelEmbeddings:
         """Encode what is missing, and return the embeddings in the order of the names."""

@@ -14,11 +14,12 @@ from cachetools import LRUCache
 from service.database import Database
 from service.errors import (
     PreconditionFailedError,
+    QuotaExceededError,
     UnknownLabelError,
     UnknownLabelSetError,
 )
 from service.labels.label import Label, check_count, check_labels, label_key, merge_labels
-from service.labels.store import LabelSet, LabelSetSummary, Precondition, content_etag
+from service.labels.store import NOBODY, LabelSet, LabelSetSummary, Owner, Precondition, content_etag
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS label_sets (
@@ -37,6 +38,7 @@ CREATE TABLE IF NOT EXISTS labels (
     PRIMARY KEY (label_set, position)
 ) STRICT, WITHOUT ROWID;
 """
+_MIGRATIONS = ("ALTER TABLE label_sets ADD COLUMN owner TEXT NOT NULL DEFAULT ''",)
 # Labels of sets that are kept as read, so that a large one is not read again for every clip.
 _RECENT_LABELS = 1_000_000
 
@@ -51,7 +53,7 @@ class SqliteLabelStore:
 
     def __init__(self, path: Path, max_labels: int) -> None:
         self._max_labels = max_labels
-        self._database = Database(path, _SCHEMA, "FULL", "label")
+        self._database = Database(path, _SCHEMA, "FULL", "label", _MIGRATIONS)
         # Guarded by the lock, reads too: they change the order of use.
         self._recent: LRUCache[str, LabelSet] = LRUCache(
             _RECENT_LABELS, lambda one: min(len(one.labels) + 1, _RECENT_LABELS)
@@ -86,16 +88,20 @@ class SqliteLabelStore:
         labels: Sequence[Label],
         templates: tuple[str, ...] | None,
         precondition: Precondition,
+        owner: Owner = NOBODY,
     ) -> tuple[LabelSet, bool]:
         """Create or replace a set; the flag says that it is new."""
         check_labels(labels, self._max_labels, may_be_empty=True)
         with self._database.writing() as connection:
             etag = _etag(connection, name)
             _check(precondition, name, etag)
-            _write(connection, name, labels, templates)
+            _check_quotas(connection, owner, name, len(labels))
+            _write(connection, name, labels, templates, owner.id)
             return _read(connection, name), etag is None
 
-    def add(self, name: str, labels: Sequence[Label], precondition: Precondition) -> LabelSet:
+    def add(
+        self, name: str, labels: Sequence[Label], precondition: Precondition, owner: Owner = NOBODY
+    ) -> LabelSet:
         """Append the labels that are new; the sum is checked like a new set."""
         check_labels(labels, self._max_labels, may_be_empty=True)
         with self._database.writing() as connection:
@@ -103,7 +109,8 @@ class SqliteLabelStore:
             _check(precondition, name, stored.etag)
             together = merge_labels(stored.labels, labels)
             check_count(len(together), self._max_labels)
-            _write(connection, name, together, stored.templates)
+            _check_quotas(connection, owner, name, len(together))
+            _write(connection, name, together, stored.templates, owner.id)
             return _read(connection, name)
 
     def remove(self, name: str, label: str, precondition: Precondition) -> LabelSet:
@@ -166,15 +173,20 @@ def _read(connection: sqlite3.Connection, name: str) -> LabelSet:
 
 
 def _write(
-    connection: sqlite3.Connection, name: str, labels: Sequence[Label], templates: tuple[str, ...] | None
+    connection: sqlite3.Connection,
+    name: str,
+    labels: Sequence[Label],
+    templates: tuple[str, ...] | None,
+    owner: str | None = None,
 ) -> None:
+    """Write a set; without an owner a stored one keeps its own."""
     now = datetime.now(UTC).isoformat()
     connection.execute(
         """
-        INSERT INTO label_sets (name, etag, templates, n_labels, created, updated)
-        VALUES (?, ?, ?, ?, ?, ?)
+        INSERT INTO label_sets (name, etag, templates, n_labels, created, updated, owner)
+        VALUES (?, ?, ?, ?, ?, ?, coalesce(?, ''))
         ON CONFLICT (name) DO UPDATE SET etag = excluded.etag, templates = excluded.templates,
-            n_labels = excluded.n_labels,
+            n_labels = excluded.n_labels, owner = coalesce(?, owner),
             updated = CASE WHEN etag = excluded.etag THEN updated ELSE excluded.updated END
         """,
         (
@@ -184,6 +196,8 @@ def _write(
             len(labels),
             now,
             now,
+            owner,
+            owner,
         ),
     )
     connection.execute("DELETE FROM labels WHERE label_set = ?", (name,))
@@ -204,6 +218,23 @@ def _check(precondition: Precondition, name: str, etag: str | None) -> None:
     if wanted is not None and not {"*", etag} & set(wanted):
         raise PreconditionFailedError(
             f"label set {name!r} has changed since you read it; read it again and repeat the change"
+        )
+
+
+def _check_quotas(connection: sqlite3.Connection, owner: Owner, name: str, n_labels: int) -> None:
+    """Check what an owner would own with a set of so many labels under that name, whoever owns it now."""
+    n_others, n_their_labels = connection.execute(
+        "SELECT count(*), coalesce(sum(n_labels), 0) FROM label_sets WHERE owner = ? AND name <> ?",
+        (owner.id, name),
+    ).fetchone()
+    if owner.max_label_sets is not None and n_others + 1 > owner.max_label_sets:
+        raise QuotaExceededError(
+            f"this key may own {owner.max_label_sets} label sets, and owns {n_others} others; delete one"
+        )
+    if owner.max_labels is not None and n_their_labels + n_labels > owner.max_labels:
+        raise QuotaExceededError(
+            f"this key may own {owner.max_labels} labels in all its sets; {n_their_labels} in others and "
+            f"{n_labels} here would be more"
         )
 
 

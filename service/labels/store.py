@@ -62,11 +62,30 @@ class Precondition:
     absent: bool = False
 
 
+@dataclass(frozen=True)
+class Owner:
+    """Whose a label set is: that of whoever last put it or added to it, who pays for all its labels.
+
+    Attributes:
+        id: Id of an API key; empty: nobody's.
+        max_label_sets: Maximum number of sets that it may own; None: any.
+        max_labels: Maximum number of labels in them together; None: any.
+    """
+
+    id: str = ""
+    max_label_sets: int | None = None
+    max_labels: int | None = None
+
+
+NOBODY = Owner()
+
+
 class LabelStore(Protocol):
     """Keeps label sets durably. Every method is thread-safe; a write is applied whole or not at all.
 
     Writes raise PreconditionFailedError when the precondition does not hold, and all methods but `put` and
-    `page` raise UnknownLabelSetError when no set has the name.
+    `page` raise UnknownLabelSetError when no set has the name. `put` and `add` give the set to the owner, and
+    raise QuotaExceededError when it would then own more than it may, also with other writes at the same time.
     """
 
     def get(self, name: str) -> LabelSet:
@@ -81,10 +100,13 @@ class LabelStore(Protocol):
         labels: Sequence[Label],
         templates: tuple[str, ...] | None,
         precondition: Precondition,
+        owner: Owner = NOBODY,
     ) -> tuple[LabelSet, bool]:
         """Create or replace a set; the flag says that it is new."""
 
-    def add(self, name: str, labels: Sequence[Label], precondition: Precondition) -> LabelSet:
+    def add(
+        self, name: str, labels: Sequence[Label], precondition: Precondition, owner: Owner = NOBODY
+    ) -> LabelSet:
         """Append the labels that are new, as `merge_labels` says.
 
         Raises DuplicateLabelsError when two of them are the same, and TooManyLabelsError when the sum is more

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOMS = [
     ["arrays", "errors", "faults", "media", "process", "cancellation", "option_texts", "log"],
     ["database"],
+    ["access"],
     ["bundle", "runtime", "labels", "decode", "ranking"],
     ["options", "encode"],
     ["head", "batch"],
@@ -77,7 +78,9 @@ def test_only_one_file_imports_onnxruntime() -> None:
     assert users == [ROOT / "service" / "runtime" / "graph.py"]
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["classify"], ["bundle"], ["bundle", "inspect"]])
+@pytest.mark.parametrize(
+    "command", [[], ["serve"], ["classify"], ["bundle"], ["bundle", "inspect"], ["keys"], ["keys", "create"]]
+)
 def test_help_works_without_heavy_packages(command: list[str]) -> None:
     """In a process in which packages that are slow to import can't be imported at all."""
     code = f"""

@@ -7,7 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service.cancellation import CancellationToken, WorkCancelled, current_token, raise_if_cancelled
+from service.cancellation import (
+    CancellationToken,
+    WorkCancelled,
+    current_token,
+    raise_if_cancelled,
+    stopping,
+)
 
 
 def test_a_token_is_active_in_its_block_and_in_copies_of_its_context() -> None:
@@ -30,3 +36,26 @@ def test_work_ends_once_its_token_is_cancelled() -> None:
         with pytest.raises(WorkCancelled) as cancelled:
             raise_if_cancelled("decode")
     assert cancelled.value.stage == "decode"
+
+
+def test_what_can_be_stopped_is_stopped_once_and_only_inside_its_block() -> None:
+    """At the moment of the cancellation, or at once if that is past; the first reason stays."""
+    token, stopped = CancellationToken(), []
+    with token.active():
+        with stopping(lambda: stopped.append("too late")):
+            pass
+        with stopping(lambda: stopped.append("running")):
+            token.cancel("deadline")
+            token.cancel("disconnect")
+        with stopping(lambda: stopped.append("begun afterwards")):
+            pass
+    assert stopped == ["running", "begun afterwards"]
+    assert token.reason == "deadline"
+
+
+def test_without_a_token_nothing_is_stopped() -> None:
+    """As on the command line."""
+    stopped: list[str] = []
+    with stopping(lambda: stopped.append("never")):
+        raise_if_cancelled("decode")
+    assert stopped == []

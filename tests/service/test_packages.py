@@ -12,7 +12,19 @@ TESTS = Path(__file__).resolve().parents[1]
 FILES = [TESTS / "conftest.py", TESTS / "toy.py", *sorted((TESTS / "service").rglob("*.py"))]
 # What the extras `cpu` and `test` and the service itself bring, by the names that are imported.
 PACKAGES = {
-    *("PIL", "av", "fastapi", "httpx2", "hypothesis", "numpy", "onnx", "onnxruntime", "pydantic", "pytest"),
+    *(
+        "PIL",
+        "av",
+        "fastapi",
+        "httpcore2",
+        "httpx2",
+        "hypothesis",
+        "numpy",
+        "onnx",
+        "onnxruntime",
+        "pydantic",
+        "pytest",
+    ),
     *("safetensors", "scipy", "service", "starlette", "structlog", "tests", "tokenizers", "typer"),
 }
 

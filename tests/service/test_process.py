@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from service.process import has_vnni, n_processors
+from service.process import allow_open_files, has_vnni, n_processors
 
 ALLOWED = len(os.sched_getaffinity(0))
 
@@ -79,3 +80,17 @@ def test_large_buffers_are_outside_the_heap(variables: dict[str, str], n_apart: 
     if done.returncode == 77:
         pytest.skip("the C library is not glibc 2.33 or later")
     assert done.stdout.strip() == n_apart, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("limits", "wanted", "allowed"), [((100, 500), 300, 300), ((100, 500), 900, 500), ((200, 500), 100, 200)]
+)
+def test_the_limit_on_open_files_is_raised_as_far_as_allowed(
+    limits: tuple[int, int], wanted: int, allowed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within the hard limit, and never lowered."""
+    set_to = [limits]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: set_to[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, pair: set_to.append(pair))
+    assert allow_open_files(wanted) == allowed
+    assert set_to[-1] == (allowed, 500)

@@ -35,6 +35,8 @@ router = APIRouter(tags=["classify"])
         errors.UnknownLabelSetError,
         errors.BodyTooLargeError,
         errors.UploadStalledError,
+        errors.UrlRefusedError,
+        errors.FetchFailedError,
         errors.NotMediaError,
         errors.MediaError,
         errors.LabelError,
@@ -51,6 +53,8 @@ async def post_clip(request: Request, context: ContextDep) -> Response:
     async with receive_upload(request, context.uploads, limits, context.budget) as upload:
         question = _Question(context, upload, request_id_of(request.scope), _ms_since(started))
         async with cancelled_by_disconnect(request):
+            if upload.url is not None:
+                await context.download(upload.url, upload.path)
             # All of it beside the event loop: even reading and answering 10,000 names takes too long for it.
             answer = await context.work_on_clip(question.begin)
             if answer is None:

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Response
 from fastapi.concurrency import run_in_threadpool
 
 from service import __version__
-from service.api.context import ContextDep
+from service.api.context import Context, ContextDep
+from service.api.guarded_store import record_edit_of_request
 from service.api.openapi import documented
 from service.api.schemas import Info, Limits, Live, Metric, Model, ModelList, Ready
 from service.errors import (
@@ -40,8 +41,14 @@ async def reload_model(name: str, context: ContextDep) -> Model:
 
     Requests under way finish on the old bundle, which stays if the new one can't be used.
     """
-    bundle = await run_in_threadpool(context.registry.reload, name)
+    bundle = await run_in_threadpool(_reload, context, name)
     return _model(bundle, name == context.registry.names()[0])
+
+
+def _reload(context: Context, name: str) -> Bundle:
+    bundle = context.registry.reload(name)
+    record_edit_of_request("reload_model", f"models/{name}")
+    return bundle
 
 
 @models.get("/info")

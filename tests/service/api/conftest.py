@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from service.api.app import create_app
 from service.settings import Settings
+from tests.service.api.guarded import Make
 from tests.toy import write_toy_bundle
 
 
@@ -35,7 +37,7 @@ def client(toy_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def wait_until_tried(app: Any) -> None:
-    """Wait for the first health checks, which use all parts: afterwards nothing but requests does for a while."""
+    """Wait for the first health checks, which use all parts; for a while then only requests do."""
     assert app.state.context.health.wait_for_first(60)
 
 
@@ -43,3 +45,14 @@ def classify(client: TestClient, clip: Path | bytes, **fields: Any) -> Any:
     """POST /v1/classify; a field's list is sent as repeated fields."""
     content = clip if isinstance(clip, bytes) else clip.read_bytes()
     return client.post("/v1/classify", files={"file": ("clip.mp4", content)}, data=fields)
+
+
+@pytest.fixture
+def make(toy_bundle: Path, tmp_path: Path) -> Make:
+    """Makes an app with settings, on the data directory of the test."""
+
+    def made(**settings: Any) -> FastAPI:
+        given = {"allowed_hosts": (), "decode_workers": 1, **settings}
+        return create_app(Settings(bundles=(toy_bundle,), data_dir=tmp_path / "data", **given))
+
+    return made

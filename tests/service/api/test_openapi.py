@@ -50,10 +50,13 @@ def test_bodies_and_codes_of_the_main_addresses(client: TestClient) -> None:
         "segment_s",
         "frames",
         "bundle",
+        "url",
     }
     assert named == set(form["properties"])
-    assert form["required"] == ["file"]
-    assert form["oneOf"] == [{"required": ["labels"]}, {"required": ["label_set"]}]
+    assert form["allOf"] == [
+        {"oneOf": [{"required": ["file"]}, {"required": ["url"]}]},
+        {"oneOf": [{"required": ["labels"]}, {"required": ["label_set"]}]},
+    ]
     assert all(one["description"] for one in form["properties"].values())
     assert form["properties"]["file"]["format"] == "binary"
     numbers = form["properties"]["segment_s"]["anyOf"]

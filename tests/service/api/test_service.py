@@ -98,6 +98,7 @@ def test_every_documented_address_answers_every_method_without_5xx(client: TestC
 def test_something_unforeseen_is_a_fixed_text(toy_bundle: Path, tmp_path: Path) -> None:
     """The cause goes to the log, not to the client; the id is in both."""
     with TestClient(create_app(Settings(bundles=(toy_bundle,), data_dir=tmp_path))) as client:
+        wait_until_tried(client.app)
         client.app.state.context.registry.get = lambda *_: 1 / 0  # type: ignore[attr-defined]
         with capture_logs([merge_contextvars]) as logged:
             response = client.get("/v1/models/toy", headers={"X-Request-ID": "mine"})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +19,10 @@ from starlette.testclient import TestClient
 
 from service.api.app import create_app
 from service.classifier import Classifier
+from service.embed import embedder
+from service.encode.text import encode_labels
 from service.errors import DecoderUnavailableError, UploadUnavailableError
+from service.labels.sqlite import SqliteLabelStore
 from service.settings import Settings
 from tests.service.api.conftest import classify, wait_until_tried
 from tests.toy import CLASSES
@@ -42,6 +47,16 @@ def _held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
         go_on.set()
 
 
+def _decoder() -> int:
+    """The only decoding process of this process."""
+    listed = Path("/proc/self/task").glob("*/children")
+    children = [int(pid) for task in listed for pid in task.read_text().split()]
+    (found,) = [
+        pid for pid in children if b"service.decode.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    return found
+
+
 def test_health_and_label_sets_do_not_wait_behind_clips(
     toy_bundle: Path, clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,6 +70,77 @@ def test_health_and_label_sets_do_not_wait_behind_clips(
             assert client.get("/v2/health/ready").status_code == 200
             assert client.put("/v1/label-sets/s", json={"labels": ["a"]}).status_code == 201
         assert running.result().status_code == 200
+
+
+def test_clips_do_not_wait_behind_new_names(
+    toy_bundle: Path, clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight requests of 5,000 new names kept a client with known names waiting for 98 s."""
+    deployment = Settings(bundles=(toy_bundle,), data_dir=tmp_path, max_concurrency=2, decode_workers=1)
+    with TestClient(create_app(deployment)) as client, ThreadPoolExecutor(3) as others:
+        assert classify(client, clips["red low"], labels=["red"]).status_code == 200
+        begun, go_on = threading.Semaphore(0), threading.Event()
+
+        def waiting(*args: Any) -> Any:
+            begun.release()
+            assert go_on.wait(60)
+            return encode_labels(*args)
+
+        monkeypatch.setattr(embedder, "encode_labels", waiting)
+        new = [
+            others.submit(classify, client, clips["red low"], labels=[f"new {i}", "red"]) for i in range(3)
+        ]
+        assert begun.acquire(timeout=60)
+        assert begun.acquire(timeout=60)
+        assert classify(client, clips["red low"], labels=["red"]).status_code == 200
+        go_on.set()
+        assert [one.result(60).status_code for one in new] == [200] * 3
+
+
+def test_a_request_that_takes_too_long_is_answered_504(
+    toy_bundle: Path, clips: Clips, tmp_path: Path
+) -> None:
+    """Its running decode is stopped, and so is what waited; the next request is answered."""
+    deployment = Settings(
+        bundles=(toy_bundle,), data_dir=tmp_path, max_concurrency=1, decode_workers=1, request_timeout_s=1.0
+    )
+    with TestClient(create_app(deployment)) as client, ThreadPoolExecutor(2) as others:
+        wait_until_tried(client.app)
+        assert classify(client, clips["red low"], labels=["red"]).status_code == 200
+        os.kill(_decoder(), signal.SIGSTOP)
+        late = [others.submit(classify, client, clips["red low"], labels=["red"]) for _ in range(2)]
+        answers = [one.result(60) for one in late]
+        assert [(one.status_code, one.json()["code"]) for one in answers] == [(504, "request_timeout")] * 2
+        assert all(one.headers["Retry-After"] for one in answers)
+        assert classify(client, clips["red low"], labels=["red"]).status_code == 200
+        dropped = client.get("/metrics").text
+    assert 'ahse_dropped_requests_total{waited_for="decode"} 1.0' in dropped
+    assert 'ahse_dropped_requests_total{waited_for="worker"} 1.0' in dropped
+
+
+def test_readiness_does_not_wait_behind_changes_of_label_sets(
+    toy_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """24 large ones held it for over 40 s; reads go on too, and no change fails because others wait."""
+    begun, go_on, put = threading.Event(), threading.Event(), SqliteLabelStore.put
+
+    def waiting(*args: Any) -> Any:
+        begun.set()
+        assert go_on.wait(60)
+        return put(*args)
+
+    deployment = Settings(bundles=(toy_bundle,), data_dir=tmp_path)
+    with TestClient(create_app(deployment)) as client, ThreadPoolExecutor(6) as others:
+        wait_until_tried(client.app)
+        monkeypatch.setattr(SqliteLabelStore, "put", waiting)
+        changes = [
+            others.submit(client.put, f"/v1/label-sets/s{i}", json={"labels": ["a"]}) for i in range(6)
+        ]
+        assert begun.wait(60)
+        assert client.get("/v2/health/ready").status_code == 200
+        assert client.get("/v1/label-sets").status_code == 200
+        go_on.set()
+        assert [one.result(60).status_code for one in changes] == [201] * 6
 
 
 def test_parallel_requests_get_the_answers_of_single_ones(client: TestClient, clips: Clips) -> None:

@@ -17,6 +17,7 @@ from service.errors import (
     BodyTooLargeError,
     MalformedBodyError,
     MissingFileError,
+    OverloadedError,
     TooManyLabelsError,
 )
 
@@ -112,3 +113,12 @@ def test_a_path_in_place_of_a_clip_is_recognised(tmp_path: Path) -> None:
 def test_a_part_without_a_file_name_may_hold_a_clip(tmp_path: Path, content: bytes) -> None:
     """Some clients send none; what is no text, or longer than any path, is left to the decoder."""
     assert _receive(_field("file", content) + END, tmp_path)[0] == content
+
+
+def test_fields_take_their_bytes_of_the_budget(tmp_path: Path) -> None:
+    """136 forms of 8 MB of names would be a gigabyte; what is too much is refused while it arrives."""
+    body = _field("labels", b"x" * 60) + FILE + END
+    assert _receive(body, tmp_path, room=60)[1] == (("labels", "x" * 60),)
+    with pytest.raises(OverloadedError):
+        _receive(body, tmp_path, room=59)
+    assert list(tmp_path.iterdir()) == []

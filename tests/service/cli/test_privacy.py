@@ -57,14 +57,14 @@ def _serve_once(command: list[str], environment: dict[str, str], clip: Path) -> 
 def test_a_run_writes_only_into_its_data_directory(
     toy_bundle: Path, clips: dict[str, Path], home: dict[str, str], tmp_path: Path
 ) -> None:
-    """No cache, no device id, no upload is left behind; label sets and embeddings are where they belong."""
+    """No cache, device id or upload is left behind; label sets, keys and embeddings are where they belong."""
     _serve_once([*COMMAND, "serve", "--bundle", str(toy_bundle), "--port", "0"], home, clips["red low"])
     one = [*COMMAND, "classify", str(clips["red low"]), "--bundle", str(toy_bundle), "--label", "red low"]
     subprocess.run(one, env=home, check=True, capture_output=True)  # noqa: S603  (our own code)
     assert [path.name for path in (tmp_path / "home").rglob("*")] == ["cache"]
     assert list((tmp_path / "tmp").iterdir()) == []
     kept = {path.name.partition(".")[0] for path in (tmp_path / "data").iterdir()}
-    assert kept == {"labels", "embeddings"}
+    assert kept == {"labels", "embeddings", "keys"}
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,7 +23,14 @@ COMMAND = [sys.executable, "-m", "service.cli", "serve"]
 
 
 @contextmanager
-def _serving(bundle: Path, data: Path, *flags: str, log: list[str] | None = None) -> Iterator[httpx2.Client]:
+def _serving(
+    bundle: Path,
+    data: Path,
+    *flags: str,
+    log: list[str] | None = None,
+    variables: dict[str, str] | None = None,
+    verify: ssl.SSLContext | bool = True,
+) -> Iterator[httpx2.Client]:
     """A server on a free port, which it says in its log; stopped as a container engine stops it.
 
     Args:
@@ -30,23 +38,25 @@ def _serving(bundle: Path, data: Path, *flags: str, log: list[str] | None = None
         data: its folder.
         flags: further ones.
         log: gets the lines of its log up to the address.
+        variables: of its environment.
+        verify: certificates to trust.
     """
     lines = [] if log is None else log
     with subprocess.Popen(  # noqa: S603  (our own interpreter and code)
         [*COMMAND, "--bundle", str(bundle), "--port", "0", "--data-dir", str(data), *flags],
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"NO_COLOR": "1"},
+        env=os.environ | {"NO_COLOR": "1"} | (variables or {}),
     ) as process:
         assert process.stderr is not None
         address = None
         for line in process.stderr:
             lines.append(line)
-            if address := re.search(r"http://[\d.]+:\d+", line):
+            if address := re.search(r"https?://[\d.]+:\d+", line):
                 break
         assert address is not None, lines
         try:
-            with httpx2.Client(base_url=address.group(), timeout=60) as client:
+            with httpx2.Client(base_url=address.group(), timeout=60, verify=verify) as client:
                 yield client
         finally:
             process.send_signal(signal.SIGTERM)
@@ -160,3 +170,76 @@ def test_unknown_variables_are_named_with_the_nearest_setting(tmp_path: Path) ->
     )
     assert "AHSE_MAX_LABLES is not a setting, and is ignored; did you mean AHSE_MAX_LABELS?" in done.stderr
     assert "AHSE_DATA_DIR is not" not in done.stderr
+
+
+def test_too_few_open_files_are_told_at_the_start(toy_bundle: Path, tmp_path: Path) -> None:
+    """With so few, connections would fail later, and health with them; the way out is in the message."""
+    command = ["bash", "-c", 'ulimit -n 150; exec "$@"', "-", *COMMAND, "--bundle", str(toy_bundle)]
+    done = subprocess.run(  # noqa: S603  (our own interpreter and code)
+        [*command, "--data-dir", str(tmp_path), "--port", "0"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "limit on open files" in done.stderr
+    assert "ulimit -n" in done.stderr
+
+
+def test_beyond_loopback_a_key_is_needed_or_the_service_must_be_open(tmp_path: Path) -> None:
+    """Exit code 2 and one line with both remedies, before any bundle is loaded; an open one warns."""
+
+    def start(*flags: str) -> str:
+        done = subprocess.run(  # noqa: S603  (our own interpreter and code)
+            [*COMMAND, "--host", "0.0.0.0", "--port", "0", "--bundle", "/nowhere", *flags],  # noqa: S104
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"AHSE_DATA_DIR": str(tmp_path), "NO_COLOR": "1"},
+        )
+        assert done.returncode == 2
+        return done.stderr
+
+    refused = start()
+    assert len(refused.splitlines()) == 1
+    assert all(remedy in refused for remedy in ("AHSE_API_KEY", "ahse keys create", "--open or AHSE_OPEN=1"))
+    is_open = start("--open")
+    assert re.search(r"warning.* open .*everyone", is_open)
+    assert "bundle nowhere" in is_open
+
+
+def test_a_key_that_could_be_guessed_is_refused_and_not_repeated(
+    ahse: Ahse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With how to make one."""
+    monkeypatch.setenv("AHSE_API_KEY", "guess-me")
+    code, _, error = ahse("serve")
+    assert code == 2
+    assert "setting api_key (AHSE_API_KEY)" in error
+    assert "openssl rand -hex 32" in error
+    assert "guess-me" not in error
+
+
+def test_the_admin_port_is_a_second_one_of_the_same_server(toy_bundle: Path, tmp_path: Path) -> None:
+    """Metrics there without a key, clips only on the main port and with one."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    key = "0123456789abcdef0123456789abcdef"
+    variables = {"AHSE_ADMIN_PORT": str(port), "AHSE_API_KEY": key}
+    with _serving(toy_bundle, tmp_path, variables=variables) as client:
+        admin = f"http://127.0.0.1:{port}"
+        assert "ahse_requests_total" in client.get(f"{admin}/metrics").text
+        assert client.get(f"{admin}/v1/models").status_code == 404
+        assert client.get("/metrics", headers={"X-API-Key": key}).status_code == 404
+        assert client.get("/v1/models").status_code == 401
+        assert client.get("/v1/models", headers={"X-API-Key": key}).status_code == 200
+
+
+def test_tls_by_certificate_files(toy_bundle: Path, tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+    """The address says https; plain HTTP gets no answer."""
+    variables = {"AHSE_TLS_CERT": str(certificate[0]), "AHSE_TLS_KEY": str(certificate[1])}
+    trusted = ssl.create_default_context(cafile=certificate[0])
+    with _serving(toy_bundle, tmp_path, variables=variables, verify=trusted) as client:
+        answer = client.get("/v2/health/ready")
+        assert answer.status_code == 200
+        assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+        plain = str(client.base_url).replace("https", "http")
+        with pytest.raises(httpx2.TransportError):
+            httpx2.get(f"{plain}/v2/health/ready")

@@ -1,5 +1,6 @@
 """Decoding in child processes: the same result, and whatever happens to a child costs one clip only."""
 
+import contextvars
 import json
 import math
 import os
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from service.cancellation import CancellationToken, WorkCancelled
 from service.decode import DecodePool, decode_clip, wire
 from service.errors import (
     ClipTooLargeError,
@@ -193,6 +195,42 @@ with DecodePool(DecodeLimits(memory_bytes=16 * 2**30), n_workers=1) as pool:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert done.stdout == "True\n", done.stderr
+
+
+def test_a_cancelled_request_stops_a_running_decode(make_clip: Make, spec: DecodeSpec) -> None:
+    """Its process is killed, in the middle of whatever it does; the next clip gets a new one."""
+    path, token = make_clip(), CancellationToken()
+    with DecodePool(LIMITS, n_workers=1) as pool, ThreadPoolExecutor(1) as other:
+        pool.decode(path, spec)
+        stopped = _process(pool)
+        os.kill(stopped.pid, signal.SIGSTOP)
+        with token.active():
+            running = other.submit(contextvars.copy_context().run, pool.decode, path, spec)
+        while not running.running():
+            os.sched_yield()
+        token.cancel("deadline")
+        with pytest.raises(WorkCancelled):
+            running.result(60)
+        assert pool.decode(path, spec).n_frames_decoded
+        assert _process(pool).pid != stopped.pid
+
+
+def test_a_cancelled_request_does_not_wait_for_a_process(make_clip: Make, spec: DecodeSpec) -> None:
+    """The only one hangs with a clip of somebody else."""
+    path, token = make_clip(), CancellationToken()
+    with ThreadPoolExecutor(2) as others:
+        with DecodePool(LIMITS, n_workers=1) as pool:
+            pool.decode(path, spec)
+            os.kill(_process(pool).pid, signal.SIGSTOP)
+            hanging = others.submit(pool.decode, path, spec)
+            while not hanging.running():
+                os.sched_yield()
+            with token.active():
+                queued = others.submit(contextvars.copy_context().run, pool.decode, path, spec)
+            token.cancel()
+            with pytest.raises(WorkCancelled):
+                queued.result(60)
+        assert hanging.exception(60)
 
 
 def test_a_closed_pool_rejects_clips(make_clip: Make, spec: DecodeSpec) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.cancellation import CancellationToken, WorkCancelled
 from service.embed import embedder as embedder_module
 from service.embed.embedder import LabelEmbedder
 from service.embed.embedding_store import EmbeddingStore
@@ -202,6 +203,55 @@ def test_a_large_list_is_kept_step_by_step(
     found = LabelEmbedder(100, _kept(tmp_path)).embed(bundle, _names("a", "b", "slow", "c"))
     assert found.n_encoded == 2
     assert held.asked == [["a", "b"], ["slow", "c"], ["slow", "c"]]
+
+
+def test_long_lists_of_several_requests_take_turns(
+    bundle: Bundle, held: _Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request with one new name waits for a step of a long list, not for all of it."""
+    monkeypatch.setattr(embedder_module, "_LABELS_PER_STEP", 2)
+    embedder = LabelEmbedder(100)
+    long = embedder.begin(bundle, _names("a", "b", "c", "d"))
+    short = embedder.begin(bundle, _names("e"))
+    while not (long.is_known and short.is_known):
+        for one in (long, short):
+            if not one.is_known:
+                one.step()
+    assert held.asked == [["a", "b"], ["e"], ["c", "d"]]
+    assert (long.finish().n_encoded, short.finish().n_encoded) == (4, 1)
+
+
+def test_requests_with_the_same_long_list_share_it(
+    bundle: Bundle, held: _Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one encodes the first names, the other goes on with the next; none is encoded twice."""
+    monkeypatch.setattr(embedder_module, "_LABELS_PER_STEP", 2)
+    embedder, names = LabelEmbedder(100), _names("slow", "b", "c", "d")
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(embedder.embed, bundle, names)
+        assert held.begun.wait(WAIT_S)
+        second = embedder.begin(bundle, names)
+        second.step()  # the first two are being encoded: back to the end of the line
+        second.step()
+        held.go_on.set()
+        assert first.result(WAIT_S).n_encoded + second.finish().n_encoded == 4
+    assert sorted(held.asked) == [["c", "d"], ["slow", "b"]]
+
+
+def test_an_encoding_stops_when_its_request_is_cancelled(
+    bundle: Bundle, held: _Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two steps; what is encoded by then is kept."""
+    monkeypatch.setattr(embedder_module, "_LABELS_PER_STEP", 2)
+    embedder, token = LabelEmbedder(100), CancellationToken()
+    with token.active():
+        encoding = embedder.begin(bundle, _names("a", "b", "c"))
+        encoding.step()
+        token.cancel("deadline")
+        with pytest.raises(WorkCancelled, match="labels"):
+            encoding.finish()
+    assert embedder.embed(bundle, _names("a", "b", "c")).n_encoded == 1
+    assert held.asked == [["a", "b"], ["c"]]
 
 
 @pytest.fixture(scope="module")

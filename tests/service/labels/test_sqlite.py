@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from service.errors import (
     DuplicateLabelsError,
     PreconditionFailedError,
+    QuotaExceededError,
     StoreUnavailableError,
     TooManyLabelsError,
     UnknownLabelError,
@@ -18,9 +21,22 @@ from service.errors import (
 )
 from service.labels.label import Label, make_label
 from service.labels.sqlite import SqliteLabelStore
-from service.labels.store import Precondition
+from service.labels.store import Owner, Precondition
 
 ANY = Precondition()
+FIRST_VERSION = """
+CREATE TABLE label_sets (
+    name TEXT PRIMARY KEY, etag TEXT NOT NULL, templates TEXT, n_labels INTEGER NOT NULL,
+    created TEXT NOT NULL, updated TEXT NOT NULL
+) STRICT;
+CREATE TABLE labels (
+    label_set TEXT NOT NULL REFERENCES label_sets (name) ON DELETE CASCADE,
+    position INTEGER NOT NULL, name TEXT NOT NULL, prompts TEXT NOT NULL,
+    PRIMARY KEY (label_set, position)
+) STRICT, WITHOUT ROWID;
+INSERT INTO label_sets VALUES ('old', 'e', NULL, 1, '2026-01-01T00:00:00+00:00', '2026-01-01T00:00:00+00:00');
+INSERT INTO labels VALUES ('old', 0, 'ant', '[]');
+"""
 
 
 @pytest.fixture
@@ -152,3 +168,78 @@ def test_a_damaged_file_is_an_unavailable_store(tmp_path: Path) -> None:
     (tmp_path / "labels.sqlite3").write_bytes(b"this is not a database, " * 100)
     with pytest.raises(StoreUnavailableError):
         SqliteLabelStore(tmp_path / "labels.sqlite3", 5)
+
+
+def test_a_file_of_the_first_version_gets_owners(tmp_path: Path) -> None:
+    """Its sets are nobody's, and keep their content; a second opening changes nothing."""
+    path = tmp_path / "labels.sqlite3"
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(FIRST_VERSION)
+    for _ in range(2):
+        opened = SqliteLabelStore(path, 5)
+        assert [label.name for label in opened.get("old").labels] == ["ant"]
+        opened.close()
+    opened = SqliteLabelStore(path, 5)
+    opened.put("old", _labels("a", "b"), None, ANY, Owner("k"))
+    with pytest.raises(QuotaExceededError):
+        opened.put("new", _labels("c"), None, ANY, Owner("k", max_label_sets=1))
+    opened.close()
+
+
+def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    """An older service would not keep what the newer one knows."""
+    path = tmp_path / "labels.sqlite3"
+    SqliteLabelStore(path, 5).close()
+    with closing(sqlite3.connect(path)) as newer:
+        newer.execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreUnavailableError, match="newer version"):
+        SqliteLabelStore(path, 5)
+
+
+def test_quotas_hold_for_what_an_owner_owns(store: SqliteLabelStore) -> None:
+    """Numbers are told; a replaced set counts once; deleting makes room."""
+    owner = Owner("k", max_label_sets=2, max_labels=5)
+    store.put("nobodys", _labels("a", "b", "c", "d", "e"), None, ANY)
+    store.put("one", _labels("a", "b", "c"), None, ANY, owner)
+    store.put("two", _labels("a"), None, ANY, owner)
+    store.put("one", _labels("x", "y", "z"), None, ANY, owner)
+    store.add("two", _labels("b"), ANY, owner)
+    with pytest.raises(QuotaExceededError, match="may own 2 label sets, and owns 2 others"):
+        store.put("three", [], None, ANY, owner)
+    with pytest.raises(QuotaExceededError, match="5 labels in all its sets; 3 in others and 3 here"):
+        store.add("two", _labels("c"), ANY, owner)
+    assert len(store.get("two").labels) == 2
+    store.delete("one", ANY)
+    store.put("three", _labels("a", "b", "c"), None, ANY, owner)
+
+
+def test_whoever_adds_to_a_set_pays_for_all_of_it(store: SqliteLabelStore) -> None:
+    """Else a quota could be passed with sets that others made; taking labels out changes no owner."""
+    small, other = Owner("small", max_labels=3), Owner("other", max_labels=5)
+    store.put("shared", _labels("a", "b", "c"), None, ANY, other)
+    with pytest.raises(QuotaExceededError):
+        store.add("shared", _labels("d"), ANY, small)
+    store.remove("shared", "a", ANY)
+    with pytest.raises(QuotaExceededError):
+        store.put("more", _labels("a", "b", "c", "d"), None, ANY, other)
+    store.add("shared", _labels("d"), ANY, small)
+    store.put("more", _labels("a", "b", "c", "d"), None, ANY, other)
+
+
+def test_quotas_hold_under_concurrent_writes(tmp_path: Path) -> None:
+    """From several threads and two processes' worth of stores; exactly as many succeed as may."""
+    owner = Owner("k", max_label_sets=7)
+    stores = [SqliteLabelStore(tmp_path / "labels.sqlite3", 5) for _ in range(2)]
+
+    def put(i: int) -> bool:
+        try:
+            stores[i % 2].put(f"s{i}", _labels("a"), None, ANY, owner)
+        except QuotaExceededError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        n_stored = sum(threads.map(put, range(40)))
+    assert n_stored == len(stores[0].page("", 100)) == 7
+    for one in stores:
+        one.close()

@@ -1,0 +1,161 @@
+"""Which addresses may be connected to, and that no other ever is."""
+
+from __future__ import annotations
+
+import asyncio
+from ipaddress import ip_address
+
+import httpcore2
+import pytest
+
+from service.api.public_network import PublicNetwork, is_allowed, is_own, is_public, resolve
+from service.errors import UrlRefusedError
+from tests.service.api.clip_server import ClipServer, Names, loopback_network, ok
+
+PRIVATE = [
+    *(
+        "0.0.0.0",  # noqa: S104  (not listened on)
+        "0.1.2.3",
+        "10.0.0.1",
+        "100.64.0.1",
+        "127.0.0.1",
+        "127.8.9.1",
+        "169.254.169.254",
+        "172.16.0.1",
+    ),
+    *("172.31.255.255", "192.0.0.8", "192.0.0.170", "192.0.2.1", "192.88.99.1", "192.168.1.1", "198.18.0.1"),
+    *("198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255"),
+    *(
+        "::",
+        "::1",
+        "::7f00:1",
+        "fc00::1",
+        "fd00:ec2::254",
+        "fe80::1",
+        "fe80::1%1",
+        "fec0::1",
+        "ff02::1",
+        "ff0e::1",
+    ),
+    *("100::1", "5f00::1", "2001::1", "2001:2::1", "2001:10::1", "2001:20::1", "2001:db8::1", "3fff::1"),
+]
+# The metadata address of clouds and a private one inside IPv6: mapped, NAT64, local NAT64, 6to4, Teredo.
+EMBEDDED = [
+    *("::ffff:169.254.169.254", "::ffff:10.0.0.1", "64:ff9b::169.254.169.254", "64:ff9b::10.0.0.1"),
+    *(
+        "64:ff9b:1::10.0.0.1",
+        "2002:a9fe:a9fe::1",
+        "2002:a00:1::",
+        "2001:0:a00:1::",
+        "2001:0:4136:e378:0:0:5601:5601",
+    ),
+]
+PUBLIC = ["1.1.1.1", "8.8.8.8", "100.63.255.255", "100.128.0.1", "172.32.0.1", "192.0.1.1", "2606:4700::1111"]
+PUBLIC_EMBEDDED = ["::ffff:8.8.8.8", "64:ff9b::8.8.8.8"]
+
+
+@pytest.mark.parametrize("address", [*PRIVATE, *EMBEDDED])
+def test_special_addresses_are_not_public(address: str) -> None:
+    """Neither themselves nor inside an IPv6 address."""
+    assert not is_public(ip_address(address))
+
+
+@pytest.mark.parametrize("address", [*PUBLIC, *PUBLIC_EMBEDDED])
+def test_ordinary_addresses_are_public(address: str) -> None:
+    """Also next to special ones, and those that a host without IPv4 sees translated."""
+    assert is_public(ip_address(address))
+
+
+def test_an_address_of_this_machine_is_not_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even a public one: what listens there may be behind a firewall for everybody else."""
+    assert is_own(ip_address("127.0.0.1"))
+    assert not is_own(ip_address("192.0.2.1"))
+    monkeypatch.setattr("service.api.public_network.is_own", lambda _: False)
+    assert is_allowed(ip_address("8.8.8.8"))
+    monkeypatch.setattr("service.api.public_network.is_own", lambda _: True)
+    assert not is_allowed(ip_address("8.8.8.8"))
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "2130706433", "0x7f000001", "017700000001", "127.1", "localhost", "localhost.", "0", "::1"],
+)
+def test_every_way_to_write_this_machine_is_refused(host: str) -> None:
+    """The system's resolver reads them all; its answer is checked, not the text."""
+    with pytest.raises(UrlRefusedError, match="no address on the public internet"):
+        asyncio.run(PublicNetwork().connect_tcp(host, 80))
+
+
+def test_names_are_resolved_by_the_system() -> None:
+    """To the addresses that a connection would take."""
+    assert ip_address("127.0.0.1") in asyncio.run(resolve("localhost", 80))
+
+
+@pytest.mark.parametrize("answer", [[], ["10.0.0.1"], ["127.0.0.1", "10.0.0.1"], ["10.0.0.1", "127.0.0.1"]])
+def test_a_name_with_any_address_that_is_not_allowed_is_refused(answer: list[str]) -> None:
+    """Here only 127.0.0.1 is allowed; nothing is connected to, and the text names no address."""
+    with ClipServer({}) as server, pytest.raises(UrlRefusedError) as refused:
+        asyncio.run(
+            loopback_network(Names({"mixed.example": [answer]})).connect_tcp("mixed.example", server.port)
+        )
+    assert server.heads == []
+    assert not server.entered.acquire(blocking=False)
+    assert not any(address in refused.value.message for address in ["10.0", "127.0", "mixed"])
+
+
+def test_an_unknown_name_has_the_same_answer_as_a_private_one() -> None:
+    """Else the answer would tell which names a private network has."""
+    network = loopback_network(Names({"intranet": [["10.0.0.1"]]}))
+    texts = set()
+    for host in ["intranet", "nothing.example", "x" * 64 + ".example"]:
+        with pytest.raises(UrlRefusedError) as refused:
+            asyncio.run(network.connect_tcp(host, 80))
+        texts.add(refused.value.message)
+    assert len(texts) == 1
+
+
+def test_a_name_is_resolved_once_so_that_rebinding_changes_nothing() -> None:
+    """The second answer of DNS would lead elsewhere; it is never asked for."""
+    names = Names({"rebinding.example": [["127.0.0.1"], ["10.0.0.1"]]})
+
+    async def connect() -> None:
+        stream = await loopback_network(names).connect_tcp("rebinding.example", server.port)
+        assert stream.get_extra_info("server_addr") == ("127.0.0.1", server.port)
+        await stream.aclose()
+
+    with ClipServer({}) as server:
+        asyncio.run(connect())
+    assert names.asked == ["rebinding.example"]
+
+
+def test_the_next_address_is_tried_where_one_does_not_answer() -> None:
+    """As of a host with IPv6 where only IPv4 is routed; four addresses at most."""
+
+    def connect(addresses: list[str]) -> None:
+        async def opened_and_closed() -> None:
+            network = PublicNetwork(Names({"clips.example": [addresses]}).resolve, lambda _: True)
+            await (await network.connect_tcp("clips.example", server.port)).aclose()
+
+        asyncio.run(opened_and_closed())
+
+    with ClipServer({"/": ok(b"")}) as server:
+        connect(["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.1"])
+        with pytest.raises(httpcore2.ConnectError):
+            connect(["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5", "127.0.0.1"])
+
+
+def test_a_resolver_that_does_not_answer_is_a_timeout() -> None:
+    """Within the time that connecting may take."""
+
+    async def silent(*_: object) -> list[object]:
+        await asyncio.Event().wait()
+        return []
+
+    with pytest.raises(httpcore2.ConnectTimeout):
+        asyncio.run(PublicNetwork(silent).connect_tcp("slow.example", 80, timeout=0.01))  # type: ignore[arg-type]
+
+
+def test_sockets_of_this_machine_are_refused() -> None:
+    """The client has a way to ask for them."""
+    with pytest.raises(UrlRefusedError):
+        asyncio.run(PublicNetwork().connect_unix_socket("/run/docker.sock", timeout=1))
