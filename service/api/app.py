@@ -37,6 +37,7 @@ from service.api.upload_folder import UploadFolder
 from service.batch.batched_encoders import batched
 from service.classifier import Classifier, decode_spec, try_bundle
 from service.decode.pool import DecodePool
+from service.decode.sandbox import Sandbox
 from service.embed.embedder import LabelEmbedder
 from service.embed.embedding_store import EmbeddingStore
 from service.errors import SettingsError
@@ -67,7 +68,8 @@ def create_app(settings: Settings) -> FastAPI:
     kept = None
     if settings.label_store_size:
         kept = EmbeddingStore(settings.data_dir / "embeddings.sqlite3", settings.label_store_size)
-    decoder = DecodePool(settings.decode_limits(), min(settings.decode_workers, settings.max_concurrency))
+    n_decoders = min(settings.decode_workers, settings.max_concurrency)
+    decoder = DecodePool(settings.decode_limits(), n_decoders, on_first_ready=_log_sandbox)
     decoder.start()
     clip_workers = Workers("clip", settings.max_concurrency)
     store_writer = Workers("store writer", 1)
@@ -158,6 +160,12 @@ def _guard(app: FastAPI, settings: Settings, ring: KeyRing, routes: Sequence[Bas
             allow_headers=("Authorization", "X-API-Key", "If-Match", "If-None-Match", HEADER),
             expose_headers=("ETag", "Location", "Retry-After", HEADER, "Server-Timing"),
         )
+
+
+def _log_sandbox(sandbox: Sandbox) -> None:
+    """One line, which says what restricts the decoding processes here."""
+    log = _log.info if sandbox.keeps_files_shut else _log.warning
+    log("decoder_sandbox", **sandbox.states())
 
 
 def _body_bounds(settings: Settings) -> BodyBounds:

@@ -1,6 +1,7 @@
 """Decode: turn an untrusted media file into a few square pictures and a mono waveform.
 
-pool       decodes in child processes that can be killed (worker: such a process; wire: their protocol)
+pool       decodes in child processes that can be killed (worker: such a process; sandbox: what it gives up;
+           wire: their protocol)
 clip_decoding  decodes one file in the current process
 container  opens a file safely, chooses its streams and reads their packets (formats: what is allowed)
 packets    the packet table of a video stream, and which packets to decode

@@ -1,7 +1,7 @@
 """Decode one clip in the current process: open the file, read every packet once, decode what is needed."""
 
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 import numpy as np
 from av.audio.stream import AudioStream
@@ -53,12 +53,27 @@ def decode_clip(path: Path, spec: DecodeSpec, limits: DecodeLimits) -> Clip:
     Raises:
         MediaError: The clip can't be used; the subclass says why.
     """
-    with open_source(path, limits) as source:
+    with path.open("rb", buffering=0) as file:
+        return decode_file(file, spec, limits)
+
+
+def decode_file(file: BinaryIO, spec: DecodeSpec, limits: DecodeLimits) -> Clip:
+    """Same as `decode_clip`, for an open file. Nothing else is opened.
+
+    Args:
+        file: The file, without a buffer. Nothing else may move its position meanwhile.
+        spec: What the model needs.
+        limits: Limits on the cost of the clip.
+
+    Raises:
+        MediaError: The clip can't be used; the subclass says why.
+    """
+    with open_source(file, limits) as source:
         decoding = _Decoding(source, spec, limits)
         decoding.scan()
         if source.wanted and not source.has_late_track:
             return decoding.clip()
-    with open_source(path, limits, probe_all=True) as source:
+    with open_source(file, limits, probe_all=True) as source:
         decoding = _Decoding(source, spec, limits)
         decoding.scan()
         return decoding.clip()
@@ -142,7 +157,7 @@ class _Decoding:
         """Warnings about what was left out of the file as a whole; call this when all of it has been read."""
         warnings = [_LATE] if self._source.has_late_track else []
         if self._damage.counts["file"]:
-            warnings.append(_CHAINED if is_chained_ogg(self._source.path) else _CUT_SHORT)
+            warnings.append(_CHAINED if is_chained_ogg(self._source.file) else _CUT_SHORT)
         return warnings
 
     def _read_audio(self) -> tuple[Array | None, Track]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, cast
+from typing import BinaryIO, Literal, cast
 
 import av
 from av.audio.stream import AudioStream
@@ -26,7 +26,7 @@ from service.decode.formats import (
     is_heif,
     still_image,
 )
-from service.errors import AhseError, ClipTooLargeError, EmptyFileError, MediaError, NotMediaError
+from service.errors import AhseError, ClipTooLargeError, EmptyFileError, NotMediaError
 from service.media import DecodeLimits, Track
 
 # Errors that PyAV raises for bad content: those of FFmpeg, but also plain ValueError and OverflowError.
@@ -80,7 +80,7 @@ class Source:
         audio_stream: The stream of the audio track; None where there is none that can be decoded.
         visual_track: Report on the video stream, or why there is none.
         audio_track: Report on the audio stream, or why there is none.
-        path: The file.
+        file: The file.
         options: What it was opened with.
     """
 
@@ -89,7 +89,7 @@ class Source:
     audio_stream: AudioStream | None
     visual_track: Track
     audio_track: Track
-    path: Path
+    file: BinaryIO
     options: Mapping[str, str]
 
     @property
@@ -112,7 +112,7 @@ class Source:
     @contextmanager
     def packets_again(self, stream: VideoStream) -> Iterator[Iterator[Packet[VideoStream]]]:
         """Open the file a second time, for the packets of one of its streams."""
-        with _open(self.path, self.options) as container:
+        with _open(self.file, self.options) as container:
             _discard_others(container, {stream.index})
             yield cast("Iterator[Packet[VideoStream]]", packets(container, [container.streams[stream.index]]))
 
@@ -127,11 +127,11 @@ def _is_late(container: InputContainer, kind: Literal["video", "audio"]) -> bool
 
 
 @contextmanager
-def open_source(path: Path, limits: DecodeLimits, *, probe_all: bool = False) -> Iterator[Source]:
+def open_source(file: BinaryIO, limits: DecodeLimits, *, probe_all: bool = False) -> Iterator[Source]:
     """Open a media file and choose its streams.
 
     Args:
-        path: The file; only its content matters, not its name.
+        file: The file, without a buffer. Nothing else may move its position meanwhile.
         limits: Limits on the number of streams and on the pixels of a frame.
         probe_all: Whether to look for streams in the whole file, which FFmpeg then keeps in memory. By
             default it looks at the first 5 MB of a file whose header does not list them.
@@ -139,21 +139,21 @@ def open_source(path: Path, limits: DecodeLimits, *, probe_all: bool = False) ->
     Raises:
         MediaError: The content can't be opened or exceeds a limit.
     """
-    size_bytes = path.stat().st_size
+    size_bytes = _size_bytes(file)
     if size_bytes == 0:
         raise EmptyFileError("The file is empty. Send a video or audio clip.")
-    _reject_images(path)
+    _reject_images(file)
     # While it looks for streams, FFmpeg decodes frames, which must not be too large either.
     options = OPEN_OPTIONS | {"max_pixels": str(limits.max_frame_pixels)}
     if probe_all:
         duration_us = round(limits.max_duration_s * 1e6)
         options |= {"probesize": str(max(size_bytes, 32)), "analyzeduration": str(duration_us)}
-    with _open(path, options) as container:
+    with _open(file, options) as container:
         if len(container.streams) > limits.max_streams:
             raise NotMediaError(
                 f"The file has more than {limits.max_streams} streams. Send an ordinary clip."
             )
-        yield _choose(container, path, options, limits)
+        yield _choose(container, file, options, limits)
 
 
 def packets(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Packet[Stream]]:
@@ -170,37 +170,53 @@ def packets(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Pa
         return
 
 
-def _reject_images(path: Path) -> None:
-    with path.open("rb") as file:
-        if is_heif(file.read(HEAD_BYTES)):
-            raise still_image()
+def _reject_images(file: BinaryIO) -> None:
+    file.seek(0)
+    if is_heif(file.read(HEAD_BYTES)):
+        raise still_image()
 
 
-def _open(path: Path, options: Mapping[str, str]) -> InputContainer:
+@contextmanager
+def _open(file: BinaryIO, options: Mapping[str, str]) -> Iterator[InputContainer]:
+    """Open a file by its descriptor: a process in the sandbox can't open it by its name.
+
+    FFmpeg duplicates the descriptor, and all duplicates share one position. So a second container must be
+    closed before the first is read again; then the position is again where the first expects it.
+    """
+    position = file.tell()
+    file.seek(0)
     try:
-        # "file:" keeps a colon in the path from being read as a protocol.
-        return av.open(f"file:{path}", "r", options=dict(options), metadata_errors="replace")
+        with _container(file, options) as container:
+            yield container
+    finally:
+        file.seek(position)
+
+
+def _container(file: BinaryIO, options: Mapping[str, str]) -> InputContainer:
+    options = {**options, "fd": str(file.fileno())}
+    try:
+        return av.open("fd:", "r", options=options, metadata_errors="replace")
     except UNREADABLE as error:
-        raise _unreadable(path) from error
+        file.seek(0)
+        raise explain_unreadable(file, _size_bytes(file)) from error
 
 
-def _unreadable(path: Path) -> MediaError:
-    with path.open("rb") as file:
-        return explain_unreadable(file, path.stat().st_size)
+def _size_bytes(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size
 
 
 def _choose(
-    container: InputContainer, path: Path, options: Mapping[str, str], limits: DecodeLimits
+    container: InputContainer, file: BinaryIO, options: Mapping[str, str], limits: DecodeLimits
 ) -> Source:
     video, visual_track = _choose_video(container)
     audio, audio_track = _choose_audio(container)
     if video is not None:
         size = video.width, video.height
         if audio is None and not all(size):
-            size = _size_in_header(path, options, video.index)
+            size = _size_in_header(file, options, video.index)
         _check_size(*size, limits)
     _discard_others(container, {stream.index for stream in (video, audio) if stream is not None})
-    return Source(container, video, audio, visual_track, audio_track, path, options)
+    return Source(container, video, audio, visual_track, audio_track, file, options)
 
 
 def _choose_video(container: InputContainer) -> tuple[VideoStream | None, Track]:
@@ -238,12 +254,12 @@ def _decoder(stream: Stream) -> str | None:
     return None if context is None else stream.codec_context.name
 
 
-def _size_in_header(path: Path, options: Mapping[str, str], index: int) -> tuple[int, int]:
+def _size_in_header(file: BinaryIO, options: Mapping[str, str], index: int) -> tuple[int, int]:
     """Width and height of the frames of a stream as the file has them, 0 where it has none.
 
     A decoder that refuses frames for their size also resets both to 0, so no decoder is opened here.
     """
-    with _open(path, {**options, "codec_whitelist": "none"}) as container:
+    with _open(file, {**options, "codec_whitelist": "none"}) as container:
         sizes = {stream.index: (stream.width, stream.height) for stream in container.streams.video}
         return sizes.get(index, (0, 0))
 

@@ -1,7 +1,6 @@
 """Which containers and codecs are allowed, and why a file of another format is rejected."""
 
 import mmap
-from pathlib import Path
 from typing import BinaryIO
 
 from service.errors import MediaError, NotMediaError, TruncatedMediaError
@@ -35,7 +34,8 @@ AUDIO_DECODERS = frozenset((
 OPEN_OPTIONS = {
     "format_whitelist": ",".join(_CONTAINERS),
     "codec_whitelist": ",".join(sorted(VIDEO_DECODERS | AUDIO_DECODERS)),
-    "protocol_whitelist": "file",
+    # That of an open file (container._open): no name in a file can make FFmpeg open another one.
+    "protocol_whitelist": "fd",
 }
 
 
@@ -117,11 +117,11 @@ def _has_index(file: BinaryIO, size_bytes: int) -> bool:
     return False
 
 
-def is_chained_ogg(path: Path) -> bool:
+def is_chained_ogg(file: BinaryIO) -> bool:
     """Whether a file is Ogg with several recordings in a row, such as of a radio station.
 
     They are recognised by a first page of a stream (flags 2, RFC 3533) after an ordinary one (flags 0).
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         ordinary = content.find(b"OggS\0\0")
         return content[:4] == b"OggS" and -1 < ordinary < content.rfind(b"OggS\0\2")

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from service.cancellation import raise_if_cancelled, stopping
 from service.decode import wire
-from service.errors import DecodeCrashedError, DecoderUnavailableError, DecodeTimeoutError
+from service.decode.sandbox import Sandbox
+from service.errors import DecodeCrashedError, DecoderUnavailableError, DecodeTimeoutError, NotMediaError
 from service.media import Clip, DecodeLimits, DecodeSpec
 
 _START_TIMEOUT_S = 60.0
@@ -36,11 +38,19 @@ class DecodePool:
     Args:
         limits: Limits on the cost of each clip.
         n_workers: Number of clips that are decoded at once.
+        on_first_ready: Called once, when the first process is ready, with what restricts it and all others.
     """
 
-    def __init__(self, limits: DecodeLimits, n_workers: int) -> None:
+    def __init__(
+        self,
+        limits: DecodeLimits,
+        n_workers: int,
+        on_first_ready: Callable[[Sandbox], None] = lambda _: None,
+    ) -> None:
         self._limits = limits
-        self._workers = [_Worker() for _ in range(n_workers)]
+        self._on_first_ready = on_first_ready
+        self._first_ready = threading.Lock()
+        self._workers = [_Worker(self._report) for _ in range(n_workers)]
         # Guarded by the condition. Last in, first out: the last one used has warm caches, and those that are
         # not needed never start.
         self._idle = list(self._workers)
@@ -98,6 +108,10 @@ class DecodePool:
             for worker in self._workers:
                 worker.stop()
 
+    def _report(self, sandbox: Sandbox) -> None:
+        if self._first_ready.acquire(blocking=False):  # and never released
+            self._on_first_ready(sandbox)
+
     def _take_idle(self) -> _Worker:
         """Wait for an idle process.
 
@@ -148,10 +162,23 @@ def _blame(error: _ProcessDiedError) -> DecodeCrashedError | DecoderUnavailableE
     return DecodeCrashedError("The clip could not be decoded: it brought its decoder down.")
 
 
-class _Worker:
-    """One decoding process and the connection to it. Used by one thread at a time, except for `kill`."""
+def _open(path: Path) -> BinaryIO:
+    """Open a clip for a process, which can't do that itself (sandbox)."""
+    try:
+        return path.open("rb", buffering=0)
+    except OSError as error:
+        raise NotMediaError("The clip can't be read. Check that the file exists and may be read.") from error
 
-    def __init__(self) -> None:
+
+class _Worker:
+    """One decoding process and the connection to it. Used by one thread at a time, except for `kill`.
+
+    Args:
+        on_ready: Called with what restricts the process, when it is ready.
+    """
+
+    def __init__(self, on_ready: Callable[[Sandbox], None]) -> None:
+        self._on_ready = on_ready
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._is_ready = False
@@ -178,11 +205,15 @@ class _Worker:
 
     def decode(self, path: Path, spec: DecodeSpec, limits: DecodeLimits) -> Clip:
         """Have the process decode one clip; kill it if it takes too long or breaks the protocol."""
+        with _open(path) as file:
+            return self._decode(file, spec, limits)
+
+    def _decode(self, file: BinaryIO, spec: DecodeSpec, limits: DecodeLimits) -> Clip:
         sock = self._connect()
         try:
             # Killed by a cancelled request, since a library in the middle of a frame can't be asked to stop.
             with stopping(self.kill):
-                wire.send(sock, wire.request(path, spec, limits))
+                wire.send_request(sock, file, spec, limits)
                 return wire.receive_clip(sock, spec, limits, time.monotonic() + limits.wall_time_s)
         except TimeoutError:
             # The process might still answer, and its answer would be taken for that of the next clip.
@@ -229,8 +260,9 @@ class _Worker:
             if sock is None:
                 raise EOFError
             if not self._is_ready:
-                wire.receive(sock, time.monotonic() + _START_TIMEOUT_S)
+                ready = wire.receive(sock, time.monotonic() + _START_TIMEOUT_S)
                 self._is_ready = True
+                self._on_ready(Sandbox(**ready["sandbox"]))
         except (EOFError, OSError, ValueError) as error:
             self.stop()
             raise DecoderUnavailableError("No clip can be decoded now; try again later.") from error

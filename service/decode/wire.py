@@ -1,6 +1,6 @@
 """The protocol between the service and a decoding process: a JSON header, then the bytes of the arrays.
 
-    service -> process   {path, spec, limits}
+    service -> process   {spec, limits}, then one byte that carries the open file
     process -> service   {error, message, trace}, or the fields of a clip followed by its arrays: the
                          frames, the waveform, then the frames of each segment
 
@@ -9,14 +9,14 @@ took over can send wrong pictures, but it can neither run code in the service no
 """
 
 import json
+import os
 import socket
 import struct
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -78,14 +78,27 @@ def _receive_text(sock: socket.socket, deadline: float | None) -> bytearray:
     return text
 
 
-def request(path: Path, spec: DecodeSpec, limits: DecodeLimits) -> Header:
-    """The header of a request to decode a clip."""
-    return {"path": str(path.absolute()), "spec": asdict(spec), "limits": asdict(limits)}
+def send_request(sock: socket.socket, file: BinaryIO, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    """Ask for a clip.
+
+    Args:
+        sock: The connection, a Unix socket.
+        file: The file, open for reading; the process gets a descriptor of it, and no name.
+        spec: What the model needs.
+        limits: Limits on the cost of the clip.
+    """
+    send(sock, {"spec": asdict(spec), "limits": asdict(limits)})
+    socket.send_fds(sock, [b"\0"], [file.fileno()])
 
 
-def parse_request(header: Header) -> tuple[Path, DecodeSpec, DecodeLimits]:
-    """The inverse of `request`."""
-    return Path(header["path"]), DecodeSpec(**header["spec"]), DecodeLimits(**header["limits"])
+def receive_request(sock: socket.socket) -> tuple[BinaryIO, DecodeSpec, DecodeLimits]:
+    """The other end of `send_request`: the arguments. The caller closes the file, which has no buffer."""
+    header = receive(sock)
+    _, descriptors, _, _ = socket.recv_fds(sock, 1, 1)
+    if not descriptors:
+        raise EOFError
+    file = os.fdopen(descriptors[0], "rb", buffering=0)
+    return file, DecodeSpec(**header["spec"]), DecodeLimits(**header["limits"])
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,17 @@ import resource
 import socket
 import sys
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 
+# PyAV imports these for a file that has subtitles, which would be too late in the sandbox.
+import av.subtitles.codeccontext
+import av.subtitles.stream
+import av.subtitles.subtitle  # noqa: F401
+
 from service.decode import wire
-from service.decode.clip_decoding import decode_clip
+from service.decode.clip_decoding import decode_file
+from service.decode.sandbox import enter_sandbox
 from service.errors import ClipTooLargeError, DecodeCrashedError, MediaError
 from service.media import DecodeLimits
 
@@ -24,20 +31,23 @@ def main(file_descriptor: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_OPEN_FILES, _MAX_OPEN_FILES))
     idle_bytes = _address_space_bytes()
+    # A process that was taken over must not write into the log of the service.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     with socket.socket(fileno=file_descriptor) as sock:
         try:
-            wire.send(sock, {"ready": os.getpid()})
+            wire.send(sock, {"ready": os.getpid(), "sandbox": asdict(enter_sandbox())})
             while True:
-                _answer(sock, wire.receive(sock), idle_bytes)
+                _answer(sock, idle_bytes)
         except (EOFError, OSError):  # the service is gone
             return
 
 
-def _answer(sock: socket.socket, header: wire.Header, idle_bytes: int) -> None:
-    path, spec, limits = wire.parse_request(header)
+def _answer(sock: socket.socket, idle_bytes: int) -> None:
+    file, spec, limits = wire.receive_request(sock)
     _limit(limits, idle_bytes)
     try:
-        clip = decode_clip(path, spec, limits)
+        with file:
+            clip = decode_file(file, spec, limits)
     except MediaError as error:
         wire.send_error(sock, error)
     except MemoryError:
@@ -53,16 +63,18 @@ def _answer(sock: socket.socket, header: wire.Header, idle_bytes: int) -> None:
 
 def _limit(limits: DecodeLimits, idle_bytes: int) -> None:
     """Limit the memory, and the processor time in case the service is gone and can't kill this process."""
-    _set_soft(resource.RLIMIT_AS, idle_bytes + limits.memory_bytes)
+    # The hard limit too: a process that was taken over could raise the soft one. All requests agree on it.
+    memory, _ = _within_hard(resource.RLIMIT_AS, idle_bytes + limits.memory_bytes)
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     used = resource.getrusage(resource.RUSAGE_SELF)
-    _set_soft(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + limits.wall_time_s) + 2)
+    wanted_s = int(used.ru_utime + used.ru_stime + limits.wall_time_s) + 2
+    resource.setrlimit(resource.RLIMIT_CPU, _within_hard(resource.RLIMIT_CPU, wanted_s))
 
 
-def _set_soft(kind: int, wanted: int) -> None:
-    """Set a soft limit within the hard one, which may be inherited (`ulimit`) and can't be raised."""
+def _within_hard(kind: int, wanted: int) -> tuple[int, int]:
+    """The wanted soft limit within the hard one, which may be inherited (`ulimit`) and can't be raised."""
     _, hard = resource.getrlimit(kind)
-    soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(kind, (soft, hard))
+    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard
 
 
 def _address_space_bytes() -> int:

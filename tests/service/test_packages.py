@@ -26,6 +26,7 @@ PACKAGES = {
         "pytest",
     ),
     *("safetensors", "scipy", "service", "starlette", "structlog", "tests", "tokenizers", "typer"),
+    "uvicorn",
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from service.decode import clip_decoding, decode_clip, video
 from service.decode.audio import AudioDecoder, Downmix
-from service.decode.container import open_source
+from service.decode.container import open_source, packets
 from service.decode.picture import Framer
 from service.errors import NoTracksError
 from service.media import DecodeLimits, DecodeSpec
@@ -76,7 +76,7 @@ def test_sound_that_starts_late_in_a_file_without_a_list_of_streams_is_used(
     late_audio: Path, spec: DecodeSpec, long_limits: DecodeLimits
 ) -> None:
     """FFmpeg comes upon the stream when the file is already open; PyAV answers with an IndexError."""
-    with open_source(late_audio, long_limits) as source:
+    with late_audio.open("rb", buffering=0) as file, open_source(file, long_limits) as source:
         assert source.audio_stream is None
     clip = decode_clip(late_audio, spec, long_limits)
     assert (clip.visual.used, clip.audio.used, clip.warnings) == (True, True, ())
@@ -103,7 +103,7 @@ def test_a_late_track_that_stays_unknown_is_said_in_a_warning(
     late_audio: Path, spec: DecodeSpec, long_limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other track is used."""
-    monkeypatch.setattr(clip_decoding, "open_source", lambda path, limits, **_: open_source(path, limits))
+    monkeypatch.setattr(clip_decoding, "open_source", lambda file, limits, **_: open_source(file, limits))
     clip = decode_clip(late_audio, spec, long_limits)
     assert (clip.visual.used, clip.audio.used) == (True, False)
     assert any("starts late" in warning for warning in clip.warnings)
@@ -280,3 +280,18 @@ def test_the_memory_limit_is_never_taken_for_damage(
         monkeypatch.setattr(Framer, "picture", failing(Framer.picture, 3, error))
     with pytest.raises(MemoryError):
         decode_clip(make_clip(audio="aac"), spec, limits)
+
+
+def test_a_second_look_into_a_file_does_not_disturb_the_first(make_clip: Make, limits: DecodeLimits) -> None:
+    """Both read the same open file, which has one position, and it is larger than a buffer of FFmpeg."""
+    path = make_clip(name="c.avi", codec="rawvideo", ticks=range(30))
+    with path.open("rb", buffering=0) as file, open_source(file, limits) as source:
+        assert source.video_stream is not None
+        undisturbed = [bytes(packet) for packet in packets(source.container, [source.video_stream])]
+    with path.open("rb", buffering=0) as file, open_source(file, limits) as source:
+        assert source.video_stream is not None
+        first = packets(source.container, [source.video_stream])
+        start = [bytes(next(first)) for _ in range(10)]
+        with source.packets_again(source.video_stream) as again:
+            assert [bytes(packet) for packet in again] == undisturbed
+        assert start + [bytes(packet) for packet in first] == undisturbed

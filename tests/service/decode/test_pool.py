@@ -206,7 +206,7 @@ def test_a_cancelled_request_stops_a_running_decode(make_clip: Make, spec: Decod
         os.kill(stopped.pid, signal.SIGSTOP)
         with token.active():
             running = other.submit(contextvars.copy_context().run, pool.decode, path, spec)
-        while not running.running():
+        while pool._idle:
             os.sched_yield()
         token.cancel("deadline")
         with pytest.raises(WorkCancelled):
@@ -223,7 +223,7 @@ def test_a_cancelled_request_does_not_wait_for_a_process(make_clip: Make, spec: 
             pool.decode(path, spec)
             os.kill(_process(pool).pid, signal.SIGSTOP)
             hanging = others.submit(pool.decode, path, spec)
-            while not hanging.running():
+            while pool._idle:
                 os.sched_yield()
             with token.active():
                 queued = others.submit(contextvars.copy_context().run, pool.decode, path, spec)
@@ -231,6 +231,14 @@ def test_a_cancelled_request_does_not_wait_for_a_process(make_clip: Make, spec: 
             with pytest.raises(WorkCancelled):
                 queued.result(60)
         assert hanging.exception(60)
+
+
+def test_a_file_that_is_gone_costs_no_process(pool: DecodePool, tmp_path: Path, spec: DecodeSpec) -> None:
+    """The service opens it, not the process, which can't open anything."""
+    before = [worker._process for worker in pool._workers]
+    with pytest.raises(NotMediaError, match="can't be read"):
+        pool.decode(tmp_path / "gone.mp4", spec)
+    assert [worker._process for worker in pool._workers] == before
 
 
 def test_a_closed_pool_rejects_clips(make_clip: Make, spec: DecodeSpec) -> None:
