@@ -4,6 +4,9 @@ PYTHON ?= python3
 EXTRA ?= cpu
 BUNDLE ?= weights/everyday
 PORT ?= 8000
+SOAK_MINUTES ?= 30
+# Where attacks write their figures; those that are committed are in docs/results.
+FIGURES ?= build/attack
 
 UV_VERSION := 0.13.9
 SERVE_ENV := .venv-serve
@@ -12,7 +15,7 @@ DEV_ENV := .venv
 IMAGE_PYTHON := --python-version 3.11 --python-platform x86_64-manylinux_2_36
 INSTALL = $(1)/bin/uv pip install --quiet --python $(1)/bin/python --constraint constraints.txt --editable
 
-.PHONY: help serve test test-slow test-all test-service lint types check everyday weights bench images audit sbom constraints clean
+.PHONY: help serve test test-slow test-all test-service lint types check everyday weights bench attack fuzz crash soak images audit sbom constraints clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -52,6 +55,18 @@ weights: $(DEV_ENV)/.installed ## Rebuild weights/demo and examples/ from nothin
 
 bench: $(DEV_ENV)/.installed ## Clips per second beside a straightforward service, 12 minutes on 2 cores
 	$(DEV_ENV)/bin/python -m benchmarks.throughput
+
+attack: $(DEV_ENV)/.installed ## Small requests that once stopped the service, and what others get meanwhile (6 minutes)
+	ulimit -n 4096 && $(DEV_ENV)/bin/python -m tests.attack.cheap_requests --out $(FIGURES)
+
+fuzz: $(DEV_ENV)/.installed ## 10,000 damaged media, and each parser for a minute guided by coverage (5 minutes)
+	$(DEV_ENV)/bin/python -m tests.attack.fuzz --out $(FIGURES)
+
+crash: $(DEV_ENV)/.installed ## Kill the service 100 times while label sets are edited (5 minutes; as root with a full disk too)
+	$(DEV_ENV)/bin/python -m tests.attack.crash --out $(FIGURES)
+
+soak: $(DEV_ENV)/.installed ## Mixed load for SOAK_MINUTES (30): slow and hostile clients, kills, reloads
+	$(DEV_ENV)/bin/python -m tests.attack.soak --minutes $(SOAK_MINUTES) --out $(FIGURES)
 
 images: ## Build both container images without a Docker engine and try them (root, buildah, debootstrap)
 	docker/build_and_try.sh

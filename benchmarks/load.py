@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-BOUNDARY = "a9c1f0e5benchmark"
+_BOUNDARY = "a9c1f0e5benchmark"
+CONTENT_TYPE = f"multipart/form-data; boundary={_BOUNDARY}"
 _TIMEOUT_S = 120
 
 
@@ -32,12 +33,12 @@ class Measured:
 def form(clip: bytes, fields: list[tuple[str, str]]) -> bytes:
     """A multipart form with a file."""
     parts = [
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
         for name, value in fields
     ]
-    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="clip"\r\n'
+    head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="clip"\r\n'
     return b"".join(
-        [*parts, head.encode(), b"Content-Type: video/mp4\r\n\r\n", clip, f"\r\n--{BOUNDARY}--\r\n".encode()]
+        [*parts, head.encode(), b"Content-Type: video/mp4\r\n\r\n", clip, f"\r\n--{_BOUNDARY}--\r\n".encode()]
     )
 
 
@@ -94,7 +95,7 @@ def measure(
 
 def post(connection: http.client.HTTPConnection, body: bytes, *, may_fail: bool = False) -> tuple[float, Any]:
     """One request: its wall time in milliseconds, and the answer."""
-    headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+    headers = {"Content-Type": CONTENT_TYPE}
     started = time.perf_counter()
     connection.request("POST", "/v1/classify", body, headers)
     response = connection.getresponse()

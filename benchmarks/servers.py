@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 _PATIENCE_S = 120.0
 
@@ -25,11 +27,11 @@ class Server:
 
     def peak_memory_mib(self) -> float:
         """Largest resident memory so far of the server's process and of those it started, added up."""
-        return sum(_kib(pid, "VmHWM") for pid in _family(self.pid)) / 1024
+        return sum(memory_kib(pid, "VmHWM") for pid in family(self.pid)) / 1024
 
     def memory_mib(self) -> float:
         """The same, resident now."""
-        return sum(_kib(pid, "VmRSS") for pid in _family(self.pid)) / 1024
+        return sum(memory_kib(pid, "VmRSS") for pid in family(self.pid)) / 1024
 
 
 def serve_command(bundle: Path, port: int, data: Path, *further: str) -> list[str]:
@@ -39,10 +41,19 @@ def serve_command(bundle: Path, port: int, data: Path, *further: str) -> list[st
 
 
 @contextmanager
-def running(command: Sequence[str], port: int) -> Iterator[Server]:
-    """The server of a command, once it says that it is ready."""
+def running(command: Sequence[str], port: int, log: int | IO[bytes] = subprocess.DEVNULL) -> Iterator[Server]:
+    """The server of a command, once it says that it is ready.
+
+    Args:
+        command: What to run.
+        port: Where it will listen.
+        log: Takes what it writes to standard error.
+
+    Raises:
+        SystemExit: It did not start.
+    """
     started = time.perf_counter()
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:  # noqa: S603  (our own arguments)
+    with subprocess.Popen(command, stderr=log) as process:  # noqa: S603  (our own arguments)
         try:
             while not _is_ready(port):
                 if process.poll() is not None or time.perf_counter() - started > _PATIENCE_S:
@@ -64,15 +75,27 @@ def _is_ready(port: int) -> bool:
         connection.close()
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
     """A process and all that descend from it."""
     found = [pid]
     for parent in found:
         for children in Path(f"/proc/{parent}/task").glob("*/children"):
-            found += map(int, children.read_text().split())
+            with suppress(OSError):  # ended in the meantime
+                found += map(int, children.read_text().split())
     return found
 
 
-def _kib(pid: int, what: str) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+def memory_kib(pid: int, what: str) -> int:
+    """A line of the kernel's account of a process, such as VmRSS; 0 for one that has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
     return next((int(line.split()[1]) for line in lines if line.startswith(what)), 0)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])

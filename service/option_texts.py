@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MAX_TOP_K = 1_000_000
+MAX_BETA = 1_000_000
 MIN_SEGMENT_S, MAX_SEGMENT_S = 1.0, 600.0
 
 

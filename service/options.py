@@ -6,14 +6,43 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
 
 from service import option_texts as texts
 from service.errors import InvalidOptionError
-from service.labels.label import check_templates
+from service.labels.label import MAX_TEMPLATE_CHARACTERS, MAX_TEMPLATES, check_templates
 from service.media import FrameChoice
 
 _Options = TypeVar("_Options", bound="ClassifyOptions")
+
+
+# Without control characters, apart from those that count as spaces.
+_PRINTABLE = r"[^\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]*"
+
+
+def documented_text(max_characters: int, holds: str = "") -> WithJsonSchema:
+    """How a text is documented, as far as JSON Schema can tell; `clean_text` in labels/label.py checks it.
+
+    Args:
+        max_characters: Maximum, after normalisation.
+        holds: Pattern of what it must contain.
+    """
+    pattern = f"^{_PRINTABLE}{holds}{_PRINTABLE if holds else ''}$"
+    return WithJsonSchema({"type": "string", "minLength": 1, "maxLength": max_characters, "pattern": pattern})
+
+
+Template = Annotated[str, documented_text(MAX_TEMPLATE_CHARACTERS, r"\{\}")]
+Templates = Annotated[
+    tuple[Template, ...], Field(json_schema_extra={"minItems": 1, "maxItems": MAX_TEMPLATES})
+]
 
 
 def _plain(pattern: str) -> BeforeValidator:
@@ -27,12 +56,17 @@ def _plain(pattern: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-Beta = Literal["auto", "off"] | Annotated[float, Field(ge=0), _plain(r"[0-9]{1,7}(\.[0-9]{1,9})?")]
+Beta = (
+    Literal["auto", "off"]
+    | Annotated[
+        float, Field(ge=0, le=texts.MAX_BETA), _plain(r"[0-9]{1,7}(\.[0-9]{1,20})?([eE]-[0-9]{1,3})?")
+    ]
+)
 """Calibrated stacking: the bundle's beta, none, or a number."""
 SegmentLength = (
     Literal["auto"]
     | Annotated[
-        float, Field(ge=texts.MIN_SEGMENT_S, le=texts.MAX_SEGMENT_S), _plain(r"[0-9]{1,3}(\.[0-9]{1,9})?")
+        float, Field(ge=texts.MIN_SEGMENT_S, le=texts.MAX_SEGMENT_S), _plain(r"[0-9]{1,3}(\.[0-9]{1,20})?")
     ]
 )
 """Seconds; `auto` is the length of the window that the bundle's audio encoder takes."""
@@ -43,7 +77,7 @@ class ClassifyOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True)
 
-    templates: Annotated[tuple[str, ...] | None, texts.TEMPLATES] = Field(
+    templates: Annotated[Templates | None, texts.TEMPLATES] = Field(
         default=None, description=texts.TEMPLATES.description, examples=[["a video of a {}."]]
     )
     top_k: Annotated[

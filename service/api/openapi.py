@@ -13,7 +13,7 @@ from pydantic.json_schema import models_json_schema
 from service import errors
 from service.api.guard.scopes import Need, need_of
 from service.api.problems import MEDIA_TYPE, STATUS
-from service.api.schemas import ClassifyForm, LabelsBody, LabelSetBody, Problem
+from service.api.schemas import ClassifyForm, LabelsBody, LabelSetBody, Problem, without_null
 
 _SCHEMA_REF = "#/components/schemas/{model}"
 
@@ -68,6 +68,8 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
         schemas.pop(unused, None)
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
+            for parameter in operation.get("parameters", []):
+                without_null(parameter["schema"])
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
             _add_access(operation, need_of(f"{method.upper()} {path}"), has_body="requestBody" in operation)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service import option_texts as texts
 from service.labels.label import MAX_NAME_CHARACTERS, MAX_PROMPT_CHARACTERS, MAX_PROMPTS
 from service.media import FrameChoice
-from service.options import ClassifyOptions
+from service.options import ClassifyOptions, Templates, documented_text
 
 
 class _Wire(BaseModel):
@@ -29,17 +29,24 @@ class Problem(BaseModel):
     request_id: str = Field(examples=["7d0f3a9c2b1e4d5f6a7b8c9d"])
 
 
+def without_null(schema: dict[str, Any]) -> None:
+    """Describe a value that is sent as text, which null can't be: that of a header, a query or a form."""
+    kinds = [kind for kind in schema.pop("anyOf", []) if kind != {"type": "null"}]
+    schema |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}
+    if schema.get("default", ...) is None:
+        del schema["default"]
+
+
 def _as_form(schema: dict[str, Any]) -> None:
-    """Describe the form as it is sent: with the clip, and without null, which a form field can't be."""
+    """Describe the form as it is sent: with the clip, without null, with labels or the name of a set."""
     for field in schema["properties"].values():
-        kinds = [kind for kind in field.pop("anyOf", []) if kind != {"type": "null"}]
-        field |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}
-        if field.get("default", ...) is None:
-            del field["default"]
+        without_null(field)
     clip = {"type": "string", "format": "binary", "description": "The clip: any common container."}
     schema["properties"] = {"file": clip, **schema["properties"]}
-    schema["oneOf"] = [{"required": ["file"]}, {"required": ["url"]}]
-    del schema["additionalProperties"]  # `labels[]` and `templates[]` are read too
+    either_of_both = [("file", "url"), ("labels", "label_set")]
+    schema["allOf"] = [{"oneOf": [{"required": [one]} for one in pair]} for pair in either_of_both]
+    schema["properties"]["labels"] |= {"minItems": 1}
+    del schema["properties"]["labels"]["default"]
 
 
 class ClassifyForm(ClassifyOptions):
@@ -47,7 +54,7 @@ class ClassifyForm(ClassifyOptions):
 
     model_config = ConfigDict(title="Clip and candidate names", json_schema_extra=_as_form)
 
-    labels: Annotated[list[str], texts.LABELS] = Field(
+    labels: Annotated[list[Annotated[str, documented_text(MAX_NAME_CHARACTERS)]], texts.LABELS] = Field(
         default=[],
         description=texts.LABELS.description,
         examples=[["star with a bell", "ring with a drum"]],
@@ -154,8 +161,12 @@ class ClassifyResponse(_Wire):
 class LabelBody(_Wire):
     """A label with prompts of its own."""
 
-    name: str = Field(max_length=4 * MAX_NAME_CHARACTERS, examples=["siren"])
-    prompts: list[Annotated[str, Field(max_length=4 * MAX_PROMPT_CHARACTERS)]] = Field(
+    name: Annotated[str, documented_text(MAX_NAME_CHARACTERS)] = Field(
+        max_length=4 * MAX_NAME_CHARACTERS, examples=["siren"]
+    )
+    prompts: list[
+        Annotated[str, Field(max_length=4 * MAX_PROMPT_CHARACTERS), documented_text(MAX_PROMPT_CHARACTERS)]
+    ] = Field(
         default=[],
         max_length=MAX_PROMPTS,
         description="texts that stand for the label instead of the templates",
@@ -166,7 +177,7 @@ class LabelBody(_Wire):
 class LabelsBody(_Wire):
     """Labels to add."""
 
-    labels: list[str | LabelBody] = Field(
+    labels: list[Annotated[str, documented_text(MAX_NAME_CHARACTERS)] | LabelBody] = Field(
         examples=[["dog", {"name": "siren", "prompts": ["a wailing siren"]}]]
     )
 
@@ -174,7 +185,7 @@ class LabelsBody(_Wire):
 class LabelSetBody(LabelsBody):
     """A whole label set."""
 
-    templates: list[str] | None = Field(
+    templates: Templates | None = Field(
         default=None, description="prompt templates instead of the bundle's", examples=[["a video of a {}."]]
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -136,7 +137,8 @@ def _check_versions(document: dict[str, object]) -> None:
 
 
 def _version_key(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
+    # Not `isdigit`, which takes digits such as ² that are no numbers. Nine digits make any version.
+    return tuple(int(part) for part in version.split(".") if re.fullmatch("[0-9]{1,9}", part))
 
 
 def _replace(target: Path, source: Path) -> None:

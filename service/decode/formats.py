@@ -99,9 +99,12 @@ def _has_index(file: BinaryIO, size_bytes: int) -> bool:
     """Whether an MP4 file has a `moov` box, found by walking over the top-level boxes."""
     position = 0
     for _ in range(_MAX_BOXES):
+        # Before it is sought: a length of 64 bits may lead further than any file can be.
+        if position >= size_bytes:
+            return False
         file.seek(position)
         header = file.read(16)
-        if len(header) < 8 or position >= size_bytes:
+        if len(header) < 8:
             return False
         if header[4:8] == b"moov":
             return True

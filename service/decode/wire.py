@@ -14,14 +14,18 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any, BinaryIO
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from service.errors import DecodeCrashedError, MediaError
 from service.media import Clip, DecodeLimits, DecodeSpec, Segment, Track
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 # The end of a traceback says what happened.
 _MAX_TRACE_CHARACTERS = 2_000
@@ -55,8 +59,15 @@ def receive(sock: socket.socket, deadline: float | None = None) -> Header:
     Raises:
         TimeoutError: The deadline has passed.
         EOFError: The connection is closed, or the header is too long to be one.
-        ValueError: The header is not JSON.
+        ValueError: The header is not a JSON object.
     """
+    header = json.loads(_receive_text(sock, deadline))
+    if not isinstance(header, dict):
+        raise ValueError("the header is not an object")
+    return header
+
+
+def _receive_text(sock: socket.socket, deadline: float | None) -> bytearray:
     prefix = bytearray(_LENGTH.size)
     _fill(sock, memoryview(prefix), deadline)
     (length,) = _LENGTH.unpack(prefix)
@@ -64,7 +75,7 @@ def receive(sock: socket.socket, deadline: float | None = None) -> Header:
         raise EOFError
     text = bytearray(length)
     _fill(sock, memoryview(text), deadline)
-    return dict(json.loads(text))
+    return text
 
 
 def send_request(sock: socket.socket, file: BinaryIO, spec: DecodeSpec, limits: DecodeLimits) -> None:
@@ -90,6 +101,45 @@ def receive_request(sock: socket.socket) -> tuple[BinaryIO, DecodeSpec, DecodeLi
     return file, DecodeSpec(**header["spec"]), DecodeLimits(**header["limits"])
 
 
+@dataclass(frozen=True)
+class _ErrorHeader:
+    error: str
+    message: str
+    trace: str
+
+
+# Read by pydantic: a time that is no number would stop later steps.
+_FINITE = {"allow_inf_nan": False}
+
+
+@dataclass(frozen=True)
+class _SegmentHeader:
+    __pydantic_config__ = _FINITE
+
+    start_s: float
+    end_s: float
+    has_frames: bool
+    audio_samples: tuple[int, int] | None
+    visual: Track
+    audio: Track
+
+
+@dataclass(frozen=True)
+class _ClipHeader:
+    __pydantic_config__ = _FINITE
+
+    has_frames: bool
+    n_samples: int | None
+    n_full_samples: int | None
+    frame_times_s: list[float]
+    duration_s: float
+    visual: Track
+    audio: Track
+    warnings: tuple[str, ...]
+    n_frames_decoded: int
+    segments: tuple[_SegmentHeader, ...]
+
+
 def send_error(sock: socket.socket, error: MediaError, trace: str = "") -> None:
     """Answer a request with an error.
 
@@ -98,7 +148,7 @@ def send_error(sock: socket.socket, error: MediaError, trace: str = "") -> None:
         error: The error.
         trace: The traceback of what caused it, for the log of the service.
     """
-    send(sock, {"error": error.code, "message": error.message, "trace": trace[-_MAX_TRACE_CHARACTERS:]})
+    send(sock, asdict(_ErrorHeader(error.code, error.message, trace[-_MAX_TRACE_CHARACTERS:])))
 
 
 def send_clip(sock: socket.socket, clip: Clip) -> None:
@@ -106,30 +156,30 @@ def send_clip(sock: socket.socket, clip: Clip) -> None:
     # `waveform` is the beginning of `full_waveform`, so only the longer one is sent.
     waveform = clip.waveform if clip.full_waveform is None else clip.full_waveform
     arrays = [clip.frames, waveform, *(segment.frames for segment in clip.segments)]
-    header = {
-        "has_frames": clip.frames is not None,
-        "n_samples": None if clip.waveform is None else len(clip.waveform),
-        "n_full_samples": None if clip.full_waveform is None else len(clip.full_waveform),
-        "frame_times_s": clip.frame_times_s.tolist(),
-        "duration_s": clip.duration_s,
-        "visual": asdict(clip.visual),
-        "audio": asdict(clip.audio),
-        "warnings": clip.warnings,
-        "n_frames_decoded": clip.n_frames_decoded,
-        "segments": [_segment_header(segment) for segment in clip.segments],
-    }
-    send(sock, header, [array for array in arrays if array is not None])
+    header = _ClipHeader(
+        has_frames=clip.frames is not None,
+        n_samples=None if clip.waveform is None else len(clip.waveform),
+        n_full_samples=None if clip.full_waveform is None else len(clip.full_waveform),
+        frame_times_s=clip.frame_times_s.tolist(),
+        duration_s=clip.duration_s,
+        visual=clip.visual,
+        audio=clip.audio,
+        warnings=clip.warnings,
+        n_frames_decoded=clip.n_frames_decoded,
+        segments=tuple(_segment_header(segment) for segment in clip.segments),
+    )
+    send(sock, asdict(header), [array for array in arrays if array is not None])
 
 
-def _segment_header(segment: Segment) -> Header:
-    return {
-        "start_s": segment.start_s,
-        "end_s": segment.end_s,
-        "has_frames": segment.frames is not None,
-        "audio_samples": segment.audio_samples,
-        "visual": asdict(segment.visual),
-        "audio": asdict(segment.audio),
-    }
+def _segment_header(segment: Segment) -> _SegmentHeader:
+    return _SegmentHeader(
+        start_s=segment.start_s,
+        end_s=segment.end_s,
+        has_frames=segment.frames is not None,
+        audio_samples=segment.audio_samples,
+        visual=segment.visual,
+        audio=segment.audio,
+    )
 
 
 def receive_clip(sock: socket.socket, spec: DecodeSpec, limits: DecodeLimits, deadline: float) -> Clip:
@@ -147,75 +197,84 @@ def receive_clip(sock: socket.socket, spec: DecodeSpec, limits: DecodeLimits, de
         EOFError: The connection is closed, or the answer does not fit the request.
         ValueError: The answer is malformed.
     """
-    header = receive(sock, deadline)
-    if "error" in header:
-        cause = RuntimeError(header["trace"]) if header.get("trace") else None
-        raise _ERRORS.get(header["error"], DecodeCrashedError)(header["message"]) from cause
-    try:
-        _check_sizes(header, spec, limits)
-        return _clip(sock, header, spec, deadline)
-    except (LookupError, TypeError, OverflowError) as error:  # a malformed answer
-        raise EOFError from error
+    header = _answers().validate_json(_receive_text(sock, deadline), strict=True)
+    if isinstance(header, _ErrorHeader):
+        cause = RuntimeError(header.trace) if header.trace else None
+        raise _ERRORS.get(header.error, DecodeCrashedError)(header.message) from cause
+    _check_sizes(header, spec, limits)
+    return _clip(sock, header, spec, deadline)
 
 
 _ERRORS: dict[str, type[MediaError]] = {error.code: error for error in MediaError.__subclasses__()}
 
 
-def _check_sizes(header: Header, spec: DecodeSpec, limits: DecodeLimits) -> None:
+@cache
+def _answers() -> "TypeAdapter[_ErrorHeader | _ClipHeader]":
+    """Checks every type in an answer; its error is a ValueError."""
+    # Imported here: a decoding process, which imports this file too, does without.
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(_ErrorHeader | _ClipHeader)
+
+
+def _check_sizes(header: _ClipHeader, spec: DecodeSpec, limits: DecodeLimits) -> None:
     """Reject an answer that is larger than the request allows, before anything is allocated for it.
 
     Sizes of frames need no check: they follow from the specification.
     """
-    n_samples, n_full = header["n_samples"], header["n_full_samples"]
+    n_full = header.n_full_samples or 0
     max_s = max(spec.max_audio_s, 0 if spec.segment_s is None else limits.max_duration_s)
-    if max(n_samples or 0, n_full or 0) > max_s * spec.sample_rate_hz + 1:
+    if max(header.n_samples or 0, n_full) > max_s * spec.sample_rate_hz + 1:
         raise EOFError
-    if len(header["segments"]) > (0 if spec.segment_s is None else limits.max_segments):
+    if len(header.segments) > (0 if spec.segment_s is None else limits.max_segments):
         raise EOFError
-    ranges = [part["audio_samples"] for part in header["segments"]]
-    for first, stop in (samples for samples in ranges if samples is not None):
-        if not 0 <= first < stop <= n_full:
-            raise EOFError
+    ranges = [segment.audio_samples for segment in header.segments]
+    if not all(0 <= first < stop <= n_full for first, stop in filter(None, ranges)):
+        raise EOFError
 
 
-def _clip(sock: socket.socket, header: Header, spec: DecodeSpec, deadline: float) -> Clip:
+def _clip(sock: socket.socket, header: _ClipHeader, spec: DecodeSpec, deadline: float) -> Clip:
     # The socket must be read in the order of `send_clip`: frames, waveform, then the frames of each segment.
-    n_samples, n_full = header["n_samples"], header["n_full_samples"]
+    n_samples, n_full = header.n_samples, header.n_full_samples
     frames = _receive_frames(sock, header, spec.n_frames, spec, deadline)
+    n_sent = n_samples if n_full is None else n_full
     waveform = None
-    if n_samples is not None or n_full is not None:
-        waveform = np.empty(n_samples if n_full is None else n_full, np.float32)
+    if n_sent is not None:
+        waveform = np.empty(n_sent, np.float32)
         _fill(sock, waveform.data.cast("B"), deadline)
     return Clip(
         frames=frames,
-        frame_times_s=np.array(header["frame_times_s"], dtype=np.float64),
+        frame_times_s=np.array(header.frame_times_s, dtype=np.float64),
         waveform=None if waveform is None or n_samples is None else waveform[:n_samples],
-        duration_s=header["duration_s"],
-        visual=Track(**header["visual"]),
-        audio=Track(**header["audio"]),
-        warnings=tuple(header["warnings"]),
-        n_frames_decoded=header["n_frames_decoded"],
-        segments=tuple(_segment(sock, part, spec, deadline) for part in header["segments"]),
+        duration_s=header.duration_s,
+        visual=header.visual,
+        audio=header.audio,
+        warnings=header.warnings,
+        n_frames_decoded=header.n_frames_decoded,
+        segments=tuple(_segment(sock, part, spec, deadline) for part in header.segments),
         full_waveform=None if n_full is None else waveform,
     )
 
 
-def _segment(sock: socket.socket, header: Header, spec: DecodeSpec, deadline: float) -> Segment:
-    samples = header["audio_samples"]
+def _segment(sock: socket.socket, header: _SegmentHeader, spec: DecodeSpec, deadline: float) -> Segment:
     return Segment(
-        start_s=header["start_s"],
-        end_s=header["end_s"],
+        start_s=header.start_s,
+        end_s=header.end_s,
         frames=_receive_frames(sock, header, spec.n_segment_frames, spec, deadline),
-        audio_samples=None if samples is None else (samples[0], samples[1]),
-        visual=Track(**header["visual"]),
-        audio=Track(**header["audio"]),
+        audio_samples=header.audio_samples,
+        visual=header.visual,
+        audio=header.audio,
     )
 
 
 def _receive_frames(
-    sock: socket.socket, header: Header, n_frames: int, spec: DecodeSpec, deadline: float
+    sock: socket.socket,
+    header: _ClipHeader | _SegmentHeader,
+    n_frames: int,
+    spec: DecodeSpec,
+    deadline: float,
 ) -> npt.NDArray[np.uint8] | None:
-    if not header["has_frames"]:
+    if not header.has_frames:
         return None
     frames = np.empty((n_frames, spec.image_size_px, spec.image_size_px, 3), np.uint8)
     _fill(sock, frames.data.cast("B"), deadline)

@@ -8,10 +8,12 @@ import traceback
 from dataclasses import asdict
 from pathlib import Path
 
-# PyAV imports these for a file that has subtitles, which would be too late in the sandbox.
+# Imported now, since no file can be opened in the sandbox: PyAV imports these for a file that has subtitles,
+# numpy its module `ma` for a median.
 import av.subtitles.codeccontext
 import av.subtitles.stream
 import av.subtitles.subtitle  # noqa: F401
+import numpy.ma  # noqa: F401  (numpy.median)
 
 from service.decode import wire
 from service.decode.clip_decoding import decode_file

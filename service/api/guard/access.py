@@ -94,7 +94,8 @@ class Access:
         if not is_health:  # which probes ask by whatever address they know, and tells nothing
             self._check_host(headers, needs_key=needs_key)
         self._check_origin(scope, headers)
-        need = need_of(place)
+        # Below health nothing is hidden, so another method is answered 405 and another address 404.
+        need = "nothing" if is_health and not place else need_of(place)
         if need == "nothing":
             return None
         key = self._identify(scope, headers) if needs_key else None

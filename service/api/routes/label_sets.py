@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response, status
+from fastapi import APIRouter, Header, Path, Query, Request, Response, status
 
 from service.api import schemas
 from service.api.bodies import parse_body, read_body
@@ -35,28 +33,44 @@ router = APIRouter(
     ),
 )
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_ETAG = re.compile(r'\s*(\*|(?:W/)?"[^"]*")\s*(?:,|$)')
+# Documented, and checked here rather than by the framework, for messages of our own.
+_NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+_ETAG = r'(?:W/)?"[!#-~]*"'
+_ETAGS = rf"^(?:\*|{_ETAG}(?: *, *{_ETAG})*)$"
 
-IfMatch = Annotated[str | None, Header(description="change only if the set still has this ETag")]
-IfNoneMatch = Annotated[str | None, Header(description="GET: 304 if unchanged; PUT with *: only if new")]
+Name = Annotated[str, Path(json_schema_extra={"pattern": _NAME})]
+_WITH_ETAGS = {"pattern": _ETAGS, "examples": ['"0f4c6a0f1d2b3e4f5a6b7c8d9e0f1a2b"']}
+IfMatch = Annotated[
+    str | None,
+    Header(description="change only if the set still has this ETag", json_schema_extra=_WITH_ETAGS),
+]
+IfChanged = Annotated[
+    str | None, Header(description="304 if the set still has this ETag", json_schema_extra=_WITH_ETAGS)
+]
+IfNew = Annotated[
+    str | None, Header(description="*: only if the set is new", json_schema_extra={"enum": ["*"]})
+]
 
 
 @router.get("")
 async def list_label_sets(
     context: ContextDep,
-    cursor: Annotated[str | None, Query(max_length=400, description="next_cursor of the page before")] = None,
+    cursor: Annotated[
+        str | None, Query(description="next_cursor of the page before", json_schema_extra={"pattern": _NAME})
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> schemas.LabelSetPage:
     """All label sets in order of name, a page at a time."""
-    found = await context.ask_store(context.store.page, _read_cursor(cursor), limit + 1)
+    if cursor is not None and not re.fullmatch(_NAME, cursor):
+        raise InvalidOptionError("cursor is not one that this service gave out; start without it")
+    found = await context.ask_store(context.store.page, cursor or "", limit + 1)
     page = found[:limit]
     return schemas.LabelSetPage(
         label_sets=[
             schemas.LabelSetSummary(name=one.name, n_labels=one.n_labels, etag=one.etag, updated=one.updated)
             for one in page
         ],
-        next_cursor=_cursor(page[-1].name) if len(found) > limit else None,
+        next_cursor=page[-1].name if len(found) > limit else None,
     )
 
 
@@ -67,11 +81,11 @@ async def list_label_sets(
     openapi_extra=request_body(schemas.LabelSetBody),
 )
 async def put_label_set(
-    name: str,
+    name: Name,
     request: Request,
     context: ContextDep,
     if_match: IfMatch = None,
-    if_none_match: IfNoneMatch = None,
+    if_none_match: IfNew = None,
 ) -> Response:
     """Create a label set, or replace all of one."""
     condition = Precondition(etags=_etags(if_match), absent=_must_be_new(if_none_match))
@@ -79,15 +93,17 @@ async def put_label_set(
     return await context.change_store(_put, context, _checked_name(name), raw, condition)
 
 
-@router.get("/{name}", response_model=schemas.LabelSet)
-async def get_label_set(name: str, context: ContextDep, if_none_match: IfNoneMatch = None) -> Response:
+@router.get(
+    "/{name}", response_model=schemas.LabelSet, responses={304: {"description": "The set has not changed."}}
+)
+async def get_label_set(name: Name, context: ContextDep, if_none_match: IfChanged = None) -> Response:
     """One label set with all its labels."""
     known = _etags(if_none_match) or ()
     return await context.ask_store(_get, context, _checked_name(name), known)
 
 
 @router.delete("/{name}", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_label_set(name: str, context: ContextDep, if_match: IfMatch = None) -> None:
+async def delete_label_set(name: Name, context: ContextDep, if_match: IfMatch = None) -> None:
     """Delete a label set."""
     condition = Precondition(etags=_etags(if_match))
     await context.change_store(context.store.delete, _checked_name(name), condition)
@@ -96,7 +112,7 @@ async def delete_label_set(name: str, context: ContextDep, if_match: IfMatch = N
 @router.post(
     "/{name}/labels", response_model=schemas.LabelSet, openapi_extra=request_body(schemas.LabelsBody)
 )
-async def add_labels(name: str, request: Request, context: ContextDep, if_match: IfMatch = None) -> Response:
+async def add_labels(name: Name, request: Request, context: ContextDep, if_match: IfMatch = None) -> Response:
     """Add labels to a set; the next request already ranks them."""
     condition = Precondition(etags=_etags(if_match))
     raw = await read_body(request)
@@ -104,7 +120,7 @@ async def add_labels(name: str, request: Request, context: ContextDep, if_match:
 
 
 @router.delete("/{name}/labels/{label:path}", response_model=schemas.LabelSet)
-async def remove_label(name: str, label: str, context: ContextDep, if_match: IfMatch = None) -> Response:
+async def remove_label(name: Name, label: str, context: ContextDep, if_match: IfMatch = None) -> Response:
     """Take one label out of a set."""
     condition = Precondition(etags=_etags(if_match))
     return await context.change_store(_remove, context, _checked_name(name), label, condition)
@@ -161,7 +177,7 @@ def _answer(
 
 
 def _checked_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(_NAME, name):
         raise InvalidNameError(
             f"{name[:80]!r} is no name for a label set; use 1 to 100 letters, digits, dots, dashes and "
             "underscores, beginning with a letter or digit"
@@ -177,25 +193,12 @@ def _etags(header: str | None) -> tuple[str, ...] | None:
     """The header's etags without quotes; a weak one keeps its W/ and so never matches a strong comparison."""
     if header is None:
         return None
-    if _ETAG.sub("", header):
+    if not re.fullmatch(_ETAGS, header.strip()):
         raise InvalidOptionError('If-Match and If-None-Match hold quoted etags, such as "5d4f...", or *.')
-    return tuple(etag.replace('"', "") for etag in _ETAG.findall(header))
+    return tuple(etag.replace('"', "") for etag in re.findall(rf"\*|{_ETAG}", header))
 
 
 def _must_be_new(header: str | None) -> bool:
     if header is not None and header.strip() != "*":
         raise InvalidOptionError("With PUT, If-None-Match can only be *, which means: only if it is new.")
     return header is not None
-
-
-def _cursor(name: str) -> str:
-    return base64.urlsafe_b64encode(name.encode()).decode()
-
-
-def _read_cursor(cursor: str | None) -> str:
-    if cursor is None:
-        return ""
-    try:
-        return base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, ValueError):
-        raise InvalidOptionError("cursor is not one that this service gave out; start without it") from None

@@ -64,6 +64,7 @@ def test_a_bracket_that_is_no_array_of_strings_is_refused(value: str) -> None:
         ("calibration", "-1"),
         ("calibration", "nan"),
         ("calibration", "inf"),
+        ("calibration", "1000001"),
         ("segment_s", "0.5"),
         ("segment_s", "soon"),
         ("lables", "dog"),
@@ -73,6 +74,16 @@ def test_unacceptable_options_are_refused_by_name(name: str, value: str) -> None
     """Each slip is an error that names the field."""
     with pytest.raises(InvalidOptionError, match=name):
         read_form([(name, value)])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("segment_s", 10 / 3), ("segment_s", 599.9999999999999), ("calibration", 1 / 3e7), ("calibration", 1e6)],
+)
+def test_a_number_may_be_sent_as_any_language_prints_it(name: str, value: float) -> None:
+    """All digits of a double, and a negative exponent; the document says that it is a number."""
+    options = read_form([(name, str(value))])
+    assert (options.beta if name == "calibration" else options.segment_s) == value
 
 
 def test_a_single_field_sent_twice_is_refused() -> None:

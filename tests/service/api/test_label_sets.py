@@ -165,6 +165,8 @@ def test_bodies_that_are_no_json_or_too_large(client: TestClient) -> None:
         ("GET", "/v1/label-sets?cursor=%20%20", {}),
         ("GET", "/v1/label-sets?cursor=_w==", {}),
         ("DELETE", "/v1/label-sets/x", {"If-Match": "unquoted"}),
+        ("DELETE", "/v1/label-sets/x", {"If-Match": ""}),
+        ("GET", "/v1/label-sets/x", {"If-None-Match": '"a" "b"'}),
         ("PUT", "/v1/label-sets/x", {"If-None-Match": '"etag"'}),
     ],
 )

@@ -66,6 +66,14 @@ def test_a_bundle_for_a_newer_service_is_refused(bundle: Path) -> None:
         read_manifest(bundle)
 
 
+@pytest.mark.parametrize("version", ["\u00b2", "1.\u0663.0", "1." + "9" * 5_000])
+def test_a_version_that_is_no_number_is_an_error_of_the_manifest(bundle: Path, version: str) -> None:
+    """Some digits of Unicode are no numbers to Python, and numbers may be too long for it."""
+    _edit(bundle, requires_service=version)
+    with pytest.raises(BundleInvalidError):
+        read_manifest(bundle)
+
+
 def test_an_unknown_field_of_a_manifest_is_named(bundle: Path) -> None:
     """A typing error can't pass unnoticed."""
     _edit(bundle, tempreature=1.0)

@@ -87,6 +87,17 @@ def test_a_clip_cut_before_its_index_is_reported_as_truncated(
         decode_clip(path, spec, limits)
 
 
+@pytest.mark.parametrize("length", [2**62, 2**63 - 8, 2**64 - 1])
+def test_a_box_longer_than_any_file_ends_the_search_for_an_index(
+    length: int, tmp_path: Path, spec: DecodeSpec, limits: DecodeLimits
+) -> None:
+    """Boxes of an MP4 may have lengths of 64 bits, which no position in a file can have."""
+    path = tmp_path / "c.mp4"
+    path.write_bytes(b"\0\0\0\x14ftypisom\0\0\0\0isom" + b"\0\0\0\1free" + length.to_bytes(8) + bytes(50))
+    with pytest.raises(TruncatedMediaError):
+        decode_clip(path, spec, limits)
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [("c.mp4", {"movflags": "faststart"}), ("c.mp4", {"movflags": "frag_keyframe+empty_moov"}), ("c.ts", {})],

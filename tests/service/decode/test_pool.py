@@ -1,6 +1,8 @@
 """Decoding in child processes: the same result, and whatever happens to a child costs one clip only."""
 
 import contextvars
+import json
+import math
 import os
 import signal
 import socket
@@ -15,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from service.cancellation import CancellationToken, WorkCancelled
 from service.decode import DecodePool, decode_clip, wire
@@ -262,36 +265,66 @@ def test_closing_the_pool_fails_clips_that_are_being_decoded(make_clip: Make, sp
         assert isinstance(future.exception(), DecoderUnavailableError | RuntimeError)
 
 
+_ANSWER: dict[str, Any] = {
+    "has_frames": False,
+    "n_samples": None,
+    "n_full_samples": None,
+    "frame_times_s": [],
+    "duration_s": 1.0,
+    "visual": {"used": False, "reason": "no_stream", "detail": ""},
+    "audio": {"used": False, "reason": "no_stream", "detail": ""},
+    "warnings": [],
+    "n_frames_decoded": 0,
+    "segments": [],
+}
+_SEGMENT = {
+    "start_s": 0.0,
+    "end_s": 1.0,
+    "has_frames": False,
+    "audio_samples": None,
+    "visual": _ANSWER["visual"],
+    "audio": _ANSWER["audio"],
+}
+
+
 @pytest.mark.parametrize(
-    ("header", "n_bytes"),
+    ("changes", "n_bytes"),
     [
-        ({"has_frames": False, "n_samples": 10**9, "n_full_samples": None, "segments": []}, 0),
-        ({"has_frames": False, "n_samples": None, "n_full_samples": 10**9, "segments": []}, 0),
-        ({"has_frames": True, "n_samples": None, "n_full_samples": None, "segments": []}, 100),
-        (
-            {
-                "has_frames": False,
-                "n_samples": None,
-                "n_full_samples": None,
-                "segments": [{"audio_samples": None}],
-            },
-            0,
-        ),
+        ({"n_samples": 10**9}, 0),
+        ({"n_full_samples": 10**9}, 0),
+        ({"n_samples": -1}, 0),
+        ({"has_frames": True}, 100),
+        ({"segments": [_SEGMENT]}, 0),
         ({"has_frames": "yes"}, 0),
+        ({"duration_s": "long"}, 0),
+        ({"duration_s": math.nan}, 0),
+        ({"visual": {"used": 1}}, 0),
+        ({"error": ["empty_file"], "message": None}, 0),
     ],
-    ids=["more sound than asked for", "sound for segments", "gone half way", "segments", "not a clip"],
+    ids=str,
 )
 def test_an_answer_that_does_not_fit_the_request_is_rejected(
-    header: dict[str, Any], n_bytes: int, spec: DecodeSpec
+    changes: dict[str, Any], n_bytes: int, spec: DecodeSpec
 ) -> None:
-    """A process that was taken over can't make the service allocate memory."""
+    """A process that was taken over can make the service neither allocate memory nor stumble later."""
+    answer = json.dumps(changes if "error" in changes else _ANSWER | changes).encode()
+    with pytest.raises((EOFError, ValueError)):
+        _receive(answer, n_bytes, spec)
+
+
+@pytest.mark.parametrize("answer", [b"3", b"[]", b"null", b'"clip"', b"[" * 100_000, b"\xff", b""])
+def test_an_answer_that_is_no_object_is_rejected(answer: bytes, spec: DecodeSpec) -> None:
+    """It was an error that nobody expected: the clip was answered 500."""
+    with pytest.raises(ValidationError):
+        _receive(answer, 0, spec)
+
+
+def _receive(answer: bytes, n_bytes: int, spec: DecodeSpec) -> None:
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
-            wire.send(theirs, header)
-            theirs.sendall(bytes(n_bytes))
-        with pytest.raises(EOFError):
-            wire.receive_clip(ours, spec, LIMITS, deadline=time.monotonic() + 60)
+            theirs.sendall(len(answer).to_bytes(4) + answer + bytes(n_bytes))
+        wire.receive_clip(ours, spec, LIMITS, deadline=time.monotonic() + 60)
 
 
 def test_a_header_of_unlimited_length_is_rejected() -> None:

@@ -64,6 +64,14 @@ def test_both_headers_carry_a_key(make: Make) -> None:
         assert client.get(f"/v1/models?api_key={SECRET}").status_code == 401
 
 
+def test_wrong_requests_to_health_need_no_key_either(make: Make) -> None:
+    """Nothing is hidden there, so they are told what is wrong with them; elsewhere they are not."""
+    with asked(make(api_key=SECRET)) as client:
+        assert client.put("/v2/health/live").status_code == 405
+        assert client.get("/v2/health/nothing").status_code == 404
+        assert client.put("/v1/models").status_code == client.get("/v1/nothing").status_code == 401
+
+
 def test_a_body_without_a_key_is_refused_before_it_is_read(make: Make) -> None:
     """A client that waits for `100 Continue`, as curl does, sends none of its 10 MB."""
     app = make(api_key=SECRET)

@@ -1,0 +1,1 @@
+"""Attacks: quick ones for every test run, and longer ones as commands (make fuzz, crash, soak)."""

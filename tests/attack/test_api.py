@@ -1,0 +1,222 @@
+"""Requests made from the OpenAPI document, valid ones and wrong ones: every answer is what the document says.
+
+schemathesis makes the requests and has the checks. All of them are on, and none may fail.
+"""
+
+from __future__ import annotations
+
+import copy
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import strategies as st
+from schemathesis import Case, HookContext, Response
+from schemathesis.checks import CHECKS
+from schemathesis.config import SchemathesisConfig
+from schemathesis.core.failures import AcceptedNegativeData, Failure
+from schemathesis.engine import events, from_schema
+from schemathesis.engine.recorder import ScenarioRecorder
+from schemathesis.openapi.checks import RejectedPositiveData
+from schemathesis.python.asgi import shutdown_lifespans
+from schemathesis.specs.openapi.formats import unregister_string_format
+
+from service.api.app import create_app
+from service.labels.label import MAX_PLACEHOLDERS, PLACEHOLDER, label_key, make_label
+from service.labels.store import Precondition
+from service.settings import Settings
+from tests.toy import CLASSES, write_clip, write_toy_bundle
+
+AnyCase = Case[Any]
+LABEL_SET = "animals"
+KEY = "the-key-of-this-test-and-of-no-other"
+CONFIG = {
+    "seed": 20_261_126,
+    "workers": 1,
+    "auth": {"openapi": {"bearer": {"bearer": KEY}}},
+    "continue-on-failure": True,
+    "generation": {
+        "mode": "all",
+        "max-examples": 12,
+        "deterministic": True,
+        "database": "none",
+        "no-shrink": True,
+        "with-security-parameters": False,  # the key alone decides, which `ignored_auth` checks
+    },
+    "checks": {"max_response_time": 20.0},
+    "phases": {"stateful": {"max-steps": 6, "generation": {"max-examples": 8}}},
+    "operations": [{"include-path": "/v1/classify", "generation": {"max-examples": 40}}],
+}
+
+
+@pytest.fixture(scope="module")
+def schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[schemathesis.BaseSchema]:
+    """The document of a running service. What is sent as a clip is one, unless it should be wrong."""
+    folder = tmp_path_factory.mktemp("service")
+    clips = [
+        write_clip(folder / "both.mp4", "red", "low"),
+        write_clip(folder / "picture.mp4", "green", None, seconds=2.5),
+        write_clip(folder / "sound.mp4", None, "high"),
+    ]
+    schemathesis.openapi.format("binary", st.sampled_from([clip.read_bytes() for clip in clips]))
+    app = create_app(
+        Settings(
+            bundles=(write_toy_bundle(folder / "toy", seen=CLASSES[:4]),),
+            data_dir=folder / "data",
+            max_upload_bytes=2_000_000,
+            max_json_bytes=200_000,
+            max_labels=1_000,
+            api_key=KEY,
+            decode_workers=1,
+        )
+    )
+    config = SchemathesisConfig.from_dict(CONFIG)
+    document = schemathesis.openapi.from_dict(
+        _name_what_is_there(copy.deepcopy(app.openapi())), config=config
+    )
+    document.app = app
+    app.state.context.store.put(LABEL_SET, [make_label(name) for name in CLASSES], None, Precondition())
+    document.hook("filter_failure")(_is_our_fault)
+    yield document
+    shutdown_lifespans()
+    unregister_string_format("binary")
+
+
+def test_every_answer_is_as_documented(schema: schemathesis.BaseSchema) -> None:
+    """Examples, boundary values, random values and sequences of linked requests, at every address."""
+    run = _Run()
+    for event in from_schema(schema).execute():
+        run.add(event)
+    assert run.failures == []
+    assert run.phases == {"EXAMPLES", "COVERAGE", "FUZZING", "STATEFUL_TESTING"}
+    assert run.checks >= {name for name in CHECKS.get_all_names() if name not in _NEED_TWO_USERS}
+    assert run.answers["POST /v1/classify", 200] >= 10
+
+
+# It compares what different users see; here every key sees the same.
+_NEED_TWO_USERS = {"object_level_authorization"}
+
+
+class _Run:
+    """What happened in a run of all requests."""
+
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+        self.phases: set[str] = set()
+        self.checks: set[str] = set()
+        self.operations: set[str] = set()
+        self.answers: Counter[tuple[str, int]] = Counter()
+
+    def add(self, event: events.EngineEvent) -> None:
+        """Take note of one event."""
+        if isinstance(event, events.FatalError):
+            raise event.exception
+        if isinstance(event, events.NonFatalError):
+            self.failures.append(f"{event.label}: {event.info.title}: {event.info.message}")
+        if isinstance(event, events.ScenarioFinished):
+            self.phases.add(event.phase.name)
+            self._add_scenario(event.recorder)
+
+    def _add_scenario(self, recorder: ScenarioRecorder) -> None:
+        for key, interaction in recorder.interactions.items():
+            operation = recorder.cases[key].value.operation.label
+            self.operations.add(operation)
+            if interaction.response is not None:
+                self.answers[operation, interaction.response.status_code] += 1
+        for check in (check for checks in recorder.checks.values() for check in checks):
+            self.checks.add(check.name)
+            if (found := check.failure_info) is not None:
+                self.failures.append(f"{check.name}: {found.failure.message}\n{found.code_sample[:2000]}")
+
+
+def _name_what_is_there(document: dict[str, Any]) -> dict[str, Any]:
+    """Let forms name the stored label set and the loaded bundle, else most would be answered 404.
+
+    Clips come as files: this service, like any that is not set up for it, fetches none from URLs.
+    """
+    form = document["components"]["schemas"]["ClassifyForm"]
+    form["properties"]["label_set"]["enum"] = [LABEL_SET]
+    form["properties"]["bundle"]["enum"] = ["toy"]
+    del form["properties"]["url"]
+    form["allOf"].append({"required": ["file"]})
+    return document
+
+
+def _is_our_fault(_: HookContext, failure: Failure, case: AnyCase, response: Response) -> bool:
+    """Whether a failure counts: all do, but for those that have one of the reasons below."""
+    if isinstance(failure, AcceptedNegativeData):
+        return not _is_valid_as_a_form(case)
+    if not isinstance(failure, RejectedPositiveData):
+        return True
+    reason = _BEYOND_SCHEMA.get(response.json()["code"])
+    return reason is None or not reason(case)
+
+
+def _body_of(case: AnyCase) -> dict[str, Any]:
+    return case.body if isinstance(case.body, dict) else {}
+
+
+def _is_valid_as_a_form(case: AnyCase) -> bool:
+    """In a form a number is sent as text, which is a name, and an empty list is not sent at all."""
+    labels: Any = _body_of(case).get("labels", [])
+    are_texts = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+    return case.media_type == "multipart/form-data" and (not labels or not are_texts)
+
+
+def _labels_of(case: AnyCase) -> list[dict[str, Any]]:
+    sent: list[Any] = _body_of(case).get("labels", [])
+    return [{"name": label, "prompts": []} if isinstance(label, str) else label for label in sent]
+
+
+def _texts_of(case: AnyCase) -> list[str]:
+    labels = _labels_of(case)
+    prompts = [text for label in labels for text in label.get("prompts", [])]
+    return [*(label["name"] for label in labels), *prompts, *(_body_of(case).get("templates") or [])]
+
+
+def _has_unusual_text(case: AnyCase) -> bool:
+    """No pattern that every reader of the document understands names unassigned or invisible characters."""
+    texts = _texts_of(case)
+    unassigned = any(unicodedata.category(character) in {"Cn", "Cs"} for text in texts for character in text)
+    invisible = any(not any(c.isprintable() and not c.isspace() for c in text) for text in texts)
+    return unassigned or invisible or any(text.count(PLACEHOLDER) > MAX_PLACEHOLDERS for text in texts)
+
+
+def _has_same_names(case: AnyCase) -> bool:
+    """Case, spacing and Unicode form are ignored; `uniqueItems` ignores nothing."""
+    names = [label_key(label["name"]) for label in _labels_of(case)]
+    return len(set(names)) < len(names)
+
+
+def _has_one_list_like_name(case: AnyCase) -> bool:
+    """In a form, one field `a,b` or `[a` may be a list; a pattern would forbid such names in longer lists."""
+    names = [label["name"] for label in _labels_of(case)]
+    return len(names) == 1 and ("," in names[0] or names[0].strip().startswith("["))
+
+
+def _is_invalid_after_all(case: AnyCase) -> bool:
+    """Boundary values are put together property by property, past `oneOf` and past patterns with quotes."""
+    headers = {name.lower(): value for name, value in (case.headers or {}).items()}
+    sent = _body_of(case).keys()
+    return (
+        sent >= {"labels", "label_set"} or headers.get("if-match") == "" or headers.get("if-none-match") == ""
+    )
+
+
+def _is_stale(_: AnyCase) -> bool:
+    """Whether an ETag is the stored one is no property of the request."""
+    return True
+
+
+_BEYOND_SCHEMA: dict[str, Callable[[AnyCase], bool]] = {
+    "invalid_label": lambda case: _has_unusual_text(case) or _has_one_list_like_name(case),
+    "invalid_template": _has_unusual_text,
+    "duplicate_labels": _has_same_names,
+    "ambiguous_labels": _has_one_list_like_name,
+    "invalid_option": _is_invalid_after_all,
+    "precondition_failed": _is_stale,
+}
+"""Codes with which valid data may be refused, and whether a case has what JSON Schema can't say."""
