@@ -1,4 +1,4 @@
-/** What the service says of its bundle: notice, figures, model card. */
+/** What the service says of its bundle: facts, figures, model card. */
 
 import { ask } from "./service.js";
 import { Fault, count, html, useEffect, useState } from "./view.js";
@@ -20,7 +20,6 @@ export function About({ model, info }) {
   }, [model]);
 
   return html`
-    ${model.notice && html`<p class="note">${model.notice}</p>`}
     <p>${model.description}</p>
     <dl class="facts">
       <dt>Bundle</dt><dd>${model.id} ${model.version}</dd>
@@ -30,11 +29,11 @@ export function About({ model, info }) {
       <dt>Trained on</dt><dd>${model.seen_classes.length ? count(model.seen_classes.length, "name") : "no names: all are ranked by similarity"}</dd>
       <dt>Service</dt><dd>AHSE ${info.version}</dd>
     </dl>
-    ${model.metrics.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-label="Measured"><table>
-      <caption>Measured</caption>
+    ${model.metrics.length > 0 && html`<details><summary>${count(model.metrics.length, "measured figure")}</summary>
+      <div class="scroll" tabindex="0" role="region" aria-label="Measured figures"><table>
       <thead><tr><th scope="col">figure</th><th scope="col">value</th><th scope="col">data</th></tr></thead>
-      <tbody>${model.metrics.map((one) => html`<tr><td>${one.name}</td><td>${one.value} ${one.unit}</td><td>${one.data}</td></tr>`)}</tbody>
-    </table></div>`}
+      <tbody>${model.metrics.map((one) => html`<tr><td>${one.name}</td><td>${Number(one.value.toFixed(2))} ${one.unit === "percent" ? "%" : one.unit}</td><td>${one.data}</td></tr>`)}</tbody>
+    </table></div></details>`}
     <${Fault} problem=${problem} />
     ${card && html`<article class="card">${blocksOf(card)}</article>`}`;
 }

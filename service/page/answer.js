@@ -20,12 +20,14 @@ export function decidedBy(answer) {
   const sound = best(predictions, "audio");
   const pictureAgrees = picture.label === first.label;
   const soundAgrees = sound.label === first.label;
-  const margin = (track) => first[track].score - Math.max(...predictions.slice(1).map((one) => one[track].score));
+  const rivalBy = (track) => best(predictions.slice(1), track);
+  const margin = (track) => first[track].score - rivalBy(track)[track].score;
+  const unsure = (track) => `can't tell “${first.label}” from “${rivalBy(track).label}”.`;
   if (pictureAgrees && soundAgrees) {
     const isPictureClear = margin("visual") >= CLEAR;
     const isSoundClear = margin("audio") >= CLEAR;
-    if (isSoundClear && !isPictureClear) return "The sound decides this; the picture alone is not sure.";
-    if (isPictureClear && !isSoundClear) return "The picture decides this; the sound alone is not sure.";
+    if (isSoundClear && !isPictureClear) return `The sound decides this; the picture alone ${unsure("visual")}`;
+    if (isPictureClear && !isSoundClear) return `The picture decides this; the sound alone ${unsure("audio")}`;
     return isPictureClear ? "Picture and sound agree." : "Picture and sound agree, but neither is sure.";
   }
   if (soundAgrees) return `The sound decides this; the picture alone says “${picture.label}”.`;

@@ -73,7 +73,7 @@ function App() {
         ${model.notice && html`<p class="note">${model.notice}</p>`}
         <div ...${isShown("classify")}><${Classify} service=${service} model=${model} labelSet=${labelSet} onLabelSet=${setLabelSet} /></div>
         <div ...${isShown("label-sets")}><${LabelSets} sets=${service.sets} onChanged=${load} onUse=${use} /></div>
-        <div ...${isShown("about")}><${About} model=${model} info=${service.info} /></div>
+        <div class="panel" ...${isShown("about")}><${About} model=${model} info=${service.info} /></div>
       </${Fragment}>`}
       ${!service && !problem && html`<p role="status">Asking the service…</p>`}
     </main>`;
@@ -111,7 +111,7 @@ function Classify({ service, model, labelSet, onLabelSet }) {
   const [now, setNow] = useState(0);
   const [status, setStatus] = useState("");
   const player = useRef(null);
-  const result = useRef(null);
+  const shown = useRef(null);
   const examples = useExamples(model);
 
   useEffect(() => {
@@ -142,6 +142,11 @@ function Classify({ service, model, labelSet, onLabelSet }) {
   const fields = useMemo(() => fieldsOf({ names, labelSet, length, model, service }), [names, labelSet, length, model, service]);
 
   async function start() {
+    if (work) return;
+    if (missing) {
+      setStatus(missing);
+      return;
+    }
     setProblem(null);
     setAnswer(null);
     setStatus("Uploading");
@@ -165,7 +170,8 @@ function Classify({ service, model, labelSet, onLabelSet }) {
   }
 
   useEffect(() => {
-    if (answer) result.current?.scrollIntoView({ block: "nearest" });
+    // On a phone the answer is below what was filled in.
+    if (answer && shown.current.getBoundingClientRect().top > innerHeight - 200) shown.current.scrollIntoView();
   }, [answer]);
 
   function seek(seconds) {
@@ -185,19 +191,19 @@ function Classify({ service, model, labelSet, onLabelSet }) {
           <select id="length" value=${length} onChange=${(event) => setLength(event.target.value)}>
             ${LENGTHS.map(([value, title]) => html`<option value=${value}>${title}</option>`)}</select></div></section>
       <div class="row wrap">
-        <button type="button" class="go" disabled=${Boolean(missing || work)} onClick=${start}>Classify</button>
+        ${/* Not disabled: that would take the focus away, and the reason could not be asked for. */ ""}
+        <button type="button" class="go" aria-disabled=${Boolean(missing || work)} onClick=${start}>Classify</button>
         ${work && html`<button type="button" class="plain-button" onClick=${work.cancel}>Cancel</button>`}
-        <span class="small">${missing}</span>
       </div>
       ${work && html`<${Progress} share=${work.share} />`}
       <p class="small" role="status">${status}</p>
     </div>
-    <div class="results" ref=${result}>
+    <div class="results">
       <${Fault} problem=${problem} retry=${clip ? start : null} />
       ${clip && html`<${Player} clip=${clip} player=${player} onTime=${setNow} />`}
-      ${answer ? html`<section class="panel" aria-label="Answer"><h2>Answer</h2>
+      ${answer ? html`<section class="panel" ref=${shown} aria-label="Answer"><h2>Answer</h2>
             <${Answer} answer=${answer} isCut=${answer.predictions.length < answer.n_labels} /></section>
-          ${answer.segments?.length > 1 && html`<section class="panel"><h2>Over time</h2>
+          ${answer.segments?.length > 1 && html`<section class="panel" aria-label="Over time"><h2>Over time</h2>
             <${Timeline} segments=${answer.segments} now=${now} name=${clip.name} onSeek=${seek} /></section>`}`
         : !clip && html`<div class="empty"><p>The answer will be here: the names in order, how sure picture and sound are, each alone and both together,
             and what comes when.</p></div>`}
