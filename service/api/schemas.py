@@ -304,6 +304,8 @@ class Limits(_Wire):
     """What one request may ask."""
 
     max_upload_bytes: int
+    max_json_bytes: int
+    max_files: int = Field(description="clips in one request")
     max_labels: int
     max_labels_per_set: int
     max_duration_s: float
