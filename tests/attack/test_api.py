@@ -188,7 +188,7 @@ def _is_valid_as_a_form(case: AnyCase) -> bool:
     if case.path == "/v1/classify" and case.media_type == "application/json":
         sent = _body_of(case)
         as_texts = [sent.get(name) for name in ("labels", "templates", "top_k")]
-        return None in sent.values() or any(isinstance(value, str) for value in as_texts)
+        return None in sent.values() or [] in as_texts or any(isinstance(value, str) for value in as_texts)
     labels: Any = _body_of(case).get("labels", [])
     are_texts = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
     is_text = case.media_type == "multipart/form-data" or "labels" in (case.query or {})
