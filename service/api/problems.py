@@ -60,6 +60,9 @@ STATUS: Mapping[type[errors.AhseError], HTTPStatus] = {
     errors.UnknownLabelSetError: HTTPStatus.NOT_FOUND,
     errors.InvalidNameError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.PreconditionFailedError: HTTPStatus.PRECONDITION_FAILED,
+    errors.UnknownJobError: HTTPStatus.NOT_FOUND,
+    errors.JobExpiredError: HTTPStatus.GONE,
+    errors.JobInterruptedError: HTTPStatus.SERVICE_UNAVAILABLE,  # in results of jobs only
     errors.MalformedBodyError: HTTPStatus.BAD_REQUEST,
     errors.InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.MissingFileError: HTTPStatus.UNPROCESSABLE_ENTITY,
