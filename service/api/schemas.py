@@ -319,6 +319,12 @@ class Model(_Wire):
     metrics: list[Metric]
 
 
+class ModelWithCard(Model):
+    """A loaded bundle, with what its makers say of it."""
+
+    card: str | None = Field(description="model card, Markdown; null if the bundle has none")
+
+
 class ModelList(_Wire):
     """All loaded bundles."""
 
