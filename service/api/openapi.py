@@ -18,6 +18,7 @@ from service.api.schemas import (
     ClassifyForm,
     ClassifyJson,
     ClassifyLine,
+    JobForm,
     LabelsBody,
     LabelSetBody,
     Problem,
@@ -105,7 +106,16 @@ def openapi_of(app: FastAPI, needs_key: Callable[[], bool]) -> Callable[[], dict
 
 
 def _completed(document: dict[str, Any]) -> dict[str, Any]:
-    models = (Problem, ClassifyForm, ClassifyJson, ClassifyLine, ProblemLine, LabelsBody, LabelSetBody)
+    models = (
+        Problem,
+        ClassifyForm,
+        ClassifyJson,
+        ClassifyLine,
+        ProblemLine,
+        JobForm,
+        LabelsBody,
+        LabelSetBody,
+    )
     forms = [(form, "validation") for form in models]
     _, definitions = models_json_schema(forms, ref_template=_SCHEMA_REF)  # type: ignore[arg-type]
     schemas = document["components"]["schemas"]

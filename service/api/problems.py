@@ -60,6 +60,9 @@ STATUS: Mapping[type[errors.AhseError], HTTPStatus] = {
     errors.UnknownLabelSetError: HTTPStatus.NOT_FOUND,
     errors.InvalidNameError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.PreconditionFailedError: HTTPStatus.PRECONDITION_FAILED,
+    errors.UnknownJobError: HTTPStatus.NOT_FOUND,
+    errors.JobExpiredError: HTTPStatus.GONE,
+    errors.JobInterruptedError: HTTPStatus.SERVICE_UNAVAILABLE,  # in results of jobs only
     errors.MalformedBodyError: HTTPStatus.BAD_REQUEST,
     errors.InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.MissingFileError: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -140,7 +143,7 @@ def problem_body(status: HTTPStatus, code: str, detail: str) -> dict[str, Any]:
     }
 
 
-def line_problem(request: Request, error: Exception) -> dict[str, Any]:
+def line_problem(error: Exception, instance: str, request_id: str) -> dict[str, Any]:
     """The problem object of one of several answers, where the status of all was sent already."""
     if isinstance(error, errors.AhseError):
         _log_typed(error)
@@ -148,7 +151,7 @@ def line_problem(request: Request, error: Exception) -> dict[str, Any]:
     else:
         _log.error("unforeseen error", exc_info=error)
         body = problem_body(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", _UNFORESEEN)
-    return {**body, "instance": request.url.path, "request_id": request_id_of(request.scope)}
+    return {**body, "instance": instance, "request_id": request_id}
 
 
 def typed_problem(

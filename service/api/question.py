@@ -76,6 +76,15 @@ class Question:
             answer = await self._context.work_on_clip(self._answer, upload, index)
         return answer
 
+    async def check(self) -> None:
+        """Read the fields, so that all that is wrong with them is known.
+
+        Raises:
+            AhseError: They are not acceptable.
+            ClientDisconnect: Nobody waits for the answer.
+        """
+        await self._context.work_on_clip(self._read)
+
     async def prepare(self) -> None:
         """Read the fields and encode new names: what is wrong with them is then known before any answer.
 
@@ -83,7 +92,7 @@ class Question:
             AhseError: They are not acceptable.
             ClientDisconnect: Nobody waits for the answer.
         """
-        await self._context.work_on_clip(self._read)
+        await self.check()
         await self._encode_names()
 
     async def _encode_names(self) -> None:

@@ -118,6 +118,32 @@ class ClassifyJson(ClassifyForm):
     model_config = ConfigDict(title="Clip in base64 and candidate names", json_schema_extra=_as_json)
 
 
+def _as_job(schema: dict[str, Any]) -> None:
+    """Describe the form of a job, whose results are always JSON."""
+    _as_form(schema)
+    del schema["properties"]["return"]
+    schema["dependentRequired"] = {"webhook": ["webhook_secret"], "webhook_secret": ["webhook"]}
+
+
+class JobForm(ClassifyForm):
+    """One clip or several, what is asked of each, and where to report the end."""
+
+    model_config = ConfigDict(title="Clips of a job", json_schema_extra=_as_job)
+
+    webhook: str | None = Field(
+        default=None,
+        description="Public http or https URL to which the end of the job is reported, where the deployment "
+        "allows it (AHSE_WEBHOOKS).",
+        json_schema_extra={"format": "uri"},
+        examples=["https://hooks.example/ahse"],
+    )
+    webhook_secret: str | None = Field(
+        default=None,
+        description="Signs the report: whsec_ and base64 of 24 to 64 bytes (standardwebhooks.com).",
+        json_schema_extra={"pattern": "^whsec_[A-Za-z0-9+/]{32,88}={0,2}$"},
+    )
+
+
 class TrackScore(_Wire):
     """What one track alone says of a candidate."""
 
@@ -291,6 +317,12 @@ class Model(_Wire):
     provider: str = Field(description="execution provider of onnxruntime")
     seen_classes: list[str]
     metrics: list[Metric]
+
+
+class ModelWithCard(Model):
+    """A loaded bundle, with what its makers say of it."""
+
+    card: str | None = Field(description="model card, Markdown; null if the bundle has none")
 
 
 class ModelList(_Wire):

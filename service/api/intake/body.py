@@ -10,6 +10,8 @@ from service.api.guard.byte_budget import ByteShare
 FILE_FIELD, FILES_FIELD = "file", "files"
 # Clips in one request. Each is a file, and a body of small ones could otherwise hold millions.
 MAX_FILES = 100
+# Of a clip's file name.
+MAX_NAME_CHARACTERS = 255
 
 Fields = tuple[tuple[str, str], ...]
 """Names and values in the order sent; values are text, as in a form."""
@@ -55,8 +57,10 @@ class Body:
         clips: Files, in the order sent.
         fields: All else.
         are_many: Whether the clips were sent as a list, even if of one.
+        names: File names of the clips, as far as any were sent; never opened.
     """
 
     clips: tuple[Path, ...]
     fields: Fields = ()
     are_many: bool = False
+    names: tuple[str, ...] = ()

@@ -10,7 +10,15 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
-from service.api.intake.body import FILE_FIELD, FILES_FIELD, MAX_FILES, Body, FormLimits, Room
+from service.api.intake.body import (
+    FILE_FIELD,
+    FILES_FIELD,
+    MAX_FILES,
+    MAX_NAME_CHARACTERS,
+    Body,
+    FormLimits,
+    Room,
+)
 from service.errors import (
     BodyTooLargeError,
     InvalidOptionError,
@@ -79,6 +87,7 @@ class _Form:
         self._limits = limits
         self._fields: list[tuple[str, str]] = []
         self._clips: list[Path] = []
+        self._names: list[str] = []
         self._unnamed: list[Path] = []
         self._are_many = False
         self.n_field_bytes = self.n_file_bytes = 0
@@ -109,7 +118,7 @@ class _Form:
                 "The part named `file` holds a line of text, not a clip; with curl an @ goes before the "
                 "path: -F file=@clip.mp4"
             )
-        return Body(tuple(self._clips), tuple(self._fields), self._are_many)
+        return Body(tuple(self._clips), tuple(self._fields), self._are_many, tuple(self._names))
 
     def close(self) -> None:
         """Close the file of a part that did not end."""
@@ -120,6 +129,7 @@ class _Form:
         self._header_name = self._header_value = b""
         self._name = ""
         self._is_named_file = False
+        self._file_name = ""
         self._value = bytearray()
 
     def _header_name_bytes(self, data: bytes, start: int, end: int) -> None:
@@ -133,6 +143,7 @@ class _Form:
             _, options = parse_options_header(self._header_value)
             self._name = options.get(b"name", b"").decode("utf-8", "replace")
             self._is_named_file = b"filename" in options
+            self._file_name = options.get(b"filename", b"").decode("utf-8", "replace")[:MAX_NAME_CHARACTERS]
         self._header_name = self._header_value = b""
 
     def _end_headers(self) -> None:
@@ -161,6 +172,7 @@ class _Form:
         self._are_many = is_one_of_many
         path = self._room.path(len(self._clips))
         self._clips.append(path)
+        self._names.append(self._file_name)
         if not self._is_named_file:
             self._unnamed.append(path)
         self._file = path.open("wb")

@@ -53,10 +53,12 @@ class Uploads:
     Attributes:
         clips: At least one, in the order sent; all have the same fields.
         are_many: Whether they were sent as a list (`files`), even if of one: each then has its own answer.
+        names: Their file names, empty where none was sent.
     """
 
     clips: tuple[Upload, ...]
     are_many: bool
+    names: tuple[str, ...]
 
     @property
     def fields(self) -> Fields:
@@ -98,7 +100,7 @@ async def receive_uploads(
             raise TooManyLabelsError(f"The request has more than {limits.max_fields} fields.")
         url = _url(fields, n_clips=len(body.clips))
         uploads = (Upload(path, private.share, fields, url) for path in body.clips or (room.path(),))
-        yield Uploads(tuple(uploads), body.are_many)
+        yield Uploads(tuple(uploads), body.are_many, body.names or ("",) * max(1, len(body.clips)))
 
 
 async def _read(request: Request, room: Room, limits: FormLimits) -> Body:

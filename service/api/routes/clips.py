@@ -146,5 +146,5 @@ class _Lines(Response):
             self._context.budget.give_back(n_counted)
 
     def _problem(self, error: Exception, index: int) -> bytes:
-        body = {"index": index, **line_problem(self._request, error)}
+        body = {"index": index, **line_problem(error, CLASSIFY, request_id_of(self._request.scope))}
         return json.dumps(body, ensure_ascii=False).encode() + b"\n"
