@@ -119,7 +119,7 @@ def rank_clips(
                 subtitles.refuse_to_replace()
             ranker = stack.enter_context(_ranker(question, url, key, jobs))
         interrupts = stack.enter_context(Interrupts())
-        records = _open(output, ranker, resume=resume, overwrite=overwrite)
+        records = _open(output, ranker, found, resume=resume, overwrite=overwrite)
         run = RankingRun(ranker, interrupts, Outputs(records, subtitles, as_json=as_json))
         code = run.go(found)
     raise typer.Exit(code)
@@ -162,9 +162,11 @@ def _ranker(question: Question, url: str | None, key: str | None, n_jobs: int | 
         ranker.close()
 
 
-def _open(path: Path | None, ranker: Ranker, *, resume: bool, overwrite: bool) -> RecordFile | None:
+def _open(
+    path: Path | None, ranker: Ranker, clips: Sequence[ClipFile], *, resume: bool, overwrite: bool
+) -> RecordFile | None:
     from service.cli.records import open_records
 
     if path is None:
         return None
-    return open_records(path, ranker.fingerprint, resume=resume, overwrite=overwrite)
+    return open_records(path, ranker.fingerprint, clips, resume=resume, overwrite=overwrite)
