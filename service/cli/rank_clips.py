@@ -113,7 +113,7 @@ def rank_clips(
                 "top_k": top_k,
             }
             question = _read_question(read_names(label, labels_file), label_set, bundle, options)
-            found = _find(clips)
+            found = _find(clips, stack)
             subtitles = Subtitles(found, {".srt": srt, ".vtt": vtt}, out_dir)
             if not (overwrite or resume):
                 subtitles.refuse_to_replace()
@@ -137,8 +137,11 @@ def _read_question(
     return question
 
 
-def _find(words: Sequence[str]) -> tuple[ClipFile, ...]:
+def _find(words: Sequence[str], stack: ExitStack) -> tuple[ClipFile, ...]:
     found = find_clips(words)
+    for clip in found.clips:
+        if clip.spooled is not None:
+            stack.enter_context(clip.spooled)
     if skipped := found.skipped_text():
         typer.echo(f"skipped in folders: {skipped}", err=True)
     if not found.clips:
