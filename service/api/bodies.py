@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from service.api.intake.upload import FILE_FIELD
+from service.api.intake.body import FILE_FIELD, FILES_FIELD
 from service.api.schemas import ClassifyForm
 from service.errors import (
     AmbiguousLabelsError,
@@ -89,7 +89,7 @@ def _group(fields: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     for sent, value in fields:
         name = sent.removesuffix("[]") if sent.removesuffix("[]") in _LIST_FIELDS else sent
         if name not in known:
-            fields_are = ", ".join([FILE_FIELD, *sorted(known)])
+            fields_are = ", ".join([FILE_FIELD, FILES_FIELD, *sorted(known)])
             raise InvalidOptionError(f"There is no field {sent[:80]!r}; the fields are: {fields_are}.")
         grouped.setdefault(name, []).append(value)
     for name, values in grouped.items():

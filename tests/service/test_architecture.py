@@ -15,7 +15,7 @@ ROOMS = [
     ["arrays", "errors", "faults", "media", "process", "cancellation", "option_texts", "log", "client"],
     ["database"],
     ["access"],
-    ["bundle", "runtime", "labels", "decode", "ranking"],
+    ["bundle", "runtime", "labels", "decode", "ranking", "jobs"],
     ["options", "encode"],
     ["head", "batch"],
     ["registry", "settings"],
