@@ -47,6 +47,24 @@ _MODEL = {
     "seen_classes": ["disc with a bell"],
     "metrics": [{"name": "HM, both tracks", "value": 94.7, "unit": "percent", "data": "demo test"}],
 }
+_JOB = {
+    "id": "job_018f2a6c1b7e5d0c9a4f3e2b",
+    "state": "running",
+    "n_clips": 2,
+    "n_done": 1,
+    "n_failed": 0,
+    "progress": 0.5,
+    "created": "2026-11-25T09:30:00Z",
+    "started": "2026-11-25T09:30:01Z",
+    "ended": None,
+    "expires": None,
+    "webhook": None,
+    "links": {
+        "self": "/v1/jobs/job_018f2a6c1b7e5d0c9a4f3e2b",
+        "results": "/v1/jobs/job_018f2a6c1b7e5d0c9a4f3e2b/results",
+        "events": "/v1/jobs/job_018f2a6c1b7e5d0c9a4f3e2b/events",
+    },
+}
 
 EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "ClassifyResponse": {
@@ -73,6 +91,15 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         "warnings": [],
         "timings_ms": {"upload": 1.9, "decode": 31.0, "encode": 22.5, "total": 61.2},
     },
+    "JobBody": _JOB,
+    "JobWithClips": {
+        **_JOB,
+        "clips": [
+            {"index": 0, "name": "a.mp4", "state": "done"},
+            {"index": 1, "name": "b.mp4", "state": "running"},
+        ],
+    },
+    "JobPage": {"jobs": [_JOB], "next_cursor": None},
     "LabelSet": {
         **_SET,
         "labels": [
@@ -93,6 +120,8 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         "bundles": ["demo"],
         "limits": {
             "max_upload_bytes": 536870912,
+            "max_json_bytes": 8388608,
+            "max_files": 64,
             "max_labels": 10000,
             "max_labels_per_set": 100000,
             "max_duration_s": 600.0,

@@ -14,8 +14,19 @@ from pydantic.json_schema import models_json_schema
 from service import errors
 from service.api.examples import EXAMPLES
 from service.api.guard.scopes import Need, need_of
+from service.api.intake.body import FILE_FIELD, FILES_FIELD
 from service.api.problems import HEADER, MEDIA_TYPE, STATUS, problem_body
-from service.api.schemas import ClassifyForm, LabelsBody, LabelSetBody, Problem, without_null
+from service.api.schemas import (
+    ClassifyForm,
+    ClassifyJson,
+    ClassifyLine,
+    JobForm,
+    LabelsBody,
+    LabelSetBody,
+    Problem,
+    ProblemLine,
+    without_null,
+)
 
 _SCHEMA_REF = "#/components/schemas/{model}"
 
@@ -24,6 +35,42 @@ def request_body(form: type[BaseModel], media_type: str = "application/json") ->
     """`openapi_extra` of a route that reads its body itself."""
     schema = {"$ref": _SCHEMA_REF.format(model=form.__name__)}
     return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
+
+
+def classify_bodies() -> dict[str, Any]:
+    """`openapi_extra` of the address that takes a clip in any way: as a form, as the body itself, in JSON.
+
+    All fields but the clip may be in the query too, where they are for a body that is the clip.
+    """
+    form = ClassifyForm.model_json_schema()
+    content = {
+        "multipart/form-data": {"schema": {"$ref": _SCHEMA_REF.format(model="ClassifyForm")}},
+        "application/json": {"schema": {"$ref": _SCHEMA_REF.format(model="ClassifyJson")}},
+        "application/octet-stream": {
+            "schema": {
+                "type": "string",
+                "format": "binary",
+                "description": "The clip itself; also as video/*, audio/* or image/*.",
+            }
+        },
+    }
+    query = [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": f"{field['description']} In place of the same field of a body.",
+            "schema": {key: value for key, value in field.items() if key not in ("description", "examples")},
+        }
+        for name, field in form["properties"].items()
+        if name not in (FILE_FIELD, FILES_FIELD)
+    ]
+    return {"requestBody": {"required": True, "content": content}, "parameters": query}
+
+
+def lines_schema() -> dict[str, Any]:
+    """What each line of an answer for several clips is."""
+    return {"anyOf": [{"$ref": _SCHEMA_REF.format(model=m.__name__)} for m in (ClassifyLine, ProblemLine)]}
 
 
 def documented(*kinds: type[errors.AhseError]) -> dict[int | str, dict[str, Any]]:
@@ -72,7 +119,17 @@ def openapi_of(app: FastAPI, needs_key: Callable[[], bool]) -> Callable[[], dict
 
 
 def _completed(document: dict[str, Any]) -> dict[str, Any]:
-    forms = [(form, "validation") for form in (Problem, ClassifyForm, LabelsBody, LabelSetBody)]
+    models = (
+        Problem,
+        ClassifyForm,
+        ClassifyJson,
+        ClassifyLine,
+        ProblemLine,
+        JobForm,
+        LabelsBody,
+        LabelSetBody,
+    )
+    forms = [(form, "validation") for form in models]
     _, definitions = models_json_schema(forms, ref_template=_SCHEMA_REF)  # type: ignore[arg-type]
     schemas = document["components"]["schemas"]
     schemas |= definitions["$defs"]
@@ -132,8 +189,11 @@ _REQUEST_ID = "7d0f3a9c2b1e4d5f6a7b8c9d"
 # By name: what it holds, and an example.
 _HEADERS: Mapping[str, tuple[str, str]] = {
     HEADER: ("Id of the request, which the log has too: the one that was sent, or a new one.", _REQUEST_ID),
-    "ETag": ("Of the set: send it as If-Match to change what you have read.", '"0f4c6a0f1d2b3e4f5a6b7c8d"'),
-    "Location": ("Address of the new set.", "/v1/label-sets/mine"),
+    "ETag": (
+        "Changes with what was read: send it as If-Match or If-None-Match.",
+        '"0f4c6a0f1d2b3e4f5a6b7c8d"',
+    ),
+    "Location": ("Address of what is new.", "/v1/label-sets/mine"),
     "Server-Timing": ("Milliseconds of each step.", "upload;dur=1.9, decode;dur=31.0, encode;dur=22.5"),
     "Retry-After": ("Seconds after which it may be tried again.", "5"),
     "WWW-Authenticate": ("How a key is sent.", 'Bearer realm="ahse"'),
@@ -141,6 +201,8 @@ _HEADERS: Mapping[str, tuple[str, str]] = {
 _HEADERS_OF_STATUS = {"401": ("WWW-Authenticate",), **dict.fromkeys(("429", "503", "504"), ("Retry-After",))}
 _HEADERS_OF: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "POST /v1/classify": {"200": ("Server-Timing",)},
+    "POST /v1/jobs": {"202": ("Location",)},
+    "GET /v1/jobs/{job_id}": {"200": ("ETag",), "304": ("ETag",)},
     "GET /v1/label-sets/{name}": {"200": ("ETag",), "304": ("ETag",)},
     "PUT /v1/label-sets/{name}": {"200": ("ETag",), "201": ("ETag", "Location")},
     "POST /v1/label-sets/{name}/labels": {"200": ("ETag",)},

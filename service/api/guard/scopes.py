@@ -14,6 +14,12 @@ Need = Scope | Literal["nothing", "any key"]
 
 NEEDS: Mapping[str, Need] = {
     "POST /v1/classify": "classify",
+    "POST /v1/jobs": "classify",
+    "GET /v1/jobs": "classify",
+    "GET /v1/jobs/{job_id}": "classify",
+    "DELETE /v1/jobs/{job_id}": "classify",
+    "GET /v1/jobs/{job_id}/results": "classify",
+    "GET /v1/jobs/{job_id}/events": "classify",
     "GET /v1/label-sets": "any key",
     "GET /v1/label-sets/{name}": "any key",
     "PUT /v1/label-sets/{name}": "labels",
