@@ -48,7 +48,7 @@ _MODEL = {
     "metrics": [{"name": "HM, both tracks", "value": 94.7, "unit": "percent", "data": "demo test"}],
 }
 _JOB = {
-    "id": "job_018f2a6c1b7e5d0c9a4f3e2b",
+    "id": "job_018f2a6c1b7e5d0c9a4f3e2b4d6f",
     "state": "running",
     "n_clips": 2,
     "n_done": 1,
@@ -60,9 +60,9 @@ _JOB = {
     "expires": None,
     "webhook": None,
     "links": {
-        "self": "/v1/jobs/job_018f2a6c1b7e5d0c9a4f3e2b",
-        "results": "/v1/jobs/job_018f2a6c1b7e5d0c9a4f3e2b/results",
-        "events": "/v1/jobs/job_018f2a6c1b7e5d0c9a4f3e2b/events",
+        "self": "/v1/jobs/job_018f2a6c1b7e5d0c9a4f3e2b4d6f",
+        "results": "/v1/jobs/job_018f2a6c1b7e5d0c9a4f3e2b4d6f/results",
+        "events": "/v1/jobs/job_018f2a6c1b7e5d0c9a4f3e2b4d6f/events",
     },
 }
 

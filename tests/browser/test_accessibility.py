@@ -30,9 +30,8 @@ def with_a_set(service: str) -> None:
 
 
 @pytest.mark.usefixtures("with_a_set")
-def test_the_page_at_its_start_and_with_a_fault(page: Page) -> None:
-    """Before anything is chosen, and after something went wrong."""
-    check(page)
+def test_what_is_chosen_and_a_fault(page: Page) -> None:
+    """A clip, names, a question about them, and what went wrong."""
     page.route("**/v1/classify", lambda route: route.abort())
     take_example(page, "a bead with a harp")
     page.get_by_label("Names to choose from").fill("a, b")

@@ -10,15 +10,19 @@ from tests.browser.test_page import HARP, classify
 
 
 @pytest.fixture
-def sets(page: Page, service: str) -> Page:
-    """The view of label sets, of which there is one: `beads`."""
+def beads(service: str) -> None:
+    """There is one label set, `beads`."""
     for one in httpx2.get(f"{service}v1/label-sets").json()["label_sets"]:
         httpx2.delete(f"{service}v1/label-sets/{one['name']}")
     labels = ["bead with a harp", {"name": "bead with a bell", "prompts": ["a drop that rings"]}]
     httpx2.put(
         f"{service}v1/label-sets/beads", json={"labels": labels, "templates": ["a {}"]}
     ).raise_for_status()
-    page.reload()
+
+
+@pytest.fixture
+def sets(beads: None, page: Page) -> Page:  # noqa: ARG001  (before the page is opened)
+    """The view of label sets."""
     page.get_by_role("link", name="Label sets").click()
     return page
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import EXAMPLES, ROOT
@@ -203,40 +204,36 @@ def test_names_in_saved_files_break_no_format(page: Page) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("visual", "audio", "says"),
-    [
-        ([0.9, 0.1], [0.8, 0.2], "Picture and sound agree."),
-        ([0.51, 0.49], [0.8, 0.2], "The sound decides this; the picture alone can't tell “a” from “b”."),
-        ([0.9, 0.1], [0.5, 0.5], "The picture decides this; the sound alone can't tell “a” from “b”."),
-        ([0.55, 0.45], [0.5, 0.5], "Picture and sound agree, but neither is sure."),
-        ([0.1, 0.9], [0.8, 0.2], "The sound decides this; the picture alone says “b”."),
-        ([0.8, 0.2], [0.1, 0.9], "The picture decides this; the sound alone says “b”."),
-        (
-            [0.3, 0.7],
-            [0.3, 0.7],
-            "Both together decide this; the picture alone says “b”, the sound alone “b”.",
-        ),
-        (None, [0.8, 0.2], "Only the sound was used (picture: no stream)."),
-        ([0.8, 0.2], None, "Only the picture was used (sound: no stream)."),
-    ],
-)
-def test_what_decides_is_said_in_words(
-    page: Page, visual: list[float] | None, audio: list[float] | None, says: str
-) -> None:
+WORDS: list[tuple[list[float] | None, list[float] | None, str]] = [
+    ([0.9, 0.1], [0.8, 0.2], "Picture and sound agree."),
+    ([0.51, 0.49], [0.8, 0.2], "The sound decides this; the picture alone can't tell “a” from “b”."),
+    ([0.9, 0.1], [0.5, 0.5], "The picture decides this; the sound alone can't tell “a” from “b”."),
+    ([0.55, 0.45], [0.5, 0.5], "Picture and sound agree, but neither is sure."),
+    ([0.1, 0.9], [0.8, 0.2], "The sound decides this; the picture alone says “b”."),
+    ([0.8, 0.2], [0.1, 0.9], "The picture decides this; the sound alone says “b”."),
+    ([0.3, 0.7], [0.2, 0.8], "Both together decide this; the picture alone says “b”, the sound alone “b”."),
+    (None, [0.8, 0.2], "Only the sound was used (picture: no stream)."),
+    ([0.8, 0.2], None, "Only the picture was used (sound: no stream)."),
+]
+"""Scores of the first two names by the picture and by the sound, and what is said of them."""
+
+
+def test_what_decides_is_said_in_words(page: Page) -> None:
     """Every way in which two tracks can agree or not."""
     said = page.evaluate(
-        """async ([visual, audio]) => {
+        """async (cases) => {
             const { decidedBy } = await import("/page/answer.js");
             const of = (scores, i) => scores && { score: scores[i] };
             const use = (scores) => ({ used: Boolean(scores), detail: scores ? "fine" : "no stream" });
-            const one = (label, i) => ({ label, visual: of(visual, i), audio: of(audio, i) });
-            const tracks = { visual: use(visual), audio: use(audio) };
-            return decidedBy({ predictions: ["a", "b"].map(one), tracks });
+            return cases.map(([visual, audio]) => {
+                const one = (label, i) => ({ label, visual: of(visual, i), audio: of(audio, i) });
+                const tracks = { visual: use(visual), audio: use(audio) };
+                return decidedBy({ predictions: ["a", "b"].map(one), tracks });
+            });
         }""",
-        [visual, audio],
+        [[visual, audio] for visual, audio, _ in WORDS],
     )
-    assert said == says
+    assert said == [says for *_, says in WORDS]
 
 
 def test_a_clip_that_no_name_fits_is_said_to_be_unknown(page: Page) -> None:
@@ -255,6 +252,17 @@ def test_a_clip_without_sound_is_ranked_by_its_picture(page: Page) -> None:
     classify(page)
     assert "Only the picture was used" in page.locator(".decided").inner_text()
     expect(page.get_by_role("heading", name="Sound alone")).to_have_count(0)
+
+
+def test_a_still_picture_is_shown_and_ranked(page: Page, tmp_path: Path) -> None:
+    """As a picture, without player and timeline."""
+    still = tmp_path / "still.png"
+    Image.new("RGB", (320, 240), (230, 20, 20)).save(still)
+    page.get_by_role("combobox", name="Bundle").select_option("toy")
+    choose(page, still, "red", "green")
+    assert classify(page)["predictions"][0]["label"] == "red"
+    expect(page.get_by_role("img", name="The clip still.png")).to_be_visible()
+    expect(page.locator(".timeline, video, audio")).to_have_count(0)
 
 
 def test_a_recording_is_classified(page: Page) -> None:
