@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service import errors
+from service.api.embeddings import EmbeddingsBody, EmbeddingsForm
 from service.api.guard.scopes import Need, need_of
 from service.api.intake.body import FILE_FIELD, FILES_FIELD
 from service.api.problems import MEDIA_TYPE, STATUS
@@ -66,6 +67,15 @@ def classify_bodies() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}, "parameters": query}
 
 
+def embedding_bodies() -> dict[str, Any]:
+    """`openapi_extra` of the address that embeds texts and clips."""
+    content = {
+        "application/json": {"schema": {"$ref": _SCHEMA_REF.format(model="EmbeddingsBody")}},
+        "multipart/form-data": {"schema": {"$ref": _SCHEMA_REF.format(model="EmbeddingsForm")}},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def lines_schema() -> dict[str, Any]:
     """What each line of an answer for several clips is."""
     return {"anyOf": [{"$ref": _SCHEMA_REF.format(model=m.__name__)} for m in (ClassifyLine, ProblemLine)]}
@@ -111,6 +121,8 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
         ClassifyForm,
         ClassifyJson,
         ClassifyLine,
+        EmbeddingsBody,
+        EmbeddingsForm,
         ProblemLine,
         JobForm,
         LabelsBody,
