@@ -113,13 +113,13 @@ def rank_clips(
                 "top_k": top_k,
             }
             question = _read_question(read_names(label, labels_file), label_set, bundle, options)
-            found = _find(clips)
+            found = _find(clips, stack)
             subtitles = Subtitles(found, {".srt": srt, ".vtt": vtt}, out_dir)
             if not (overwrite or resume):
                 subtitles.refuse_to_replace()
             ranker = stack.enter_context(_ranker(question, url, key, jobs))
         interrupts = stack.enter_context(Interrupts())
-        records = _open(output, ranker, resume=resume, overwrite=overwrite)
+        records = _open(output, ranker, found, resume=resume, overwrite=overwrite)
         run = RankingRun(ranker, interrupts, Outputs(records, subtitles, as_json=as_json))
         code = run.go(found)
     raise typer.Exit(code)
@@ -137,8 +137,11 @@ def _read_question(
     return question
 
 
-def _find(words: Sequence[str]) -> tuple[ClipFile, ...]:
+def _find(words: Sequence[str], stack: ExitStack) -> tuple[ClipFile, ...]:
     found = find_clips(words)
+    for clip in found.clips:
+        if clip.spooled is not None:
+            stack.enter_context(clip.spooled)
     if skipped := found.skipped_text():
         typer.echo(f"skipped in folders: {skipped}", err=True)
     if not found.clips:
@@ -162,9 +165,11 @@ def _ranker(question: Question, url: str | None, key: str | None, n_jobs: int | 
         ranker.close()
 
 
-def _open(path: Path | None, ranker: Ranker, *, resume: bool, overwrite: bool) -> RecordFile | None:
+def _open(
+    path: Path | None, ranker: Ranker, clips: Sequence[ClipFile], *, resume: bool, overwrite: bool
+) -> RecordFile | None:
     from service.cli.records import open_records
 
     if path is None:
         return None
-    return open_records(path, ranker.fingerprint, resume=resume, overwrite=overwrite)
+    return open_records(path, ranker.fingerprint, clips, resume=resume, overwrite=overwrite)

@@ -72,7 +72,7 @@ class RankingRun:
         from service.cli.progress import shown
 
         records = self._outputs.records
-        todo = [clip for clip in clips if records is None or not records.has(clip)]
+        todo = [clip for clip in clips if records is None or clip.name not in records.done]
         if len(todo) < len(clips):
             typer.echo(f"{len(clips) - len(todo)} of {len(clips)} clips have their answer already", err=True)
         stopped = ""

@@ -12,7 +12,7 @@ import io
 import json
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,27 +110,26 @@ class RecordFile(ABC):
     Args:
         path: The file.
         question: What is asked now.
-        resume: Keep the answers that the file has, and forget its failures.
+        clips: Of this run.
+        resume: Keep what the file has, but for records of these clips that are failures, of another state of
+            the file, or of standard input.
 
     Attributes:
-        done: File, size and time of each clip that has an answer.
+        done: Names of those of the clips that have an answer.
 
     Raises:
         InvalidOptionError: The file to resume is not of this command, or answers another question.
     """
 
-    def __init__(self, path: Path, question: str, *, resume: bool) -> None:
+    def __init__(self, path: Path, question: str, clips: Sequence[ClipFile], *, resume: bool) -> None:
         self.path = path
         self._question = question
-        self.done: set[tuple[str, int | None, str | None]] = set()
+        self._states = {clip.name: (clip.size_bytes, clip.modified) for clip in clips}
+        self.done: set[str] = set()
         self._open(resume=resume and path.exists())
 
-    def has(self, clip: ClipFile) -> bool:
-        """Whether the answer for this state of a file is there; never for standard input."""
-        return clip.size_bytes is not None and (clip.name, clip.size_bytes, clip.modified) in self.done
-
     def _is_kept(self, one: Mapping[str, Any]) -> bool:
-        """Whether a record, or a row of one, is an answer to the same question; remember its clip then."""
+        """Whether a record, or a row of one, stays in the file."""
         try:
             file, size, modified, question = (one[name] for name in _KEYS)
         except (KeyError, TypeError):
@@ -140,9 +139,12 @@ class RecordFile(ABC):
                 f"{self.path.name} holds answers for other names, options or another bundle; resume with the "
                 "same ones, or choose another file"
             )
-        if one.get("error"):
+        if file not in self._states:
+            return True
+        state = (None if size is None else int(size), modified)
+        if one.get("error") or size is None or state != self._states[file]:
             return False
-        self.done.add((file, None if size is None else int(size), modified))
+        self.done.add(file)
         return True
 
     def _not_ours(self) -> InvalidOptionError:
@@ -324,12 +326,15 @@ _BY_ENDING: Mapping[str, type[RecordFile]] = {
 }
 
 
-def open_records(path: Path, question: str, *, resume: bool, overwrite: bool) -> RecordFile:
+def open_records(
+    path: Path, question: str, clips: Sequence[ClipFile], *, resume: bool, overwrite: bool
+) -> RecordFile:
     """Open a file for records, by its ending.
 
     Args:
         path: The file.
         question: What is asked.
+        clips: Of this run.
         resume: Go on with it if it is there.
         overwrite: Or else replace it.
 
@@ -345,4 +350,4 @@ def open_records(path: Path, question: str, *, resume: bool, overwrite: bool) ->
             f"{path.name} is there already; go on with it (--resume), replace it (--overwrite) or choose "
             "another file"
         )
-    return kind(path, question, resume=resume)
+    return kind(path, question, clips, resume=resume)
