@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 import openai
 import pytest
@@ -26,20 +26,20 @@ from tests.toy import CLASSES
 Clips = dict[str, Path]
 
 
-class _Through(httpx.BaseTransport):
+class _Through(httpx2.BaseTransport):
     """Passes requests of the client to the service in this process."""
 
     def __init__(self, client: TestClient) -> None:
         self._client = client
         self.answers: list[int] = []
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer one request."""
         headers = {name: value for name, value in request.headers.items() if name != "host"}
         path, content = request.url.raw_path.decode(), request.read()
         answer = self._client.request(request.method, path, content=content, headers=headers)
         self.answers.append(answer.status_code)
-        return httpx.Response(answer.status_code, headers=dict(answer.headers), content=answer.content)
+        return httpx2.Response(answer.status_code, headers=dict(answer.headers), content=answer.content)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def transport(client: TestClient) -> _Through:
 @pytest.fixture
 def ai(transport: _Through) -> Iterator[openai.OpenAI]:
     """The client, as its documentation sets it up for another server."""
-    with httpx.Client(transport=transport) as http:
+    with httpx2.Client(transport=transport) as http:
         yield openai.OpenAI(api_key="none", base_url="http://testserver/v1", http_client=http)
 
 
