@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from service.api import embeddings
+from service.api.guard.admission import Admission
 from service.api.guard.byte_budget import ByteBudget
 from service.arrays import Array
 from service.errors import OverloadedError
@@ -220,6 +222,27 @@ def test_the_client_shows_the_last_refusal(
     assert (caught.value.code, caught.value.type) == ("overloaded", "rate_limit_error")
     assert "service is full" in caught.value.message
     assert transport.answers == [429] * 3
+
+
+@pytest.mark.parametrize("path", ["/v1/classify", "/v1/embeddings"])
+def test_a_request_takes_a_place_of_clips_whatever_its_body(
+    client: TestClient, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before any of it is read: JSON may hold clips too."""
+    (admission,) = _middlewares(client, Admission)
+    monkeypatch.setattr(admission, "_bounds", replace(admission._bounds, max_clips=0))
+    answer = client.post(path, json={"model": "toy", "input": "red"})
+    assert (answer.status_code, answer.json()["code"]) == (429, "overloaded")
+    assert answer.headers["Retry-After"]
+
+
+def _middlewares(client: TestClient, kind: type) -> list[Any]:
+    layer: Any = client.app.middleware_stack  # type: ignore[attr-defined]
+    found = []
+    while layer is not None:
+        found += [layer] if isinstance(layer, kind) else []
+        layer = getattr(layer, "_app", None) or getattr(layer, "app", None)
+    return found
 
 
 def test_numbers_are_read_as_the_float32_that_they_were() -> None:
