@@ -18,6 +18,7 @@ from typing import BinaryIO, Literal
 from service.errors import InvalidOptionError
 
 STDIN = "-"
+_IMAGES = "images"
 _HEAD_BYTES = 1024
 _PACKET_BYTES = 188  # of MPEG transport streams
 # A file in a folder that is called so is tried even where its content looks like nothing: it may be damaged.
@@ -75,7 +76,8 @@ class Found:
 
     def skipped_text(self) -> str:
         """For the user: what was skipped; empty if nothing was."""
-        return ", ".join(f"{reason}: {n}" for reason, n in sorted(self.skipped.items()))
+        named = ", ".join(f"{reason}: {n}" for reason, n in sorted(self.skipped.items()))
+        return named + (" (to rank images, give a pattern, such as '*.jpg')" if self.skipped[_IMAGES] else "")
 
 
 def find_clips(words: Sequence[str]) -> Found:
@@ -127,7 +129,7 @@ def _walk(top: Path, skipped: Counter[str]) -> Iterator[ClipFile]:
             if kind == "media":
                 yield _clip(path, path.relative_to(top))
             else:
-                skipped[{"hidden": "hidden", "image": "images"}.get(kind, "not media")] += 1
+                skipped[{"hidden": "hidden", "image": _IMAGES}.get(kind, "not media")] += 1
     for reason in [reason for reason, n in skipped.items() if not n]:
         del skipped[reason]
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.api.timeline import as_cell
 from service.cli.clip_files import ClipFile
 from service.errors import InvalidOptionError
 
@@ -230,7 +230,7 @@ class Csv(_TextFile):
         return _csv_text([list(COLUMNS)])
 
     def _text(self, record: Record) -> str:
-        return _csv_text([_as_cell(row.get(column)) for column in COLUMNS] for row in rows_of(record))
+        return _csv_text([_cell(row.get(column)) for column in COLUMNS] for row in rows_of(record))
 
     def _kept(self) -> Iterator[str]:
         with self.path.open(encoding="utf-8", newline="") as old:
@@ -249,20 +249,14 @@ def _csv_text(rows: Iterable[list[Any]]) -> str:
     return text.getvalue()
 
 
-def _as_cell(value: object) -> object:
-    """A text that no spreadsheet takes for a formula (https://owasp.org/www-community/attacks/CSV_Injection)."""
-    return f"'{value}" if isinstance(value, str) and _may_be_formula(value) else value
+def _cell(value: object) -> object:
+    return as_cell(value) if isinstance(value, str) else value
 
 
 def _from_cell(text: str) -> str | None:
     """What the cell was made of, as text."""
-    if text.startswith("'") and _may_be_formula(text[1:]):
-        return text[1:]
-    return text or None
-
-
-def _may_be_formula(text: str) -> bool:
-    return unicodedata.normalize("NFKC", text[:1]) in ("=", "+", "-", "@")
+    was = text[1:]
+    return was if text.startswith("'") and as_cell(was) == text else text or None
 
 
 class Parquet(RecordFile):

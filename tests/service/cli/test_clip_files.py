@@ -127,7 +127,7 @@ def test_a_folder_is_searched_to_its_bottom(tmp_path: Path) -> None:
     names = ["a", "b.mp4", "sub/damaged.mp4", "sub/empty.MKV", "sub/deeper/c.txt"]
     assert [clip.name for clip in found.clips] == [str(tmp_path / name) for name in names]
     assert [str(clip.below) for clip in found.clips] == names
-    assert found.skipped_text() == "hidden: 2, images: 1, not media: 2"
+    assert found.skipped_text().startswith("hidden: 2, images: 1, not media: 2 (to rank images, give a")
     assert all(clip.size_bytes is not None and clip.modified for clip in found.clips)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from service.cli.interrupts import Interrupts
+from service.client import Limits, Model
 from tests.conftest import Ahse
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -147,22 +149,9 @@ def test_a_parquet_file_is_complete_too(words: list[str], tmp_path: Path) -> Non
 
 def test_while_a_service_is_waited_for(clips: dict[str, Path]) -> None:
     """An upload that nobody answers does not hold the program back."""
-    limits = dict.fromkeys(("max_upload_bytes", "max_labels", "max_labels_per_set", "max_segments"), 9)
-    info = {
-        "version": "1",
-        "default_bundle": "a",
-        "bundles": ["a"],
-        "limits": {**limits, "max_duration_s": 9},
-    }
-    model: dict[str, object] = dict.fromkeys(("id", "owned_by", "version", "description", "digest"), "a")
-    model |= {
-        "created": 1,
-        "notice": None,
-        "default": True,
-        "provider": "p",
-        "seen_classes": [],
-        "metrics": [],
-    }
+    limits = {one.name: 9 for one in dataclasses.fields(Limits)}
+    info = {"version": "1", "default_bundle": "a", "bundles": ["a"], "limits": limits}
+    model = {one.name: "a" for one in dataclasses.fields(Model)} | {"seen_classes": [], "metrics": []}
     command = [sys.executable, "-m", "service.cli", "classify", str(clips["green"]), *LABELS]
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -172,7 +161,8 @@ def test_while_a_service_is_waited_for(clips: dict[str, Path]) -> None:
             connection, _ = server.accept()
             with connection, connection.makefile("rb") as requests:
                 while not (line := requests.readline()).startswith(b"POST"):
-                    while requests.readline() != b"\r\n":
+                    assert line, "the command has ended"
+                    while requests.readline().strip():
                         pass
                     body = json.dumps(info if b"info" in line else model).encode()
                     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -218,6 +208,7 @@ def test_a_second_time_ends_the_process_at_once() -> None:
     code = """
 import os, signal
 from service.cli.interrupts import Interrupts
+from service.client import Limits, Model
 from tests.conftest import Ahse
 with Interrupts():
     os.kill(os.getpid(), signal.SIGINT)
