@@ -107,5 +107,10 @@ def sync_all(folder: Path) -> None:
         sync(path)
 
 
+def n_bytes_of(path: Path) -> int:
+    """Size of a file; 0: there is none."""
+    return path.stat().st_size if path.exists() else 0
+
+
 def _files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.iterdir() if path.is_file())

@@ -114,7 +114,7 @@ def read_job(connection: sqlite3.Connection, job_id: str) -> Job:
 def job_of(row: tuple[Any, ...]) -> Job:
     """A row of `job_facts`."""
     times = (None if one is None else datetime.fromtimestamp(one, UTC) for one in row[7:11])
-    return Job(*row[:7], *times, webhook=row[11])
+    return Job(*row[:7], *times, row[11])
 
 
 def n_bytes(connection: sqlite3.Connection) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from service.database import Database
 from service.errors import OverloadedError, QuotaExceededError, StoreUnavailableError
 from service.jobs import rows
-from service.jobs.folder import JobFolder
+from service.jobs.folder import JobFolder, n_bytes_of
 from service.jobs.job import (
     Claim,
     Delivery,
@@ -58,7 +58,7 @@ class SqliteJobStore:
         job_id = new_job_id(now)
         fields = json.dumps(new.fields)
         try:
-            sizes = [(clips / str(index)).stat().st_size for index in range(len(new.names))]
+            sizes = [n_bytes_of(clips / str(index)) for index in range(len(new.names))]
             with self._database.writing() as connection:
                 if new.idempotency_key and (
                     known := rows.find_job(connection, new.owner, new.idempotency_key)

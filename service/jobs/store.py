@@ -22,7 +22,8 @@ class JobStore(Protocol):
 
         Args:
             new: The job.
-            clips: Folder on the same file system with the files `0`, `1`, ..., which is moved into the store.
+            clips: Folder on the same file system with the files `0`, `1`, ..., which is moved into the store;
+                a clip at a URL has no file yet.
             now: The time.
 
         Returns:

@@ -206,7 +206,7 @@ def _read(context: Context, job_id: str) -> tuple[Job, list[JobClip]]:
 
 @router.get(
     "/{job_id}/results",
-    response_class=ResultStream,
+    response_class=Response,
     responses={
         200: {
             "description": "A line for each finished clip, by index: its answer, or a problem.",
@@ -225,7 +225,7 @@ async def get_results(job_id: JobId, context: ContextDep) -> Response:
 
 @router.get(
     "/{job_id}/events",
-    response_class=EventStream,
+    response_class=Response,
     responses={
         200: {
             "description": "Server-sent events until the job ends: `clip` (a clip was finished), `job` "
