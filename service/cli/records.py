@@ -13,6 +13,8 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -224,7 +226,7 @@ class JsonLines(_TextFile):
 
 
 class Csv(_TextFile):
-    """CSV (RFC 4180) with a heading."""
+    """CSV (RFC 4180) with a heading. When it is resumed, the last clip is ranked again."""
 
     def _head(self) -> str:
         return _csv_text([list(COLUMNS)])
@@ -237,10 +239,23 @@ class Csv(_TextFile):
             lines = csv.reader(line for line in old if line.endswith("\n"))
             if next(lines, None) != list(COLUMNS):
                 raise self._not_ours()
-            for cells in lines:
-                row = {name: _from_cell(cell) for name, cell in zip(COLUMNS, cells, strict=False)}
-                if self._is_kept(row):
-                    yield _csv_text([cells])
+            clip: list[list[str]] = []
+            for _, rows in groupby(lines, itemgetter(0)):
+                yield from self._kept_of(clip)
+                clip = list(rows)
+            last = list(self._kept_of(clip))
+            # Nothing tells whether the rows of the last clip are all there.
+            if last and (name := _from_cell(clip[0][0])) in self._states:
+                self.done.discard(str(name))
+            else:
+                yield from last
+
+    def _kept_of(self, clip: list[list[str]]) -> Iterator[str]:
+        """Of the rows of a clip the text of those that stay."""
+        for cells in clip:
+            row = {name: _from_cell(cell) for name, cell in zip(COLUMNS, cells, strict=False)}
+            if self._is_kept(row):
+                yield _csv_text([cells])
 
 
 def _csv_text(rows: Iterable[list[Any]]) -> str:

@@ -151,7 +151,8 @@ def test_while_a_service_is_waited_for(clips: dict[str, Path]) -> None:
     """An upload that nobody answers does not hold the program back."""
     limits = {one.name: 9 for one in dataclasses.fields(Limits)}
     info = {"version": "1", "default_bundle": "a", "bundles": ["a"], "limits": limits}
-    model = {one.name: "a" for one in dataclasses.fields(Model)} | {"seen_classes": [], "metrics": []}
+    model: dict[str, object] = {one.name: "a" for one in dataclasses.fields(Model)}
+    model |= {"seen_classes": [], "metrics": []}
     command = [sys.executable, "-m", "service.cli", "classify", str(clips["green"]), *LABELS]
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
