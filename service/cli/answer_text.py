@@ -13,6 +13,11 @@ _MAX_TIMELINE_NAMES = 3
 _LIKELY_UNKNOWN = 0.5
 
 
+def printable(text: str) -> str:
+    """A line without control characters: names of files and errors of a service may not steer a terminal."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
 def as_text(name: str, answer: Answer) -> str:
     """The ranking, the timeline if there are segments, and notes.
 
@@ -28,7 +33,7 @@ def as_text(name: str, answer: Answer) -> str:
         lines += [f"  {one.start_s:7.1f} {one.end_s:7.1f}  {_names(one)}" for one in answer.segments]
     notice = [answer.bundle_notice] if answer.bundle_notice else []
     lines += [f"  note: {text}" for text in (*notice, *answer.warnings)]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _names(segment: Segment) -> str:

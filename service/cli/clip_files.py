@@ -44,7 +44,8 @@ class ClipFile:
     """A file to rank.
 
     Attributes:
-        name: As records have it: the path as it was given, or found below the folder that was given.
+        name: As records have it: the path as it was given, or found below the folder that was given. Bytes
+            that are not UTF-8 are written as escapes.
         path: Opens it.
         below: The path relative to the folder that was given; else the name of the file.
         size_bytes: None for standard input, and where there is no file.
@@ -189,16 +190,15 @@ def _is_video_unit(head: bytes) -> bool:
 
 
 def _clip(path: Path, below: Path) -> ClipFile:
+    name = os.fsencode(path).decode("utf-8", "backslashreplace")
     try:
         facts = path.stat()
     except OSError:
-        return ClipFile(str(path), path, below, problem="there is no such file")
+        return ClipFile(name, path, below, problem="there is no such file")
     if not stat.S_ISREG(facts.st_mode):
-        return ClipFile(
-            str(path), path, below, problem="this is no regular file; give it on standard input, as -"
-        )
+        return ClipFile(name, path, below, problem="this is no regular file; give it on standard input, as -")
     changed = datetime.fromtimestamp(facts.st_mtime, UTC).isoformat()
-    return ClipFile(str(path), path, below, facts.st_size, changed)
+    return ClipFile(name, path, below, facts.st_size, changed)
 
 
 def _spool() -> ClipFile:

@@ -151,6 +151,15 @@ def test_what_is_named_is_taken_whatever_it_is(tmp_path: Path, monkeypatch: pyte
     assert found.skipped_text() == ""
 
 
+def test_a_name_that_is_no_text_can_be_written_down(tmp_path: Path) -> None:
+    """In UTF-8, as records need it; the file is opened by its bytes."""
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4"))
+    path.write_bytes(MP4)
+    (clip,) = find_clips([str(tmp_path)]).clips
+    assert clip.name == f"{tmp_path}/caf\\xe9.mp4"
+    assert clip.path.read_bytes() == MP4
+
+
 def test_standard_input_is_kept_in_a_file_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that nothing can be left behind."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"clip")))

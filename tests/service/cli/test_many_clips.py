@@ -280,6 +280,17 @@ def test_what_can_not_be_done_is_told_before_any_clip(
     assert says in err
 
 
+def test_names_of_files_do_not_steer_the_terminal(ahse: Ahse, toy_bundle: Path, tmp_path: Path) -> None:
+    """A folder of downloads may hold any; records have them as they are."""
+    name = "\x1b[31mred\nline.mp4"
+    (tmp_path / name).write_bytes(b"no clip")
+    asked = ("classify", tmp_path / name, tmp_path, "--bundle", toy_bundle, "--label", "a", "--label", "b")
+    _, out, err = ahse(*asked, "--json")
+    assert "\x1b" not in err
+    assert "\N{REPLACEMENT CHARACTER}[31mred\N{REPLACEMENT CHARACTER}line.mp4: This is not a clip" in err
+    assert json.loads(out)["file"] == str(tmp_path / name)
+
+
 def test_a_folder_without_clips_is_told(ahse: Ahse, toy_bundle: Path, tmp_path: Path) -> None:
     """With what was skipped in it."""
     (tmp_path / "notes.txt").write_text("text")
