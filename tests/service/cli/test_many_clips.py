@@ -93,10 +93,10 @@ def test_a_run_is_resumed(
     shutil.copy(clips["blue high"], folder / "a")
     (folder / "new.mp4").write_bytes(clips["middle"].read_bytes())
     code, _, err = ahse(*asked, "--resume")
-    assert (code, err) == (0, "3 of 6 clips have their answer already\n")
+    n_again = 1 if ending == "csv" else 0  # of a table the last clip is ranked again
+    assert (code, err) == (0, f"{3 - n_again} of 6 clips have their answer already\n")
     code, _, err = ahse(*asked, "--resume")
-    n_done = 5 if ending == "csv" else 6  # of a table the last clip is ranked again
-    assert (code, err) == (0, f"{n_done} of 6 clips have their answer already\n")
+    assert (code, err) == (0, f"{6 - n_again} of 6 clips have their answer already\n")
     assert Path(f"r.{ending}").read_text().count("blue high") + Path(f"r.{ending}").read_text().count(
         "clips/a"
     )
