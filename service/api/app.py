@@ -36,7 +36,7 @@ from service.api.middleware import RequestContext
 from service.api.openapi import openapi_of
 from service.api.problems import HEADER
 from service.api.prometheus import Metrics
-from service.api.routes import clips, label_sets, status
+from service.api.routes import clips, label_sets, page, status
 from service.api.routes import jobs as job_routes
 from service.batch.batched_encoders import batched
 from service.classifier import Classifier, decode_spec, try_bundle
@@ -134,11 +134,25 @@ def create_app(settings: Settings) -> FastAPI:
         if kept is not None:
             kept.close()
 
-    app = FastAPI(title="AHSE", version=__version__, description=_DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title="AHSE",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # routes/page has a viewer that needs no other host
+        redoc_url=None,
+    )
     app.state.context = context
     app.state.job_runner = runner
     app.state.keys = ring
-    routers = [clips.router, job_routes.router, label_sets.router, status.models, status.health]
+    routers = [
+        clips.router,
+        job_routes.router,
+        label_sets.router,
+        status.models,
+        status.health,
+        page.router,
+    ]
     for router in routers:
         app.include_router(router)
     routes = [route for router in routers for route in router.routes]

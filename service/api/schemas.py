@@ -319,6 +319,12 @@ class Model(_Wire):
     metrics: list[Metric]
 
 
+class ModelWithCard(Model):
+    """A loaded bundle, with what its makers say of it."""
+
+    card: str | None = Field(description="model card, Markdown; null if the bundle has none")
+
+
 class ModelList(_Wire):
     """All loaded bundles."""
 
@@ -330,6 +336,8 @@ class Limits(_Wire):
     """What one request may ask."""
 
     max_upload_bytes: int
+    max_json_bytes: int
+    max_files: int = Field(description="clips in one request")
     max_labels: int
     max_labels_per_set: int
     max_duration_s: float

@@ -90,7 +90,8 @@ def _as_field(name: str, value: Any) -> str:
         return value
     if isinstance(value, bool | dict):
         raise InvalidOptionError(f"{name[:80]} must be a text, a number or a list of texts.")
-    return json.dumps(value)
+    # In JSON 5.0 is a whole number.
+    return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def decode_base64(text: object, where: str) -> bytes:

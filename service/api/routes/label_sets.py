@@ -13,7 +13,6 @@ from service.api.bodies import parse_body, read_body
 from service.api.context import Context, ContextDep
 from service.api.openapi import documented, request_body
 from service.errors import (
-    InvalidNameError,
     InvalidOptionError,
     LabelError,
     LabelSetError,
@@ -23,7 +22,7 @@ from service.errors import (
     StoreUnavailableError,
 )
 from service.labels.label import Label, check_count, check_templates, make_label
-from service.labels.store import LabelSet, Precondition
+from service.labels.store import SET_NAME, LabelSet, Precondition, check_set_name
 
 router = APIRouter(
     prefix="/v1/label-sets",
@@ -34,9 +33,7 @@ router = APIRouter(
 )
 
 # Documented, and checked here rather than by the framework, for messages of our own.
-_NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-
-Name = Annotated[str, Path(json_schema_extra={"pattern": _NAME})]
+Name = Annotated[str, Path(json_schema_extra={"pattern": SET_NAME})]
 IfMatch = Annotated[
     str | None,
     Header(description="change only if the set still has this ETag", json_schema_extra=etags.DOCUMENTED),
@@ -53,12 +50,13 @@ IfNew = Annotated[
 async def list_label_sets(
     context: ContextDep,
     cursor: Annotated[
-        str | None, Query(description="next_cursor of the page before", json_schema_extra={"pattern": _NAME})
+        str | None,
+        Query(description="next_cursor of the page before", json_schema_extra={"pattern": SET_NAME}),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> schemas.LabelSetPage:
     """All label sets in order of name, a page at a time."""
-    if cursor is not None and not re.fullmatch(_NAME, cursor):
+    if cursor is not None and not re.fullmatch(SET_NAME, cursor):
         raise InvalidOptionError("cursor is not one that this service gave out; start without it")
     found = await context.ask_store(context.store.page, cursor or "", limit + 1)
     page = found[:limit]
@@ -87,7 +85,7 @@ async def put_label_set(
     """Create a label set, or replace all of one."""
     condition = Precondition(etags=etags.read_etags(if_match), absent=_must_be_new(if_none_match))
     raw = await read_body(request)
-    return await context.change_store(_put, context, _checked_name(name), raw, condition)
+    return await context.change_store(_put, context, check_set_name(name), raw, condition)
 
 
 @router.get(
@@ -96,14 +94,14 @@ async def put_label_set(
 async def get_label_set(name: Name, context: ContextDep, if_none_match: IfChanged = None) -> Response:
     """One label set with all its labels."""
     etags.read_etags(if_none_match)
-    return await context.ask_store(_get, context, _checked_name(name), if_none_match)
+    return await context.ask_store(_get, context, check_set_name(name), if_none_match)
 
 
 @router.delete("/{name}", status_code=status.HTTP_204_NO_CONTENT)
 async def delete_label_set(name: Name, context: ContextDep, if_match: IfMatch = None) -> None:
     """Delete a label set."""
     condition = Precondition(etags=etags.read_etags(if_match))
-    await context.change_store(context.store.delete, _checked_name(name), condition)
+    await context.change_store(context.store.delete, check_set_name(name), condition)
 
 
 @router.post(
@@ -113,14 +111,14 @@ async def add_labels(name: Name, request: Request, context: ContextDep, if_match
     """Add labels to a set; the next request already ranks them."""
     condition = Precondition(etags=etags.read_etags(if_match))
     raw = await read_body(request)
-    return await context.change_store(_add, context, _checked_name(name), raw, condition)
+    return await context.change_store(_add, context, check_set_name(name), raw, condition)
 
 
 @router.delete("/{name}/labels/{label:path}", response_model=schemas.LabelSet)
 async def remove_label(name: Name, label: str, context: ContextDep, if_match: IfMatch = None) -> Response:
     """Take one label out of a set."""
     condition = Precondition(etags=etags.read_etags(if_match))
-    return await context.change_store(_remove, context, _checked_name(name), label, condition)
+    return await context.change_store(_remove, context, check_set_name(name), label, condition)
 
 
 def _put(context: Context, name: str, raw: bytes, condition: Precondition) -> Response:
@@ -173,15 +171,6 @@ def _answer(
         media_type="application/json",
         headers={"ETag": etags.quoted(label_set.etag), **(headers or {})},
     )
-
-
-def _checked_name(name: str) -> str:
-    if not re.fullmatch(_NAME, name):
-        raise InvalidNameError(
-            f"{name[:80]!r} is no name for a label set; use 1 to 100 letters, digits, dots, dashes and "
-            "underscores, beginning with a letter or digit"
-        )
-    return name
 
 
 def _must_be_new(header: str | None) -> bool:

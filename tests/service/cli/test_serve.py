@@ -4,65 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import socket
 import ssl
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from tests.conftest import Ahse
+from tests.service.serving import COMMAND, serving
 from tests.toy import NOTICE, write_toy_bundle
-
-COMMAND = [sys.executable, "-m", "service.cli", "serve"]
-
-
-@contextmanager
-def _serving(
-    bundle: Path,
-    data: Path,
-    *flags: str,
-    log: list[str] | None = None,
-    variables: dict[str, str] | None = None,
-    verify: ssl.SSLContext | bool = True,
-) -> Iterator[httpx2.Client]:
-    """A server on a free port, which it says in its log; stopped as a container engine stops it.
-
-    Args:
-        bundle: that it serves.
-        data: its folder.
-        flags: further ones.
-        log: gets the lines of its log up to the address.
-        variables: of its environment.
-        verify: certificates to trust.
-    """
-    lines = [] if log is None else log
-    with subprocess.Popen(  # noqa: S603  (our own interpreter and code)
-        [*COMMAND, "--bundle", str(bundle), "--port", "0", "--data-dir", str(data), *flags],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"NO_COLOR": "1"} | (variables or {}),
-    ) as process:
-        assert process.stderr is not None
-        address = None
-        for line in process.stderr:
-            lines.append(line)
-            if address := re.search(r"https?://[\d.]+:\d+", line):
-                break
-        assert address is not None, lines
-        try:
-            with httpx2.Client(base_url=address.group(), timeout=60, verify=verify) as client:
-                yield client
-        finally:
-            process.send_signal(signal.SIGTERM)
-            rest = process.stderr.read()
-            assert process.wait(60) in (0, -signal.SIGTERM), rest
-            assert "Traceback" not in rest
 
 
 def test_a_label_added_at_run_time_survives_a_restart(
@@ -75,20 +27,20 @@ def test_a_label_added_at_run_time_survives_a_restart(
             response = client.post("/v1/classify", files={"file": clip}, data={"label_set": "s"})
         return str(response.json()["predictions"][0]["label"])
 
-    with _serving(toy_bundle, tmp_path) as client:
+    with serving(toy_bundle, tmp_path) as client:
         assert client.get("/v2/health/ready").json() == {"ready": True}
         client.put("/v1/label-sets/s", json={"labels": ["green", "blue"]})
         assert winner(client) != "red"
         client.post("/v1/label-sets/s/labels", json={"labels": ["red"]})
         assert winner(client) == "red"
-    with _serving(toy_bundle, tmp_path) as client:
+    with serving(toy_bundle, tmp_path) as client:
         assert winner(client) == "red"
 
 
 def test_notices_are_logged_at_the_start(toy_bundle: Path, shared_bundle: Path, tmp_path: Path) -> None:
     """Once for each bundle that has one, as a warning, before the first request can come."""
     log: list[str] = []
-    with _serving(toy_bundle, tmp_path, "--bundle", str(shared_bundle), log=log):
+    with serving(toy_bundle, tmp_path, "--bundle", str(shared_bundle), log=log):
         pass
     (line,) = [line for line in log if "bundle_notice" in line]
     assert "warning" in line
@@ -223,7 +175,7 @@ def test_the_admin_port_is_a_second_one_of_the_same_server(toy_bundle: Path, tmp
         port = free.getsockname()[1]
     key = "0123456789abcdef0123456789abcdef"
     variables = {"AHSE_ADMIN_PORT": str(port), "AHSE_API_KEY": key}
-    with _serving(toy_bundle, tmp_path, variables=variables) as client:
+    with serving(toy_bundle, tmp_path, variables=variables) as client:
         admin = f"http://127.0.0.1:{port}"
         assert "ahse_requests_total" in client.get(f"{admin}/metrics").text
         assert client.get(f"{admin}/v1/models").status_code == 404
@@ -236,7 +188,7 @@ def test_tls_by_certificate_files(toy_bundle: Path, tmp_path: Path, certificate:
     """The address says https; plain HTTP gets no answer."""
     variables = {"AHSE_TLS_CERT": str(certificate[0]), "AHSE_TLS_KEY": str(certificate[1])}
     trusted = ssl.create_default_context(cafile=certificate[0])
-    with _serving(toy_bundle, tmp_path, variables=variables, verify=trusted) as client:
+    with serving(toy_bundle, tmp_path, variables=variables, verify=trusted) as client:
         answer = client.get("/v2/health/ready")
         assert answer.status_code == 200
         assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"

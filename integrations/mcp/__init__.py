@@ -1,0 +1,1 @@
+"""MCP server: an assistant classifies local clips, and reads and edits label sets."""

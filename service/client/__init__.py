@@ -1,0 +1,61 @@
+"""The Python client: `from service.client import Client`. It loads none of the service's heavy packages.
+
+values     what the service answers, as frozen dataclasses
+errors     what can go wrong
+protocol   the request of each address, and how its answer is read
+tries      when to send a request again, and what went wrong where that did not help
+upload     a clip from a path, bytes or an open file, with a progress callback
+clients    `Client` and `AsyncClient`, which send what the protocol says
+"""
+
+from service.client.clients import AsyncClient, Client
+from service.client.errors import (
+    ClientError,
+    ConnectionLostError,
+    InvalidArgumentError,
+    ServiceError,
+    UnreachableError,
+)
+from service.client.upload import ClipSource, Progress
+from service.client.values import (
+    Answer,
+    Health,
+    Info,
+    Label,
+    LabelSet,
+    LabelSetSummary,
+    Limits,
+    Metric,
+    Model,
+    Prediction,
+    Segment,
+    Tracks,
+    TrackScore,
+    TrackUse,
+)
+
+__all__ = [
+    "Answer",
+    "AsyncClient",
+    "Client",
+    "ClientError",
+    "ClipSource",
+    "ConnectionLostError",
+    "Health",
+    "Info",
+    "InvalidArgumentError",
+    "Label",
+    "LabelSet",
+    "LabelSetSummary",
+    "Limits",
+    "Metric",
+    "Model",
+    "Prediction",
+    "Progress",
+    "Segment",
+    "ServiceError",
+    "TrackScore",
+    "TrackUse",
+    "Tracks",
+    "UnreachableError",
+]

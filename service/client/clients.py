@@ -1,0 +1,381 @@
+"""`Client` and `AsyncClient`: the same methods, one waiting and one to be awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import ssl
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx2
+
+from service import __version__
+from service.client import protocol
+from service.client.errors import InvalidArgumentError, ServiceError
+from service.client.protocol import Call
+from service.client.tries import Tries, read_answer
+from service.client.upload import ClipSource, Progress, Upload, opened
+from service.client.values import (
+    Answer,
+    Health,
+    Info,
+    Label,
+    LabelSet,
+    LabelSetSummary,
+    Model,
+)
+
+Value = TypeVar("Value")
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+KEY_VARIABLE = "AHSE_API_KEY"
+_CONNECT_TIMEOUT_S = 10.0
+
+
+class _Connection(ABC):
+    """What both clients are told; `Client` describes it."""
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        key: str | None = None,
+        *,
+        timeout_s: float = 150.0,
+        retries: int = 4,
+        max_wait_s: float = 60.0,
+        verify: ssl.SSLContext | None = None,
+        transport: Any = None,
+    ) -> None:
+        self.url = protocol.check_base_url(url)
+        self._retries = retries
+        self._max_wait_s = max_wait_s
+        self._open(
+            {
+                "base_url": self.url,
+                "headers": protocol.headers(
+                    os.environ.get(KEY_VARIABLE) if key is None else key, __version__
+                ),
+                "timeout": httpx2.Timeout(timeout_s, connect=min(_CONNECT_TIMEOUT_S, timeout_s)),
+                "verify": True if verify is None else verify,
+                "transport": transport,
+            }
+        )
+
+    @abstractmethod
+    def _open(self, options: dict[str, Any]) -> None:
+        """Make the client of httpx2 with these options."""
+
+    def _tries(self, call: Call[Value], upload: Upload | None) -> Tries[Value]:
+        return Tries(call, upload, self.url, self._retries, self._max_wait_s)
+
+
+def _check_one_clip(clip: ClipSource | None, url: str | None) -> None:
+    if (clip is None) == (url is None):
+        raise InvalidArgumentError("give either a clip or the url of one")
+
+
+class Client(_Connection):
+    """A service of this package over HTTP. Safe to use from several threads; close it, or use it in `with`.
+
+    Every method raises ServiceError when the service answers with an error, UnreachableError and
+    ConnectionLostError when it does not answer, and InvalidArgumentError for what no service would accept.
+
+    Args:
+        url: Address of the service, with the path under which a proxy has put it, if any.
+        key: API key; None takes that of the environment variable AHSE_API_KEY, and "" sends none.
+        timeout_s: Longest silence while the service works: a little more than it allows itself (120 s).
+        retries: Tries after the first, when the service is overloaded or not ready (429, 502, 503, 504), or
+            the connection is lost. What may have been carried out is sent again only where that changes
+            nothing.
+        max_wait_s: Longest wait between two tries; where the service asks for more (Retry-After), its error
+            is raised at once.
+        verify: Certificates to trust instead of the system's.
+        transport: Of httpx2, for tests.
+
+    Raises:
+        InvalidArgumentError: The URL or the key can't be meant.
+    """
+
+    def _open(self, options: dict[str, Any]) -> None:
+        self._http = httpx2.Client(**options)
+        self._sleep: Callable[[float], object] = time.sleep
+
+    def classify(
+        self,
+        clip: ClipSource | None = None,
+        *,
+        labels: Sequence[str] | None = None,
+        label_set: str | None = None,
+        url: str | None = None,
+        bundle: str | None = None,
+        templates: Sequence[str] | None = None,
+        top_k: int | None = None,
+        calibration: str | float | None = None,
+        segment_s: str | float | None = None,
+        frames: str | None = None,
+        progress: Progress | None = None,
+    ) -> Answer:
+        """Rank candidate names for one clip.
+
+        Args:
+            clip: A path, bytes, or a file that is open for reading bytes.
+            labels: Candidate names.
+            label_set: Name of a stored label set, instead of labels.
+            url: URL of the clip, instead of the clip, where the service allows it.
+            bundle: Name of a loaded bundle; None: the default one.
+            templates: Prompt templates instead of the bundle's; `{}` stands for the name.
+            top_k: How many predictions; None: all.
+            calibration: `auto`, `off` or a number.
+            segment_s: Rank for segments of this length too, in seconds or `auto`.
+            frames: `exact` or `key`; None: as the service is set.
+            progress: Called with the bytes that were sent and their total.
+
+        Raises:
+            OSError: The path can't be read.
+        """
+        _check_one_clip(clip, url)
+        call = protocol.classify(
+            labels=labels,
+            label_set=label_set,
+            url=url,
+            bundle=bundle,
+            templates=templates,
+            top_k=top_k,
+            calibration=calibration,
+            segment_s=segment_s,
+            frames=frames,
+        )
+        with contextlib.nullcontext() if clip is None else opened(clip, progress) as upload:
+            return self._send(call, upload)
+
+    def info(self) -> Info:
+        """The service's version, bundles and limits."""
+        return self._send(protocol.info())
+
+    def models(self) -> list[Model]:
+        """All loaded bundles, the default first."""
+        return self._send(protocol.models())
+
+    def model(self, name: str) -> Model:
+        """One loaded bundle."""
+        return self._send(protocol.model(name))
+
+    def health(self) -> Health:
+        """Whether the service works now; asked once."""
+        try:
+            return self._send(protocol.health())
+        except ServiceError as error:
+            return protocol.not_ready(error)
+
+    def label_sets(self) -> Iterator[LabelSetSummary]:
+        """All label sets in order of name, read page by page."""
+        cursor: str | None = None
+        while True:
+            page, cursor = self._send(protocol.label_set_page(cursor))
+            yield from page
+            if cursor is None:
+                return
+
+    def label_set(self, name: str) -> LabelSet:
+        """One label set with all its labels."""
+        return self._send(protocol.get_label_set(name))
+
+    def label_set_if_changed(self, name: str, etag: str) -> LabelSet | None:
+        """One label set; None if it still has that etag."""
+        return self._send(protocol.get_label_set_if_changed(name, etag))
+
+    def put_label_set(
+        self,
+        name: str,
+        labels: Sequence[str | Label],
+        *,
+        templates: Sequence[str] | None = None,
+        if_match: str | None = None,
+        is_new: bool = False,
+    ) -> LabelSet:
+        """Create a label set, or replace all of one.
+
+        Args:
+            name: Of the set.
+            labels: Names, or labels with prompts of their own.
+            templates: Prompt templates instead of the bundle's.
+            if_match: Only if the set still has this etag.
+            is_new: Only if there is no set of that name.
+        """
+        return self._send(protocol.put_label_set(name, labels, templates, if_match, is_new=is_new))
+
+    def add_labels(
+        self, name: str, labels: Sequence[str | Label], *, if_match: str | None = None
+    ) -> LabelSet:
+        """Add labels to a set; the next request already ranks them."""
+        return self._send(protocol.add_labels(name, labels, if_match))
+
+    def remove_label(self, name: str, label: str, *, if_match: str | None = None) -> LabelSet:
+        """Take one label out of a set."""
+        return self._send(protocol.remove_label(name, label, if_match))
+
+    def delete_label_set(self, name: str, *, if_match: str | None = None) -> None:
+        """Delete a label set."""
+        self._send(protocol.delete_label_set(name, if_match))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _send(self, call: Call[Value], upload: Upload | None = None) -> Value:
+        tries = self._tries(call, upload)
+        while True:
+            try:
+                response = self._http.request(**call.arguments(upload))
+            except httpx2.RequestError as error:
+                wait_s = tries.wait_after_failure(error)
+            else:
+                again = tries.wait_after(response)
+                if again is None:
+                    return read_answer(call, response)
+                wait_s = again
+            self._sleep(wait_s)
+
+
+class AsyncClient(_Connection):
+    """`Client` for asyncio: the same methods and arguments, to be awaited.
+
+    A clip is read in the event loop, 64 KB at a time.
+    """
+
+    def _open(self, options: dict[str, Any]) -> None:
+        self._http = httpx2.AsyncClient(**options)
+        self._sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    async def classify(
+        self,
+        clip: ClipSource | None = None,
+        *,
+        labels: Sequence[str] | None = None,
+        label_set: str | None = None,
+        url: str | None = None,
+        bundle: str | None = None,
+        templates: Sequence[str] | None = None,
+        top_k: int | None = None,
+        calibration: str | float | None = None,
+        segment_s: str | float | None = None,
+        frames: str | None = None,
+        progress: Progress | None = None,
+    ) -> Answer:
+        """Rank candidate names for one clip; see `Client.classify`."""
+        _check_one_clip(clip, url)
+        call = protocol.classify(
+            labels=labels,
+            label_set=label_set,
+            url=url,
+            bundle=bundle,
+            templates=templates,
+            top_k=top_k,
+            calibration=calibration,
+            segment_s=segment_s,
+            frames=frames,
+        )
+        with contextlib.nullcontext() if clip is None else opened(clip, progress) as upload:
+            return await self._send(call, upload)
+
+    async def info(self) -> Info:
+        """The service's version, bundles and limits."""
+        return await self._send(protocol.info())
+
+    async def models(self) -> list[Model]:
+        """All loaded bundles, the default first."""
+        return await self._send(protocol.models())
+
+    async def model(self, name: str) -> Model:
+        """One loaded bundle."""
+        return await self._send(protocol.model(name))
+
+    async def health(self) -> Health:
+        """Whether the service works now; asked once."""
+        try:
+            return await self._send(protocol.health())
+        except ServiceError as error:
+            return protocol.not_ready(error)
+
+    async def label_sets(self) -> AsyncIterator[LabelSetSummary]:
+        """All label sets in order of name, read page by page."""
+        cursor: str | None = None
+        while True:
+            page, cursor = await self._send(protocol.label_set_page(cursor))
+            for summary in page:
+                yield summary
+            if cursor is None:
+                return
+
+    async def label_set(self, name: str) -> LabelSet:
+        """One label set with all its labels."""
+        return await self._send(protocol.get_label_set(name))
+
+    async def label_set_if_changed(self, name: str, etag: str) -> LabelSet | None:
+        """One label set; None if it still has that etag."""
+        return await self._send(protocol.get_label_set_if_changed(name, etag))
+
+    async def put_label_set(
+        self,
+        name: str,
+        labels: Sequence[str | Label],
+        *,
+        templates: Sequence[str] | None = None,
+        if_match: str | None = None,
+        is_new: bool = False,
+    ) -> LabelSet:
+        """Create a label set, or replace all of one; see `Client.put_label_set`."""
+        return await self._send(protocol.put_label_set(name, labels, templates, if_match, is_new=is_new))
+
+    async def add_labels(
+        self, name: str, labels: Sequence[str | Label], *, if_match: str | None = None
+    ) -> LabelSet:
+        """Add labels to a set; the next request already ranks them."""
+        return await self._send(protocol.add_labels(name, labels, if_match))
+
+    async def remove_label(self, name: str, label: str, *, if_match: str | None = None) -> LabelSet:
+        """Take one label out of a set."""
+        return await self._send(protocol.remove_label(name, label, if_match))
+
+    async def delete_label_set(self, name: str, *, if_match: str | None = None) -> None:
+        """Delete a label set."""
+        await self._send(protocol.delete_label_set(name, if_match))
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _send(self, call: Call[Value], upload: Upload | None = None) -> Value:
+        tries = self._tries(call, upload)
+        while True:
+            try:
+                response = await self._http.request(**call.arguments(upload))
+            except httpx2.RequestError as error:
+                wait_s = tries.wait_after_failure(error)
+            else:
+                again = tries.wait_after(response)
+                if again is None:
+                    return read_answer(call, response)
+                wait_s = again
+            await self._sleep(wait_s)

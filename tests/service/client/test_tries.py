@@ -1,0 +1,349 @@
+"""What is sent again and when, and what is said when that does not help: with scripted services."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import httpx2
+import pytest
+
+from service.client import (
+    AsyncClient,
+    Client,
+    ClientError,
+    ConnectionLostError,
+    InvalidArgumentError,
+    ServiceError,
+    UnreachableError,
+)
+
+INFO = {
+    "version": "1",
+    "default_bundle": "a",
+    "bundles": ["a"],
+    "limits": {
+        "max_upload_bytes": 1,
+        "max_labels": 1,
+        "max_labels_per_set": 1,
+        "max_duration_s": 1.0,
+        "max_segments": 1,
+    },
+}
+TIME = "2026-01-01T00:00:00+00:00"
+SET: dict[str, Any] = {"name": "s", "labels": [], "templates": None, "n_labels": 0, "etag": "e"}
+SET |= {"created": TIME, "updated": TIME}
+Reply = httpx2.Response | Exception
+URL = "http://service.example"
+
+
+class Script(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
+    """Gives one reply after the other, and keeps the requests."""
+
+    def __init__(self, *replies: Reply) -> None:
+        self._replies = iter(replies)
+        self.requests: list[httpx2.Request] = []
+        self.bodies: list[bytes] = []
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """The next reply."""
+        self.bodies.append(request.read())
+        return self._next(request)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """The next reply."""
+        self.bodies.append(await request.aread())
+        return self._next(request)
+
+    def _next(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request)
+        reply = next(self._replies)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+
+def _problem(status: int, code: str = "overloaded", **headers: str) -> httpx2.Response:
+    body = {"code": code, "detail": "try later", "request_id": "r1"}
+    return httpx2.Response(
+        status,
+        json=body,
+        headers={name.replace("_", "-"): value for name, value in headers.items()}
+        | {"Content-Type": "application/problem+json"},
+    )
+
+
+def _ask(script: Script, method: str, *args: Any, **options: Any) -> tuple[Any, list[float]]:
+    """Call a method; its answer or error, and the waits between tries."""
+    waits: list[float] = []
+    with Client(URL, transport=script, key="") as client:
+        client._sleep = waits.append
+        try:
+            return getattr(client, method)(*args, **options), waits
+        except ClientError as error:
+            return error, waits
+
+
+def test_an_overloaded_service_is_asked_again_when_it_says() -> None:
+    """429 with Retry-After, then an answer; the clip is sent whole again."""
+    script = Script(_problem(429, Retry_After="7"), _problem(503), httpx2.Response(200, json={}))
+    error, waits = _ask(script, "classify", b"the clip", labels=["a", "b"])
+    assert error.code == "unexpected_answer"
+    assert waits[0] == 7
+    assert 0 < waits[1] <= 8
+    assert [b"the clip" in body for body in script.bodies] == 3 * [True]
+
+
+def test_the_awaiting_client_waits_in_the_same_way() -> None:
+    """Through its own sleep."""
+    script = Script(_problem(429, Retry_After="7"), httpx2.Response(200, json=INFO))
+    waits: list[float] = []
+
+    async def ask() -> str:
+        async def sleep(seconds: float) -> None:
+            waits.append(seconds)
+
+        async with AsyncClient(URL, transport=script, key="") as client:
+            client._sleep = sleep
+            return (await client.info()).version
+
+    assert asyncio.run(ask()) == "1"
+    assert waits == [7]
+
+
+def test_a_date_to_try_again_is_understood() -> None:
+    """Proxies send those."""
+    moment = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    _, waits = _ask(Script(_problem(503, Retry_After=moment), httpx2.Response(200, json=INFO)), "info")
+    assert 20 < waits[0] <= 30
+
+
+def test_a_wait_that_is_too_long_is_left_to_the_caller() -> None:
+    """A quota of a day is not slept through; the error has the seconds."""
+    error, waits = _ask(Script(_problem(429, "rate_limited", Retry_After="3600")), "info")
+    assert isinstance(error, ServiceError)
+    assert waits == []
+    assert (error.code, error.retry_after_s, error.request_id) == ("rate_limited", 3600, "r1")
+
+
+def test_the_number_of_tries_is_bounded() -> None:
+    """The first and four more; the waits grow."""
+    script = Script(*(_problem(503) for _ in range(5)))
+    error, waits = _ask(script, "info")
+    assert (error.status, error.detail, len(waits)) == (503, "try later", 4)
+    assert [longest / 2 <= wait <= longest for wait, longest in zip(waits, (0.5, 1, 2, 4), strict=True)] == (
+        4 * [True]
+    )
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 413, 415, 422, 500])
+def test_other_errors_are_not_asked_again(status: int) -> None:
+    """The same request would fail in the same way."""
+    error, waits = _ask(Script(_problem(status)), "info")
+    assert (error.status, waits) == (status, [])
+
+
+CHANGES = [
+    ("put_label_set", ("s", ["a"]), {}, True),
+    ("put_label_set", ("s", ["a"]), {"if_match": "e"}, False),
+    ("put_label_set", ("s", ["a"]), {"is_new": True}, False),
+    ("add_labels", ("s", ["a"]), {}, True),
+    ("add_labels", ("s", ["a"]), {"if_match": "e"}, False),
+    ("remove_label", ("s", "a"), {}, False),
+    ("delete_label_set", ("s",), {}, False),
+]
+
+
+@pytest.mark.parametrize(("method", "args", "options", "again"), CHANGES)
+@pytest.mark.parametrize("first", [httpx2.ReadError("cut"), _problem(503), _problem(504)], ids=repr)
+def test_a_change_is_sent_again_only_where_that_changes_nothing(
+    method: str, args: tuple[Any, ...], options: dict[str, Any], again: bool, first: Reply
+) -> None:
+    """It may have been carried out: a second try would then fail, or undo what another client did."""
+    outcome, waits = _ask(Script(first, httpx2.Response(200, json=SET)), method, *args, **options)
+    assert (len(waits) == 1) is again
+    assert isinstance(outcome, ClientError) is not again
+
+
+@pytest.mark.parametrize(("method", "args", "options", "again"), CHANGES)
+@pytest.mark.parametrize("first", [httpx2.ConnectError("refused"), _problem(429)], ids=repr)
+def test_a_change_that_was_not_begun_is_always_sent_again(
+    method: str, args: tuple[Any, ...], options: dict[str, Any], again: bool, first: Reply
+) -> None:
+    """Refused before any work, or never sent."""
+    del again
+    outcome, waits = _ask(Script(first, httpx2.Response(200, json=SET)), method, *args, **options)
+    assert len(waits) == 1
+    assert not isinstance(outcome, ClientError)
+
+
+def test_a_clip_that_can_be_read_once_is_sent_once() -> None:
+    """Half of it would be missing the second time."""
+
+    class Pipe(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+    error, waits = _ask(Script(_problem(429)), "classify", Pipe(b"clip"), labels=["a"])
+    assert (error.code, waits) == ("overloaded", [])
+
+
+def test_silence_is_not_waited_for_twice() -> None:
+    """The service was silent for the whole time that it may take."""
+    error, waits = _ask(Script(httpx2.ReadTimeout("slow")), "info")
+    assert isinstance(error, ConnectionLostError)
+    assert "did not answer in time" in error.message
+    assert waits == []
+
+
+def test_health_is_asked_once() -> None:
+    """Not ready is an answer; any other error is one."""
+    health, waits = _ask(Script(_problem(503, "not_ready", Retry_After="5")), "health")
+    assert (health.ready, health.detail, waits) == (False, "try later", [])
+    error, _ = _ask(Script(_problem(401, "unauthenticated")), "health")
+    assert error.code == "unauthenticated"
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        (
+            httpx2.Response(500, html="<h1>nginx</h1>"),
+            "500 Internal Server Error, without a reason",
+        ),
+        (httpx2.Response(413, text="Too  much\nfor me"), "413 Content Too Large: Too much for me."),
+        (httpx2.Response(400, json=["no problem"]), "400 Bad Request, without a reason"),
+        (httpx2.Response(307, headers={"Location": "https://x/v1/info"}), "redirects to https://x/v1/info"),
+        (httpx2.Response(200, html="<h1>It works</h1>"), "is not this service"),
+        (httpx2.Response(200, json={"version": "1"}), "is not this service"),
+        (httpx2.Response(200, json=[]), "is not this service"),
+    ],
+    ids=repr,
+)
+def test_answers_that_are_not_of_the_service_are_named_as_such(reply: httpx2.Response, says: str) -> None:
+    """By a proxy before it, or another program at its address. Redirects would lead the key elsewhere."""
+    error, _ = _ask(Script(reply), "info")
+    assert isinstance(error, ServiceError)
+    assert says in error.detail
+    assert error.code in ("http_error", "unexpected_answer")
+
+
+@contextmanager
+def _listening(serve: Callable[[socket.socket], None], n_connections: int) -> Iterator[str]:
+    """A server that treats so many connections in its own way, and the address of it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def run() -> None:
+            for _ in range(n_connections):
+                connection, _ = server.accept()
+                with connection:
+                    serve(connection)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        thread.join()
+
+
+def _cut_the_upload(connection: socket.socket) -> None:
+    connection.recv(1000)
+
+
+def _cut_the_answer(connection: socket.socket) -> None:
+    received = b""
+    while b"--\r\n" not in received:
+        received += connection.recv(2**16)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n{")
+
+
+@pytest.mark.parametrize("cut", [_cut_the_upload, _cut_the_answer])
+def test_a_connection_that_is_cut_is_made_again_and_then_told(cut: Callable[[socket.socket], None]) -> None:
+    """In the upload, and in the answer; the message has the number of tries."""
+    with _listening(cut, 3) as url, Client(url, retries=2, key="") as client:
+        client._sleep = lambda _: None
+        with pytest.raises(ConnectionLostError, match=r"was lost .* \(3 tries\)") as caught:
+            client.classify(bytes(2**22 if cut is _cut_the_upload else 10), labels=["a"])
+    assert caught.value.code == "connection_lost"
+
+
+def test_a_refusal_during_the_upload_is_read() -> None:
+    """The service answers 413 before the whole clip was sent, and closes."""
+
+    def refuse(connection: socket.socket) -> None:
+        connection.recv(2**16)
+        body = b'{"code": "body_too_large", "detail": "at most 5 bytes"}'
+        head = f"HTTP/1.1 413 X\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(2**16):
+            pass
+
+    with (
+        _listening(refuse, 1) as url,
+        Client(url, key="") as client,
+        pytest.raises(ServiceError, match="at most 5 bytes"),
+    ):
+        client.classify(bytes(2**22), labels=["a"])
+
+
+def test_a_service_that_is_not_there_is_named() -> None:
+    """A port without a listener."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        with Client(url, retries=0, key="") as client, pytest.raises(UnreachableError, match=url):
+            client.info()
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("127.0.0.1:8000", "no address of a service"),
+        ("ftp://host", "no address of a service"),
+        ("http://", "no address of a service"),
+        ("http://host:port", "no address of a service"),
+        ("http://[::1", "no address of a service"),
+        ("http://a b/", "no address of a service"),
+        ("http://me:secret@host", "give the API key as the key"),
+        ("http://host/?a=b", "ends before"),
+    ],
+)
+def test_addresses_that_can_not_be_meant_are_refused(url: str, says: str) -> None:
+    """Before any request, with the form of a right one; a password is not repeated."""
+    with pytest.raises(InvalidArgumentError, match=says) as caught:
+        Client(url)
+    assert "secret" not in caught.value.message
+
+
+def test_a_path_before_the_service_is_kept() -> None:
+    """A proxy may have put it under one."""
+    script = Script(httpx2.Response(200, json=INFO))
+    with Client(f"{URL}/ahse/", transport=script, key="k") as client:
+        client.info()
+    assert script.requests[0].url == f"{URL}/ahse/v1/info"
+    assert script.requests[0].headers["Authorization"] == "Bearer k"
+
+
+def test_arguments_that_no_service_would_accept_are_refused() -> None:
+    """A text in place of a list would be one name a letter."""
+    with Client(URL, transport=Script(), key="") as client:
+        for wrong in (
+            lambda: client.classify(b"clip", labels="dog"),
+            lambda: client.classify(labels=["dog"]),
+            lambda: client.classify(b"clip", url="http://x/y", labels=["dog"]),
+            lambda: client.classify(io.StringIO("clip"), labels=["dog"]),  # type: ignore[arg-type]
+            lambda: client.add_labels("s", "dog"),
+            lambda: client.remove_label("s", ""),
+            lambda: Client(URL, key="two words"),
+        ):
+            with pytest.raises(InvalidArgumentError):
+                wrong()
+        with pytest.raises(FileNotFoundError):
+            client.classify("nowhere.mp4", labels=["dog"])
