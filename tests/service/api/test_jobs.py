@@ -269,6 +269,7 @@ def test_keys_see_their_own_jobs_only(make: Make, clips: Clips, tmp_path: Path) 
             hidden = client.get(path, headers=other)
             assert (hidden.status_code, hidden.json()["code"]) == (404, "unknown_job")
         assert client.delete(f"/v1/jobs/{job['id']}", headers=other).status_code == 404
+        assert client.post(f"/v1/jobs/{job['id']}/cancel", headers=other).status_code == 404
         listed = [len(client.get("/v1/jobs", headers=key).json()["jobs"]) for key in (one, other, admin)]
         assert listed == [1, 0, 1]
         assert client.delete(f"/v1/jobs/{job['id']}", headers=admin).status_code == 204
@@ -321,7 +322,7 @@ def test_cancelling_ends_a_running_decode(make: Make, clips: Clips, monkeypatch:
         job = post_job(client, clips["red low"], clips["red low"]).json()
         assert sent.wait(WAIT_S)
         killed, app = decoder_of_jobs(client), _app_of(client)
-        cancelled = client.delete(job["links"]["self"])
+        cancelled = client.post(f"{job['links']['self']}/cancel")
         assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
         while call(client, lambda: dict(app.state.context.jobs.running)):
             pass
@@ -329,9 +330,27 @@ def test_cancelling_ends_a_running_decode(make: Make, clips: Clips, monkeypatch:
         assert decoder_of_jobs(client) != killed
         assert [one["state"] for one in ended(client, job)["clips"]] == ["cancelled"] * 2
         assert (results_of(client, job), _files(client)) == ([], [])
-        assert client.delete(job["links"]["self"]).status_code == 204
-        for ask in (client.get, client.delete):
-            assert ask(job["links"]["self"]).status_code == 404
+        again = client.post(f"{job['links']['self']}/cancel")
+        assert (again.status_code, again.json()["ended"]) == (200, cancelled.json()["ended"])
+
+
+def test_deleting_ends_the_work_too(make: Make, clips: Clips) -> None:
+    """At any time; then there is no such job, and its stream of events ends."""
+    with asked(make()) as client, ThreadPoolExecutor(1) as other:
+        with stopped_decoder(client, clips["red low"]):
+            job = post_job(client, clips["red low"]).json()
+            stream = other.submit(client.get, job["links"]["events"])
+            _wait_for_watchers(client)
+            assert client.delete(job["links"]["self"]).status_code == 204
+            assert "end" not in [kind for kind, _, _ in events_of(stream.result(WAIT_S).text)]
+            running = _app_of(client).state.context.jobs.running
+            while call(client, lambda: dict(running)):
+                pass
+        assert _files(client) == []
+        for path in ("", "/results", "/events"):
+            assert client.get(f"{job['links']['self']}{path}").status_code == 404
+        assert client.post(f"{job['links']['self']}/cancel").status_code == 404
+        assert client.delete(job["links"]["self"]).status_code == 404
 
 
 def test_results_expire(make: Make, clips: Clips) -> None:
@@ -475,14 +494,17 @@ def test_jobs_may_have_longer_clips_than_requests(make: Make, clips: Clips) -> N
         assert [line["code"] for line in results_of(client, job)] == ["clip_too_long"]
 
 
-def test_work_on_a_clip_has_a_deadline(make: Make, clips: Clips) -> None:
+def test_work_on_a_clip_has_a_deadline(running: TestClient, clips: Clips) -> None:
     """A decoder that hangs costs one clip."""
-    with asked(make(job_timeout_s=1.0)) as client:
-        with stopped_decoder(client, clips["red low"]):
-            job = ended(client, post_job(client, clips["red low"], clips["red low"]).json())
-        codes = [line.get("code") for line in results_of(client, job)]
-    assert codes[0] in ("request_timeout", "decode_timeout")
-    assert codes[1] is None
+    runner = _app_of(running).state.job_runner
+    patient = runner._context
+    with stopped_decoder(running, clips["red low"]):
+        hasty = patient.settings.model_copy(update={"request_timeout_s": 0.2})
+        runner._context = replace(patient, settings=hasty)
+        job = ended(running, post_job(running, clips["red low"]).json())
+    assert [line["code"] for line in results_of(running, job)] == ["request_timeout"]
+    runner._context = patient
+    assert ended(running, post_job(running, clips["red low"]).json())["state"] == "done"
 
 
 def test_a_clip_at_a_url_is_fetched_when_its_turn_comes(make: Make, clips: Clips) -> None:
