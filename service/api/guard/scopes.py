@@ -19,6 +19,7 @@ NEEDS: Mapping[str, Need] = {
     "GET /v1/jobs": "classify",
     "GET /v1/jobs/{job_id}": "classify",
     "DELETE /v1/jobs/{job_id}": "classify",
+    "POST /v1/jobs/{job_id}/cancel": "classify",
     "GET /v1/jobs/{job_id}/results": "classify",
     "GET /v1/jobs/{job_id}/events": "classify",
     "GET /v1/label-sets": "any key",
