@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from service.arrays import Array
 from service.bundle.manifest import Manifest
 from service.cancellation import raise_if_cancelled
 from service.embed.embedder import Embedding, LabelEmbedder
@@ -162,6 +163,27 @@ class Classifier:
             whole = rank_names(bundle, features, names, options.beta)
             segments = tuple(_rank_segment(bundle, one, names, options.beta) for one in of_segments)
         return Classification(bundle, clip, names, whole, segments, watch.laps_ms)
+
+    def embed_clip(self, path: Path, bundle: Bundle, options: ClassifyOptions) -> Array:
+        """The clip in a file as a vector of the space that names are in, too; see `Head.clip_vector`.
+
+        Args:
+            path: A media file; its name and ending are not looked at.
+            bundle: The models.
+            options: Which frames are looked at.
+
+        Raises:
+            MediaError, DecoderUnavailableError, WorkCancelled: As in `classify`.
+        """
+        manifest = bundle.manifest
+        clip = self._decode(path, decode_spec(manifest, options))
+        features = encode_clip(bundle.encoders, clip)
+        return bundle.head.clip_vector(features, (manifest.visual.dim, manifest.audio.dim))
+
+
+def embed_names(bundle: Bundle, names: LabelEmbeddings) -> Array:
+    """Names as vectors, float32 [n, width]; see `Head.name_vectors`."""
+    return bundle.head.name_vectors(names.features, names.embedded)
 
 
 def decode_spec(manifest: Manifest, options: ClassifyOptions | None = None) -> DecodeSpec:

@@ -36,7 +36,7 @@ from service.api.middleware import RequestContext
 from service.api.openapi import openapi_of
 from service.api.problems import HEADER
 from service.api.prometheus import Metrics
-from service.api.routes import clips, label_sets, page, status
+from service.api.routes import clips, embeddings, label_sets, page, status
 from service.api.routes import jobs as job_routes
 from service.batch.batched_encoders import batched
 from service.classifier import Classifier, decode_spec, try_bundle
@@ -147,6 +147,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.keys = ring
     routers = [
         clips.router,
+        embeddings.router,
         job_routes.router,
         label_sets.router,
         status.models,

@@ -100,6 +100,12 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         ],
     },
     "JobPage": {"jobs": [_JOB], "next_cursor": None},
+    "EmbeddingList": {
+        "object": "list",
+        "data": [{"object": "embedding", "index": 0, "embedding": [0.12, -0.05, 0.33]}],
+        "model": "everyday",
+        "usage": {"prompt_tokens": 5, "total_tokens": 5},
+    },
     "LabelSet": {
         **_SET,
         "labels": [

@@ -13,7 +13,7 @@ from service.api.problems import HEADER, assign_request_id, typed_problem, unfor
 from service.api.prometheus import Metrics
 from service.errors import AhseError
 
-CLASSIFY = "/v1/classify"
+CLASSIFY, EMBEDDINGS = "/v1/classify", "/v1/embeddings"
 JOBS = "/v1/jobs"
 
 
@@ -87,4 +87,4 @@ def _route_of(scope: Scope) -> str:
     if "route" in scope:
         return str(getattr(scope["route"], "path", "unknown"))
     # Refused before a route was chosen.
-    return CLASSIFY if scope["path"] == CLASSIFY else "unknown"
+    return str(scope["path"]) if scope["path"] in (CLASSIFY, EMBEDDINGS) else "unknown"

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service import errors
+from service.api.embeddings import EmbeddingsBody, EmbeddingsForm
 from service.api.examples import EXAMPLES
 from service.api.guard.scopes import Need, need_of
 from service.api.intake.body import FILE_FIELD, FILES_FIELD
@@ -66,6 +67,15 @@ def classify_bodies() -> dict[str, Any]:
         if name not in (FILE_FIELD, FILES_FIELD)
     ]
     return {"requestBody": {"required": True, "content": content}, "parameters": query}
+
+
+def embedding_bodies() -> dict[str, Any]:
+    """`openapi_extra` of the address that embeds texts and clips."""
+    content = {
+        "application/json": {"schema": {"$ref": _SCHEMA_REF.format(model="EmbeddingsBody")}},
+        "multipart/form-data": {"schema": {"$ref": _SCHEMA_REF.format(model="EmbeddingsForm")}},
+    }
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def lines_schema() -> dict[str, Any]:
@@ -124,6 +134,8 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
         ClassifyForm,
         ClassifyJson,
         ClassifyLine,
+        EmbeddingsBody,
+        EmbeddingsForm,
         ProblemLine,
         JobForm,
         LabelsBody,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -61,7 +62,7 @@ CREATE VIEW IF NOT EXISTS job_facts AS
 
 
 def insert_job(
-    connection: sqlite3.Connection, job_id: str, new: NewJob, fields: str, sizes: list[int], now: datetime
+    connection: sqlite3.Connection, job_id: str, new: NewJob, form: str, sizes: list[int], now: datetime
 ) -> None:
     """Write a new job with its clips and its webhook."""
     connection.execute(
@@ -72,9 +73,9 @@ def insert_job(
             new.owner,
             len(sizes),
             now.timestamp(),
-            len(fields) + sum(sizes),
+            len(form) + sum(sizes),
             new.idempotency_key,
-            fields,
+            form,
         ),
     )
     connection.executemany(
@@ -113,8 +114,11 @@ def read_job(connection: sqlite3.Connection, job_id: str) -> Job:
 
 def job_of(row: tuple[Any, ...]) -> Job:
     """A row of `job_facts`."""
-    times = (None if one is None else datetime.fromtimestamp(one, UTC) for one in row[7:11])
-    return Job(*row[:7], *times, row[11])
+    # The columns of the view are the fields of a job in their order, and a last one to search by.
+    facts: dict[str, Any] = dict(zip((one.name for one in fields(Job)), row[:-1], strict=True))
+    for name in ("created", "started", "ended", "expires"):
+        facts[name] = None if facts[name] is None else datetime.fromtimestamp(facts[name], UTC)
+    return Job(**facts)
 
 
 def n_bytes(connection: sqlite3.Connection) -> int:

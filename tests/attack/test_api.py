@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 import copy
+import itertools
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -97,6 +99,7 @@ def test_every_answer_is_as_documented(schema: schemathesis.BaseSchema) -> None:
     assert run.phases == {"EXAMPLES", "COVERAGE", "FUZZING", "STATEFUL_TESTING"}
     assert run.checks >= {name for name in CHECKS.get_all_names() if name not in _NEED_TWO_USERS}
     assert run.answers["POST /v1/classify", 200] >= 10
+    assert run.answers["POST /v1/jobs", 202] >= 5
 
 
 # It compares what different users see; here every key sees the same.
@@ -144,17 +147,27 @@ def _name_what_is_there(document: dict[str, Any], clips: Sequence[bytes]) -> dic
         document["components"]["schemas"],
         document["paths"]["/v1/classify"]["post"]["parameters"],
     )
-    forms = [schemas[name]["properties"] for name in ("ClassifyForm", "ClassifyJson")]
+    forms = [schemas[name]["properties"] for name in ("ClassifyForm", "ClassifyJson", "JobForm")]
     forms.append({one["name"]: one["schema"] for one in query})
     for form in forms:
         form["label_set"]["enum"] = [LABEL_SET]
         form["bundle"]["enum"] = ["toy"]
         del form["url"]
     query[:] = [one for one in query if one["name"] != "url"]
-    forms[1]["file"] = {"enum": [base64.b64encode(clip).decode() for clip in clips]}
-    schemas["ClassifyForm"]["allOf"][0] = {"oneOf": [{"required": ["file"]}, {"required": ["files"]}]}
+    in_base64 = {"enum": [base64.b64encode(clip).decode() for clip in clips]}
+    forms[1]["file"] = schemas["EmbeddedClip"]["properties"]["file"] = in_base64
+    for name in ("EmbeddingsBody", "EmbeddingsForm"):
+        schemas[name]["properties"]["model"]["enum"] = ["toy"]
+        del schemas[name]["properties"]["dimensions"]  # the one number that is accepted depends on the bundle
+    for name in ("ClassifyForm", "JobForm"):
+        schemas[name]["allOf"][0] = {"oneOf": [{"required": ["file"]}, {"required": ["files"]}]}
+    for webhook in ("webhook", "webhook_secret"):  # not allowed here either
+        del schemas["JobForm"]["properties"][webhook]
     schemas["ClassifyJson"]["allOf"][0] = {"required": ["file"]}
     return document
+
+
+_numbers = itertools.count()
 
 
 def _send_nothing_twice(_: HookContext, case: AnyCase, __: dict[str, Any]) -> None:
@@ -163,6 +176,10 @@ def _send_nothing_twice(_: HookContext, case: AnyCase, __: dict[str, Any]) -> No
     query = next((info for part, info in parts.items() if part.value == "query"), None)
     if isinstance(case.body, dict) and query is not None and query.mode.is_positive:
         case.query = {}
+    for name in case.headers or {}:
+        # The same key is the same job, whatever else is sent.
+        if name.lower() == "idempotency-key" and re.fullmatch("[!-~]{1,240}", case.headers[name]):
+            case.headers[name] += f"-{next(_numbers)}"
 
 
 def _is_our_fault(_: HookContext, failure: Failure, case: AnyCase, response: Response) -> bool:
@@ -203,7 +220,10 @@ def _labels_of(case: AnyCase) -> list[dict[str, Any]]:
 def _texts_of(case: AnyCase) -> list[str]:
     labels = _labels_of(case)
     prompts = [text for label in labels for text in label.get("prompts", [])]
-    return [*(label["name"] for label in labels), *prompts, *(_body_of(case).get("templates") or [])]
+    sent = _body_of(case)
+    inputs = sent.get("input", []) if isinstance(sent.get("input"), list) else [sent.get("input")]
+    names = [*(label["name"] for label in labels), *(one for one in inputs if isinstance(one, str))]
+    return [*names, *prompts, *(sent.get("templates") or [])]
 
 
 def _has_unusual_text(case: AnyCase) -> bool:

@@ -14,10 +14,12 @@ Need = Scope | Literal["nothing", "any key"]
 
 NEEDS: Mapping[str, Need] = {
     "POST /v1/classify": "classify",
+    "POST /v1/embeddings": "classify",
     "POST /v1/jobs": "classify",
     "GET /v1/jobs": "classify",
     "GET /v1/jobs/{job_id}": "classify",
     "DELETE /v1/jobs/{job_id}": "classify",
+    "POST /v1/jobs/{job_id}/cancel": "classify",
     "GET /v1/jobs/{job_id}/results": "classify",
     "GET /v1/jobs/{job_id}/events": "classify",
     "GET /v1/label-sets": "any key",

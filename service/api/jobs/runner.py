@@ -80,6 +80,7 @@ class JobRunner:
         )
         self._board = context.jobs
         self._is_leader = False
+        self._is_closing = False
         self._ended = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -90,6 +91,7 @@ class JobRunner:
 
     async def close(self) -> None:
         """Stop; clips under way are queued again."""
+        self._is_closing = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -117,7 +119,8 @@ class JobRunner:
 
     async def _forever(self, step: Callable[[], object]) -> None:
         """Repeat a step, whatever becomes of it."""
-        while True:
+        # A step may take its cancellation for that of the job it works on, and just end.
+        while not self._is_closing:
             try:
                 await step()  # type: ignore[misc]
             except AhseError as error:  # the store does not answer now

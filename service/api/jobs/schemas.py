@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.jobs.job import JOB_ID, ClipState, Job, JobClip, JobState, WebhookState
+
+EVENT_ID = "^[0-9]{1,15}$"
 
 
 class _Wire(BaseModel):
@@ -72,6 +75,18 @@ class ClipProgress(JobClipBody):
     n_done: int
     n_clips: int
     progress: float
+
+
+def event_schema() -> dict[str, Any]:
+    """What each server-sent event is."""
+    data = {"type": "string", "contentMediaType": "application/json", "description": "A job, or for `clip` "}
+    data["description"] += "its index, name and state, and n_done, n_clips and progress of the job."
+    properties = {
+        "event": {"enum": ["job", "clip", "end"]},
+        "id": {"type": "string", "pattern": EVENT_ID, "description": "Grows from event to event."},
+        "data": data,
+    }
+    return {"type": "object", "properties": properties, "required": list(properties)}
 
 
 def job_body(job: Job) -> JobBody:

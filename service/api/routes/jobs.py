@@ -16,7 +16,15 @@ from service.api.context import Context, ContextDep, cancelled_by_disconnect
 from service.api.guard.guarded_store import current_requester, record_edit_of_request
 from service.api.intake.upload import Uploads, receive_uploads
 from service.api.jobs.events import EventStream, ResultStream
-from service.api.jobs.schemas import JobBody, JobPage, JobWithClips, job_body, job_with_clips
+from service.api.jobs.schemas import (
+    EVENT_ID,
+    JobBody,
+    JobPage,
+    JobWithClips,
+    event_schema,
+    job_body,
+    job_with_clips,
+)
 from service.api.jobs.webhooks import check_webhook
 from service.api.middleware import JOBS
 from service.api.openapi import documented, lines_schema, request_body
@@ -29,7 +37,6 @@ from service.jobs.job import JOB_ID, Job, JobClip, NewJob, Webhook
 
 _JOB_FIELDS = ("webhook", "webhook_secret")
 _KEY = "^[!-~]{1,255}$"
-_EVENT_ID = "^[0-9]{1,15}$"
 
 router = APIRouter(
     prefix=JOBS,
@@ -230,7 +237,7 @@ async def get_results(job_id: JobId, context: ContextDep) -> Response:
         200: {
             "description": "Server-sent events until the job ends: `clip` (a clip was finished), `job` "
             "(anything else has changed) and `end`. The data of the last two is the job.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": event_schema()}},
         },
         204: {"description": "The job has ended, and the client knows all its events."},
         **_ONE_JOB,
@@ -243,12 +250,12 @@ async def get_events(
         str | None,
         Header(
             description="id of the last event that the client has: the stream goes on behind it",
-            json_schema_extra={"pattern": _EVENT_ID},
+            json_schema_extra={"pattern": EVENT_ID},
         ),
     ] = None,
 ) -> Response:
     """What happens to a job, as it happens."""
-    if last_event_id is not None and not re.fullmatch(_EVENT_ID, last_event_id):
+    if last_event_id is not None and not re.fullmatch(EVENT_ID, last_event_id):
         raise errors.InvalidOptionError("Last-Event-ID is not the id of an event of this service.")
     job = await context.ask_store(context.jobs.visible, job_id)
     since = -1 if last_event_id is None else int(last_event_id)
@@ -258,27 +265,31 @@ async def get_events(
     return EventStream(context, job_id, since)
 
 
-@router.delete(
-    "/{job_id}",
-    response_model=JobBody,
-    responses={204: {"description": "The job had ended, and was deleted with its results."}, **_ONE_JOB},
-)
-async def delete_job(job_id: JobId, context: ContextDep) -> Response:
-    """Cancel a job, whose results so far stay until it expires; or delete one that has ended."""
+@router.post("/{job_id}/cancel", response_model=JobBody, responses=_ONE_JOB)
+async def cancel_job(job_id: JobId, context: ContextDep) -> JobBody:
+    """End the work on a job; its results so far stay until it expires. One that has ended stays as it is."""
     job = await context.change_jobs(_cancel, context, job_id)
     context.jobs.stop(job_id)
-    if job is None:
-        return Response(status_code=status.HTTP_204_NO_CONTENT)
-    return Response(job_body(job).model_dump_json(), media_type="application/json")
+    return job_body(job)
 
 
-def _cancel(context: Context, job_id: str) -> Job | None:
-    """The cancelled job; None: it was deleted."""
-    store = context.jobs.store
-    if context.jobs.visible(job_id).is_unfinished:
-        job = store.cancel(job_id, context.jobs.clock())
-        record_edit_of_request("cancel_job", f"jobs/{job_id}")
+def _cancel(context: Context, job_id: str) -> Job:
+    job = context.jobs.visible(job_id)
+    if not job.is_unfinished:
         return job
-    store.delete(job_id)
+    job = context.jobs.store.cancel(job_id, context.jobs.clock())
+    record_edit_of_request("cancel_job", f"jobs/{job_id}")
+    return job
+
+
+@router.delete("/{job_id}", status_code=status.HTTP_204_NO_CONTENT, responses=_ONE_JOB)
+async def delete_job(job_id: JobId, context: ContextDep) -> None:
+    """Delete a job with its results, at any time; the work on it ends."""
+    await context.change_jobs(_delete, context, job_id)
+    context.jobs.stop(job_id)
+
+
+def _delete(context: Context, job_id: str) -> None:
+    context.jobs.visible(job_id)
+    context.jobs.store.delete(job_id)
     record_edit_of_request("delete_job", f"jobs/{job_id}")
-    return None

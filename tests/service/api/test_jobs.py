@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from service.api.guard.byte_budget import ByteBudget
 from service.api.intake.fetch import Fetcher, FetchLimits
 from service.api.jobs import board, events
+from service.decode import wire
 from service.decode.pool import DecodePool
 from service.errors import DecoderUnavailableError
 from service.jobs.job import MAX_ATTEMPTS
@@ -142,9 +143,13 @@ def test_a_stream_outlives_the_deadline_of_requests(
 
 
 def _wait_for_watchers(client: TestClient) -> None:
-    app: Any = client.app
-    while not call(client, lambda: len(app.state.context.jobs._watchers)):
+    jobs = _app_of(client).state.context.jobs
+    while not call(client, lambda: len(jobs._watchers)):
         pass
+
+
+def _app_of(client: TestClient) -> Any:
+    return client.app
 
 
 def test_idle_streams_send_comments_and_are_bounded(
@@ -177,8 +182,7 @@ def test_streams_end_when_the_service_does(make: Make, clips: Clips, monkeypatch
         assert held.entered.acquire(timeout=WAIT_S)
         stream = other.submit(client.get, job["links"]["events"])
         _wait_for_watchers(client)
-        app: Any = client.app
-        call(client, app.state.context.jobs.end_streams)
+        call(client, _app_of(client).state.context.jobs.end_streams)
         assert "end" not in [kind for kind, _, _ in events_of(stream.result(WAIT_S).text)]
         held.go_on.set()
 
@@ -224,8 +228,7 @@ def test_what_is_wrong_with_the_form_is_told_at_once(
 
 def _files(client: TestClient) -> list[str]:
     """What is in the folder of jobs, apart from locks."""
-    app: Any = client.app
-    folder = app.state.context.jobs.store.folder.path
+    folder = _app_of(client).state.context.jobs.store.folder.path
     return [path.name for path in folder.rglob("*") if path.is_file() and path.name != "lock"]
 
 
@@ -266,6 +269,7 @@ def test_keys_see_their_own_jobs_only(make: Make, clips: Clips, tmp_path: Path) 
             hidden = client.get(path, headers=other)
             assert (hidden.status_code, hidden.json()["code"]) == (404, "unknown_job")
         assert client.delete(f"/v1/jobs/{job['id']}", headers=other).status_code == 404
+        assert client.post(f"/v1/jobs/{job['id']}/cancel", headers=other).status_code == 404
         listed = [len(client.get("/v1/jobs", headers=key).json()["jobs"]) for key in (one, other, admin)]
         assert listed == [1, 0, 1]
         assert client.delete(f"/v1/jobs/{job['id']}", headers=admin).status_code == 204
@@ -305,25 +309,47 @@ def test_a_request_sent_again_returns_the_same_job(make: Make, clips: Clips, tmp
     assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid_option")
 
 
-def test_cancelling_ends_a_running_decode(make: Make, clips: Clips) -> None:
-    """At once: the decoding process is killed. What was answered before stays, until the job is deleted."""
-    with asked(make()) as client:
-        app: Any = client.app
+def test_cancelling_ends_a_running_decode(make: Make, clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process is killed at once; the record stays until it is deleted, and other jobs go on."""
+    with asked(make()) as client, stopped_decoder(client, clips["red low"]):
+        sent, send_request = threading.Event(), wire.send_request
+
+        def noticed(*args: Any) -> None:
+            send_request(*args)
+            sent.set()
+
+        monkeypatch.setattr(wire, "send_request", noticed)
+        job = post_job(client, clips["red low"], clips["red low"]).json()
+        assert sent.wait(WAIT_S)
+        killed, app = decoder_of_jobs(client), _app_of(client)
+        cancelled = client.post(f"{job['links']['self']}/cancel")
+        assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
+        while call(client, lambda: dict(app.state.context.jobs.running)):
+            pass
+        assert ended(client, post_job(client, clips["red low"]).json())["state"] == "done"
+        assert decoder_of_jobs(client) != killed
+        assert [one["state"] for one in ended(client, job)["clips"]] == ["cancelled"] * 2
+        assert (results_of(client, job), _files(client)) == ([], [])
+        again = client.post(f"{job['links']['self']}/cancel")
+        assert (again.status_code, again.json()["ended"]) == (200, cancelled.json()["ended"])
+
+
+def test_deleting_ends_the_work_too(make: Make, clips: Clips) -> None:
+    """At any time; then there is no such job, and its stream of events ends."""
+    with asked(make()) as client, ThreadPoolExecutor(1) as other:
         with stopped_decoder(client, clips["red low"]):
-            job = post_job(client, b"", clips["red low"], clips["red low"]).json()
-            running = app.state.context.jobs.running
-            while not call(client, lambda: dict(running)) or not results_of(client, job):
-                pass
-            cancelled = client.delete(job["links"]["self"])
+            job = post_job(client, clips["red low"]).json()
+            stream = other.submit(client.get, job["links"]["events"])
+            _wait_for_watchers(client)
+            assert client.delete(job["links"]["self"]).status_code == 204
+            assert "end" not in [kind for kind, _, _ in events_of(stream.result(WAIT_S).text)]
+            running = _app_of(client).state.context.jobs.running
             while call(client, lambda: dict(running)):
                 pass
-        assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
-        assert [one["state"] for one in ended(client, job)["clips"]] == ["failed", "cancelled", "cancelled"]
-        assert [line["code"] for line in results_of(client, job)] == ["empty_file"]
         assert _files(client) == []
-        assert ended(client, post_job(client, clips["red low"]).json())["state"] == "done"
-        assert client.delete(job["links"]["self"]).status_code == 204
-        assert client.get(job["links"]["self"]).status_code == 404
+        for path in ("", "/results", "/events"):
+            assert client.get(f"{job['links']['self']}{path}").status_code == 404
+        assert client.post(f"{job['links']['self']}/cancel").status_code == 404
         assert client.delete(job["links"]["self"]).status_code == 404
 
 
@@ -357,8 +383,8 @@ def test_a_job_gives_way_to_requests_for_a_while(
     with asked(make(max_concurrency=2)) as client, ThreadPoolExecutor(1) as other:
         with halted(decoder_of_requests(client)):
             request = other.submit(classify, client, clips["red low"], labels=["red"])
-            app: Any = client.app
-            while not call(client, lambda: app.state.context.clip_workers.n_taken):
+            workers = _app_of(client).state.context.clip_workers
+            while not call(client, lambda: workers.n_taken):
                 pass
             job = post_job(client, clips["red low"]).json()
             if patience_s:
@@ -397,7 +423,7 @@ def test_a_clip_under_way_is_queued_again_at_a_shutdown(make: Make, clips: Clips
     """The shutdown does not wait for it, and it does not count as an attempt; the next start finishes it."""
     with asked(make()) as client, stopped_decoder(client, clips["red low"]):
         job = post_job(client, clips["red low"]).json()
-        app: Any = client.app
+        app = _app_of(client)
         while not call(client, lambda: dict(app.state.context.jobs.running)):
             pass
     store = SqliteJobStore(tmp_path / "data", Settings().job_limits())
@@ -468,14 +494,17 @@ def test_jobs_may_have_longer_clips_than_requests(make: Make, clips: Clips) -> N
         assert [line["code"] for line in results_of(client, job)] == ["clip_too_long"]
 
 
-def test_work_on_a_clip_has_a_deadline(make: Make, clips: Clips) -> None:
+def test_work_on_a_clip_has_a_deadline(running: TestClient, clips: Clips) -> None:
     """A decoder that hangs costs one clip."""
-    with asked(make(job_timeout_s=1.0)) as client:
-        with stopped_decoder(client, clips["red low"]):
-            job = ended(client, post_job(client, clips["red low"], clips["red low"]).json())
-        codes = [line.get("code") for line in results_of(client, job)]
-    assert codes[0] in ("request_timeout", "decode_timeout")
-    assert codes[1] is None
+    runner = _app_of(running).state.job_runner
+    patient = runner._context
+    with stopped_decoder(running, clips["red low"]):
+        hasty = patient.settings.model_copy(update={"request_timeout_s": 0.2})
+        runner._context = replace(patient, settings=hasty)
+        job = ended(running, post_job(running, clips["red low"]).json())
+    assert [line["code"] for line in results_of(running, job)] == ["request_timeout"]
+    runner._context = patient
+    assert ended(running, post_job(running, clips["red low"]).json())["state"] == "done"
 
 
 def test_a_clip_at_a_url_is_fetched_when_its_turn_comes(make: Make, clips: Clips) -> None:
@@ -499,8 +528,7 @@ def test_an_answer_waits_for_room_in_memory(make: Make, clips: Clips) -> None:
     """Results are read row by row, each within the bytes of unread answers."""
     with asked(make()) as client, ThreadPoolExecutor(1) as other:
         job = ended(client, post_job(client, clips["red low"]).json())
-        app: Any = client.app
-        budget: ByteBudget = app.state.context.budget
+        budget: ByteBudget = _app_of(client).state.context.budget
         n_free = budget.n_free
         call(client, budget.take, n_free)
         waiting = other.submit(results_of, client, job)

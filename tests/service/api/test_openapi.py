@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from service.api import schemas
+from service.api import embeddings, schemas
 from service.api.jobs import schemas as jobs
 from service.api.schemas import Problem
 from tests.service.api.conftest import classify
@@ -52,8 +52,8 @@ def test_examples_are_what_is_answered(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     for name, schema in document["components"]["schemas"].items():
         for example in schema.get("examples", []):
-            module = schemas if hasattr(schemas, name) else jobs
-            getattr(module, name).model_validate(example)
+            (model,) = {getattr(one, name) for one in (schemas, jobs, embeddings) if hasattr(one, name)}
+            model.model_validate(example)
     for name, operation in _operations(document):
         for status, response in operation["responses"].items():
             content = response.get("content", {}).get("application/json")
