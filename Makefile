@@ -15,7 +15,7 @@ DEV_ENV := .venv
 IMAGE_PYTHON := --python-version 3.11 --python-platform x86_64-manylinux_2_36
 INSTALL = $(1)/bin/uv pip install --quiet --python $(1)/bin/python --constraint constraints.txt --editable
 
-.PHONY: help serve test test-slow test-all test-service lint types check everyday weights bench attack fuzz crash soak images audit sbom constraints clean
+.PHONY: help serve test test-slow test-all test-service lint types check everyday weights bench attack fuzz crash soak images audit sbom constraints screenshots clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -83,6 +83,9 @@ sbom: $(DEV_ENV)/.installed ## CycloneDX bill of materials of the image's Python
 constraints: $(DEV_ENV)/.installed ## Pin the newest versions of all dependencies
 	$(DEV_ENV)/bin/uv pip compile pyproject.toml --universal --all-extras --generate-hashes --upgrade \
 		--no-header --no-annotate --no-emit-index-url --python-version 3.11 --output-file constraints.txt
+
+screenshots: $(DEV_ENV)/.installed ## Take the pictures in docs/screenshots again (needs Chromium)
+	$(DEV_ENV)/bin/python -m tests.browser.screenshots
 
 clean: ## Remove the virtual environments and caches
 	rm -rf $(DEV_ENV) $(SERVE_ENV) $(SERVICE_TEST_ENV) build .pytest_cache .mypy_cache .ruff_cache
