@@ -34,6 +34,7 @@ from service.api.openapi import openapi_of
 from service.api.problems import HEADER
 from service.api.prometheus import Metrics
 from service.api.routes import clips, label_sets, status
+from service.api.tracing import TracedRequests
 from service.batch.batched_encoders import batched
 from service.classifier import Classifier, decode_spec, try_bundle
 from service.decode.pool import DecodePool
@@ -45,6 +46,7 @@ from service.labels.sqlite import SqliteLabelStore
 from service.labels.store import LabelStore
 from service.registry import Registry
 from service.settings import Settings
+from service.tracing import OpenTelemetry, open_tracing
 
 _log = structlog.get_logger(__name__)
 
@@ -58,6 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
     Raises:
         BundleError, UnavailableError: The service can't start; the message says why.
     """
+    tracing = open_tracing(settings.traces)
     ring = _open_keys(settings)
     uploads = UploadFolder(settings.upload_dir, settings.max_bytes_on_disk)
     metrics = Metrics()
@@ -83,8 +86,9 @@ def create_app(settings: Settings) -> FastAPI:
         settings=settings,
         registry=registry,
         store=GuardedStore(store),
-        classifier=Classifier(decoder.decode, LabelEmbedder(settings.label_cache_bytes, kept)),
+        classifier=Classifier(decoder.decode, LabelEmbedder(settings.label_cache_bytes, kept), tracing),
         metrics=metrics,
+        tracing=tracing,
         uploads=uploads,
         budget=ByteBudget(settings.max_bytes_in_flight),
         health=health,
@@ -109,8 +113,16 @@ def create_app(settings: Settings) -> FastAPI:
         store.close()
         if kept is not None:
             kept.close()
+        tracing.close()
 
-    app = FastAPI(title="AHSE", version=__version__, description=_DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title="AHSE",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        # FastAPI's own telemetry sends addresses and texts of exceptions, which may hold names of labels.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+    )
     app.state.context = context
     app.state.keys = ring
     routers = [clips.router, label_sets.router, status.models, status.health]
@@ -123,6 +135,8 @@ def create_app(settings: Settings) -> FastAPI:
     _guard(app, settings, ring, routes)
     app.add_middleware(RequestContext, metrics=context.metrics)
     app.add_middleware(SecurityHeaders)
+    if isinstance(tracing, OpenTelemetry):
+        app.add_middleware(TracedRequests, tracing=tracing)
     return app
 
 

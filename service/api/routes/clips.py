@@ -104,6 +104,8 @@ class _Question:
         """JSON of the answer, once all names are known."""
         names = self._names.finish()
         self.timings_ms["labels"] = _ms_since(self._names_began)
+        facts = {"n_labels": len(names.labels), "n_encoded": names.n_encoded}
+        self._context.tracing.past_step("labels", self.timings_ms["labels"] / 1000, facts)
         result = self._context.classifier.classify(self._path, self._bundle, names, self._options)
         total_ms = self.timings_ms["upload"] + _ms_since(self._arrived)
         self.timings_ms |= {**result.timings_ms, "total": total_ms}
