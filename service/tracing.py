@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
 Facts = dict[str, float]
-"""What is told of a step besides its time: counts, seconds, yes or no."""
+"""What is told of a step besides its time: counts and seconds."""
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
@@ -28,13 +28,11 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 class Tracing:
     """No traces: every method does nothing."""
 
-    is_on = False
-
     def step(self, name: str) -> AbstractContextManager[Facts]:  # noqa: ARG002  (for those that trace)
         """A span around a `with` block, which may fill in facts."""
         return nullcontext({})
 
-    def past_step(self, name: str, seconds: float, facts: Facts) -> None:
+    def past_step(self, name: str, seconds: float, facts: Mapping[str, float]) -> None:
         """A span of a step that has just ended, which took turns with the steps of other requests."""
 
     def close(self) -> None:
@@ -50,8 +48,6 @@ class OpenTelemetry(Tracing):
     Raises:
         ImportError: The extra `otel` is not installed.
     """
-
-    is_on = True
 
     def __init__(self, processor: SpanProcessor | None = None) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -91,7 +87,7 @@ class OpenTelemetry(Tracing):
             finally:
                 span.set_attributes(_attributes(facts))
 
-    def past_step(self, name: str, seconds: float, facts: Facts) -> None:
+    def past_step(self, name: str, seconds: float, facts: Mapping[str, float]) -> None:
         """A span of a step that has just ended."""
         now = time.time_ns()
         span = self._tracer.start_span(
@@ -106,8 +102,8 @@ class OpenTelemetry(Tracing):
     @contextmanager
     def _span(self, name: str, **options: Any) -> Iterator[Span]:
         # The texts of exceptions may hold names.
-        quiet = {"record_exception": False, "set_status_on_exception": False}
-        with self._tracer.start_as_current_span(name, **quiet, **options) as span:
+        options |= {"record_exception": False, "set_status_on_exception": False}
+        with self._tracer.start_as_current_span(name, **options) as span:
             try:
                 yield span
             except BaseException as error:
@@ -145,5 +141,5 @@ def open_tracing(wanted: bool | None) -> Tracing:
         ) from error
 
 
-def _attributes(facts: Facts) -> dict[str, float]:
+def _attributes(facts: Mapping[str, float]) -> dict[str, float]:
     return {f"ahse.{name}": value for name, value in facts.items()}

@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 from starlette.testclient import TestClient
+from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from service.api import app as app_module
@@ -75,6 +76,14 @@ def test_a_request_has_a_span_with_its_steps(traced: Traced, clips: dict[str, Pa
     assert found["labels"].attributes == {"ahse.n_labels": 2, "ahse.n_encoded": 2}
     assert found["decode"].attributes["ahse.n_segments"] == 2
     assert found["labels"].end_time <= found["decode"].start_time + 1_000_000
+
+
+def test_log_lines_name_the_trace(traced: Traced) -> None:
+    """So that one leads to the other."""
+    client, _ = traced
+    with capture_logs(processors=[merge_contextvars]) as lines:
+        client.get("/v1/info", headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
+    assert [line["trace_id"] for line in lines if line["event"] == "request"] == [TRACE]
 
 
 def test_no_name_gets_into_a_span(traced: Traced, clips: dict[str, Path]) -> None:
