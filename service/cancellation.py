@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Literal
 
-Reason = Literal["disconnect", "deadline"]
-"""Why nobody needs the work: its client has disconnected, or its request has taken too long."""
+Reason = Literal["disconnect", "deadline", "cancelled"]
+"""Why nobody needs the work: its client has disconnected, it has taken too long, or its job was cancelled."""
 
 
 class WorkCancelled(Exception):  # noqa: N818  (a signal that ends unneeded work, not an error)

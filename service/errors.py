@@ -24,6 +24,10 @@
     │   ├── UnknownLabelSetError  unknown_label_set no set of that name
     │   ├── InvalidNameError      invalid_name      not acceptable as the name of a label set
     │   └── PreconditionFailedError precondition_failed  the set was changed since the client read it
+    ├── JobError                  a job can't be read or changed as asked
+    │   ├── UnknownJobError       unknown_job       no job of that id, or somebody else's
+    │   ├── JobExpiredError       job_expired       its results have been deleted
+    │   └── JobInterruptedError   job_interrupted   work on a clip was broken off again and again
     ├── RequestError              the request itself can't be understood
     │   ├── MalformedBodyError    malformed_body    not the multipart form or JSON it claims to be
     │   ├── InvalidRequestError   invalid_request   readable, but not of the documented form
@@ -213,6 +217,30 @@ class PreconditionFailedError(LabelSetError):
     """The label set was changed since the client read it."""
 
     code = "precondition_failed"
+
+
+class JobError(AhseError):
+    """A job can't be read or changed as asked."""
+
+    code = "job_error"
+
+
+class UnknownJobError(JobError):
+    """No job has that id, or it belongs to somebody else."""
+
+    code = "unknown_job"
+
+
+class JobExpiredError(JobError):
+    """The results of the job have been deleted because of their age."""
+
+    code = "job_expired"
+
+
+class JobInterruptedError(JobError):
+    """The service ended, or a part of it failed, each time it worked on a clip of the job."""
+
+    code = "job_interrupted"
 
 
 class RequestError(AhseError):

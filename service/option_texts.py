@@ -50,6 +50,11 @@ LABELS = OptionText(
     "a list of names",
 )
 LABEL_SET = OptionText("Name of a stored label set, instead of labels.", "the name of a label set")
+RETURNED = OptionText(
+    "Form of the answer: json, or the timeline alone as SubRip (srt), WebVTT (vtt) or a table (csv), with "
+    "the best name of each segment; segment_s is then auto unless it is sent.",
+    "json, srt, vtt or csv",
+)
 URL = OptionText(
     "URL of the clip (http or https, on the public internet) in place of `file`, where the deployment allows "
     "it (AHSE_URL_INPUT).",

@@ -10,7 +10,7 @@ from typing import Any
 
 from service.bundle.directory import open_manifest, verify_files
 from service.bundle.head_specs import SimilaritySpec
-from service.bundle.manifest import Manifest
+from service.bundle.manifest import CARD_FILE, Manifest
 from service.encode.encoders import Encoders, load_encoders
 from service.errors import BundleInvalidError, UnknownBundleError
 from service.head.ahse import AhseHead
@@ -28,12 +28,14 @@ class Bundle:
         digest: Hex sha256 that changes with any byte of any file.
         encoders: The frozen encoders.
         head: What ranks by their features.
+        card: Its model card, Markdown; None if it has none.
     """
 
     manifest: Manifest
     digest: str
     encoders: Encoders
     head: Head[Any, Any]
+    card: str | None = None
 
     @property
     def name(self) -> str:
@@ -55,7 +57,13 @@ def load_bundle(directory: Path, runtime: Runtime) -> Bundle:
         digest,
         load_encoders(directory, manifest, runtime),
         _load_head(directory, manifest, runtime),
+        _read_card(directory, manifest),
     )
+
+
+def _read_card(directory: Path, manifest: Manifest) -> str | None:
+    has_one = CARD_FILE in manifest.files
+    return (directory / CARD_FILE).read_text(encoding="utf-8", errors="replace") if has_one else None
 
 
 def _load_head(directory: Path, manifest: Manifest, runtime: Runtime) -> Head[Any, Any]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 import service
 from service.access.rates import parse_rate
 from service.batch.batched_encoders import Budgets
+from service.jobs.job import JobLimits
 from service.media import DecodeLimits, FrameChoice
 from service.process import n_processors
 from service.runtime.providers import Device, Runtime
@@ -141,6 +144,29 @@ class Settings(BaseSettings):
         validate_default=True,
         description="maximum bytes of JSON bodies, form fields and large answers in memory at once; further "
         "ones are answered 429",
+    )
+    # Jobs.
+    max_jobs: int = Field(
+        default=1000,
+        ge=1,
+        description="maximum number of jobs that are kept, with those that have ended until they expire",
+    )
+    max_job_bytes: int = Field(
+        default=8 * 2**30,
+        ge=1,
+        description="maximum bytes of all jobs on disk, clips and results, and of one",
+    )
+    job_timeout_s: float = Field(default=1800.0, gt=0, description="longest work on one clip of a job")
+    job_max_duration_s: float = Field(
+        default=3600.0,
+        gt=0,
+        description="longest clip of a job; more segments and pixels are allowed in the same measure",
+    )
+    job_expiry_s: float = Field(
+        default=86_400.0, gt=0, description="how long the results of a job are kept after its end"
+    )
+    webhooks: bool = Field(
+        default=False, description="1 lets clients have the end of a job reported to a public URL"
     )
     max_labels: int = Field(default=10_000, ge=1, description="maximum labels in one request")
     max_prompt_characters: int = Field(
@@ -311,3 +337,18 @@ class Settings(BaseSettings):
             wall_time_s=self.decode_timeout_s,
             memory_bytes=self.decode_memory_bytes,
         )
+
+    def job_decode_limits(self) -> DecodeLimits:
+        """What one clip of a job may cost: longer clips, with what belongs to their length."""
+        longer = max(1.0, self.job_max_duration_s / self.max_duration_s)
+        return replace(
+            self.decode_limits(),
+            max_duration_s=self.job_max_duration_s,
+            max_segments=round(self.max_segments * longer),
+            max_decoded_pixels=round(self.max_decoded_pixels * longer),
+            wall_time_s=self.job_timeout_s,
+        )
+
+    def job_limits(self) -> JobLimits:
+        """What all jobs may take."""
+        return JobLimits(self.max_jobs, self.max_job_bytes, timedelta(seconds=self.job_expiry_s))

@@ -31,11 +31,13 @@ class Quotas:
         label_sets: Maximum number of label sets that the key owns.
         labels: Maximum number of labels in them together.
         bytes_per_day: Maximum bytes of request bodies in a day that begins with the first of them.
+        jobs: Maximum number of its jobs whose results have not expired.
     """
 
     label_sets: int | None = None
     labels: int | None = None
     bytes_per_day: int | None = None
+    jobs: int | None = None
 
 
 NO_QUOTAS = Quotas()

@@ -29,11 +29,15 @@ from service.api.guard.security_headers import SecurityHeaders
 from service.api.health_monitor import Check, HealthMonitor
 from service.api.intake.fetch import Fetcher, FetchLimits
 from service.api.intake.upload_folder import UploadFolder
+from service.api.jobs.board import JobBoard
+from service.api.jobs.runner import JobRunner
+from service.api.jobs.webhooks import WebhookSender
 from service.api.middleware import RequestContext
 from service.api.openapi import openapi_of
 from service.api.problems import HEADER
 from service.api.prometheus import Metrics
-from service.api.routes import clips, label_sets, status
+from service.api.routes import clips, label_sets, page, status
+from service.api.routes import jobs as job_routes
 from service.api.tracing import TracedRequests
 from service.batch.batched_encoders import batched
 from service.classifier import Classifier, decode_spec, try_bundle
@@ -42,6 +46,7 @@ from service.decode.sandbox import Sandbox
 from service.embed.embedder import LabelEmbedder
 from service.embed.embedding_store import EmbeddingStore
 from service.errors import SettingsError
+from service.jobs.sqlite import SqliteJobStore
 from service.labels.sqlite import SqliteLabelStore
 from service.labels.store import LabelStore
 from service.registry import Registry
@@ -51,6 +56,8 @@ from service.tracing import OpenTelemetry, open_tracing
 _log = structlog.get_logger(__name__)
 
 _STORE_READERS = 2
+# Bodies with jobs that arrive at once.
+_JOB_UPLOADS = 8
 _DESCRIPTION = "Which of these names fits this clip best? Audio-visual zero-shot classification."
 
 
@@ -75,18 +82,23 @@ def create_app(settings: Settings) -> FastAPI:
     decoder = DecodePool(settings.decode_limits(), n_decoders, on_first_ready=_log_sandbox)
     decoder.start()
     clip_workers = Workers("clip", settings.max_concurrency)
+    jobs, job_writer = _open_jobs(settings), Workers("job writer", 1)
     store_writer = Workers("store writer", 1)
     metrics.count_clips(lambda: clip_workers.n_taken)
     health = HealthMonitor(
-        _checks(registry, store, store_writer, uploads, decoder),
+        {
+            **_checks(registry, store, store_writer, uploads, decoder),
+            "job store": lambda: job_writer.call(jobs.store.check),
+        },
         settings.health_interval_s,
         settings.request_timeout_s,
     )
+    embedder = LabelEmbedder(settings.label_cache_bytes, kept)
     context = Context(
         settings=settings,
         registry=registry,
         store=GuardedStore(store),
-        classifier=Classifier(decoder.decode, LabelEmbedder(settings.label_cache_bytes, kept), tracing),
+        classifier=Classifier(decoder.decode, embedder, tracing),
         metrics=metrics,
         tracing=tracing,
         uploads=uploads,
@@ -97,20 +109,32 @@ def create_app(settings: Settings) -> FastAPI:
         name_workers=Workers("names", settings.max_concurrency),
         store_readers=Workers("store reader", _STORE_READERS),
         store_writer=store_writer,
+        jobs=jobs,
+        job_writer=job_writer,
     )
+    runner = _job_runner(context, embedder)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         ring.start()
         health.start()
+        runner.start()
         yield
+        await runner.close()
         health.close()
         ring.close()
-        for workers in (context.clip_workers, context.name_workers, context.store_readers, store_writer):
+        for workers in (
+            context.clip_workers,
+            context.name_workers,
+            context.store_readers,
+            store_writer,
+            job_writer,
+        ):
             workers.shutdown()
         decoder.close()
         uploads.close()
         store.close()
+        jobs.close()
         if kept is not None:
             kept.close()
         tracing.close()
@@ -122,10 +146,20 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         # FastAPI's own telemetry sends addresses and texts of exceptions, which may hold names of labels.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+        docs_url=None,  # routes/page has a viewer that needs no other host
+        redoc_url=None,
     )
     app.state.context = context
+    app.state.job_runner = runner
     app.state.keys = ring
-    routers = [clips.router, label_sets.router, status.models, status.health]
+    routers = [
+        clips.router,
+        job_routes.router,
+        label_sets.router,
+        status.models,
+        status.health,
+        page.router,
+    ]
     for router in routers:
         app.include_router(router)
     routes = [route for router in routers for route in router.routes]
@@ -186,7 +220,9 @@ def _body_bounds(settings: Settings) -> BodyBounds:
     return BodyBounds(
         max_upload_bytes=settings.max_upload_bytes,
         max_json_bytes=settings.max_json_bytes,
+        max_job_bytes=settings.max_job_bytes,
         max_clips=settings.max_concurrency + settings.max_waiting,
+        max_jobs=_JOB_UPLOADS,
         pause_s=settings.upload_pause_s,
         body_timeout_s=settings.body_timeout_s,
         min_bytes_per_s=settings.min_bytes_per_s,
@@ -198,6 +234,18 @@ def _fetcher(settings: Settings) -> Fetcher | None:
     """A clip from a URL has the size of an upload, and the time of its request."""
     limits = FetchLimits(settings.max_upload_bytes, settings.upload_pause_s, settings.request_timeout_s)
     return Fetcher(limits) if settings.url_input else None
+
+
+def _open_jobs(settings: Settings) -> JobBoard:
+    store = SqliteJobStore(settings.data_dir, settings.job_limits())
+    sender = WebhookSender() if settings.webhooks else None
+    return JobBoard(store, UploadFolder(store.folder.path, settings.max_job_bytes), sender)
+
+
+def _job_runner(context: Context, embedder: LabelEmbedder) -> JobRunner:
+    """What works on jobs, with the time that jobs have."""
+    settings = context.settings.model_copy(update={"request_timeout_s": context.settings.job_timeout_s})
+    return JobRunner(context, settings, embedder, _fetcher(settings))
 
 
 def _checks(

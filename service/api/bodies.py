@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from service.api.intake.upload import FILE_FIELD
+from service.api.intake.body import FILE_FIELD, FILES_FIELD
 from service.api.schemas import ClassifyForm
 from service.errors import (
     AmbiguousLabelsError,
@@ -19,6 +19,7 @@ from service.errors import (
     MalformedBodyError,
 )
 from service.faults import describe_faults
+from service.labels.label import check_lone_label
 from service.options import read_options
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -58,6 +59,10 @@ def wrong_form(faults: Sequence[Mapping[str, Any]]) -> str:
 
 
 _LIST_FIELDS = ("labels", "templates")
+_HOW_TO_SEND_LISTS = (
+    "Send a list as repeated fields (-F labels=dog -F labels=cat) or as a JSON array "
+    """(-F 'labels=["dog","cat"]'); send one name with a comma as a JSON array of one."""
+)
 
 
 def read_form(fields: Iterable[tuple[str, str]]) -> ClassifyForm:
@@ -84,7 +89,7 @@ def _group(fields: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     for sent, value in fields:
         name = sent.removesuffix("[]") if sent.removesuffix("[]") in _LIST_FIELDS else sent
         if name not in known:
-            fields_are = ", ".join([FILE_FIELD, *sorted(known)])
+            fields_are = ", ".join([FILE_FIELD, FILES_FIELD, *sorted(known)])
             raise InvalidOptionError(f"There is no field {sent[:80]!r}; the fields are: {fields_are}.")
         grouped.setdefault(name, []).append(value)
     for name, values in grouped.items():
@@ -105,12 +110,8 @@ def _strings(name: str, values: Sequence[str]) -> list[str]:
     value = values[0].strip()
     if value.startswith("["):
         return _json_strings(name, value)
-    if name == "labels" and "," in value:
-        raise AmbiguousLabelsError(
-            "labels holds one value with a comma in it, which may be one name or a list. Send a list as "
-            "repeated fields (-F labels=dog -F labels=cat) or as a JSON array "
-            """(-F 'labels=["dog","cat"]'); send one name with a comma as a JSON array of one."""
-        )
+    if name == "labels":
+        check_lone_label(value, _HOW_TO_SEND_LISTS)
     return [values[0]]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from service.api.guard.byte_budget import ByteBudget, ByteShare
 from service.api.health_monitor import HealthMonitor
 from service.api.intake.fetch import Fetcher
 from service.api.intake.upload_folder import UploadFolder
+from service.api.jobs.board import JobBoard
 from service.api.prometheus import Metrics
 from service.cancellation import (
     CancellationToken,
@@ -48,6 +50,7 @@ class Workers:
 
     def __init__(self, name: str, n_threads: int) -> None:
         self._threads = ThreadPoolExecutor(n_threads, thread_name_prefix=name)
+        self._ended = asyncio.Event()
         self.n_taken = 0
         """work that runs or waits."""
 
@@ -66,6 +69,15 @@ class Workers:
                 return await asyncio.wrap_future(pending)
         finally:
             self.n_taken -= 1
+            self._ended.set()
+
+    async def fewer_than(self, n: int, patience_s: float) -> None:
+        """Wait until less work than that runs or waits, or time is up."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                while self.n_taken >= n:
+                    self._ended.clear()
+                    await self._ended.wait()
 
     def call(self, work: Callable[[], T]) -> T:
         """Run work in the pool for a thread that is not the event loop's."""
@@ -98,6 +110,9 @@ class Context:
     store_readers: Workers
     store_writer: Workers
     """one thread, since the store takes one change at a time: others would wait in it, holding a thread."""
+    jobs: JobBoard
+    job_writer: Workers
+    """one thread, for the same reason."""
 
     async def work_on_clip(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run work on a clip."""
@@ -114,6 +129,10 @@ class Context:
     async def change_store(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a call that changes the label store."""
         return await self._run(self.store_writer, partial(function, *args, **kwargs))
+
+    async def change_jobs(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a call that changes the job store."""
+        return await self._run(self.job_writer, partial(function, *args, **kwargs))
 
     async def download(self, url: str, path: Path, share: ByteShare) -> None:
         """Fetch the clip at a URL.

@@ -14,6 +14,7 @@ from service.api.prometheus import Metrics
 from service.errors import AhseError
 
 CLASSIFY = "/v1/classify"
+JOBS = "/v1/jobs"
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send, error: AhseError) -> None:

@@ -12,8 +12,19 @@ from pydantic.json_schema import models_json_schema
 
 from service import errors
 from service.api.guard.scopes import Need, need_of
+from service.api.intake.body import FILE_FIELD, FILES_FIELD
 from service.api.problems import MEDIA_TYPE, STATUS
-from service.api.schemas import ClassifyForm, LabelsBody, LabelSetBody, Problem, without_null
+from service.api.schemas import (
+    ClassifyForm,
+    ClassifyJson,
+    ClassifyLine,
+    JobForm,
+    LabelsBody,
+    LabelSetBody,
+    Problem,
+    ProblemLine,
+    without_null,
+)
 
 _SCHEMA_REF = "#/components/schemas/{model}"
 
@@ -22,6 +33,42 @@ def request_body(form: type[BaseModel], media_type: str = "application/json") ->
     """`openapi_extra` of a route that reads its body itself."""
     schema = {"$ref": _SCHEMA_REF.format(model=form.__name__)}
     return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
+
+
+def classify_bodies() -> dict[str, Any]:
+    """`openapi_extra` of the address that takes a clip in any way: as a form, as the body itself, in JSON.
+
+    All fields but the clip may be in the query too, where they are for a body that is the clip.
+    """
+    form = ClassifyForm.model_json_schema()
+    content = {
+        "multipart/form-data": {"schema": {"$ref": _SCHEMA_REF.format(model="ClassifyForm")}},
+        "application/json": {"schema": {"$ref": _SCHEMA_REF.format(model="ClassifyJson")}},
+        "application/octet-stream": {
+            "schema": {
+                "type": "string",
+                "format": "binary",
+                "description": "The clip itself; also as video/*, audio/* or image/*.",
+            }
+        },
+    }
+    query = [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": f"{field['description']} In place of the same field of a body.",
+            "schema": {key: value for key, value in field.items() if key not in ("description", "examples")},
+        }
+        for name, field in form["properties"].items()
+        if name not in (FILE_FIELD, FILES_FIELD)
+    ]
+    return {"requestBody": {"required": True, "content": content}, "parameters": query}
+
+
+def lines_schema() -> dict[str, Any]:
+    """What each line of an answer for several clips is."""
+    return {"anyOf": [{"$ref": _SCHEMA_REF.format(model=m.__name__)} for m in (ClassifyLine, ProblemLine)]}
 
 
 def documented(*kinds: type[errors.AhseError]) -> dict[int | str, dict[str, Any]]:
@@ -59,7 +106,17 @@ def openapi_of(app: FastAPI, needs_key: Callable[[], bool]) -> Callable[[], dict
 
 
 def _completed(document: dict[str, Any]) -> dict[str, Any]:
-    forms = [(form, "validation") for form in (Problem, ClassifyForm, LabelsBody, LabelSetBody)]
+    models = (
+        Problem,
+        ClassifyForm,
+        ClassifyJson,
+        ClassifyLine,
+        ProblemLine,
+        JobForm,
+        LabelsBody,
+        LabelSetBody,
+    )
+    forms = [(form, "validation") for form in models]
     _, definitions = models_json_schema(forms, ref_template=_SCHEMA_REF)  # type: ignore[arg-type]
     schemas = document["components"]["schemas"]
     schemas |= definitions["$defs"]

@@ -60,6 +60,9 @@ STATUS: Mapping[type[errors.AhseError], HTTPStatus] = {
     errors.UnknownLabelSetError: HTTPStatus.NOT_FOUND,
     errors.InvalidNameError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.PreconditionFailedError: HTTPStatus.PRECONDITION_FAILED,
+    errors.UnknownJobError: HTTPStatus.NOT_FOUND,
+    errors.JobExpiredError: HTTPStatus.GONE,
+    errors.JobInterruptedError: HTTPStatus.SERVICE_UNAVAILABLE,  # in results of jobs only
     errors.MalformedBodyError: HTTPStatus.BAD_REQUEST,
     errors.InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.MissingFileError: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -94,6 +97,8 @@ _PASSING = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPSt
 RETRY_AFTER_S = "5"
 # By the health monitor, and by the log line of the request.
 _LOGGED_ELSEWHERE = (errors.NotReadyError, errors.RequestTimeoutError)
+
+_UNFORESEEN = "Something went wrong in the service. The log holds the cause under this request_id."
 
 _log = structlog.get_logger(__name__)
 
@@ -138,6 +143,17 @@ def problem_body(status: HTTPStatus, code: str, detail: str) -> dict[str, Any]:
     }
 
 
+def line_problem(error: Exception, instance: str, request_id: str) -> dict[str, Any]:
+    """The problem object of one of several answers, where the status of all was sent already."""
+    if isinstance(error, errors.AhseError):
+        _log_typed(error)
+        body = problem_body(STATUS[type(error)], error.code, error.message)
+    else:
+        _log.error("unforeseen error", exc_info=error)
+        body = problem_body(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", _UNFORESEEN)
+    return {**body, "instance": instance, "request_id": request_id}
+
+
 def typed_problem(
     request: Request, error: errors.AhseError, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
@@ -172,11 +188,15 @@ def register(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
 async def _typed(request: Request, error: Exception) -> Response:
     if not isinstance(error, errors.AhseError):  # the framework's signature is wider than the registration
         raise error
+    _log_typed(error)
+    return typed_problem(request, error)
+
+
+def _log_typed(error: errors.AhseError) -> None:
     if STATUS[type(error)] >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, _LOGGED_ELSEWHERE):
         _log.error("unavailable", code=error.code, exc_info=error)
     elif error.__cause__ is not None:
         _log.info("refused", code=error.code, cause=repr(error.__cause__)[-500:])
-    return typed_problem(request, error)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -217,5 +237,5 @@ async def unforeseen(request: Request, error: Exception) -> Response:
         request,
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "internal_error",
-        "Something went wrong in the service. The log holds the cause under this request_id.",
+        _UNFORESEEN,
     )

@@ -53,6 +53,14 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._jobs = Gauge("ahse_jobs", "Jobs that have not ended.", registry=self.registry)
+        self._job_clips = Counter(
+            "ahse_job_clips",
+            "Clips of jobs that were finished, by whether they have an answer or a problem.",
+            ["outcome"],
+            registry=self.registry,
+        )
+
     def count_clips(self, n_clips: Callable[[], int]) -> None:
         """Ask for the number of clips whenever the metrics are read."""
         gauge = Gauge("ahse_clips", "Clips that are worked on or wait for it.", registry=self.registry)
@@ -78,6 +86,14 @@ class Metrics:
     def rows_waiting(self, encoder: str, change: int) -> None:
         """So many more rows wait for an encoder, or fewer."""
         self._rows_waiting.labels(encoder).inc(change)
+
+    def jobs(self, n_unfinished: int) -> None:
+        """So many jobs have not ended."""
+        self._jobs.set(n_unfinished)
+
+    def job_clip(self, outcome: str) -> None:
+        """Count a finished clip of a job: `answer` or `problem`."""
+        self._job_clips.labels(outcome).inc()
 
     def dropped(self, waited_for: str) -> None:
         """Count a request that was given up."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service import option_texts as texts
+from service.api.intake.body import MAX_FILES
 from service.labels.label import MAX_NAME_CHARACTERS, MAX_PROMPT_CHARACTERS, MAX_PROMPTS
 from service.media import FrameChoice
 from service.options import ClassifyOptions, Templates, documented_text
@@ -37,16 +38,43 @@ def without_null(schema: dict[str, Any]) -> None:
         del schema["default"]
 
 
-def _as_form(schema: dict[str, Any]) -> None:
-    """Describe the form as it is sent: with the clip, without null, with labels or the name of a set."""
-    for field in schema["properties"].values():
-        without_null(field)
-    clip = {"type": "string", "format": "binary", "description": "The clip: any common container."}
-    schema["properties"] = {"file": clip, **schema["properties"]}
-    either_of_both = [("file", "url"), ("labels", "label_set")]
-    schema["allOf"] = [{"oneOf": [{"required": [one]} for one in pair]} for pair in either_of_both]
+def _with_clip(schema: dict[str, Any], clip: dict[str, Any]) -> None:
+    """Describe fields that are sent with a clip, or the URL of one, and with labels or the name of a set."""
+    schema["properties"] = {**clip, **schema["properties"]}
+    schema["allOf"] = [
+        {"oneOf": [{"required": [one]} for one in names]}
+        for names in ((*clip, "url"), ("labels", "label_set"))
+    ]
     schema["properties"]["labels"] |= {"minItems": 1}
     del schema["properties"]["labels"]["default"]
+
+
+def _as_form(schema: dict[str, Any]) -> None:
+    """Describe the form as it is sent, which null can't be."""
+    for field in schema["properties"].values():
+        without_null(field)
+    binary = {"type": "string", "format": "binary"}
+    clip = {**binary, "description": "The clip: any common container, or an image."}
+    clips = {
+        "type": "array",
+        "items": binary,
+        "minItems": 1,
+        "maxItems": MAX_FILES,
+        "description": "Several clips in place of one: the part repeated. Each has its own line of JSON.",
+    }
+    _with_clip(schema, {"file": clip, "files": clips})
+
+
+def _as_json(schema: dict[str, Any]) -> None:
+    """Describe the JSON object. Null is the same as leaving a member out."""
+    for name in ("label_set", "url"):
+        without_null(schema["properties"][name])
+    clip = {
+        "type": "string",
+        "contentEncoding": "base64",
+        "description": "The clip in base64, or as a data: URL. The body has the limit of other JSON bodies.",
+    }
+    _with_clip(schema, {"file": clip})
 
 
 class ClassifyForm(ClassifyOptions):
@@ -63,6 +91,9 @@ class ClassifyForm(ClassifyOptions):
         default=None, description=texts.LABEL_SET.description
     )
     bundle: Annotated[str | None, texts.BUNDLE] = Field(default=None, description=texts.BUNDLE.description)
+    returned: Annotated[Literal["json", "srt", "vtt", "csv"], texts.RETURNED] = Field(
+        default="json", alias="return", description=texts.RETURNED.description
+    )
     url: Annotated[str | None, texts.URL] = Field(
         default=None,
         description=texts.URL.description,
@@ -76,9 +107,41 @@ class ClassifyForm(ClassifyOptions):
             templates=self.templates or templates,
             top_k=self.top_k,
             beta=self.beta,
-            segment_s=self.segment_s,
+            segment_s="auto" if self.segment_s is None and self.returned != "json" else self.segment_s,
             frames=self.frames or frames,
         )
+
+
+class ClassifyJson(ClassifyForm):
+    """The same in JSON, with the clip in base64."""
+
+    model_config = ConfigDict(title="Clip in base64 and candidate names", json_schema_extra=_as_json)
+
+
+def _as_job(schema: dict[str, Any]) -> None:
+    """Describe the form of a job, whose results are always JSON."""
+    _as_form(schema)
+    del schema["properties"]["return"]
+    schema["dependentRequired"] = {"webhook": ["webhook_secret"], "webhook_secret": ["webhook"]}
+
+
+class JobForm(ClassifyForm):
+    """One clip or several, what is asked of each, and where to report the end."""
+
+    model_config = ConfigDict(title="Clips of a job", json_schema_extra=_as_job)
+
+    webhook: str | None = Field(
+        default=None,
+        description="Public http or https URL to which the end of the job is reported, where the deployment "
+        "allows it (AHSE_WEBHOOKS).",
+        json_schema_extra={"format": "uri"},
+        examples=["https://hooks.example/ahse"],
+    )
+    webhook_secret: str | None = Field(
+        default=None,
+        description="Signs the report: whsec_ and base64 of 24 to 64 bytes (standardwebhooks.com).",
+        json_schema_extra={"pattern": "^whsec_[A-Za-z0-9+/]{32,88}={0,2}$"},
+    )
 
 
 class TrackScore(_Wire):
@@ -156,6 +219,18 @@ class ClassifyResponse(_Wire):
     timings_ms: dict[str, float] = Field(
         description="wall time of each step", examples=[{"upload": 1.9, "decode": 31.0, "encode": 22.5}]
     )
+
+
+class ClassifyLine(ClassifyResponse):
+    """The answer for one of several clips, on a line of its own."""
+
+    index: int = Field(ge=0, description="place of the clip among the parts `files`")
+
+
+class ProblemLine(Problem):
+    """Why one of several clips has no answer, on a line of its own."""
+
+    index: int = Field(ge=0, description="place of the clip among the parts `files`")
 
 
 class LabelBody(_Wire):
@@ -244,6 +319,12 @@ class Model(_Wire):
     metrics: list[Metric]
 
 
+class ModelWithCard(Model):
+    """A loaded bundle, with what its makers say of it."""
+
+    card: str | None = Field(description="model card, Markdown; null if the bundle has none")
+
+
 class ModelList(_Wire):
     """All loaded bundles."""
 
@@ -255,6 +336,8 @@ class Limits(_Wire):
     """What one request may ask."""
 
     max_upload_bytes: int
+    max_json_bytes: int
+    max_files: int = Field(description="clips in one request")
     max_labels: int
     max_labels_per_set: int
     max_duration_s: float

@@ -18,6 +18,7 @@ from service.media import Resize
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
+CARD_FILE = "MODEL_CARD.md"
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Template = Annotated[str, StringConstraints(min_length=2, max_length=500, pattern=r"\{\}")]

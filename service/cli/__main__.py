@@ -1,5 +1,5 @@
 """`python -m service.cli` is `ahse`."""
 
-from service.cli.main import main
+from service.cli import main
 
 main()

@@ -47,6 +47,9 @@ def create(
     bytes_per_day: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Maximum bytes that it may send in a day.")
     ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Maximum jobs that are kept for it.")
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Make a key and print it, once: only its hash is kept."""
@@ -57,7 +60,7 @@ def create(
         _scopes(scope or ["classify"]),
         expires_in=None if expires is None else parse_age(expires),
         rate=rate,
-        quotas=Quotas(label_sets=label_sets, labels=labels, bytes_per_day=bytes_per_day),
+        quotas=Quotas(label_sets=label_sets, labels=labels, bytes_per_day=bytes_per_day, jobs=jobs),
     )
     with _store(data_dir) as store:
         store.create(key)

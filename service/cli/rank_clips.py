@@ -1,38 +1,54 @@
-"""`ahse classify`: rank names for clips here, without a server."""
+"""`ahse classify`: rank names for clips, here or at a running service."""
 
 from __future__ import annotations
 
-import json
-import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service import option_texts as texts
+from service.cli.clip_files import STDIN, ClipFile, find_clips
 from service.cli.command_app import CommandApp
-from service.errors import AhseError, InvalidOptionError
+from service.cli.connection import Key, Url, connected, refuse_key_without_url
+from service.cli.interrupts import Interrupts, exiting_at_once
+from service.cli.names import LabelsFile, read_names
+from service.cli.ranking_run import Outputs, RankingRun
+from service.cli.subtitles import Subtitles
+from service.errors import InvalidOptionError
 
 if TYPE_CHECKING:
-    from service.classifier import Classification, Ranked
-    from service.labels.label import Label
-    from service.media import Segment
+    from service.cli.rankers import Question, Ranker
+    from service.cli.records import RecordFile
 
 app = CommandApp()
-# Names on a line of the timeline; more would not be read.
-_MAX_TIMELINE_NAMES = 3
-# From here on it is more likely than not that no name fits.
-_LIKELY_UNKNOWN = 0.5
+_EXIT_CODES = (
+    "Exit codes: 0 every clip has an answer; 1 some have none, as listed at the end; 2 nothing could be "
+    "done, and why is told; 130 interrupted by Ctrl-C: the output file is complete, and --resume goes on."
+)
 
 
-@app.command()
+@app.command(epilog=_EXIT_CODES)
 def rank_clips(
-    clips: Annotated[list[Path], typer.Argument(help="Media files.", metavar="CLIP...")],
+    clips: Annotated[
+        list[str],
+        typer.Argument(
+            help="Media files; folders, in which files are found by their content; quoted patterns such as "
+            "'clips/**/*.mp4'; - for a clip on standard input.",
+            metavar="CLIP...",
+        ),
+    ],
     label: Annotated[list[str] | None, typer.Option(help="Candidate name; repeat for each.")] = None,
-    labels_file: Annotated[
-        Path | None, typer.Option(help="File of candidate names: one a line, or a JSON array; - for stdin.")
+    labels_file: LabelsFile = None,
+    label_set: Annotated[
+        str | None, typer.Option(help=f"{texts.LABEL_SET.description} With --url, of the service.")
     ] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Bundle directory; default the everyday one.")] = None,
+    bundle: Annotated[
+        str | None,
+        typer.Option(help="Bundle directory, or with --url the name of a loaded bundle; default the first."),
+    ] = None,
     template: Annotated[
         list[str] | None, typer.Option(help=f"{texts.TEMPLATES.description} Repeat for several.")
     ] = None,
@@ -45,107 +61,115 @@ def rank_clips(
     ] = None,
     frames: Annotated[str | None, typer.Option(help=texts.FRAMES.description, metavar="exact|key")] = None,
     top_k: Annotated[str, typer.Option(help=texts.TOP_K.description, metavar="N")] = "5",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a clip.")] = False,
+    url: Url = None,
+    key: Key = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=256, metavar="N", help="Clips at once; default: the processors, or 4 with --url."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a clip.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write a record for each clip, failures too, in place of text: .jsonl, .csv or .parquet.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with --output: leave out files that have an answer there and have the same size and "
+            "time of change; those that failed are tried again.",
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace output files that are there already.")
+    ] = False,
+    srt: Annotated[
+        bool, typer.Option("--srt", help="Write the timeline as SubRip beside each clip, as CLIP.srt.")
+    ] = False,
+    vtt: Annotated[bool, typer.Option("--vtt", help="The same as WebVTT, CLIP.vtt.")] = False,
+    out_dir: Annotated[
+        Path | None, typer.Option(help="Folder for --srt and --vtt, with the folders of the clips in it.")
+    ] = None,
 ) -> None:
     """Rank candidate names for each clip. A clip that can't be used is reported and the others go on."""
-    from service.classifier import Classifier
-    from service.cli.serve import read_settings
-    from service.decode.pool import DecodePool
-    from service.embed.embedder import LabelEmbedder
-    from service.labels.label import Candidates, check_labels, make_label
+    with ExitStack() as stack:
+        with exiting_at_once():  # nothing is written yet
+            refuse_key_without_url(url, key)
+            if resume and output is None:
+                raise InvalidOptionError("--resume goes on with a file; give it with --output")
+            if STDIN in clips and str(labels_file) == STDIN:
+                raise InvalidOptionError("standard input can't be both a clip and the file of labels")
+            options = {
+                "templates": template or None,
+                "calibration": calibration,
+                "segment_s": segment_s or ("auto" if timeline or srt or vtt else None),
+                "frames": frames,
+                "top_k": top_k,
+            }
+            question = _read_question(read_names(label, labels_file), label_set, bundle, options)
+            found = _find(clips, stack)
+            subtitles = Subtitles(found, {".srt": srt, ".vtt": vtt}, out_dir)
+            if not (overwrite or resume):
+                subtitles.refuse_to_replace()
+            ranker = stack.enter_context(_ranker(question, url, key, jobs))
+        interrupts = stack.enter_context(Interrupts())
+        records = _open(output, ranker, found, resume=resume, overwrite=overwrite)
+        run = RankingRun(ranker, interrupts, Outputs(records, subtitles, as_json=as_json))
+        code = run.go(found)
+    raise typer.Exit(code)
+
+
+def _read_question(
+    names: tuple[str, ...], label_set: str | None, bundle: str | None, options: Mapping[str, object]
+) -> Question:
+    from service.cli.rankers import Question, check_question
     from service.options import ClassifyOptions, read_options
-    from service.process import n_processors
-    from service.registry import load_bundle
 
-    given = {
-        "templates": template or None,
-        "calibration": calibration,
-        "segment_s": segment_s or ("auto" if timeline else None),
-        "frames": frames,
-        "top_k": top_k,
-    }
-    options = read_options({name: v for name, v in given.items() if v is not None}, ClassifyOptions)
-    settings = read_settings({"bundles": (bundle,)} if bundle else {})
-    options = options.model_copy(update={"frames": options.frames or settings.frames})
-    labels = tuple(make_label(name) for name in [*(label or []), *_read_labels(labels_file)])
-    check_labels(labels, settings.max_labels)
-    loaded = load_bundle(settings.bundles[0], settings.runtime(n_processors()))
-    n_failed = 0
-    with DecodePool(settings.decode_limits(), 1) as decoder:
-        classifier = Classifier(decoder.decode, LabelEmbedder(settings.label_cache_bytes))
-        names = classifier.embed(loaded, Candidates(labels), options).finish()
-        for clip in clips:
-            try:
-                if not clip.is_file():
-                    raise InvalidOptionError("there is no such file")
-                result = classifier.classify(clip, loaded, names, options)
-            except AhseError as error:
-                typer.echo(f"{clip}: {error.message} [{error.code}]", err=True)
-                n_failed += 1
-            else:
-                typer.echo((_as_json if as_json else _as_text)(clip, result, options.top_k or len(labels)))
-    if n_failed:
-        raise typer.Exit(1)
+    given = {name: value for name, value in options.items() if value is not None}
+    question = Question(names, label_set, bundle, read_options(given, ClassifyOptions))
+    check_question(question)
+    return question
 
 
-def _read_labels(path: Path | None) -> list[str]:
+def _find(words: Sequence[str], stack: ExitStack) -> tuple[ClipFile, ...]:
+    found = find_clips(words)
+    for clip in found.clips:
+        if clip.spooled is not None:
+            stack.enter_context(clip.spooled)
+    if skipped := found.skipped_text():
+        typer.echo(f"skipped in folders: {skipped}", err=True)
+    if not found.clips:
+        raise InvalidOptionError("there are no clips in what was given")
+    return found.clips
+
+
+@contextmanager
+def _ranker(question: Question, url: str | None, key: str | None, n_jobs: int | None) -> Iterator[Ranker]:
+    from service.cli.rankers import LocalRanker, RemoteRanker
+    from service.cli.serve import read_settings
+
+    if url is not None:
+        with connected(url, key) as client:
+            yield RemoteRanker(question, client, n_jobs)
+        return
+    ranker = LocalRanker(question, read_settings({}), n_jobs)
+    try:
+        yield ranker
+    finally:
+        ranker.close()
+
+
+def _open(
+    path: Path | None, ranker: Ranker, clips: Sequence[ClipFile], *, resume: bool, overwrite: bool
+) -> RecordFile | None:
+    from service.cli.records import open_records
+
     if path is None:
-        return []
-    try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidOptionError(f"--labels-file can't be read as UTF-8 text: {path}") from error
-    if not text.lstrip().startswith("["):
-        return [line for line in text.splitlines() if line.strip()]
-    try:
-        names = json.loads(text)
-    except ValueError as error:
-        raise InvalidOptionError("--labels-file starts with [ but is not a JSON array") from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InvalidOptionError("--labels-file must be a JSON array of strings")
-    return names
-
-
-def _as_json(clip: Path, result: Classification, top_k: int) -> str:
-    """The answer of POST /v1/classify, with the file in place of the request's id."""
-    from service.api.answer import make_answer
-
-    answer = make_answer(
-        result, request_id=str(clip), label_set=None, top_k=top_k, timings_ms=result.timings_ms
-    )
-    document = {"file": str(clip), **answer.model_dump(exclude={"id", "label_set"})}
-    return json.dumps(document, ensure_ascii=False)
-
-
-def _as_text(clip: Path, result: Classification, top_k: int) -> str:
-    lines = [str(clip)]
-    ranking, labels = result.whole.ranking, result.names.labels
-    lines += [f"  {ranking.score[i]:7.2%}  {labels[i].name}" for i in ranking.best(top_k).tolist()]
-    if ranking.unknown is not None and ranking.unknown >= _LIKELY_UNKNOWN:
-        lines.append(f"  perhaps none of these (unknown {ranking.unknown:.0%})")
-    lines += _timeline(result, min(top_k, _MAX_TIMELINE_NAMES))
-    notice = result.bundle.manifest.notice
-    lines += [f"  note: {text}" for text in (*([notice] if notice else []), *result.warnings)]
-    return "\n".join(lines)
-
-
-def _timeline(result: Classification, n_names: int) -> list[str]:
-    """One line a segment under a heading, nothing when no segments were asked for."""
-    if not result.clip.segments:
-        return []
-    rows = [
-        f"  {segment.start_s:7.1f} {segment.end_s:7.1f}  "
-        f"{_segment(segment, ranked, result.names.labels, n_names)}"
-        for segment, ranked in zip(result.clip.segments, result.segments, strict=True)
-    ]
-    return [f"  {'start':>7} {'end s':>7}  best names", *rows]
-
-
-def _segment(segment: Segment, ranked: Ranked | None, labels: tuple[Label, ...], n_names: int) -> str:
-    if ranked is None:
-        return f"nothing to rank by (picture: {segment.visual.detail}; sound: {segment.audio.detail})"
-    order, score = ranked.ranking.best(n_names).tolist(), ranked.ranking.score
-    names = "   ".join(f"{score[i]:7.2%} {labels[i].name}" for i in order)
-    if segment.visual.used and segment.audio.used:
-        return names
-    return names + ("   (sound alone)" if segment.audio.used else "   (picture alone)")
+        return None
+    return open_records(path, ranker.fingerprint, clips, resume=resume, overwrite=overwrite)

@@ -146,6 +146,10 @@ def _run(settings: Settings, sockets: list[socket.socket], started: float) -> No
             await asyncio.to_thread(health.wait_for_first, settings.request_timeout_s)
             _announce(url, app.state.context.registry, time.perf_counter() - started)
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.state.context.jobs.end_streams()
+            await super().shutdown(sockets)
+
     config = uvicorn.Config(
         app,
         http=BoundedConnection.within(connection_bounds(settings)),

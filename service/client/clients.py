@@ -161,6 +161,10 @@ class Client(_Connection):
         """All loaded bundles, the default first."""
         return self._send(protocol.models())
 
+    def model(self, name: str) -> Model:
+        """One loaded bundle."""
+        return self._send(protocol.model(name))
+
     def health(self) -> Health:
         """Whether the service works now; asked once."""
         try:
@@ -294,6 +298,10 @@ class AsyncClient(_Connection):
     async def models(self) -> list[Model]:
         """All loaded bundles, the default first."""
         return await self._send(protocol.models())
+
+    async def model(self, name: str) -> Model:
+        """One loaded bundle."""
+        return await self._send(protocol.model(name))
 
     async def health(self) -> Health:
         """Whether the service works now; asked once."""

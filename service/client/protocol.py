@@ -150,6 +150,11 @@ def models() -> Call[list[values.Model]]:
     return Call("GET", "/v1/models", lambda answer: list(map(values.Model.read, answer.json()["data"])))
 
 
+def model(name: str) -> Call[values.Model]:
+    """GET /v1/models/{name}."""
+    return Call("GET", f"/v1/models/{_quoted(name)}", lambda answer: values.Model.read(answer.json()))
+
+
 def health() -> Call[values.Health]:
     """GET /v2/health/ready; see `not_ready` for the other answer."""
 

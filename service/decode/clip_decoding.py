@@ -1,5 +1,6 @@
 """Decode one clip in the current process: open the file, read every packet once, decode what is needed."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -12,7 +13,7 @@ from av.video.stream import VideoStream
 from service.arrays import Array
 from service.decode.audio import AudioDecoder
 from service.decode.container import Damage, Source, open_source, packets
-from service.decode.formats import is_chained_ogg, still_image
+from service.decode.formats import is_chained_ogg
 from service.decode.packets import PacketLog, Timeline
 from service.decode.segments import (
     SILENT,
@@ -33,6 +34,7 @@ _CHAINED = (
     "only those before it were used."
 )
 _LATE = "A track that starts late in the file could not be read."
+_NO_SEGMENTS = "A still image has no segments."
 _SOUND_DAMAGED = "Parts of the sound are damaged and were left out."
 _NO_FRAMES = VideoFrames(None, np.empty(0), None, 0, ())
 # A single frame may have no duration, but a span must be longer than nothing.
@@ -98,9 +100,9 @@ class _Decoding:
 
     def clip(self) -> Clip:
         """The clip, from the packets that `scan` read."""
-        if self._source.is_animation and self._log is not None and len(self._log) == 1:
-            raise still_image()
         timeline = self._log.timeline() if self._log is not None and len(self._log) else None
+        if self._source.is_image or (self._source.is_animation and self._log and len(self._log) == 1):
+            return self._still(timeline)
         waveform, audio = self._read_audio()
         layout = self._lay_out(timeline, waveform)
         frames, visual = self._read_frames(timeline, layout)
@@ -125,6 +127,28 @@ class _Decoding:
             full_waveform=None if self._spec.segment_s is None else waveform,
         )
 
+    def _still(self, timeline: Timeline | None) -> Clip:
+        """A clip of one frame, without time: as many pictures as the model wants are all the same."""
+        frames, visual = self._read_frames(timeline, Layout.of(None, None))
+        if not visual.used:
+            self._damage.raise_unexpected()
+            raise NoTracksError(
+                "The image could not be decoded: it is damaged, or has more than "
+                f"{self._limits.max_frame_pixels} pixels."
+            )
+        if self._spec.segment_s is not None:
+            self._warnings.append(_NO_SEGMENTS)
+        return Clip(
+            frames=frames.pictures,
+            frame_times_s=frames.times_s,
+            waveform=None,
+            duration_s=0.0,
+            visual=replace(visual, detail=f"{visual.detail}, a still image"),
+            audio=Track(used=False, reason="no_stream", detail="a still image has no sound"),
+            warnings=(*self._file_warnings(), *self._warnings),
+            n_frames_decoded=frames.n_decoded,
+        )
+
     def scan(self) -> None:
         """Read every packet once: audio is decoded at once, video packets are collected.
 
@@ -137,6 +161,8 @@ class _Decoding:
                 self._check_time(packet)
                 if self._log is not None and packet.stream is self._source.video_stream:
                     self._log.add(cast("Packet[VideoStream]", packet))
+                    if self._source.is_image:
+                        break
                 elif self._audio is not None:
                     self._audio.add(cast("Packet[AudioStream]", packet))
 

@@ -18,13 +18,18 @@ from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from service.decode.formats import (
+    ANIMATION_CONTAINERS,
     AUDIO_DECODERS,
     HEAD_BYTES,
+    IMAGE_CONTAINERS,
+    JPEG_START,
     OPEN_OPTIONS,
     VIDEO_DECODERS,
+    animated_webp,
     explain_unreadable,
+    is_animated_webp,
     is_heif,
-    still_image,
+    tiled_image,
 )
 from service.errors import AhseError, ClipTooLargeError, EmptyFileError, NotMediaError
 from service.media import DecodeLimits, Track
@@ -82,6 +87,7 @@ class Source:
         audio_track: Report on the audio stream, or why there is none.
         file: The file.
         options: What it was opened with.
+        is_heif: Whether it is an AVIF or HEIF image.
     """
 
     container: InputContainer
@@ -91,6 +97,7 @@ class Source:
     audio_track: Track
     file: BinaryIO
     options: Mapping[str, str]
+    is_heif: bool
 
     @property
     def wanted(self) -> tuple[Stream, ...]:
@@ -105,9 +112,14 @@ class Source:
         )
 
     @property
+    def is_image(self) -> bool:
+        """Whether this is a still image, of which the first packet is all there is to read."""
+        return self.is_heif or self.container.format.name in IMAGE_CONTAINERS
+
+    @property
     def is_animation(self) -> bool:
         """Whether this is an image that may be animated: with a single frame it is a still image."""
-        return self.container.format.name == "apng"
+        return self.container.format.name in ANIMATION_CONTAINERS
 
     @contextmanager
     def packets_again(self, stream: VideoStream) -> Iterator[Iterator[Packet[VideoStream]]]:
@@ -141,8 +153,11 @@ def open_source(file: BinaryIO, limits: DecodeLimits, *, probe_all: bool = False
     """
     size_bytes = _size_bytes(file)
     if size_bytes == 0:
-        raise EmptyFileError("The file is empty. Send a video or audio clip.")
-    _reject_images(file)
+        raise EmptyFileError("The file is empty. Send a video or audio clip, or an image.")
+    file.seek(0)
+    head = file.read(HEAD_BYTES)
+    if is_animated_webp(head):
+        raise animated_webp()
     # While it looks for streams, FFmpeg decodes frames, which must not be too large either.
     options = OPEN_OPTIONS | {"max_pixels": str(limits.max_frame_pixels)}
     if probe_all:
@@ -153,7 +168,7 @@ def open_source(file: BinaryIO, limits: DecodeLimits, *, probe_all: bool = False
             raise NotMediaError(
                 f"The file has more than {limits.max_streams} streams. Send an ordinary clip."
             )
-        yield _choose(container, file, options, limits)
+        yield _choose(container, file, options, limits, heif=is_heif(head))
 
 
 def packets(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Packet[Stream]]:
@@ -168,12 +183,6 @@ def packets(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Pa
                 yield packet
     except IndexError:
         return
-
-
-def _reject_images(file: BinaryIO) -> None:
-    file.seek(0)
-    if is_heif(file.read(HEAD_BYTES)):
-        raise still_image()
 
 
 @contextmanager
@@ -194,8 +203,13 @@ def _open(file: BinaryIO, options: Mapping[str, str]) -> Iterator[InputContainer
 
 def _container(file: BinaryIO, options: Mapping[str, str]) -> InputContainer:
     options = {**options, "fd": str(file.fileno())}
+    # FFmpeg does not recognise JPEG before another one, such as the gain map of an HDR photo.
+    is_jpeg = file.read(len(JPEG_START)) == JPEG_START
+    file.seek(0)
     try:
-        return av.open("fd:", "r", options=options, metadata_errors="replace")
+        return av.open(
+            "fd:", "r", "jpeg_pipe" if is_jpeg else None, options=options, metadata_errors="replace"
+        )
     except UNREADABLE as error:
         file.seek(0)
         raise explain_unreadable(file, _size_bytes(file)) from error
@@ -206,8 +220,11 @@ def _size_bytes(file: BinaryIO) -> int:
 
 
 def _choose(
-    container: InputContainer, file: BinaryIO, options: Mapping[str, str], limits: DecodeLimits
+    container: InputContainer, file: BinaryIO, options: Mapping[str, str], limits: DecodeLimits, *, heif: bool
 ) -> Source:
+    images = container.streams.video if heif else ()
+    if images and not any(image.disposition & Disposition.default for image in images):
+        raise tiled_image()
     video, visual_track = _choose_video(container)
     audio, audio_track = _choose_audio(container)
     if video is not None:
@@ -216,7 +233,7 @@ def _choose(
             size = _size_in_header(file, options, video.index)
         _check_size(*size, limits)
     _discard_others(container, {stream.index for stream in (video, audio) if stream is not None})
-    return Source(container, video, audio, visual_track, audio_track, file, options)
+    return Source(container, video, audio, visual_track, audio_track, file, options, heif)
 
 
 def _choose_video(container: InputContainer) -> tuple[VideoStream | None, Track]:

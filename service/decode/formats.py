@@ -11,14 +11,20 @@ _CONTAINERS = (
     "flac", "wv", "aac", "ac3", "eac3", "amr", "amrnb", "amrwb",
     # One stream without a container: H.26x, MPEG-1 and 2, MPEG-4, AV1.
     "h263", "h264", "hevc", "vvc", "mpegvideo", "m4v", "obu",
+    # One image. Those of another kind, `image2`, take the name of a file for the pattern of many.
+    "png_pipe", "jpeg_pipe", "webp_pipe",
 )  # fmt: skip
+# One image, even if more follow in the file; AVIF and HEIF, which are in `mov`, are told by their brand.
+IMAGE_CONTAINERS = frozenset(("png_pipe", "jpeg_pipe", "webp_pipe"))
+# A still image if it has a single frame.
+ANIMATION_CONTAINERS = frozenset(("apng", "gif"))
 
 VIDEO_DECODERS = frozenset((
     "h264", "hevc", "vvc", "libdav1d", "av1", "libvpx-vp8", "libvpx-vp9", "vp8", "vp9", "vp6", "vp6f",
     "mpeg1video", "mpeg2video", "mpegvideo", "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4", "h263",
     "h263p", "flv", "theora", "wmv1", "wmv2", "wmv3", "vc1", "mjpeg", "prores", "dnxhd", "dvvideo",
     "ffv1", "huffyuv", "ffvhuff", "utvideo", "cinepak", "indeo3", "indeo4", "indeo5", "svq1", "svq3",
-    "qtrle", "rawvideo", "gif", "cfhd", "png", "apng", "jpeg2000", "magicyuv", "v210", "r210",
+    "qtrle", "rawvideo", "gif", "cfhd", "png", "apng", "webp", "jpeg2000", "magicyuv", "v210", "r210",
 ))  # fmt: skip
 
 AUDIO_DECODERS = frozenset((
@@ -40,7 +46,13 @@ OPEN_OPTIONS = {
 
 
 HEAD_BYTES = 64
-_IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"\0\0\1\0", b"8BPS")
+JPEG_START = b"\xff\xd8\xff"
+_IMAGE_STARTS = (b"\x89PNG", JPEG_START)
+# BMP, TIFF, icons, Photoshop, JPEG XL (bare and in a container), JPEG 2000, and drawings.
+_OTHER_IMAGE_STARTS = (
+    *(b"BM", b"II*\0", b"MM\0*", b"\0\0\1\0", b"8BPS", b"\xff\x0a"),
+    *(b"\0\0\0\x0cJXL ", b"\0\0\0\x0cjP  ", b"<svg"),
+)
 # In the flags of a WebP file: https://developers.google.com/speed/webp/docs/riff_container
 _WEBP_ANIMATION = 0x02
 _HEIF_BRANDS = (b"avif", b"heic", b"heix", b"mif1")
@@ -57,12 +69,13 @@ def explain_unreadable(file: BinaryIO, size_bytes: int) -> MediaError:
         size_bytes: Size of the file.
     """
     head = file.read(HEAD_BYTES)
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        flags = int.from_bytes(head[20:21]) if head[12:16] == b"VP8X" else 0
-        return _animated_webp() if flags & _WEBP_ANIMATION else still_image()
-    if head.startswith(_IMAGE_STARTS) and b"acTL" not in head:  # with this chunk a PNG is animated
-        return still_image()
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_LIST_STARTS):
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    is_image = _is_webp(head) or is_heif(head) or head.startswith(_IMAGE_STARTS)
+    if is_image and b"acTL" not in head:  # with this chunk a PNG is animated
+        return NotMediaError("This image is damaged, or cut short. Send it again, whole.")
+    if head.startswith(_OTHER_IMAGE_STARTS) or (text.startswith(b"<?xml") and b"<svg" in head):
+        return NotMediaError(f"This image is of a kind that can't be read. {_KINDS_OF_IMAGES}")
+    if text.startswith(_LIST_STARTS):
         return NotMediaError(
             "This is a playlist or a description that points to media. Send the clip itself."
         )
@@ -72,27 +85,40 @@ def explain_unreadable(file: BinaryIO, size_bytes: int) -> MediaError:
         )
     return NotMediaError(
         "This is not a clip that can be read, or it is damaged. "
-        "Send MP4, MOV, WebM, MKV, AVI, MPEG, MXF, GIF, animated PNG, WAV, MP3, FLAC, Ogg or AAC."
+        "Send MP4, MOV, WebM, MKV, AVI, MPEG, MXF, GIF, PNG, JPEG, WebP, AVIF, WAV, MP3, FLAC, Ogg or AAC."
     )
 
 
 def is_heif(head: bytes) -> bool:
-    """Whether a file starts like an AVIF or HEIF image, which FFmpeg would open as an MP4 clip."""
+    """Whether a file starts like an AVIF or HEIF image, which FFmpeg opens as an MP4 clip."""
     return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS
 
 
-def still_image() -> NotMediaError:
-    """The error for a still image."""
-    return NotMediaError(
-        "This is a still image. Send a video or audio clip; an animated GIF or PNG also works."
-    )
+def is_animated_webp(head: bytes) -> bool:
+    """Whether a file starts like an animation that FFmpeg (8.1) opens but reads no frame of."""
+    flags = int.from_bytes(head[20:21]) if _is_webp(head) and head[12:16] == b"VP8X" else 0
+    return bool(flags & _WEBP_ANIMATION)
 
 
-def _animated_webp() -> NotMediaError:
-    """The error for an animation that FFmpeg (8.1) reads no frame of."""
+def animated_webp() -> NotMediaError:
+    """The error for an animated WebP."""
     return NotMediaError(
         "This is an animated WebP, which can't be read. Send the animation as MP4, WebM, GIF or animated PNG."
     )
+
+
+def tiled_image() -> NotMediaError:
+    """The error for a HEIF image in tiles, as many phones store them: FFmpeg does not join them."""
+    return NotMediaError(
+        f"This HEIC or AVIF image is stored in tiles, which can't be read. {_KINDS_OF_IMAGES}"
+    )
+
+
+_KINDS_OF_IMAGES = "Send it as JPEG, PNG, WebP or AVIF."
+
+
+def _is_webp(head: bytes) -> bool:
+    return head.startswith(b"RIFF") and head[8:12] == b"WEBP"
 
 
 def _has_index(file: BinaryIO, size_bytes: int) -> bool:

@@ -94,13 +94,23 @@ def _on_white(frame: VideoFrame) -> VideoFrame:
     return VideoFrame.from_ndarray(rgb, "rgb24")
 
 
+# Of so many quarter turns against the clock.
+_QUARTER_TURNS = np.array(
+    [[[1, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 1], [-1, 0]]], dtype=np.int32
+)
+
+
 def _display_matrix(frame: VideoFrame) -> npt.NDArray[np.int32]:
     """The linear part of the display matrix: int32 [2, 2], the rows are the images of the x and y axes."""
     try:
         side_data = cast("SideDataContainer", frame.side_data)
         data = np.frombuffer(bytes(side_data["DISPLAYMATRIX"]), dtype="<i4")
-    except (KeyError, ValueError):  # no such side data, or some that PyAV has no name for
+    except KeyError:
         return np.eye(2, dtype=np.int32)
+    except ValueError:
+        # Beside it is side data that PyAV (18) has no name for, such as Exif of a photo. Then it tells
+        # quarter turns alone: a mirrored photo, which hardly any camera takes, is turned as if it were not.
+        return _QUARTER_TURNS[round(frame.rotation / 90) % 4]
     return data.reshape(3, 3)[:2, :2].astype(np.int32)
 
 

@@ -39,6 +39,7 @@ class DecodePool:
         limits: Limits on the cost of each clip.
         n_workers: Number of clips that are decoded at once.
         on_first_ready: Called once, when the first process is ready, with what restricts it and all others.
+        niceness: How far the processes stand behind others for processor time: 0 to 19.
     """
 
     def __init__(
@@ -46,11 +47,12 @@ class DecodePool:
         limits: DecodeLimits,
         n_workers: int,
         on_first_ready: Callable[[Sandbox], None] = lambda _: None,
+        niceness: int = 0,
     ) -> None:
         self._limits = limits
         self._on_first_ready = on_first_ready
         self._first_ready = threading.Lock()
-        self._workers = [_Worker(self._report) for _ in range(n_workers)]
+        self._workers = [_Worker(self._report, niceness) for _ in range(n_workers)]
         # Guarded by the condition. Last in, first out: the last one used has warm caches, and those that are
         # not needed never start.
         self._idle = list(self._workers)
@@ -175,10 +177,12 @@ class _Worker:
 
     Args:
         on_ready: Called with what restricts the process, when it is ready.
+        niceness: Of the process.
     """
 
-    def __init__(self, on_ready: Callable[[Sandbox], None]) -> None:
+    def __init__(self, on_ready: Callable[[Sandbox], None], niceness: int) -> None:
         self._on_ready = on_ready
+        self._niceness = niceness
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._is_ready = False
@@ -200,6 +204,9 @@ class _Worker:
                 env={k: os.environ[k] for k in _KEPT_VARIABLES if k in os.environ} | _ADDED_VARIABLES,
                 start_new_session=True,
             )
+        if self._niceness:
+            own = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, min(19, own + self._niceness))
         self._socket = ours
         self._is_ready = False
 

@@ -30,7 +30,7 @@ from service.media import DecodeLimits, DecodeSpec
 # Decoders that can skip frames that no other frame refers to without changing any other frame.
 _CAN_SKIP = frozenset({"h264", "mpeg2video"})
 # Decoders of images, in which transparency is meant to be seen.
-_IMAGE_DECODERS = frozenset({"apng", "png"})
+_IMAGE_DECODERS = frozenset({"apng", "png", "webp"})
 
 _Skip = Literal["NONREF", "DEFAULT"]
 _Numbered: TypeAlias = "Iterator[tuple[int, Packet[VideoStream]]]"

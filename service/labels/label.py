@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from service.errors import (
+    AmbiguousLabelsError,
     DuplicateLabelsError,
     InvalidLabelError,
     InvalidTemplateError,
@@ -118,6 +119,22 @@ def make_label(name: str, prompts: Iterable[str] = ()) -> Label:
     if len(checked) > MAX_PROMPTS:
         raise InvalidLabelError(f"label {name[:80]!r} has {len(checked)} prompts; at most {MAX_PROMPTS}")
     return Label(clean_text(name, "label", MAX_NAME_CHARACTERS), checked)
+
+
+def check_lone_label(value: str, remedy: str) -> None:
+    """Question a single value with a comma in it: nothing is split at commas, since names may contain them.
+
+    Args:
+        value: The only label that was given.
+        remedy: How to give a list, and how a name with a comma.
+
+    Raises:
+        AmbiguousLabelsError: It has one.
+    """
+    if "," in value:
+        raise AmbiguousLabelsError(
+            f"labels holds one value with a comma in it, which may be one name or a list. {remedy}"
+        )
 
 
 def label_key(name: str) -> str:

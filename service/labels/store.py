@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Protocol
 
+from service.errors import InvalidNameError
 from service.labels.label import Candidates, Label
+
+SET_NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+
+def check_set_name(name: str) -> str:
+    """The name of a label set, as it is.
+
+    Raises:
+        InvalidNameError: It can't be one.
+    """
+    if not re.fullmatch(SET_NAME, name):
+        raise InvalidNameError(
+            f"{name[:80]!r} is no name for a label set; use 1 to 100 letters, digits, dots, dashes and "
+            "underscores, beginning with a letter or digit"
+        )
+    return name
 
 
 @dataclass(frozen=True)

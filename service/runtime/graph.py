@@ -49,6 +49,11 @@ def _set_up() -> Any:
     return ort
 
 
+def available_providers() -> list[str]:
+    """Execution providers that the installed onnxruntime was built with."""
+    return list(onnxruntime().get_available_providers())
+
+
 @dataclass(frozen=True)
 class Axes:
     """Inputs and outputs that a graph must have.
@@ -78,7 +83,7 @@ class Graph:
     def __init__(self, path: Path, axes: Axes, runtime: Runtime) -> None:
         self.path = path
         self._axes = axes
-        providers = choose_providers(runtime, onnxruntime().get_available_providers())
+        providers = choose_providers(runtime, available_providers())
         if providers[0][0] != CPU:
             # The CUDA libraries come as packages beside onnxruntime-gpu, not from the system.
             onnxruntime().preload_dlls()

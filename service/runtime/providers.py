@@ -13,6 +13,7 @@ Provider = tuple[str, dict[str, str]]
 
 CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
+USABLE = (_CUDA, CPU)
 _WANTED = {"cpu": CPU, "cuda": _CUDA}
 
 

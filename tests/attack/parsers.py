@@ -25,7 +25,8 @@ from starlette.types import Message
 
 from service.api.bodies import parse_body, read_form
 from service.api.guard.byte_budget import ByteBudget
-from service.api.intake.upload import FormLimits, receive_upload
+from service.api.intake.body import FormLimits
+from service.api.intake.upload import receive_uploads
 from service.api.intake.upload_folder import UploadFolder
 from service.api.schemas import LabelSetBody
 from service.bundle.directory import read_manifest
@@ -123,10 +124,10 @@ async def _receive(kind: bytes, body: bytes) -> tuple[tuple[str, str], ...]:
     async def receive() -> Message:
         return messages.pop(0)
 
-    request = Request({"type": "http", "headers": [(b"content-type", kind)]}, receive)
-    async with receive_upload(request, _folder(), _LIMITS, ByteBudget(10_000)) as upload:
-        assert upload.path.is_file()
-        return upload.fields
+    scope = {"type": "http", "headers": [(b"content-type", kind)], "query_string": b""}
+    async with receive_uploads(Request(scope, receive), _folder(), _LIMITS, ByteBudget(10_000)) as uploads:
+        assert all(one.path.is_file() for one in uploads.clips if one.url is None)
+        return uploads.fields
 
 
 def _multipart_samples() -> list[bytes]:

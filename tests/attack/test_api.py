@@ -5,10 +5,11 @@ schemathesis makes the requests and has the checks. All of them are on, and none
 
 from __future__ import annotations
 
+import base64
 import copy
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.core.failures import AcceptedNegativeData, Failure
 from schemathesis.engine import events, from_schema
 from schemathesis.engine.recorder import ScenarioRecorder
+from schemathesis.hooks import unregister
 from schemathesis.openapi.checks import RejectedPositiveData
 from schemathesis.python.asgi import shutdown_lifespans
 from schemathesis.specs.openapi.formats import unregister_string_format
@@ -74,13 +76,14 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[schemathesis.Ba
         )
     )
     config = SchemathesisConfig.from_dict(CONFIG)
-    document = schemathesis.openapi.from_dict(
-        _name_what_is_there(copy.deepcopy(app.openapi())), config=config
-    )
+    described = _name_what_is_there(copy.deepcopy(app.openapi()), [clip.read_bytes() for clip in clips])
+    document = schemathesis.openapi.from_dict(described, config=config)
     document.app = app
     app.state.context.store.put(LABEL_SET, [make_label(name) for name in CLASSES], None, Precondition())
     document.hook("filter_failure")(_is_our_fault)
+    schemathesis.hook("before_call")(_send_nothing_twice)
     yield document
+    unregister(_send_nothing_twice)
     shutdown_lifespans()
     unregister_string_format("binary")
 
@@ -132,17 +135,34 @@ class _Run:
                 self.failures.append(f"{check.name}: {found.failure.message}\n{found.code_sample[:2000]}")
 
 
-def _name_what_is_there(document: dict[str, Any]) -> dict[str, Any]:
-    """Let forms name the stored label set and the loaded bundle, else most would be answered 404.
+def _name_what_is_there(document: dict[str, Any], clips: Sequence[bytes]) -> dict[str, Any]:
+    """Let requests name the stored label set and the loaded bundle, else most would be answered 404.
 
     Clips come as files: this service, like any that is not set up for it, fetches none from URLs.
     """
-    form = document["components"]["schemas"]["ClassifyForm"]
-    form["properties"]["label_set"]["enum"] = [LABEL_SET]
-    form["properties"]["bundle"]["enum"] = ["toy"]
-    del form["properties"]["url"]
-    form["allOf"].append({"required": ["file"]})
+    schemas, query = (
+        document["components"]["schemas"],
+        document["paths"]["/v1/classify"]["post"]["parameters"],
+    )
+    forms = [schemas[name]["properties"] for name in ("ClassifyForm", "ClassifyJson")]
+    forms.append({one["name"]: one["schema"] for one in query})
+    for form in forms:
+        form["label_set"]["enum"] = [LABEL_SET]
+        form["bundle"]["enum"] = ["toy"]
+        del form["url"]
+    query[:] = [one for one in query if one["name"] != "url"]
+    forms[1]["file"] = {"enum": [base64.b64encode(clip).decode() for clip in clips]}
+    schemas["ClassifyForm"]["allOf"][0] = {"oneOf": [{"required": ["file"]}, {"required": ["files"]}]}
+    schemas["ClassifyJson"]["allOf"][0] = {"required": ["file"]}
     return document
+
+
+def _send_nothing_twice(_: HookContext, case: AnyCase, __: dict[str, Any]) -> None:
+    """Fields may be in the query or in the body; the document can't say that they must not be in both."""
+    parts = case.meta.components if case.meta is not None else {}
+    query = next((info for part, info in parts.items() if part.value == "query"), None)
+    if isinstance(case.body, dict) and query is not None and query.mode.is_positive:
+        case.query = {}
 
 
 def _is_our_fault(_: HookContext, failure: Failure, case: AnyCase, response: Response) -> bool:
@@ -156,14 +176,23 @@ def _is_our_fault(_: HookContext, failure: Failure, case: AnyCase, response: Res
 
 
 def _body_of(case: AnyCase) -> dict[str, Any]:
-    return case.body if isinstance(case.body, dict) else {}
+    """Fields of the body, and of the query, which may hold the same."""
+    return {**(case.query or {}), **(case.body if isinstance(case.body, dict) else {})}
 
 
 def _is_valid_as_a_form(case: AnyCase) -> bool:
-    """In a form a number is sent as text, which is a name, and an empty list is not sent at all."""
+    """In a form or a query a number is sent as text, which is a name, and an empty list is not sent at all.
+
+    In JSON a value may be the text that it is in a form, and null is the same as nothing.
+    """
+    if case.path == "/v1/classify" and case.media_type == "application/json":
+        sent = _body_of(case)
+        as_texts = [sent.get(name) for name in ("labels", "templates", "top_k")]
+        return None in sent.values() or [] in as_texts or any(isinstance(value, str) for value in as_texts)
     labels: Any = _body_of(case).get("labels", [])
     are_texts = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
-    return case.media_type == "multipart/form-data" and (not labels or not are_texts)
+    is_text = case.media_type == "multipart/form-data" or "labels" in (case.query or {})
+    return is_text and (not labels or not are_texts)
 
 
 def _labels_of(case: AnyCase) -> list[dict[str, Any]]:
@@ -200,9 +229,13 @@ def _has_one_list_like_name(case: AnyCase) -> bool:
 def _is_invalid_after_all(case: AnyCase) -> bool:
     """Boundary values are put together property by property, past `oneOf` and past patterns with quotes."""
     headers = {name.lower(): value for name, value in (case.headers or {}).items()}
-    sent = _body_of(case).keys()
+    sent, body = _body_of(case), case.body if isinstance(case.body, dict) else {}
+    if set(case.query or {}) & set(body) or (sent.get("return", "json") != "json" and "files" in sent):
+        return True
     return (
-        sent >= {"labels", "label_set"} or headers.get("if-match") == "" or headers.get("if-none-match") == ""
+        sent.keys() >= {"labels", "label_set"}
+        or headers.get("if-match") == ""
+        or headers.get("if-none-match") == ""
     )
 
 
@@ -218,5 +251,7 @@ _BEYOND_SCHEMA: dict[str, Callable[[AnyCase], bool]] = {
     "ambiguous_labels": _has_one_list_like_name,
     "invalid_option": _is_invalid_after_all,
     "precondition_failed": _is_stale,
+    "malformed_body": lambda case: _body_of(case).keys() >= {"file", "files"},
+    "no_labels": lambda case: not _body_of(case).keys() & {"labels", "label_set"},
 }
 """Codes with which valid data may be refused, and whether a case has what JSON Schema can't say."""

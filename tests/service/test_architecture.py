@@ -15,7 +15,7 @@ ROOMS = [
     ["arrays", "errors", "faults", "media", "process", "cancellation", "option_texts", "log", "client"],
     ["database", "tracing"],
     ["access"],
-    ["bundle", "runtime", "labels", "decode", "ranking"],
+    ["bundle", "runtime", "labels", "decode", "ranking", "jobs"],
     ["options", "encode"],
     ["head", "batch"],
     ["registry", "settings"],
@@ -79,13 +79,18 @@ def test_only_one_file_imports_onnxruntime() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["serve"], ["classify"], ["bundle"], ["bundle", "inspect"], ["keys"], ["keys", "create"]]
+    "command",
+    [
+        *([], ["serve"], ["classify"], ["bundle"], ["bundle", "inspect"], ["keys"], ["keys", "create"]),
+        *(["labels"], ["labels", "put"], ["info"]),
+    ],
 )
 def test_help_works_without_heavy_packages(command: list[str]) -> None:
     """In a process in which packages that are slow to import can't be imported at all."""
     code = f"""
 import sys
 heavy = {{"onnxruntime", "av", "fastapi", "starlette", "uvicorn", "pydantic", "numpy", "torch", "rich"}}
+heavy |= {{"httpx2"}}
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in heavy:

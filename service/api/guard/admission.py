@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.guard.byte_budget import SMALL_BYTES, ByteBudget
-from service.api.middleware import CLASSIFY, refuse
+from service.api.middleware import CLASSIFY, JOBS, refuse
 from service.cancellation import CancellationToken
 from service.errors import AhseError, BodyTooLargeError, OverloadedError, UploadStalledError
 
@@ -22,6 +24,8 @@ _GRACE_S = 5.0
 _SHORT_GRACE_S = 1.0
 _MAX_DIGITS = 20
 _WITH_BODY = ("POST", "PUT", "PATCH")
+Places = Literal["clips", "jobs"]
+"""What an upload takes a place of."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,9 @@ class BodyBounds:
     Attributes:
         max_upload_bytes: Maximum size of an upload, which is written to disk.
         max_json_bytes: Maximum size of any other body.
+        max_job_bytes: The same for a job.
         max_clips: Maximum number of requests with clips, from their first byte to the end of the answer.
+        max_jobs: Maximum number of requests that bring jobs, likewise.
         pause_s: Longest pause in a body.
         body_timeout_s: Longest time for a whole body.
         min_bytes_per_s: Lowest average rate of a body, counted while the service waits for it.
@@ -40,7 +46,9 @@ class BodyBounds:
 
     max_upload_bytes: int
     max_json_bytes: int
+    max_job_bytes: int
     max_clips: int
+    max_jobs: int
     pause_s: float
     body_timeout_s: float
     min_bytes_per_s: int
@@ -51,8 +59,9 @@ class Admission:
     """Lets a request in, or refuses it before its body is read; bounds its body and the time of its answer.
 
     - A request with a clip takes one of a number of places, which bounds the uploads on disk as well as the
-      waiting work. Any other large body is held in memory, and takes its length of one budget; so do large
-      fields of a form while they arrive (`upload.py`), and large answers until their client has read them.
+      waiting work; one with a job has places of its own. Any other large body is held in memory, and takes
+      its length of one budget; so do large fields of a form while they arrive (`intake`), and large answers
+      until their client has read them.
     - A body may not stop, take too long, or be slower than a minimum rate. Where there is no room, the
       slowest body below that rate has to give way at once, so clients that trickle can't keep others out.
     - The token of the request is cancelled when its answer takes too long.
@@ -68,7 +77,7 @@ class Admission:
         self._bounds = bounds
         self._budget = budget
         self._open: set[_Request] = set()
-        self._n_clips = 0
+        self._n_taken: Counter[Places] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -92,10 +101,11 @@ class Admission:
 
     def _let_in(self, request: _Request) -> None:
         request.check_declared_length()
-        if request.is_clip:
-            if self._n_clips >= self._bounds.max_clips and not self._evict(lambda one: one.is_clip):
-                raise OverloadedError("The service has as many clips as it can take; try again later.")
-            self._n_clips += 1
+        if (kind := request.takes) is not None:
+            n_places = self._bounds.max_clips if kind == "clips" else self._bounds.max_jobs
+            if self._n_taken[kind] >= n_places and not self._evict(lambda one: one.takes == kind):
+                raise OverloadedError(f"The service has as many {kind} as it can take; try again later.")
+            self._n_taken[kind] += 1
         else:
             while self._budget.n_free < request.n_reserved and self._evict(lambda one: one.n_reserved > 0):
                 pass
@@ -105,7 +115,8 @@ class Admission:
     def _let_out(self, request: _Request) -> None:
         if request in self._open:
             self._open.remove(request)
-            self._n_clips -= request.is_clip
+            if request.takes is not None:
+                self._n_taken[request.takes] -= 1
             self._budget.give_back(request.n_reserved)
 
     def _evict(self, is_eligible: Callable[[_Request], bool]) -> bool:
@@ -117,6 +128,11 @@ class Admission:
         slowest.give_way()
         self._let_out(slowest)
         return True
+
+
+def lift_deadline(scope: Scope) -> None:
+    """Let an answer take any time from now on: what it streams begins, and is bounded in another way."""
+    scope["state"]["lift_deadline"]()
 
 
 class _Refused(Exception):  # noqa: N818  (a signal between the two halves of Admission, not an error)
@@ -132,8 +148,9 @@ class _Request:
         self._receive, self._send = receive, send
         self._bounds, self._budget = bounds, budget
         self.token = CancellationToken()
-        self.is_clip = scope["path"] == CLASSIFY
-        self._limit = bounds.max_upload_bytes if self.is_clip else bounds.max_json_bytes
+        self.takes = _place_of(scope)
+        limits = {"clips": bounds.max_upload_bytes, "jobs": bounds.max_job_bytes, None: bounds.max_json_bytes}
+        self._limit = limits[self.takes]
         headers = Headers(scope=scope)
         length = headers.get("content-length", "")
         # More digits than any real length has are as good as no length: the body is refused by its bytes.
@@ -143,7 +160,7 @@ class _Request:
         )
         # A length that is not known is taken for the largest one.
         n_expected = self._limit if self._declared is None else self._declared
-        is_counted = has_body and not self.is_clip and n_expected > SMALL_BYTES
+        is_counted = has_body and self.takes is None and n_expected > SMALL_BYTES
         self.n_reserved = n_expected if is_counted else 0
         self._started = time.monotonic()
         self._waited_before_s = 0.0
@@ -152,6 +169,8 @@ class _Request:
         self._is_whole = False
         self._waiting: asyncio.Timeout | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        self._has_deadline = True
+        scope.setdefault("state", {})["lift_deadline"] = self._lift_deadline
         self._start: Message | None = None
         self.fault: AhseError | None = None
         self.is_answered = False
@@ -219,10 +238,14 @@ class _Request:
 
     def _start_deadline(self) -> None:
         """From now on the time of the answer counts."""
-        if self._deadline is None:
+        if self._deadline is None and self._has_deadline:
             self._deadline = asyncio.get_running_loop().call_later(
                 self._bounds.request_timeout_s, self.token.cancel, "deadline"
             )
+
+    def _lift_deadline(self) -> None:
+        self._has_deadline = False
+        self.close()
 
     async def send(self, message: Message) -> None:
         """Pass the answer on, unless the body was refused meanwhile."""
@@ -262,3 +285,9 @@ class _Request:
         return BodyTooLargeError(
             f"The body is larger than the {self._limit} bytes that this address accepts."
         )
+
+
+def _place_of(scope: Scope) -> Places | None:
+    if scope["path"] == CLASSIFY:
+        return "clips"
+    return "jobs" if scope["path"] == JOBS and scope["method"] == "POST" else None

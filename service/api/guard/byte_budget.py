@@ -17,16 +17,20 @@ class ByteBudget:
 
     Args:
         capacity: Maximum number of bytes.
+
+    Attributes:
+        n_stored: Bytes that count too, although no request holds them.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._n_taken = 0
+        self.n_stored = 0
 
     @property
     def n_free(self) -> int:
         """Bytes that can still be taken."""
-        return self._capacity - self._n_taken
+        return self._capacity - self._n_taken - self.n_stored
 
     def take(self, n_bytes: int) -> None:
         """Take so many bytes.

@@ -14,6 +14,12 @@ Need = Scope | Literal["nothing", "any key"]
 
 NEEDS: Mapping[str, Need] = {
     "POST /v1/classify": "classify",
+    "POST /v1/jobs": "classify",
+    "GET /v1/jobs": "classify",
+    "GET /v1/jobs/{job_id}": "classify",
+    "DELETE /v1/jobs/{job_id}": "classify",
+    "GET /v1/jobs/{job_id}/results": "classify",
+    "GET /v1/jobs/{job_id}/events": "classify",
     "GET /v1/label-sets": "any key",
     "GET /v1/label-sets/{name}": "any key",
     "PUT /v1/label-sets/{name}": "labels",
@@ -29,17 +35,24 @@ NEEDS: Mapping[str, Need] = {
     "GET /v2/health/ready": "nothing",
     "HEAD /v2/health/ready": "nothing",
     "GET /metrics": "admin",
+    # Pages for people: their files are the same for everyone, and what they ask needs a key as ever.
+    "GET /": "nothing",
+    "HEAD /": "nothing",
+    "GET /docs": "nothing",
+    "HEAD /docs": "nothing",
+    "GET /page/{path}": "nothing",
+    "HEAD /page/{path}": "nothing",
 }
 METRICS = "GET /metrics"
-# Pages of the framework, which are the same for everyone.
-DOCUMENTATION = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+# The framework's own route, which is the same for everyone.
+DOCUMENT = "/openapi.json"
 HEALTH = "/v2/health/"
 
 
 def place_of(scope: RequestScope, routes: Sequence[BaseRoute]) -> str:
     """Method and pattern of a request's address, such as `GET /v1/models/{name}`; empty: nothing is there."""
-    if scope["path"] in DOCUMENTATION:
-        return str(scope["path"])
+    if scope["path"] == DOCUMENT:
+        return DOCUMENT
     for route in routes:
         if route.matches(scope)[0] is Match.FULL:
             return f"{scope['method']} {getattr(route, 'path_format', '')}"
@@ -48,6 +61,6 @@ def place_of(scope: RequestScope, routes: Sequence[BaseRoute]) -> str:
 
 def need_of(place: str) -> Need:
     """What a request to a place needs. Whether there is anything at an address is told to any key."""
-    if place in DOCUMENTATION:
+    if place == DOCUMENT:
         return "nothing"
     return NEEDS.get(place, "admin") if place else "any key"

@@ -5,8 +5,6 @@ from __future__ import annotations
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.guard.scopes import DOCUMENTATION
-
 # An answer is data: it loads nothing, is shown in no frame, and no other site may embed it.
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -14,15 +12,6 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _CSP = "default-src 'none'; frame-ancestors 'none'"
-# FastAPI's pages are one inline script each, which loads the rest from these places.
-_DOCUMENTATION_CSP = (
-    "default-src 'none'; connect-src 'self'; worker-src blob:; "
-    "script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
-    "style-src 'unsafe-inline' https://cdn.jsdelivr.net https://fonts.googleapis.com; "
-    "font-src https://fonts.gstatic.com; "
-    "img-src 'self' data: https://fastapi.tiangolo.com https://cdn.redoc.ly; "
-    "frame-ancestors 'none'"
-)
 _HSTS = "max-age=31536000"
 
 
@@ -49,8 +38,7 @@ class SecurityHeaders:
 def _complete(headers: MutableHeaders, scope: Scope) -> None:
     for name, value in _HEADERS.items():
         headers.setdefault(name, value)
-    is_page = scope["path"] in DOCUMENTATION
-    headers.setdefault("Content-Security-Policy", _DOCUMENTATION_CSP if is_page else _CSP)
+    headers.setdefault("Content-Security-Policy", _CSP)
     # What has an ETag may be kept, and is asked for again each time; nothing else may be kept.
     headers.setdefault("Cache-Control", "private, no-cache" if "etag" in headers else "no-store")
     if scope["scheme"] == "https":

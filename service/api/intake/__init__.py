@@ -1,1 +1,1 @@
-"""Clips as they arrive: the form, the folder they go to, and the URL they may be fetched from."""
+"""Clips as they arrive: in any kind of body, the folder they go to, and the URL they may be fetched from."""

@@ -18,10 +18,10 @@ from service.errors import BodyTooLargeError, FetchFailedError, UploadUnavailabl
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 # Below are mail, remote shells and the like, to which a stranger's request must not be carried; object stores
 # and media servers often listen on high ports.
-_OPEN_PORTS = {80, 443, *range(1024, 65536)}
+OPEN_PORTS = {80, 443, *range(1024, 65536)}
 
 
 @dataclass(frozen=True)
@@ -156,12 +156,12 @@ def _checked(text: str) -> httpx2.URL:
 
 
 def _allowed(url: httpx2.URL) -> httpx2.URL:
-    if url.scheme not in _DEFAULT_PORTS or not url.host:
+    if url.scheme not in DEFAULT_PORTS or not url.host:
         raise UrlRefusedError("Clips are fetched from http:// and https:// URLs only, also after a redirect.")
     if url.userinfo:
         raise UrlRefusedError("A URL with a user name or password in it is not fetched.")
-    port = _DEFAULT_PORTS[url.scheme] if url.port is None else url.port
-    if port not in _OPEN_PORTS:
+    port = DEFAULT_PORTS[url.scheme] if url.port is None else url.port
+    if port not in OPEN_PORTS:
         raise UrlRefusedError("Clips are fetched from the ports 80, 443 and 1024 to 65535 only.")
     return url
 

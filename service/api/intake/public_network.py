@@ -116,6 +116,15 @@ class PublicNetwork(httpcore2.AsyncNetworkBackend):
                 failure = error
         raise failure
 
+    async def check(self, host: str, port: int, timeout_s: float) -> None:
+        """Resolve a host without connecting to it.
+
+        Raises:
+            UrlRefusedError: The host has no address, or one that is not allowed.
+            httpcore2.ConnectTimeout: It took too long.
+        """
+        await self._checked_addresses(host, port, timeout_s)
+
     async def connect_unix_socket(self, *_: object, **__: object) -> httpcore2.AsyncNetworkStream:
         """Refuse: it would be a service of this machine."""
         raise UrlRefusedError("Clips are not fetched from sockets of this machine.")

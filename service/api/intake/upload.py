@@ -1,4 +1,4 @@
-"""Read a multipart form while it arrives: the clip to disk, the other fields to memory."""
+"""Turn any request into clips on disk and fields in memory, whatever its Content-Type."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
 
 from fastapi import Request
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.concurrency import run_in_threadpool
+from python_multipart.multipart import parse_options_header
 
 from service.api.guard.byte_budget import ByteBudget, ByteShare
+from service.api.intake.body import Body, Fields, FormLimits, Room
+from service.api.intake.json_clip import read_json
+from service.api.intake.multipart import read_multipart
+from service.api.intake.raw_clip import read_raw
 from service.api.intake.upload_folder import UploadFolder
 from service.errors import (
-    BodyTooLargeError,
     InvalidOptionError,
     MalformedBodyError,
     MissingFileError,
@@ -24,202 +24,110 @@ from service.errors import (
     UploadUnavailableError,
 )
 
-if TYPE_CHECKING:
-    from python_multipart.multipart import MultipartCallbacks
-
-FILE_FIELD = "file"
 URL_FIELD = "url"
-# As long as a path can be.
-_MAX_PATH_BYTES = 4096
-
-
-@dataclass(frozen=True)
-class FormLimits:
-    """What a form may hold besides the clip."""
-
-    max_fields: int
-    max_field_bytes: int
-    """of all fields together."""
+RAW_KINDS = ("video/", "audio/", "image/")
+OTHER_RAW_KINDS = ("application/octet-stream", "application/ogg", "application/mp4", "application/mxf")
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A received form."""
+    """A received clip.
+
+    Attributes:
+        path: The clip, or where it goes, under a neutral name in a folder of its request.
+        share: Counts the bytes of that folder.
+        fields: All else that was sent.
+        url: Where the clip is, if it was not sent itself.
+    """
 
     path: Path
-    """the clip, or where it goes, under a neutral name in a directory of its own."""
     share: ByteShare
-    """counts its bytes."""
-    fields: tuple[tuple[str, str], ...]
-    """the other fields in the order sent."""
+    fields: Fields
     url: str | None
-    """where the clip is, if it was not sent itself."""
+
+
+@dataclass(frozen=True)
+class Uploads:
+    """All that one request brought.
+
+    Attributes:
+        clips: At least one, in the order sent; all have the same fields.
+        are_many: Whether they were sent as a list (`files`), even if of one: each then has its own answer.
+        names: Their file names, empty where none was sent.
+    """
+
+    clips: tuple[Upload, ...]
+    are_many: bool
+    names: tuple[str, ...]
+
+    @property
+    def fields(self) -> Fields:
+        """All else that was sent."""
+        return self.clips[0].fields
 
 
 @asynccontextmanager
-async def receive_upload(
+async def receive_uploads(
     request: Request, folder: UploadFolder, limits: FormLimits, budget: ByteBudget
-) -> AsyncIterator[Upload]:
-    """Receive a form; the clip is deleted when the context ends.
+) -> AsyncIterator[Uploads]:
+    """Receive a request with one clip or several, which are deleted when the context ends.
+
+    A clip is a part of a multipart form, or the body itself, or base64 in JSON, or at a URL. Fields may be in
+    the query, too.
 
     Args:
-        request: Its body must be multipart/form-data with one part named `file`, or one named `url`.
-        folder: Where to put the clip.
-        limits: For the other fields.
-        budget: Of which their bytes are taken until the context ends.
+        request: Its body has not been read.
+        folder: Where to put clips.
+        limits: For all else.
+        budget: Of which the bytes of all else are taken until the context ends.
 
     Raises:
-        MalformedBodyError: Not such a form, or it ends early.
-        MissingFileError: No part named `file`, or a path in place of a clip in it.
+        MalformedBodyError: None of these, or it ends early.
+        MissingFileError: No clip, or a path in place of one.
         InvalidOptionError: Both a file and a URL, or several URLs.
         BodyTooLargeError, TooManyLabelsError: Over the limits.
-        OverloadedError: All uploads together, or all other fields, are as large as they may be.
+        OverloadedError: All uploads together, or all that is held in memory, are as large as they may be.
         UploadUnavailableError: No room on the disk.
     """
-    boundary = _boundary(request)
     with folder.private() as private, budget.share() as share:
-        path = private.path / "clip"
+        room = Room(private.path, private.share, share)
         try:
-            with path.open("wb") as file:
-                form = _Form(file, limits)
-                parser = MultipartParser(boundary, form.callbacks)
-                async for chunk in request.stream():
-                    # In a thread: parsing and writing must not hold up other requests.
-                    await run_in_threadpool(parser.write, chunk)
-                    share.grow_to(form.n_field_bytes)
-                    private.share.grow_to(form.n_file_bytes)
-            fields, url = await run_in_threadpool(form.finish, path)
-        except FormParserError as error:
-            raise MalformedBodyError("The body is not a well-formed multipart form.") from error
+            body = await _read(request, room, limits)
         except OSError as error:
             raise UploadUnavailableError("The upload could not be put on disk; try again later.") from error
-        yield Upload(path, private.share, fields, url)
+        fields = (*request.query_params.multi_items(), *body.fields)
+        if len(fields) > limits.max_fields:
+            raise TooManyLabelsError(f"The request has more than {limits.max_fields} fields.")
+        url = _url(fields, n_clips=len(body.clips))
+        uploads = (Upload(path, private.share, fields, url) for path in body.clips or (room.path(),))
+        yield Uploads(tuple(uploads), body.are_many, body.names or ("",) * max(1, len(body.clips)))
 
 
-def _boundary(request: Request) -> bytes:
-    kind, options = parse_options_header(request.headers.get("content-type"))
-    if kind != b"multipart/form-data" or not options.get(b"boundary"):
-        raise MalformedBodyError(
-            "Send the clip as multipart/form-data, for example: "
-            "curl -F file=@clip.mp4 -F labels=dog -F labels=cat"
+async def _read(request: Request, room: Room, limits: FormLimits) -> Body:
+    """Read a body as its Content-Type says."""
+    header, options = parse_options_header(request.headers.get("content-type"))
+    kind, boundary = header.decode("latin-1"), options.get(b"boundary")
+    if kind == "multipart/form-data" and boundary:
+        return await read_multipart(request, room, limits, boundary)
+    if kind == "application/json":
+        return await read_json(request, room, limits)
+    if kind.startswith(RAW_KINDS) or kind in OTHER_RAW_KINDS:
+        return await read_raw(request, room)
+    raise MalformedBodyError(
+        "Send the clip as a form (multipart/form-data: curl -F file=@clip.mp4 -F labels=dog -F labels=cat), "
+        "as the body itself with its own Content-Type, such as video/mp4, and all else in the query "
+        "(?labels=dog&labels=cat), or in base64 as `file` of a JSON object (application/json)."
+    )
+
+
+def _url(fields: Fields, *, n_clips: int) -> str | None:
+    """Where the clip is, if it was not sent itself."""
+    urls = [value for name, value in fields if name == URL_FIELD]
+    if len(urls) + min(n_clips, 1) > 1:
+        raise InvalidOptionError("Send one clip a request: either a file or one url.")
+    if not urls and not n_clips:
+        raise MissingFileError(
+            "The request has no clip. Send it as the part `file` of a form (-F file=@clip.mp4), as the body "
+            "itself, or in base64 as `file` of a JSON object."
         )
-    return options[b"boundary"]
-
-
-def _is_short_text(path: Path) -> bool:
-    """Whether a file holds what may be the name of one."""
-    if not 0 < path.stat().st_size <= _MAX_PATH_BYTES:
-        return False
-    try:
-        return path.read_text(encoding="utf-8").isprintable()
-    except UnicodeDecodeError:
-        return False
-
-
-class _Form:
-    """Collects the parts of one form.
-
-    Attributes:
-        n_field_bytes: Size of the fields besides the clip so far.
-        n_file_bytes: Size of the clip so far.
-    """
-
-    def __init__(self, file: BinaryIO, limits: FormLimits) -> None:
-        self._file = file
-        self._limits = limits
-        self._fields: list[tuple[str, str]] = []
-        self.n_field_bytes = self.n_file_bytes = 0
-        self._has_file = False
-        self._file_is_named = False
-        self._ended = False
-        self._start_part()
-
-    @property
-    def callbacks(self) -> MultipartCallbacks:
-        """What the parser calls."""
-        return {
-            "on_part_begin": self._start_part,
-            "on_header_field": self._header_name_bytes,
-            "on_header_value": self._header_value_bytes,
-            "on_header_end": self._end_header,
-            "on_headers_finished": self._end_headers,
-            "on_part_data": self._data,
-            "on_part_end": self._end_part,
-            "on_end": self._end,
-        }
-
-    def finish(self, path: Path) -> tuple[tuple[tuple[str, str], ...], str | None]:
-        """The fields, and the URL in place of a clip, once the body has ended."""
-        if not self._ended:
-            raise MalformedBodyError("The multipart form ends before its last boundary; send it again.")
-        urls = [value for name, value in self._fields if name == URL_FIELD]
-        if self._has_file + len(urls) > 1:
-            raise InvalidOptionError("Send one clip a request: either a file or one url.")
-        if urls:
-            return tuple(self._fields), urls[0]
-        if not self._has_file:
-            raise MissingFileError("The form has no part named `file`; send the clip as: -F file=@clip.mp4")
-        if not self._file_is_named and _is_short_text(path):
-            raise MissingFileError(
-                "The part named `file` holds a line of text, not a clip; with curl an @ goes before the "
-                "path: -F file=@clip.mp4"
-            )
-        return tuple(self._fields), None
-
-    def _start_part(self) -> None:
-        self._header_name = self._header_value = b""
-        self._name = ""
-        self._is_file = False
-        self._value = bytearray()
-
-    def _header_name_bytes(self, data: bytes, start: int, end: int) -> None:
-        self._header_name += data[start:end]
-
-    def _header_value_bytes(self, data: bytes, start: int, end: int) -> None:
-        self._header_value += data[start:end]
-
-    def _end_header(self) -> None:
-        if self._header_name.lower() == b"content-disposition":
-            _, options = parse_options_header(self._header_value)
-            self._name = options.get(b"name", b"").decode("utf-8", "replace")
-            self._is_file = b"filename" in options
-        self._header_name = self._header_value = b""
-
-    def _end_headers(self) -> None:
-        if not self._name:
-            raise MalformedBodyError("A part of the form has no name.")
-        if self._name == FILE_FIELD:
-            if self._has_file:
-                raise MalformedBodyError("The form has two parts named `file`; send one clip a request.")
-            self._has_file = True
-            self._file_is_named = self._is_file
-        elif self._is_file:
-            raise MissingFileError(
-                f"The clip is in a part named {self._name[:80]!r}; send it in the part named `file`: "
-                "-F file=@clip.mp4"
-            )
-        elif len(self._fields) >= self._limits.max_fields:
-            raise TooManyLabelsError(f"The form has more than {self._limits.max_fields} fields.")
-
-    def _data(self, data: bytes, start: int, end: int) -> None:
-        if self._name == FILE_FIELD:
-            self._file.write(data[start:end])
-            self.n_file_bytes += end - start
-            return
-        self.n_field_bytes += end - start
-        if self.n_field_bytes > self._limits.max_field_bytes:
-            raise BodyTooLargeError(
-                f"The fields beside the clip are larger than {self._limits.max_field_bytes} bytes together."
-            )
-        self._value += data[start:end]
-
-    def _end_part(self) -> None:
-        if self._name == FILE_FIELD:
-            return
-        try:
-            self._fields.append((self._name, self._value.decode("utf-8")))
-        except UnicodeDecodeError:
-            raise MalformedBodyError(f"The field {self._name[:80]!r} is not UTF-8 text.") from None
-
-    def _end(self) -> None:
-        self._ended = True
+    return urls[0] if urls else None

@@ -75,6 +75,16 @@ class UploadFolder:
         with folder as name, self._budget.share() as share:
             yield PrivateFolder(Path(name), share)
 
+    @contextmanager
+    def share(self) -> Iterator[ByteShare]:
+        """Count bytes that are written elsewhere, but have to fit in beside the uploads."""
+        with self._budget.share() as share:
+            yield share
+
+    def set_stored(self, n_bytes: int) -> None:
+        """Say how many bytes are taken by what was kept of earlier uploads."""
+        self._budget.n_stored = n_bytes
+
     def check(self) -> None:
         """Write a byte where uploads go.
 

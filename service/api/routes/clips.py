@@ -1,35 +1,50 @@
-"""POST /v1/classify: a clip and candidate names in, ranked predictions out."""
+"""POST /v1/classify: a clip, or several, and candidate names in, ranked predictions out."""
 
 from __future__ import annotations
 
+import json
 import time
+from contextlib import AsyncExitStack
+from http import HTTPStatus
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from service import errors
-from service.api.answer import make_answer
-from service.api.bodies import read_form
 from service.api.context import Context, ContextDep, cancelled_by_disconnect
-from service.api.intake.upload import FormLimits, Upload, receive_upload
+from service.api.guard.byte_budget import SMALL_BYTES
+from service.api.intake.body import FormLimits
+from service.api.intake.upload import Uploads, receive_uploads
 from service.api.middleware import CLASSIFY
-from service.api.openapi import documented, request_body
-from service.api.problems import request_id_of
-from service.api.schemas import ClassifyForm, ClassifyResponse
-from service.labels.label import (
-    Candidates,
-    check_count,
-    check_labels,
-    make_label,
-)
+from service.api.openapi import classify_bodies, documented, lines_schema
+from service.api.problems import line_problem, request_id_of
+from service.api.question import Question
+from service.api.schemas import ClassifyResponse
+from service.api.timeline import TIMELINES
 
 router = APIRouter(tags=["classify"])
+
+LINES = "application/x-ndjson"
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The ranked answer; for parts `files` a line for each (an answer or a problem, with "
+        "its index), for another `return` the timeline.",
+        "content": {
+            LINES: {"schema": lines_schema()},
+            **{one.media_type: {"schema": {"type": "string"}} for one in TIMELINES.values()},
+        },
+    }
+}
 
 
 @router.post(
     CLASSIFY,
     name="classify",
     response_model=ClassifyResponse,
-    responses=documented(
+    responses=ANSWERS
+    | documented(
         errors.MalformedBodyError,
         errors.UnknownBundleError,
         errors.UnknownLabelSetError,
@@ -44,111 +59,92 @@ router = APIRouter(tags=["classify"])
         errors.UnavailableError,
         errors.RequestTimeoutError,
     ),
-    openapi_extra=request_body(ClassifyForm, "multipart/form-data"),
+    openapi_extra=classify_bodies(),
 )
 async def post_clip(request: Request, context: ContextDep) -> Response:
-    """Rank candidate names for one clip by its picture and sound together."""
-    started, settings = time.perf_counter(), context.settings
-    limits = FormLimits(max_fields=settings.max_labels + 100, max_field_bytes=settings.max_json_bytes)
-    async with receive_upload(request, context.uploads, limits, context.budget) as upload:
-        question = _Question(context, upload, request_id_of(request.scope), _ms_since(started))
+    """Rank candidate names for one clip by its picture and sound together.
+
+    The clip is the part `file` of a form, or the body itself, or base64 in JSON. Several clips, each in a
+    part `files` of one form, are answered one by one, each on a line of JSON, in the order of the parts.
+    """
+    started = time.perf_counter()
+    async with AsyncExitStack() as stack:
+        uploads = await stack.enter_async_context(
+            receive_uploads(request, context.uploads, form_limits(context), context.budget)
+        )
+        upload_ms = (time.perf_counter() - started) * 1000
+        question = Question(context, uploads.fields, request_id_of(request.scope), upload_ms)
         async with cancelled_by_disconnect(request):
-            if upload.url is not None:
-                await context.download(upload.url, upload.path, upload.share)
-            # All of it beside the event loop: even reading and answering 10,000 names takes too long for it.
-            answer = await context.work_on_clip(question.begin)
-            if answer is None:
-                while not question.names_are_known:
-                    await context.work_on_names(question.encode_some_names)
-                answer = await context.work_on_clip(question.answer)
-    steps = ", ".join(f"{step};dur={ms:.1f}" for step, ms in question.timings_ms.items())
-    return Response(answer, media_type="application/json", headers={"Server-Timing": steps})
+            if uploads.are_many:
+                await question.prepare()
+                if question.form.returned != "json":
+                    raise errors.InvalidOptionError("Several clips are answered as JSON; send one a request.")
+                return _Lines(request, context, question, uploads, stack.pop_all())
+            answer = await question.ask(uploads.clips[0])
+    steps = ", ".join(f"{step};dur={ms:.1f}" for step, ms in answer.timings_ms.items())
+    headers = {"Server-Timing": steps}
+    if question.form.returned == "json":
+        return Response(answer.text, media_type="application/json", headers=headers)
+    headers["Content-Disposition"] = f'attachment; filename="timeline.{question.form.returned}"'
+    return Response(answer.text, media_type=TIMELINES[question.form.returned].media_type, headers=headers)
 
 
-class _Question:
-    """A request behind its upload, worked on in several threads one after the other.
+def form_limits(context: Context) -> FormLimits:
+    """What a request may hold besides clips."""
+    settings = context.settings
+    return FormLimits(max_fields=settings.max_labels + 100, max_field_bytes=settings.max_json_bytes)
+
+
+class _Lines(Response):
+    """Answers clips one after the other, each on a line of JSON as soon as it is ready.
+
+    They are worked on after the whole body has come: fields may follow the clips, and a client that does not
+    read before it has sent everything would wait for this service, which would wait for it.
 
     Args:
+        request: The request.
         context: The parts of the service.
-        upload: The form.
-        request_id: Id of the answer.
-        upload_ms: How long the upload took.
-
-    Attributes:
-        timings_ms: Wall time of each step.
+        question: What is asked of each clip; prepared.
+        uploads: The clips.
+        stack: What ends with the answer: it deletes the clips.
     """
 
-    def __init__(self, context: Context, upload: Upload, request_id: str, upload_ms: float) -> None:
+    def __init__(
+        self, request: Request, context: Context, question: Question, uploads: Uploads, stack: AsyncExitStack
+    ) -> None:
+        super().__init__(media_type=LINES)
+        del self.headers["content-length"]
+        self._request = request
         self._context = context
-        self._path = upload.path
-        self._fields = upload.fields
-        self._request_id = request_id
-        self._arrived = time.perf_counter()
-        self.timings_ms = {"upload": upload_ms}
+        self._question = question
+        self._uploads = uploads
+        self._stack = stack
 
-    def begin(self) -> str | None:
-        """JSON of the answer; None while names have to be encoded, which other threads do."""
-        self._read()
-        return self.answer() if self.names_are_known else None
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the lines."""
+        del scope, receive
+        async with self._stack, cancelled_by_disconnect(self._request):
+            await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": self.raw_headers})
+            for index in range(len(self._uploads.clips)):
+                await self._send_line(index, send)
+            await send({"type": "http.response.body", "body": b""})
 
-    @property
-    def names_are_known(self) -> bool:
-        """Whether the clip can be worked on."""
-        return self._names.is_known
+    async def _send_line(self, index: int, send: Send) -> None:
+        """Send the answer for one clip, or why there is none. Large ones take room until they are read."""
+        try:
+            upload = self._uploads.clips[index]
+            line = (await self._question.ask(upload, index)).text.encode() + b"\n"
+            n_counted = len(line) if len(line) > SMALL_BYTES else 0
+            self._context.budget.take(n_counted)
+        except ClientDisconnect:
+            raise
+        except Exception as error:  # noqa: BLE001  (whatever happens to one clip, the others are answered)
+            line, n_counted = self._problem(error, index), 0
+        try:
+            await send({"type": "http.response.body", "body": line, "more_body": True})
+        finally:
+            self._context.budget.give_back(n_counted)
 
-    def encode_some_names(self) -> None:
-        """One step, after which other requests have their turn."""
-        self._names.step()
-
-    def answer(self) -> str:
-        """JSON of the answer, once all names are known."""
-        names = self._names.finish()
-        self.timings_ms["labels"] = _ms_since(self._names_began)
-        facts = {"n_labels": len(names.labels), "n_encoded": names.n_encoded}
-        self._context.tracing.past_step("labels", self.timings_ms["labels"] / 1000, facts)
-        result = self._context.classifier.classify(self._path, self._bundle, names, self._options)
-        total_ms = self.timings_ms["upload"] + _ms_since(self._arrived)
-        self.timings_ms |= {**result.timings_ms, "total": total_ms}
-        self._context.metrics.classification(self.timings_ms, len(names.labels), names.n_encoded)
-        return make_answer(
-            result,
-            request_id=self._request_id,
-            label_set=self._form.label_set,
-            top_k=self._form.top_k,
-            timings_ms=self.timings_ms,
-        ).model_dump_json()
-
-    def _read(self) -> None:
-        """The fields of the form as checked values."""
-        self.timings_ms["wait"] = _ms_since(self._arrived)
-        settings = self._context.settings
-        self._form = form = read_form(self._fields)
-        check_count(len(form.labels), settings.max_labels)
-        self._bundle = self._context.registry.get(form.bundle)
-        candidates, templates = _candidates(self._context, form)
-        self._options = form.options(templates, settings.frames)
-        encoders = self._bundle.manifest
-        own = max(encoders.visual.text.templates, encoders.audio.text.templates, key=len)
-        candidates.check_prompt_characters(self._options.templates or own, settings.max_prompt_characters)
-        self._names_began = time.perf_counter()
-        self._names = self._context.classifier.embed(self._bundle, candidates, self._options)
-
-
-def _ms_since(moment: float) -> float:
-    return (time.perf_counter() - moment) * 1000
-
-
-def _candidates(context: Context, form: ClassifyForm) -> tuple[Candidates, tuple[str, ...] | None]:
-    """The label set's labels, checked when it was put, and its templates; or the request's own labels."""
-    if form.label_set is not None:
-        label_set = context.store.get(form.label_set)
-        if not label_set.labels:
-            raise errors.NoLabelsError(f"label set {label_set.name!r} is empty; add labels to it")
-        return label_set.candidates, label_set.templates
-    labels = tuple(make_label(name) for name in form.labels)
-    if not labels:
-        raise errors.NoLabelsError(
-            "No labels were given; send candidate names (-F labels=dog -F labels=cat) or a label_set."
-        )
-    check_labels(labels, context.settings.max_labels)
-    return Candidates(labels), None
+    def _problem(self, error: Exception, index: int) -> bytes:
+        body = {"index": index, **line_problem(error, CLASSIFY, request_id_of(self._request.scope))}
+        return json.dumps(body, ensure_ascii=False).encode() + b"\n"

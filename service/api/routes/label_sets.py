@@ -8,12 +8,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response, status
 
-from service.api import schemas
+from service.api import etags, schemas
 from service.api.bodies import parse_body, read_body
 from service.api.context import Context, ContextDep
 from service.api.openapi import documented, request_body
 from service.errors import (
-    InvalidNameError,
     InvalidOptionError,
     LabelError,
     LabelSetError,
@@ -23,7 +22,7 @@ from service.errors import (
     StoreUnavailableError,
 )
 from service.labels.label import Label, check_count, check_templates, make_label
-from service.labels.store import LabelSet, Precondition
+from service.labels.store import SET_NAME, LabelSet, Precondition, check_set_name
 
 router = APIRouter(
     prefix="/v1/label-sets",
@@ -34,18 +33,13 @@ router = APIRouter(
 )
 
 # Documented, and checked here rather than by the framework, for messages of our own.
-_NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-_ETAG = r'(?:W/)?"[!#-~]*"'
-_ETAGS = rf"^(?:\*|{_ETAG}(?: *, *{_ETAG})*)$"
-
-Name = Annotated[str, Path(json_schema_extra={"pattern": _NAME})]
-_WITH_ETAGS = {"pattern": _ETAGS, "examples": ['"0f4c6a0f1d2b3e4f5a6b7c8d9e0f1a2b"']}
+Name = Annotated[str, Path(json_schema_extra={"pattern": SET_NAME})]
 IfMatch = Annotated[
     str | None,
-    Header(description="change only if the set still has this ETag", json_schema_extra=_WITH_ETAGS),
+    Header(description="change only if the set still has this ETag", json_schema_extra=etags.DOCUMENTED),
 ]
 IfChanged = Annotated[
-    str | None, Header(description="304 if the set still has this ETag", json_schema_extra=_WITH_ETAGS)
+    str | None, Header(description="304 if the set still has this ETag", json_schema_extra=etags.DOCUMENTED)
 ]
 IfNew = Annotated[
     str | None, Header(description="*: only if the set is new", json_schema_extra={"enum": ["*"]})
@@ -56,12 +50,13 @@ IfNew = Annotated[
 async def list_label_sets(
     context: ContextDep,
     cursor: Annotated[
-        str | None, Query(description="next_cursor of the page before", json_schema_extra={"pattern": _NAME})
+        str | None,
+        Query(description="next_cursor of the page before", json_schema_extra={"pattern": SET_NAME}),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> schemas.LabelSetPage:
     """All label sets in order of name, a page at a time."""
-    if cursor is not None and not re.fullmatch(_NAME, cursor):
+    if cursor is not None and not re.fullmatch(SET_NAME, cursor):
         raise InvalidOptionError("cursor is not one that this service gave out; start without it")
     found = await context.ask_store(context.store.page, cursor or "", limit + 1)
     page = found[:limit]
@@ -88,9 +83,9 @@ async def put_label_set(
     if_none_match: IfNew = None,
 ) -> Response:
     """Create a label set, or replace all of one."""
-    condition = Precondition(etags=_etags(if_match), absent=_must_be_new(if_none_match))
+    condition = Precondition(etags=etags.read_etags(if_match), absent=_must_be_new(if_none_match))
     raw = await read_body(request)
-    return await context.change_store(_put, context, _checked_name(name), raw, condition)
+    return await context.change_store(_put, context, check_set_name(name), raw, condition)
 
 
 @router.get(
@@ -98,15 +93,15 @@ async def put_label_set(
 )
 async def get_label_set(name: Name, context: ContextDep, if_none_match: IfChanged = None) -> Response:
     """One label set with all its labels."""
-    known = _etags(if_none_match) or ()
-    return await context.ask_store(_get, context, _checked_name(name), known)
+    etags.read_etags(if_none_match)
+    return await context.ask_store(_get, context, check_set_name(name), if_none_match)
 
 
 @router.delete("/{name}", status_code=status.HTTP_204_NO_CONTENT)
 async def delete_label_set(name: Name, context: ContextDep, if_match: IfMatch = None) -> None:
     """Delete a label set."""
-    condition = Precondition(etags=_etags(if_match))
-    await context.change_store(context.store.delete, _checked_name(name), condition)
+    condition = Precondition(etags=etags.read_etags(if_match))
+    await context.change_store(context.store.delete, check_set_name(name), condition)
 
 
 @router.post(
@@ -114,16 +109,16 @@ async def delete_label_set(name: Name, context: ContextDep, if_match: IfMatch = 
 )
 async def add_labels(name: Name, request: Request, context: ContextDep, if_match: IfMatch = None) -> Response:
     """Add labels to a set; the next request already ranks them."""
-    condition = Precondition(etags=_etags(if_match))
+    condition = Precondition(etags=etags.read_etags(if_match))
     raw = await read_body(request)
-    return await context.change_store(_add, context, _checked_name(name), raw, condition)
+    return await context.change_store(_add, context, check_set_name(name), raw, condition)
 
 
 @router.delete("/{name}/labels/{label:path}", response_model=schemas.LabelSet)
 async def remove_label(name: Name, label: str, context: ContextDep, if_match: IfMatch = None) -> Response:
     """Take one label out of a set."""
-    condition = Precondition(etags=_etags(if_match))
-    return await context.change_store(_remove, context, _checked_name(name), label, condition)
+    condition = Precondition(etags=etags.read_etags(if_match))
+    return await context.change_store(_remove, context, check_set_name(name), label, condition)
 
 
 def _put(context: Context, name: str, raw: bytes, condition: Precondition) -> Response:
@@ -135,10 +130,12 @@ def _put(context: Context, name: str, raw: bytes, condition: Precondition) -> Re
     return _answer(label_set, status.HTTP_201_CREATED, {"Location": f"/v1/label-sets/{name}"})
 
 
-def _get(context: Context, name: str, known: Sequence[str]) -> Response:
+def _get(context: Context, name: str, if_none_match: str | None) -> Response:
     label_set = context.store.get(name)
-    if {"*", label_set.etag} & {etag.removeprefix("W/") for etag in known}:
-        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers={"ETag": _quoted(label_set.etag)})
+    if etags.is_known(label_set.etag, if_none_match):
+        return Response(
+            status_code=status.HTTP_304_NOT_MODIFIED, headers={"ETag": etags.quoted(label_set.etag)}
+        )
     return _answer(label_set)
 
 
@@ -172,30 +169,8 @@ def _answer(
         body.model_dump_json(),
         status_code=status_code,
         media_type="application/json",
-        headers={"ETag": _quoted(label_set.etag), **(headers or {})},
+        headers={"ETag": etags.quoted(label_set.etag), **(headers or {})},
     )
-
-
-def _checked_name(name: str) -> str:
-    if not re.fullmatch(_NAME, name):
-        raise InvalidNameError(
-            f"{name[:80]!r} is no name for a label set; use 1 to 100 letters, digits, dots, dashes and "
-            "underscores, beginning with a letter or digit"
-        )
-    return name
-
-
-def _quoted(etag: str) -> str:
-    return f'"{etag}"'
-
-
-def _etags(header: str | None) -> tuple[str, ...] | None:
-    """The header's etags without quotes; a weak one keeps its W/ and so never matches a strong comparison."""
-    if header is None:
-        return None
-    if not re.fullmatch(_ETAGS, header.strip()):
-        raise InvalidOptionError('If-Match and If-None-Match hold quoted etags, such as "5d4f...", or *.')
-    return tuple(etag.replace('"', "") for etag in re.findall(rf"\*|{_ETAG}", header))
 
 
 def _must_be_new(header: str | None) -> bool:

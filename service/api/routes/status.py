@@ -8,8 +8,9 @@ from fastapi.concurrency import run_in_threadpool
 from service import __version__
 from service.api.context import Context, ContextDep
 from service.api.guard.guarded_store import record_edit_of_request
+from service.api.intake.body import MAX_FILES
 from service.api.openapi import documented
-from service.api.schemas import Info, Limits, Live, Metric, Model, ModelList, Ready
+from service.api.schemas import Info, Limits, Live, Metric, Model, ModelList, ModelWithCard, Ready
 from service.errors import (
     BundleError,
     DeviceUnavailableError,
@@ -30,9 +31,11 @@ async def list_models(context: ContextDep) -> ModelList:
 
 
 @models.get("/models/{name}", responses=documented(UnknownBundleError))
-async def get_model(name: str, context: ContextDep) -> Model:
-    """One loaded bundle."""
-    return _model(context.registry.get(name), name == context.registry.names()[0])
+async def get_model(name: str, context: ContextDep) -> ModelWithCard:
+    """One loaded bundle, with its model card."""
+    bundle = context.registry.get(name)
+    model = _model(bundle, name == context.registry.names()[0])
+    return ModelWithCard(**model.model_dump(), card=bundle.card)
 
 
 @models.post("/models/{name}/reload", responses=documented(BundleError, DeviceUnavailableError))
@@ -61,6 +64,8 @@ async def info(context: ContextDep) -> Info:
         bundles=names,
         limits=Limits(
             max_upload_bytes=settings.max_upload_bytes,
+            max_json_bytes=settings.max_json_bytes,
+            max_files=MAX_FILES,
             max_labels=settings.max_labels,
             max_labels_per_set=settings.max_labels_per_set,
             max_duration_s=settings.max_duration_s,

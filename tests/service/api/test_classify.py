@@ -193,7 +193,7 @@ def test_too_many_names_are_refused_before_any_is_normalised(
     client: TestClient, clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A million names must not cost the time of normalising a million names."""
-    monkeypatch.setattr("service.api.routes.clips.make_label", lambda _: pytest.fail("a name was normalised"))
+    monkeypatch.setattr("service.api.question.make_label", lambda _: pytest.fail("a name was normalised"))
     most = client.get("/v1/info").json()["limits"]["max_labels"]
     response = classify(client, clips["red low"], labels=json.dumps(["a"] * (most + 1)))
     assert (response.status_code, response.json()["code"]) == (422, "too_many_labels")

@@ -42,6 +42,7 @@ def test_bodies_and_codes_of_the_main_addresses(client: TestClient) -> None:
     form = document["components"]["schemas"][body["$ref"].rpartition("/")[2]]
     named = {
         "file",
+        "files",
         "labels",
         "label_set",
         "top_k",
@@ -50,11 +51,12 @@ def test_bodies_and_codes_of_the_main_addresses(client: TestClient) -> None:
         "segment_s",
         "frames",
         "bundle",
+        "return",
         "url",
     }
     assert named == set(form["properties"])
     assert form["allOf"] == [
-        {"oneOf": [{"required": ["file"]}, {"required": ["url"]}]},
+        {"oneOf": [{"required": [one]} for one in ("file", "files", "url")]},
         {"oneOf": [{"required": ["labels"]}, {"required": ["label_set"]}]},
     ]
     assert all(one["description"] for one in form["properties"].values())

@@ -216,7 +216,7 @@ def test_a_full_disk_is_503(client: TestClient, clips: Clips, monkeypatch: pytes
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("service.api.intake.upload._Form._data", full)
+    monkeypatch.setattr("service.api.intake.multipart._Form._data", full)
     response = classify(client, clips["red low"], labels=["red"])
     assert (response.status_code, response.json()["code"]) == (503, "upload_unavailable")
     assert "device" not in response.text

@@ -64,7 +64,8 @@ def test_a_run_writes_only_into_its_data_directory(
     assert [path.name for path in (tmp_path / "home").rglob("*")] == ["cache"]
     assert list((tmp_path / "tmp").iterdir()) == []
     kept = {path.name.partition(".")[0] for path in (tmp_path / "data").iterdir()}
-    assert kept == {"labels", "embeddings", "keys"}
+    assert kept == {"labels", "embeddings", "keys", "jobs"}
+    assert [path.name for path in (tmp_path / "data" / "jobs").iterdir()] == ["lock"]
 
 
 @pytest.mark.slow

@@ -154,6 +154,9 @@ def test_models_info_and_health(kind: Callable[[str], Ask], toy_service: str) ->
     ask = kind(toy_service)
     (model,) = ask("models")
     assert (model.id, model.default, len(model.digest)) == ("toy", True, 64)
+    assert ask("model", "toy") == model
+    with pytest.raises(ServiceError, match="loaded are: toy"):
+        ask("model", "no/such")
     info = ask("info")
     assert (info.version, info.bundles, info.default_bundle) == (__version__, ("toy",), "toy")
     assert info.limits.max_labels == 10_000

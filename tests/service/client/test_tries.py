@@ -37,9 +37,9 @@ INFO = {
         "max_segments": 1,
     },
 }
-SET: dict[str, Any] = {"name": "s", "labels": [], "templates": None, "n_labels": 0, "etag": "e"} | dict.fromkeys(
-    ("created", "updated"), "2026-01-01T00:00:00+00:00"
-)
+TIME = "2026-01-01T00:00:00+00:00"
+SET: dict[str, Any] = {"name": "s", "labels": [], "templates": None, "n_labels": 0, "etag": "e"}
+SET |= {"created": TIME, "updated": TIME}
 Reply = httpx2.Response | Exception
 URL = "http://service.example"
 

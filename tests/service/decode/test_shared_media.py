@@ -26,7 +26,6 @@ LIMITS = DecodeLimits(max_duration_s=400.0, max_decoded_pixels=1_000_000_000, wa
 pytestmark = pytest.mark.skipif(not FILES, reason="the shared media collection is not here")
 
 NOT_CLIPS = (
-    "hostile/images/",
     "hostile/playlists/",
     "hostile/hls_localread/",
     "hostile/hls_dir/playlist.m3u8",
@@ -83,7 +82,8 @@ def check(clip: Clip) -> None:
     assert clip.visual.used == (clip.frames is not None)
     assert clip.audio.used == (clip.waveform is not None)
     assert clip.visual.used or clip.audio.used
-    assert 0 < clip.duration_s <= LIMITS.max_duration_s + 1
+    assert 0 <= clip.duration_s <= LIMITS.max_duration_s + 1
+    assert (clip.duration_s == 0) == clip.visual.detail.endswith("a still image")
     json.dumps([clip.visual.detail, clip.audio.detail, clip.warnings])
     if clip.frames is not None:
         assert clip.frames.shape == (4, 64, 64, 3)
@@ -107,6 +107,9 @@ def test_segments_change_nothing_else_for_any_file(path: Path, pool: DecodePool)
     for name in ("frames", "waveform"):
         np.testing.assert_array_equal(getattr(clip, name), getattr(plain, name))
     assert (clip.duration_s, clip.visual, clip.audio) == (plain.duration_s, plain.visual, plain.audio)
+    if clip.duration_s == 0:  # a still image
+        assert clip.segments == ()
+        return
     assert clip.segments[0].start_s == 0
     assert clip.segments[-1].end_s == clip.duration_s
 

@@ -1,8 +1,9 @@
-"""The streaming form reader: any chunking, and every malformed form."""
+"""Readers of bodies: any chunking, every kind of body, and every malformed one."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ from starlette.requests import Request
 
 from service.api.guard import byte_budget
 from service.api.guard.byte_budget import ByteBudget
-from service.api.intake.upload import FormLimits, receive_upload
+from service.api.intake.body import FormLimits
+from service.api.intake.json_clip import decode_base64
+from service.api.intake.upload import receive_uploads
 from service.api.intake.upload_folder import UploadFolder
 from service.errors import (
     AhseError,
     BodyTooLargeError,
+    InvalidOptionError,
     MalformedBodyError,
     MissingFileError,
     OverloadedError,
@@ -33,37 +37,50 @@ def _field(name: str, value: bytes) -> bytes:
     return b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name.encode(), value)
 
 
-def _receive(
+def _receive_all(
     body: bytes,
     directory: Path,
     step: int = 10_000,
     kind: str = "multipart/form-data; boundary=b",
     room: int = 1_000,
     on_disk: int = 1_000,
-) -> Any:
+    query: str = "",
+) -> tuple[list[bytes], tuple[tuple[str, str], ...], bool]:
+    """Contents of the clips, the fields, and whether the clips were sent as a list."""
     chunks = [body[start : start + step] for start in range(0, len(body), step)] or [b""]
 
     async def receive() -> dict[str, Any]:
         chunk = chunks.pop(0)
         return {"type": "http.request", "body": chunk, "more_body": bool(chunks)}
 
-    async def run() -> Any:
-        scope = {"type": "http", "method": "POST", "headers": [(b"content-type", kind.encode())]}
+    async def run() -> tuple[list[bytes], tuple[tuple[str, str], ...], bool]:
+        headers = [(b"content-type", kind.encode())]
+        scope = {"type": "http", "method": "POST", "headers": headers, "query_string": query.encode()}
         with UploadFolder(directory, on_disk) as folder:
-            async with receive_upload(Request(scope, receive), folder, LIMITS, ByteBudget(room)) as upload:
-                return upload.path.read_bytes(), upload.fields, upload.path
+            received = receive_uploads(Request(scope, receive), folder, LIMITS, ByteBudget(room))
+            async with received as uploads:
+                paths = [one.path for one in uploads.clips]
+                assert {path.name.partition("-")[0] for path in paths} == {"clip"}
+                return [path.read_bytes() for path in paths], uploads.fields, uploads.are_many
 
     return asyncio.run(run())
+
+
+def _receive(
+    body: bytes, directory: Path, *args: Any, **options: Any
+) -> tuple[bytes, tuple[tuple[str, str], ...]]:
+    """Content of the one clip, and the fields."""
+    (content,), fields, _ = _receive_all(body, directory, *args, **options)
+    return content, fields
 
 
 @pytest.mark.parametrize("step", [1, 2, 7, 64, 10_000])
 def test_a_form_in_any_chunks(tmp_path: Path, step: int) -> None:
     """Boundaries and headers may be cut anywhere; the client's file name is not used; nothing is left."""
     body = _field("labels", b"caf\xc3\xa9") + FILE + _field("labels", b"b") + END
-    content, fields, path = _receive(body, tmp_path, step)
+    content, fields = _receive(body, tmp_path, step)
     assert content == b"\x00--b\r\r\n\x01"
     assert fields == (("labels", "caf\u00e9"), ("labels", "b"))
-    assert path.name == "clip"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -89,9 +106,7 @@ def test_bad_forms_are_refused_and_leave_nothing(tmp_path: Path, body: bytes, er
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "kind", ["", "application/json", "multipart/form-data", "multipart/mixed; boundary=b"]
-)
+@pytest.mark.parametrize("kind", ["", "text/plain", "multipart/form-data", "multipart/mixed; boundary=b"])
 def test_other_content_types_are_told_how(tmp_path: Path, kind: str) -> None:
     """The message shows a call that works."""
     with pytest.raises(MalformedBodyError, match="curl -F file=@"):
@@ -137,3 +152,100 @@ def test_a_clip_takes_its_bytes_of_what_uploads_may_take(
     with pytest.raises(OverloadedError):
         _receive(body, tmp_path, on_disk=7)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_several_clips_come_in_the_order_sent(tmp_path: Path) -> None:
+    """Each has a file of its own, also where fields are between them, and one alone is still a list."""
+    parts = [_field("files", b"one\0"), _field("labels", b"dog"), _field("files[]", b"two\0")]
+    uploads = _receive_all(b"".join(parts) + END, tmp_path)
+    assert uploads == ([b"one\0", b"two\0"], (("labels", "dog"),), True)
+    assert _receive_all(_field("files", b"one\0") + END, tmp_path)[2]
+    assert not _receive_all(FILE + END, tmp_path)[2]
+
+
+@pytest.mark.parametrize("parts", [("file", "files"), ("files", "file"), ("file", "file")])
+def test_one_clip_and_a_list_of_clips_do_not_mix(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    """The message names what to send."""
+    body = b"".join(_field(name, b"\0") for name in parts) + END
+    with pytest.raises(MalformedBodyError, match="each in a part named `files`"):
+        _receive_all(body, tmp_path)
+
+
+def test_the_number_of_clips_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body of empty parts would otherwise be millions of files; none of them is left."""
+    monkeypatch.setattr("service.api.intake.multipart.MAX_FILES", 2)
+    with pytest.raises(InvalidOptionError, match="more than 2 clips"):
+        _receive_all(_field("files", b"\0") * 3 + END, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_clips_share_what_uploads_may_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All parts of a form count together."""
+    monkeypatch.setattr(byte_budget, "SMALL_BYTES", 0)
+    with pytest.raises(OverloadedError):
+        _receive_all(_field("files", b"12345") * 2 + END, tmp_path, on_disk=9)
+
+
+@pytest.mark.parametrize("kind", ["video/mp4", "AUDIO/wav", "image/png", "application/octet-stream"])
+def test_a_body_that_is_the_clip(tmp_path: Path, kind: str) -> None:
+    """All else is in the query: repeated, with or without brackets, or as a JSON array."""
+    content, fields = _receive(b"\0\1", tmp_path, kind=kind, query="labels=a&labels[]=b%2Cc&top_k=")
+    assert content == b"\0\1"
+    assert fields == (("labels", "a"), ("labels[]", "b,c"), ("top_k", ""))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_query_holds_no_more_fields_than_a_form(tmp_path: Path) -> None:
+    """Together with those of the body."""
+    with pytest.raises(TooManyLabelsError):
+        _receive(_field("labels", b"x") * 2 + FILE + END, tmp_path, query="labels=a&labels=b")
+
+
+def test_a_clip_in_json(tmp_path: Path) -> None:
+    """Numbers and lists become what they are in a form, and null is nothing."""
+    body = {"file": "AAEC", "labels": ["a, b"], "top_k": 3, "calibration": 1.5, "segment_s": None}
+    content, fields = _receive(json.dumps(body).encode(), tmp_path, 1, "application/json; charset=utf-8")
+    assert content == b"\0\1\2"
+    assert fields == (("labels", '["a, b"]'), ("top_k", "3"), ("calibration", "1.5"))
+
+
+@pytest.mark.parametrize("text", ["AAEC", "data:video/mp4;base64,AAEC", "AA\nEC\n"])
+def test_base64_as_it_is_usually_written(text: str) -> None:
+    """Plain, as a data: URL of a browser, and broken into lines as `base64` prints it."""
+    assert decode_base64(text, "file") == b"\0\1\2"
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b"", MalformedBodyError),
+        (b"[]", MalformedBodyError),
+        (b'{"file": "AAEC", "top_k": NaN}', MalformedBodyError),
+        (b'{"file": "AAE"}', MalformedBodyError),
+        (b'{"file": "A-_C"}', MalformedBodyError),
+        (b'{"file": 7}', MalformedBodyError),
+        (b"[" * 90, MalformedBodyError),
+        (b'{"file": "AAEC", "labels": {"a": 1}}', InvalidOptionError),
+        (b'{"file": "AAEC", "top_k": true}', InvalidOptionError),
+        (b'{"file": "AAEC", "a": 1, "b": 1, "c": 1, "d": 1}', TooManyLabelsError),
+        (b'{"labels": ["a"]}', MissingFileError),
+        (b'{"file": "%s"}' % (b"A" * 100), BodyTooLargeError),
+    ],
+)
+def test_bad_json_is_refused_and_leaves_nothing(tmp_path: Path, body: bytes, error: type[AhseError]) -> None:
+    """No JSON, no object, no base64, no option, no clip, too large."""
+    with pytest.raises(error):
+        _receive(body, tmp_path, kind="application/json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_takes_its_bytes_of_the_budget_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its clip of that of the disk."""
+    monkeypatch.setattr(byte_budget, "SMALL_BYTES", 0)
+    body = b'{"file": "AAEC"}'
+    assert _receive(body, tmp_path, kind="application/json", room=len(body), on_disk=3)[0] == b"\0\1\2"
+    for limits in ({"room": len(body) - 1}, {"on_disk": 2}):
+        with pytest.raises(OverloadedError):
+            _receive(body, tmp_path, 1, "application/json", **limits)

@@ -16,6 +16,8 @@ _TRAINING = "model_export.cli"
 _COMMANDS = {
     "serve": ("service.cli.serve:app", "Serve over HTTP until interrupted."),
     "classify": ("service.cli.rank_clips:app", "Rank candidate names for each clip."),
+    "labels": ("service.cli.label_sets:app", "Read and change label sets."),
+    "info": ("service.cli.info:app", "Show what is installed here, or what a service runs."),
     "bundle": ("service.cli.bundle:app", "Look into bundles."),
     "keys": ("service.cli.keys:app", "Make, list and revoke API keys."),
     "extract": (f"{_TRAINING}.clip_commands:extract_app", "Turn your own clips into features to train on."),
@@ -70,8 +72,3 @@ def _root(
     if version:
         typer.echo(f"ahse {__version__}")
         raise typer.Exit
-
-
-def main() -> None:
-    """Run the command line."""
-    app(prog_name="ahse")

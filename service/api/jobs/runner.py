@@ -1,0 +1,239 @@
+"""Work on jobs behind ordinary requests: one clip after the other, until the service ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+import structlog
+from starlette.requests import ClientDisconnect
+
+from service.api.context import Context, Workers
+from service.api.intake.fetch import Fetcher
+from service.api.intake.upload import URL_FIELD, Upload
+from service.api.jobs.webhooks import WebhookSender, next_attempt
+from service.api.middleware import JOBS
+from service.api.problems import line_problem
+from service.api.question import Question
+from service.cancellation import CancellationToken
+from service.classifier import Classifier
+from service.decode.pool import DecodePool
+from service.embed.embedder import LabelEmbedder
+from service.errors import (
+    AhseError,
+    JobInterruptedError,
+    OverloadedError,
+    RequestTimeoutError,
+    UnavailableError,
+)
+from service.jobs.job import MAX_ATTEMPTS, Claim, Delivery, Job, Outcome
+from service.settings import Settings
+
+_log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+# How often the store is looked at for what other processes have done, and for what is due.
+TICK_S = 1.0
+# How long a clip of a job gives way to ordinary requests.
+PATIENCE_S = 30.0
+_MAX_DELIVERIES = 8
+# Decoding processes of requests for one of jobs, which stands far behind them for processor time.
+_DECODERS_PER_WORKER = 4
+_NICENESS = 10
+
+
+class JobRunner:
+    """Works on the jobs of the store, if no other process does.
+
+    A clip of a job is begun when fewer clips of requests are worked on than can be decoded at once, or
+    after a while all the same, so that jobs go on under permanent load. It has a decoding process and a
+    thread of its own, and takes no place of a request.
+
+    Args:
+        context: The parts of the service.
+        settings: Of the deployment, with the deadline of jobs.
+        embedder: Embeds names.
+        fetcher: Fetches clips from URLs; None: not allowed.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        settings: Settings,
+        embedder: LabelEmbedder,
+        fetcher: Fetcher | None,
+    ) -> None:
+        self._requests = context.clip_workers
+        self._n_decoders = min(settings.decode_workers, settings.max_concurrency)
+        self._n_workers = max(1, self._n_decoders // _DECODERS_PER_WORKER)
+        self._decoder = DecodePool(settings.job_decode_limits(), self._n_workers, niceness=_NICENESS)
+        self._context = replace(
+            context,
+            settings=settings,
+            classifier=Classifier(self._decoder.decode, embedder, context.tracing),
+            clip_workers=Workers("job", self._n_workers),
+            fetcher=fetcher,
+        )
+        self._board = context.jobs
+        self._is_leader = False
+        self._ended = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin, on the running event loop."""
+        loops = [self._tick_always, self._deliver_always, *[self._work_always] * self._n_workers]
+        self._tasks = [asyncio.create_task(self._forever(one)) for one in loops]
+
+    async def close(self) -> None:
+        """Stop; clips under way are queued again."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._decoder.close()
+        self._context.clip_workers.shutdown()
+
+    async def tick(self) -> None:
+        """Do what the time or another process makes necessary."""
+        store, now = self._board.store, self._board.clock()
+        if not self._is_leader:
+            self._is_leader = await self._change(store.lead)
+        usage = await self._change(store.usage)
+        self._context.metrics.jobs(usage.n_unfinished)
+        self._board.arriving.set_stored(usage.n_bytes)
+        if self._is_leader:
+            await self._change(partial(store.expire, now))
+        running = [job_id for job_id, _ in self._board.running]
+        for job_id in await self._change(partial(store.unwanted, running)):
+            self._board.stop(job_id)
+        self._ended.set()
+        self._board.look_again()
+
+    async def _change(self, change: Callable[[], T]) -> T:
+        return await self._context.job_writer.run(change)
+
+    async def _forever(self, step: Callable[[], object]) -> None:
+        """Repeat a step, whatever becomes of it."""
+        while True:
+            try:
+                await step()  # type: ignore[misc]
+            except AhseError as error:  # the store does not answer now
+                _log.error("jobs_unavailable", code=error.code, exc_info=error)
+                await asyncio.sleep(TICK_S)
+
+    async def _tick_always(self) -> None:
+        await self.tick()
+        await asyncio.sleep(TICK_S)
+
+    async def _work_always(self) -> None:
+        self._board.added.clear()
+        claim = None
+        if self._is_leader:
+            await self._requests.fewer_than(self._n_decoders, PATIENCE_S)
+            claim = await self._change(partial(self._board.store.claim, self._board.clock()))
+        if claim is None:
+            await self._board.added.wait()
+            return
+        self._board.changed(claim.job_id)
+        with structlog.contextvars.bound_contextvars(job=claim.job_id, clip=claim.index):
+            await self._work_on(claim)
+
+    async def _work_on(self, claim: Claim) -> None:
+        token = CancellationToken()
+        timeout_s = self._context.settings.request_timeout_s
+        deadline = asyncio.get_running_loop().call_later(timeout_s, token.cancel, "deadline")
+        self._board.running[claim.job_id, claim.index] = token
+        try:
+            with token.active():
+                outcome = await self._outcome(claim)
+        except asyncio.CancelledError:  # the service ends
+            token.cancel("cancelled")
+            await self._change(partial(self._board.store.release, claim, is_tried=False))
+            raise
+        finally:
+            deadline.cancel()
+            del self._board.running[claim.job_id, claim.index]
+        if outcome is not None:
+            await self._finish(claim, outcome)
+
+    async def _outcome(self, claim: Claim) -> Outcome | None:
+        """What becomes of a clip; None where its job was cancelled, or it has to be begun again."""
+        try:
+            if claim.attempt > MAX_ATTEMPTS:
+                raise JobInterruptedError(
+                    f"Work on this clip was begun {MAX_ATTEMPTS} times and broken off each time, since the "
+                    "service ended or a part of it failed. Try the clip in a job of its own."
+                )
+            answered = await self._ask(claim)
+        except ClientDisconnect:
+            return None
+        except Exception as error:  # noqa: BLE001  (one clip must not end the work on all others)
+            is_passing = isinstance(error, UnavailableError) and not isinstance(error, RequestTimeoutError)
+            if is_passing and claim.attempt < MAX_ATTEMPTS:
+                await self._change(partial(self._board.store.release, claim, is_tried=True))
+                await asyncio.sleep(TICK_S)
+                return None
+            return self._problem(claim, error)
+        return Outcome("answer", answered)
+
+    async def _ask(self, claim: Claim) -> str:
+        """JSON of the answer, by the same path as that of a request."""
+        urls = [value for name, value in claim.fields if name == URL_FIELD]
+        if urls:  # an empty folder may have been taken for one that was left behind
+            claim.path.parent.mkdir(exist_ok=True)
+        with self._context.tracing.step("job clip"), self._board.arriving.share() as share:
+            upload = Upload(claim.path, share, claim.fields, urls[0] if urls else None)
+            question = Question(self._context, claim.fields, _id_of(claim))
+            return (await question.ask(upload, claim.index)).text
+
+    def _problem(self, claim: Claim, error: Exception) -> Outcome:
+        problem = line_problem(error, f"{JOBS}/{claim.job_id}", _id_of(claim))
+        return Outcome("problem", json.dumps({"index": claim.index, **problem}))
+
+    async def _finish(self, claim: Claim, outcome: Outcome) -> None:
+        """Keep what became of a clip, also if the store does not answer for a while."""
+        job: Job | None = None
+        while True:
+            finish = partial(self._board.store.finish, claim, outcome, self._board.clock())
+            try:
+                job = await self._change(finish)
+                break
+            except OverloadedError as error:
+                outcome = self._problem(claim, error)
+            except AhseError as error:
+                _log.error("jobs_unavailable", code=error.code, exc_info=error)
+                await asyncio.sleep(TICK_S)
+        self._context.metrics.job_clip(outcome.member)
+        if job is not None:
+            self._board.changed(job.id)
+            if not job.is_unfinished:
+                _log.info("job_ended", state=job.state, n_clips=job.n_clips, n_failed=job.n_failed)
+                self._ended.set()
+
+    async def _deliver_always(self) -> None:
+        """Report the ends of jobs that are due."""
+        self._ended.clear()
+        due: list[Delivery] = []
+        if self._is_leader and self._board.sender is not None:
+            store, now = self._board.store, self._board.clock()
+            due = await self._change(partial(store.due_webhooks, now, _MAX_DELIVERIES))
+            await asyncio.gather(*(self._deliver(one, self._board.sender) for one in due))
+        if not due:
+            await self._ended.wait()
+
+    async def _deliver(self, due: Delivery, sender: WebhookSender) -> None:
+        now = self._board.clock()
+        sent = await sender.send(due, now)
+        again = None if sent.is_final else next_attempt(due.attempt, now)
+        store = self._board.store
+        await self._change(partial(store.webhook_tried, due.job.id, delivered=sent.is_delivered, again=again))
+        _log.info("webhook", job=due.job.id, attempt=due.attempt, outcome=sent.reason)
+        self._board.changed(due.job.id)
+
+
+def _id_of(claim: Claim) -> str:
+    """What stands for the id of a request in answers."""
+    return f"{claim.job_id}.{claim.index}"

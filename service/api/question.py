@@ -1,0 +1,166 @@
+"""A request behind its upload: which names, how, and the answer for each of its clips."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from service import errors
+from service.api.answer import make_answer
+from service.api.bodies import read_form
+from service.api.context import Context
+from service.api.intake.body import Fields
+from service.api.intake.upload import Upload
+from service.api.schemas import ClassifyForm, ClassifyLine
+from service.api.timeline import TIMELINES
+from service.labels.label import Candidates, check_count, check_labels, make_label
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer for one clip, as it is sent.
+
+    Attributes:
+        text: JSON, or the form of a timeline that the fields ask for.
+        timings_ms: Wall time of each step.
+    """
+
+    text: str
+    timings_ms: Mapping[str, float]
+
+
+class Question:
+    """What is asked of the clips of one request. Worked on in several threads, one after the other.
+
+    Args:
+        context: The parts of the service.
+        fields: What was sent with the clips.
+        request_id: Id of the answers.
+        upload_ms: How long the upload took.
+    """
+
+    def __init__(self, context: Context, fields: Fields, request_id: str, upload_ms: float = 0.0) -> None:
+        self._context = context
+        self._fields = fields
+        self._request_id = request_id
+        self._arrived = time.perf_counter()
+        self._timings_ms = {"upload": upload_ms}
+        self._form: ClassifyForm | None = None
+
+    @property
+    def form(self) -> ClassifyForm:
+        """The fields as checked values, once they were read."""
+        if self._form is None:
+            raise RuntimeError("the fields were not read yet")
+        return self._form
+
+    async def ask(self, upload: Upload, index: int | None = None) -> Answer:
+        """The answer for one clip; the fields are read and new names encoded before the first.
+
+        All of it runs beside the event loop: even reading and answering 10,000 names takes too long for it.
+
+        Args:
+            upload: The clip.
+            index: Its place in a list of clips, which is then in the answer.
+
+        Raises:
+            AhseError: The fields or the clip are not acceptable, or the service can't do it now.
+            ClientDisconnect: Nobody waits for the answer.
+        """
+        if upload.url is not None:
+            await self._context.download(upload.url, upload.path, upload.share)
+        answer = await self._context.work_on_clip(self._begin, upload, index)
+        if answer is None:
+            await self._encode_names()
+            answer = await self._context.work_on_clip(self._answer, upload, index)
+        return answer
+
+    async def check(self) -> None:
+        """Read the fields, so that all that is wrong with them is known.
+
+        Raises:
+            AhseError: They are not acceptable.
+            ClientDisconnect: Nobody waits for the answer.
+        """
+        await self._context.work_on_clip(self._read)
+
+    async def prepare(self) -> None:
+        """Read the fields and encode new names: what is wrong with them is then known before any answer.
+
+        Raises:
+            AhseError: They are not acceptable.
+            ClientDisconnect: Nobody waits for the answer.
+        """
+        await self.check()
+        await self._encode_names()
+
+    async def _encode_names(self) -> None:
+        while not self._names.is_known:
+            # One step, after which other requests have their turn.
+            await self._context.work_on_names(self._names.step)
+
+    def _begin(self, upload: Upload, index: int | None) -> Answer | None:
+        """The answer; None while names have to be encoded, which other threads do."""
+        if self._form is None:
+            self._read()
+        return self._answer(upload, index) if self._names.is_known else None
+
+    def _answer(self, upload: Upload, index: int | None) -> Answer:
+        """The answer, once all names are known."""
+        names, form = self._names.finish(), self.form
+        if "labels" not in self._timings_ms:
+            self._timings_ms["labels"] = _ms_since(self._names_began)
+            facts = {"n_labels": len(names.labels), "n_encoded": names.n_encoded}
+            self._context.tracing.past_step("labels", self._timings_ms["labels"] / 1000, facts)
+        result = self._context.classifier.classify(upload.path, self._bundle, names, self._options)
+        total_ms = self._timings_ms["upload"] + _ms_since(self._arrived)
+        timings_ms = {**self._timings_ms, **result.timings_ms, "total": total_ms}
+        self._context.metrics.classification(timings_ms, len(names.labels), 0 if index else names.n_encoded)
+        answer = make_answer(
+            result,
+            request_id=self._request_id,
+            label_set=form.label_set,
+            top_k=form.top_k,
+            timings_ms=timings_ms,
+        )
+        if form.returned != "json":
+            return Answer(TIMELINES[form.returned].write(answer), timings_ms)
+        line = answer if index is None else ClassifyLine.model_construct(index=index, **dict(answer))
+        return Answer(line.model_dump_json(), timings_ms)
+
+    def _read(self) -> None:
+        """The fields as checked values."""
+        self._timings_ms["wait"] = _ms_since(self._arrived)
+        settings = self._context.settings
+        form = read_form(self._fields)
+        check_count(len(form.labels), settings.max_labels)
+        self._bundle = self._context.registry.get(form.bundle)
+        candidates, templates = _candidates(self._context, form)
+        self._options = form.options(templates, settings.frames)
+        encoders = self._bundle.manifest
+        own = max(encoders.visual.text.templates, encoders.audio.text.templates, key=len)
+        candidates.check_prompt_characters(self._options.templates or own, settings.max_prompt_characters)
+        self._names_began = time.perf_counter()
+        self._names = self._context.classifier.embed(self._bundle, candidates, self._options)
+        self._form = form
+
+
+def _ms_since(moment: float) -> float:
+    return (time.perf_counter() - moment) * 1000
+
+
+def _candidates(context: Context, form: ClassifyForm) -> tuple[Candidates, tuple[str, ...] | None]:
+    """The label set's labels, checked when it was put, and its templates; or the request's own labels."""
+    if form.label_set is not None:
+        label_set = context.store.get(form.label_set)
+        if not label_set.labels:
+            raise errors.NoLabelsError(f"label set {label_set.name!r} is empty; add labels to it")
+        return label_set.candidates, label_set.templates
+    labels = tuple(make_label(name) for name in form.labels)
+    if not labels:
+        raise errors.NoLabelsError(
+            "No labels were given; send candidate names (-F labels=dog -F labels=cat) or a label_set."
+        )
+    check_labels(labels, context.settings.max_labels)
+    return Candidates(labels), None

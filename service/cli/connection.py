@@ -1,0 +1,48 @@
+"""The options --url and --key of commands, and the client that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from service.client import Client
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url", help="Ask the service at this address, such as http://127.0.0.1:8000.", metavar="URL"
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        help="API key for --url; default: the environment variable AHSE_API_KEY, which other users of the "
+        "machine can't see.",
+        metavar="KEY",
+    ),
+]
+
+
+@contextmanager
+def connected(url: str, key: str | None) -> Iterator[Client]:
+    """A client, whose errors end the command with one line and exit code 2."""
+    from service.client import Client, ClientError, ServiceError
+
+    try:
+        with Client(url, key) as client:
+            yield client
+    except ClientError as error:
+        request_id = error.request_id if isinstance(error, ServiceError) else ""
+        named = f" (request {request_id})" if request_id else ""
+        typer.echo(f"ahse: {error.message} [{error.code}]{named}", err=True)
+        raise typer.Exit(2) from error
+
+
+def refuse_key_without_url(url: str | None, key: str | None) -> None:
+    """A key is for a service."""
+    if key is not None and url is None:
+        raise typer.BadParameter("--key is for a service; give its address with --url")

@@ -1,0 +1,121 @@
+"""The label sets of the data directory, with those methods of the client that `ahse labels` uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from service.client import Label, LabelSet, LabelSetSummary
+from service.errors import UnknownLabelSetError
+from service.labels.label import check_templates, make_label
+from service.labels.sqlite import SqliteLabelStore
+from service.labels.store import Precondition, check_set_name
+
+if TYPE_CHECKING:
+    from service.labels.label import Label as StoredLabel
+    from service.labels.store import LabelSet as StoredSet
+    from service.settings import Settings
+
+_PAGE = 1000
+
+
+class LocalLabelSets:
+    """The label sets of a data directory. A service that runs on it sees changes at its next request.
+
+    Args:
+        settings: Its data directory, and the maximum number of labels in a set.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._path = settings.data_dir / "labels.sqlite3"
+        self._max_labels = settings.max_labels_per_set
+        self._open: SqliteLabelStore | None = None
+
+    def stored(self, name: str) -> StoredSet:
+        """One label set as the service has it.
+
+        Raises:
+            UnknownLabelSetError: There is none of that name.
+        """
+        try:
+            # Reading makes no directory.
+            if not self._path.exists():
+                raise UnknownLabelSetError(name)
+            return self._store.get(check_set_name(name))
+        except UnknownLabelSetError as error:
+            raise UnknownLabelSetError(
+                f"there is no label set {name[:80]!r} in the data directory; make it with: "
+                f"ahse labels put {name[:80]}"
+            ) from error
+
+    def label_set(self, name: str) -> LabelSet:
+        """One label set."""
+        return _value(self.stored(name))
+
+    def label_sets(self) -> Iterator[LabelSetSummary]:
+        """All of them in order of name."""
+        after = ""
+        while page := self._store.page(after, _PAGE) if self._path.exists() else []:
+            yield from (LabelSetSummary(one.name, one.n_labels, one.etag, one.updated) for one in page)
+            after = page[-1].name
+
+    def put_label_set(
+        self,
+        name: str,
+        labels: Sequence[str | Label],
+        *,
+        templates: Sequence[str] | None = None,
+        if_match: str | None = None,
+    ) -> LabelSet:
+        """Create a label set, or replace all of one."""
+        checked = None if templates is None else check_templates(templates)
+        stored, _ = self._store.put(check_set_name(name), _labels(labels), checked, _condition(if_match))
+        return _value(stored)
+
+    def add_labels(
+        self, name: str, labels: Sequence[str | Label], *, if_match: str | None = None
+    ) -> LabelSet:
+        """Add labels to a set."""
+        self.stored(name)
+        return _value(self._store.add(name, _labels(labels), _condition(if_match)))
+
+    def remove_label(self, name: str, label: str, *, if_match: str | None = None) -> LabelSet:
+        """Take one label out of a set."""
+        self.stored(name)
+        return _value(self._store.remove(name, label, _condition(if_match)))
+
+    def delete_label_set(self, name: str, *, if_match: str | None = None) -> None:
+        """Delete a set."""
+        self.stored(name)
+        self._store.delete(name, _condition(if_match))
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._open is not None:
+            self._open.close()
+
+    @property
+    def _store(self) -> SqliteLabelStore:
+        if self._open is None:
+            self._open = SqliteLabelStore(self._path, self._max_labels)
+        return self._open
+
+
+def _labels(given: Sequence[str | Label]) -> list[StoredLabel]:
+    return [make_label(one) if isinstance(one, str) else make_label(one.name, one.prompts) for one in given]
+
+
+def _condition(if_match: str | None) -> Precondition:
+    return Precondition(etags=None if if_match is None else (if_match,))
+
+
+def _value(stored: StoredSet) -> LabelSet:
+    return LabelSet(
+        name=stored.name,
+        labels=tuple(Label(one.name, one.prompts) for one in stored.labels),
+        templates=stored.templates,
+        n_labels=len(stored.labels),
+        etag=stored.etag,
+        created=stored.created,
+        updated=stored.updated,
+    )

@@ -1,0 +1,280 @@
+"""Where clips are ranked: here, as the service does it, or at a service. Both give the same answers."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from service.cancellation import CancellationToken
+from service.errors import AhseError, InvalidOptionError, NoLabelsError, NotMediaError
+
+if TYPE_CHECKING:
+    from service.client import Answer, Client
+    from service.labels.label import Candidates, Label
+    from service.options import ClassifyOptions
+    from service.settings import Settings
+
+# What is wrong with the request or its sender would be wrong with every other clip too.
+_CONCERNS_ALL = frozenset({401, 403, 404, 405, 421})
+_UPLOADS = 4
+_FIRST_SERVER_ERROR = 500
+# As decoding says it here (service/decode/pool.py).
+_UNREADABLE = "The clip can't be read. Check that the file exists and may be read."
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of every clip.
+
+    Attributes:
+        names: Candidate names; none with a label set.
+        label_set: Name of the label set to rank instead.
+        bundle: Directory of the bundle, or at a service its name; None: the default one.
+        options: The rest.
+    """
+
+    names: tuple[str, ...]
+    label_set: str | None
+    bundle: str | None
+    options: ClassifyOptions
+
+
+class ClipFailedError(Exception):
+    """A clip has no answer; the others may have one.
+
+    Attributes:
+        code: Of the error.
+        message: What is wrong and what to do.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class RankingStoppedError(Exception):
+    """No further clip can be ranked.
+
+    Attributes:
+        message: Why, and what to do.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Ranker(Protocol):
+    """Ranks clips, several at once.
+
+    Attributes:
+        fingerprint: Equal for equal questions to equal bundles.
+        n_jobs: Clips that are worked on at once.
+    """
+
+    fingerprint: str
+    n_jobs: int
+
+    def rank(self, path: Path, progress: Callable[[int, int | None], object]) -> Answer:
+        """The answer for a clip.
+
+        Args:
+            path: Of the clip.
+            progress: Called with the bytes that were sent and all of them, where any are sent.
+
+        Raises:
+            ClipFailedError: It has none.
+            RankingStoppedError: No other has one either.
+        """
+
+    def stop(self) -> None:
+        """Give up the work under way, as far as it can be."""
+
+    def close(self) -> None:
+        """Release everything."""
+
+
+class LocalRanker:
+    """Ranks in this process, with decoders beside it, as the service is set up.
+
+    Args:
+        question: What is asked.
+        settings: From the environment.
+        n_jobs: Clips at once; None: as many as there are processors.
+    """
+
+    def __init__(self, question: Question, settings: Settings, n_jobs: int | None) -> None:
+        from service.batch.batched_encoders import batched
+        from service.classifier import Classifier
+        from service.decode.pool import DecodePool
+        from service.embed.embedder import LabelEmbedder
+        from service.process import n_processors
+        from service.registry import load_bundle
+
+        labels = _labels(question.names, settings.max_labels)
+        candidates, templates = _candidates(question, labels, settings)
+        options = question.options
+        self._options = options.model_copy(
+            update={
+                "frames": options.frames or settings.frames,
+                "templates": options.templates or templates,
+            }
+        )
+        directory = Path(question.bundle) if question.bundle else settings.bundles[0]
+        bundle = load_bundle(directory, settings.runtime())
+        self._bundle = replace(bundle, encoders=batched(bundle.encoders, settings.budgets(), _Unobserved()))
+        self._label_set = question.label_set
+        self.n_jobs = n_jobs or n_processors()
+        self.fingerprint = _fingerprint(question, candidates.cache_key, bundle.digest)
+        self._token = CancellationToken()
+        self._decoder = DecodePool(settings.decode_limits(), self.n_jobs)
+        self._classifier = Classifier(self._decoder.decode, LabelEmbedder(settings.label_cache_bytes))
+        self._names = self._classifier.embed(self._bundle, candidates, self._options).finish()
+
+    def rank(self, path: Path, progress: Callable[[int, int | None], object]) -> Answer:
+        """Decode, encode, rank."""
+        from service.api.answer import make_answer
+        from service.client import Answer
+
+        del progress  # nothing is sent
+        try:
+            with self._token.active():
+                result = self._classifier.classify(path, self._bundle, self._names, self._options)
+        except AhseError as error:
+            raise ClipFailedError(error.code, error.message) from error
+        answer = make_answer(
+            result,
+            request_id="",
+            label_set=self._label_set,
+            top_k=self._options.top_k,
+            timings_ms=result.timings_ms,
+        )
+        return Answer.read(answer.model_dump(mode="json"))
+
+    def stop(self) -> None:
+        """Kill the decoders that work, and end encodings at their next step."""
+        self._token.cancel()
+
+    def close(self) -> None:
+        """End the decoders."""
+        self._decoder.close()
+
+
+class RemoteRanker:
+    """Sends clips to a running service.
+
+    Args:
+        question: What is asked.
+        client: Of the service.
+        n_jobs: Clips at once; None: 4.
+
+    Raises:
+        ClientError: The service can't be asked.
+    """
+
+    def __init__(self, question: Question, client: Client, n_jobs: int | None) -> None:
+        _labels(question.names, client.info().limits.max_labels)
+        etag = client.label_set(question.label_set).etag if question.label_set else None
+        model = client.model(question.bundle or client.info().default_bundle)
+        self.fingerprint = _fingerprint(question, etag, model.digest)
+        self.n_jobs = n_jobs or _UPLOADS
+        self._client = client
+        self._question = question
+
+    def rank(self, path: Path, progress: Callable[[int, int | None], object]) -> Answer:
+        """Upload, wait."""
+        from service.client import ClientError, ServiceError, UnreachableError
+
+        asked = self._question
+        try:
+            return self._client.classify(
+                path,
+                labels=None if asked.label_set else asked.names,
+                label_set=asked.label_set,
+                bundle=asked.bundle,
+                templates=asked.options.templates,
+                top_k=asked.options.top_k,
+                calibration=asked.options.beta,
+                segment_s=asked.options.segment_s,
+                frames=asked.options.frames,
+                progress=progress,
+            )
+        except OSError as error:
+            raise ClipFailedError(NotMediaError.code, _UNREADABLE) from error
+        except UnreachableError as error:
+            raise RankingStoppedError(error.message) from error
+        except ServiceError as error:
+            if error.status in _CONCERNS_ALL:
+                raise RankingStoppedError(f"{error.detail} [{error.code}]") from error
+            is_plain = error.status < _FIRST_SERVER_ERROR or not error.request_id
+            named = "" if is_plain else f" (request {error.request_id})"
+            raise ClipFailedError(error.code, error.detail + named) from error
+        except ClientError as error:
+            raise ClipFailedError(error.code, error.message) from error
+
+    def stop(self) -> None:
+        """Nothing: the service notices when the connection ends with the program."""
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+class _Unobserved:
+    """Takes the figures of the queues, which nobody reads here."""
+
+    def rows_waiting(self, encoder: str, change: int) -> None:
+        """Ignored."""
+
+    def batch_ran(self, encoder: str, n_rows: int) -> None:
+        """Ignored."""
+
+
+def _labels(names: tuple[str, ...], max_labels: int) -> tuple[Label, ...]:
+    """Checked as the service checks them, before any clip is looked at."""
+    from service.labels.label import check_labels, make_label
+
+    labels = tuple(map(make_label, names))
+    check_labels(labels, max_labels, may_be_empty=True)
+    return labels
+
+
+def _candidates(
+    question: Question, labels: tuple[Label, ...], settings: Settings
+) -> tuple[Candidates, tuple[str, ...] | None]:
+    """The labels that were given, or those of a set in the data directory, with its templates."""
+    from service.cli.local_label_sets import LocalLabelSets
+    from service.labels.label import Candidates
+
+    if question.label_set is None:
+        return Candidates(labels), None
+    with contextlib.closing(LocalLabelSets(settings)) as store:
+        label_set = store.stored(question.label_set)
+    if not label_set.labels:
+        raise NoLabelsError(f"label set {label_set.name!r} is empty; add labels to it")
+    return label_set.candidates, label_set.templates
+
+
+def _fingerprint(question: Question, etag: str | None, digest: str) -> str:
+    asked = question.options.model_dump(mode="json")
+    whole = json.dumps([question.names, question.label_set, etag, asked, digest])
+    return hashlib.sha256(whole.encode()).hexdigest()[:16]
+
+
+def check_question(question: Question) -> None:
+    """Check that there are candidates, in one way.
+
+    Raises:
+        InvalidOptionError: In both.
+        NoLabelsError: In none.
+    """
+    if question.names and question.label_set:
+        raise InvalidOptionError("Give either labels or --label-set, not both.")
+    if not question.names and question.label_set is None:
+        raise NoLabelsError("no labels were given; give names with --label, --labels-file or --label-set")

@@ -1,0 +1,165 @@
+"""Ranks many clips, several at once; writes each result in the order of the clips as soon as it is ready."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from service.cli.answer_text import as_text
+from service.cli.clip_files import ClipFile
+from service.cli.interrupts import INTERRUPTED, Interrupts
+
+if TYPE_CHECKING:
+    from service.cli.progress import Display
+    from service.cli.rankers import Ranker
+    from service.cli.records import Failure, RecordFile
+    from service.cli.subtitles import Subtitles
+    from service.client import Answer
+
+# Clips that are begun for each that is worked on: a slow one does not hold up the others before its turn to
+# be written comes.
+_AHEAD = 4
+OK, SOME_FAILED, NOTHING_DONE = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where results go.
+
+    Attributes:
+        records: The output file; None: they are printed.
+        subtitles: Files beside the clips.
+        as_json: Print one JSON object a clip.
+    """
+
+    records: RecordFile | None
+    subtitles: Subtitles
+    as_json: bool
+
+
+class RankingRun:
+    """One run over all clips.
+
+    Args:
+        ranker: Ranks them.
+        interrupts: Tells of Ctrl-C.
+        outputs: Takes the results.
+    """
+
+    def __init__(self, ranker: Ranker, interrupts: Interrupts, outputs: Outputs) -> None:
+        self._ranker = ranker
+        self._interrupts = interrupts
+        self._outputs = outputs
+        self._pending: deque[tuple[ClipFile, Future[Answer | Failure]]] = deque()
+        self._failed: list[tuple[ClipFile, Failure]] = []
+        self._n_answered = 0
+
+    def go(self, clips: Sequence[ClipFile]) -> int:
+        """Rank the clips that have no answer in the output file yet.
+
+        Returns:
+            The exit code. After Ctrl-C it does not return but ends the process, since an upload or a run of a
+            model that is under way can't be asked to stop.
+        """
+        from service.cli.progress import shown
+
+        records = self._outputs.records
+        todo = [clip for clip in clips if records is None or clip.name not in records.done]
+        if len(todo) < len(clips):
+            typer.echo(f"{len(clips) - len(todo)} of {len(clips)} clips have their answer already", err=True)
+        stopped = ""
+        try:
+            with shown(todo) as display:
+                stopped = self._rank_all(todo, display)
+        finally:
+            if records is not None:
+                records.close()
+        self._sum_up(len(todo), stopped)
+        if self._interrupts.came:
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)
+        if stopped:
+            return SOME_FAILED if self._n_answered else NOTHING_DONE
+        return SOME_FAILED if self._failed else OK
+
+    def _rank_all(self, clips: Sequence[ClipFile], display: Display) -> str:
+        """Rank clips until all are done, or it makes no sense to go on: returns why then."""
+        from service.cli.rankers import RankingStoppedError
+
+        pool = ThreadPoolExecutor(self._ranker.n_jobs, thread_name_prefix="clip")
+        left = iter(clips)
+        stopped = ""
+        try:
+            while self._begin(left, pool, display):
+                clip, future = self._pending[0]
+                with self._interrupts.waiting():
+                    outcome = future.result()
+                self._pending.popleft()
+                self._take(clip, outcome, display)
+        except RankingStoppedError as error:
+            stopped = error.message
+        except KeyboardInterrupt:
+            self._ranker.stop()
+        for clip, future in self._pending:  # what was done behind the one that was waited for
+            if future.done() and future.exception() is None:
+                self._take(clip, future.result(), display)
+        pool.shutdown(wait=False, cancel_futures=True)
+        return stopped
+
+    def _begin(self, left: Iterator[ClipFile], pool: ThreadPoolExecutor, display: Display) -> bool:
+        """Begin as many clips as may be; whether any is not done."""
+        while len(self._pending) < _AHEAD * self._ranker.n_jobs and (clip := next(left, None)):
+            self._pending.append((clip, pool.submit(self._rank, clip, display)))
+        return bool(self._pending)
+
+    def _rank(self, clip: ClipFile, display: Display) -> Answer | Failure:
+        from service.cli.rankers import ClipFailedError
+        from service.cli.records import Failure
+
+        if clip.problem:
+            return Failure("missing_file", clip.problem)
+        try:
+            return self._ranker.rank(clip.path, display.sent(clip))
+        except ClipFailedError as error:
+            return Failure(error.code, error.message)
+
+    def _take(self, clip: ClipFile, outcome: Answer | Failure, display: Display) -> None:
+        """Write a result; the record last, since it says that all of it is there."""
+        from service.cli.records import Failure, make_record
+
+        outputs = self._outputs
+        record = make_record(clip, self._ranker.fingerprint, outcome)
+        if isinstance(outcome, Failure):
+            self._failed.append((clip, outcome))
+            display.message(f"{clip.name}: {outcome.message} [{outcome.code}]")
+        else:
+            self._n_answered += 1
+            outputs.subtitles.write(clip, outcome)
+            if outputs.records is None and not outputs.as_json:
+                display.result(as_text(clip.name, outcome))
+        if outputs.as_json:
+            display.result(json.dumps(record, ensure_ascii=False))
+        if outputs.records is not None:
+            outputs.records.write(record)
+        display.done(clip)
+
+    def _sum_up(self, n_clips: int, stopped: str) -> None:
+        """Say what is missing, and list what failed where it may have scrolled away."""
+        if self._failed and n_clips > 1:
+            typer.echo(f"{len(self._failed)} of {n_clips} clips failed:", err=True)
+            for clip, failure in self._failed:
+                typer.echo(f"  {clip.name} [{failure.code}]", err=True)
+        how = " Go on with --resume." if self._outputs.records is not None else ""
+        done = f"{self._n_answered + len(self._failed)} of {n_clips} clips are done"
+        if stopped:
+            typer.echo(f"ahse: {stopped} {done}.{how}", err=True)
+        elif self._interrupts.came:
+            typer.echo(f"ahse: interrupted; {done}.{how}", err=True)

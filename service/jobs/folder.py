@@ -1,0 +1,116 @@
+"""The files of jobs on disk: a folder for each job, with its clips under neutral names."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Container, Iterator
+from pathlib import Path
+
+from service.errors import StoreUnavailableError
+
+_OWNER_ONLY = 0o700
+
+
+class JobFolder:
+    """Folders of jobs below one directory.
+
+    Args:
+        path: The directory, which is made if there is none.
+
+    Raises:
+        StoreUnavailableError: It can't be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(_OWNER_ONLY)
+        except OSError as error:
+            raise StoreUnavailableError(
+                "the folder of jobs can't be made; check that the data directory is writable"
+            ) from error
+
+    def clip(self, job_id: str, index: int) -> Path:
+        """The file of a clip."""
+        return self.path / job_id / str(index)
+
+    def take(self, clips: Path, job_id: str) -> None:
+        """Move a folder of clips in as that of a job, for good: its files must have been synced.
+
+        Raises:
+            OSError: It can't be moved.
+        """
+        clips.rename(self.path / job_id)
+        sync(self.path)
+
+    def remove_clip(self, job_id: str, index: int) -> None:
+        """Delete the file of a clip, if there is one."""
+        self.clip(job_id, index).unlink(missing_ok=True)
+
+    def remove(self, job_id: str) -> None:
+        """Delete the folder of a job, if there is one."""
+        shutil.rmtree(self.path / job_id, ignore_errors=True)
+
+    def sweep(self, wanted: Container[tuple[str, int]]) -> None:
+        """Delete what a process that was killed left behind.
+
+        Args:
+            wanted: Job and index of all clips that are still needed.
+        """
+        for job in self.path.glob("job_*"):
+            for clip in job.iterdir():
+                if (job.name, int(clip.name)) not in wanted:
+                    clip.unlink()
+            if not any(job.iterdir()):
+                job.rmdir()
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether this process has locked the directory."""
+        return self._lock is not None
+
+    def lock(self) -> bool:
+        """Lock the directory for this process; whether that succeeded. The system unlocks it at its end."""
+        if self._lock is None:
+            file = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:  # another process has it
+                os.close(file)
+                return False
+            self._lock = file
+        return True
+
+    def close(self) -> None:
+        """Unlock the directory."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the entries of a directory, would survive a power cut."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def sync_all(folder: Path) -> None:
+    """`sync` the files of a folder, and the folder."""
+    for path in (*_files(folder), folder):
+        sync(path)
+
+
+def n_bytes_of(path: Path) -> int:
+    """Size of a file; 0: there is none."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if path.is_file())

@@ -1,0 +1,99 @@
+"""The interface of a store that keeps jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from service.jobs.job import Claim, Delivery, Job, JobClip, NewJob, Outcome, Usage
+
+
+class JobStore(Protocol):
+    """Keeps jobs, their clips and their results durably.
+
+    Every method is thread-safe; a change is applied whole or not at all, and survives the end of the process.
+    Methods that take the id of a job raise UnknownJobError when there is none.
+    """
+
+    def create(self, new: NewJob, clips: Path, now: datetime) -> tuple[Job, bool]:
+        """Keep a new job; the flag says that it is new.
+
+        Args:
+            new: The job.
+            clips: Folder on the same file system with the files `0`, `1`, ..., which is moved into the store;
+                a clip at a URL has no file yet.
+            now: The time.
+
+        Returns:
+            The job; one that the owner has made with the same idempotency key before, whatever is in `clips`.
+
+        Raises:
+            OverloadedError: There are as many jobs, or as many bytes of them, as there may be.
+            QuotaExceededError: The owner has as many as it may have.
+        """
+
+    def find(self, owner: str, idempotency_key: str) -> Job | None:
+        """The job that an owner has made with an idempotency key; None for one that has expired, too."""
+
+    def get(self, job_id: str) -> Job:
+        """One job."""
+
+    def page(self, owner: str | None, before: str, limit: int) -> list[Job]:
+        """Up to limit jobs, the latest first, of one owner or of all (None), whose ids sort before `before`.
+
+        An empty `before` begins with the latest.
+        """
+
+    def clips(self, job_id: str, since: int = -1) -> list[JobClip]:
+        """Clips of a job by index; those finished after a version of the job, in the order of their end."""
+
+    def outcome(self, job_id: str, index: int) -> Outcome | None:
+        """What has become of a clip; None: nothing yet, it was cancelled, or it has expired."""
+
+    def lead(self) -> bool:
+        """Try to become the process that works on the jobs; whether this one is it.
+
+        Whoever becomes it takes up what the one before has left behind: its clips are queued again.
+        """
+
+    def claim(self, now: datetime) -> Claim | None:
+        """Begin the next clip, owners taking turns; None: there is nothing to do."""
+
+    def finish(self, claim: Claim, outcome: Outcome, now: datetime) -> Job | None:
+        """Keep the outcome of a clip, whose file goes; None: the job was cancelled meanwhile.
+
+        Raises:
+            OverloadedError: An answer would be more bytes than all jobs may take. A problem is always kept.
+        """
+
+    def release(self, claim: Claim, *, is_tried: bool) -> None:
+        """Queue a clip again; whether the attempt counts."""
+
+    def cancel(self, job_id: str, now: datetime) -> Job:
+        """End a job that has not ended; the outcomes that there are stay."""
+
+    def delete(self, job_id: str) -> None:
+        """Forget a job."""
+
+    def unwanted(self, job_ids: Sequence[str]) -> set[str]:
+        """Which of these jobs are not worked on any more."""
+
+    def expire(self, now: datetime) -> list[str]:
+        """Remove what has expired; the ids of jobs that changed."""
+
+    def due_webhooks(self, now: datetime, limit: int) -> list[Delivery]:
+        """Reports that have to be sent, the longest due first."""
+
+    def webhook_tried(self, job_id: str, *, delivered: bool, again: datetime | None) -> None:
+        """Keep what became of a report; `again`: when to send it again, None: never."""
+
+    def usage(self) -> Usage:
+        """What all jobs take now."""
+
+    def check(self) -> None:
+        """Raise StoreUnavailableError when the store can't answer now."""
+
+    def close(self) -> None:
+        """Release what the store holds."""

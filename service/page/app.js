@@ -1,0 +1,244 @@
+/** The page: what is chosen, the request, its answer; and the way between its three views. */
+
+import { About } from "./about.js";
+import { Answer } from "./answer.js";
+import { ClipChooser, clipOf } from "./clip.js";
+import { LabelSets } from "./label_sets.js";
+import { NameChooser } from "./names.js";
+import { Problem, about, classify, key } from "./service.js";
+import { Snippets } from "./snippets.js";
+import { Player, Timeline } from "./timeline.js";
+import { Fault, Fragment, html, percent, render, useEffect, useMemo, useRef, useState } from "./view.js";
+
+const VIEWS = { classify: "Classify a clip", "label-sets": "Label sets", about: "About the bundle" };
+// Of longer lists only the best are answered: nobody reads ten thousand bars.
+const MOST_RANKED = 500;
+const LENGTHS = [["auto", "automatic"], ["2", "2 s"], ["5", "5 s"], ["10", "10 s"], ["30", "30 s"], ["", "none"]];
+
+function App() {
+  const [view, setView] = useState(viewOfAddress());
+  const [service, setService] = useState(null);
+  const [problem, setProblem] = useState(null);
+  const [needsKey, setNeedsKey] = useState(false);
+  const [bundle, setBundle] = useState("");
+  const [labelSet, setLabelSet] = useState("");
+  const heading = useRef(null);
+
+  async function load() {
+    try {
+      setService(await about());
+      setProblem(null);
+      setNeedsKey(false);
+    } catch (error) {
+      setProblem(error);
+    }
+  }
+
+  useEffect(() => {
+    key.whenRefused(() => setNeedsKey(true));
+    const follow = () => {
+      setView(viewOfAddress());
+      heading.current?.focus();
+    };
+    addEventListener("hashchange", follow);
+    load();
+    return () => removeEventListener("hashchange", follow);
+  }, []);
+
+  const model = service && (service.models.find((one) => one.id === bundle) ?? service.models[0]);
+  const use = (name) => {
+    setLabelSet(name);
+    location.hash = "classify";
+  };
+  const isShown = (name) => ({ hidden: view !== name });
+  return html`
+    <header>
+      <div class="row wrap">
+        <p class="mark"><img src="page/icon.svg" alt="" width="28" height="28" /> AHSE</p>
+        <nav aria-label="Views"><ul class="row wrap">
+          ${Object.entries(VIEWS).map(([name, title]) => html`<li><a href=${`#${name}`} aria-current=${view === name ? "page" : undefined}>${title}</a></li>`)}
+          <li><a href="docs">HTTP interface</a></li>
+        </ul></nav>
+        ${service?.models.length > 1 && html`<div class="row bundle"><label for="bundle">Bundle</label>
+          <select id="bundle" value=${model.id} onChange=${(event) => setBundle(event.target.value)}>
+            ${service.models.map((one) => html`<option>${one.id}</option>`)}</select></div>`}
+        ${key.get() && !needsKey && html`<button type="button" class="link-button" onClick=${() => setNeedsKey(true)}>Change the API key</button>`}
+      </div>
+    </header>
+    <main>
+      <h1 ref=${heading} tabindex="-1">${view === "classify" ? "Which of these names fits this clip best?" : VIEWS[view]}</h1>
+      ${needsKey && html`<${KeyForm} onKey=${load} />`}
+      ${!(needsKey && problem?.status === 401 && !key.get()) && html`<${Fault} problem=${problem} retry=${load} />`}
+      ${model && html`<${Fragment}>
+        ${model.notice && html`<p class="note">${model.notice}</p>`}
+        <div ...${isShown("classify")}><${Classify} service=${service} model=${model} labelSet=${labelSet} onLabelSet=${setLabelSet} /></div>
+        <div ...${isShown("label-sets")}><${LabelSets} sets=${service.sets} onChanged=${load} onUse=${use} /></div>
+        <div class="panel" ...${isShown("about")}><${About} model=${model} info=${service.info} /></div>
+      </${Fragment}>`}
+      ${!service && !problem && html`<p role="status">Asking the service…</p>`}
+    </main>`;
+}
+
+function viewOfAddress() {
+  const name = location.hash.slice(1);
+  return name in VIEWS ? name : "classify";
+}
+
+/** Asks for the API key; it stays in this tab. */
+function KeyForm({ onKey }) {
+  const [text, setText] = useState(key.get());
+  function submit(event) {
+    event.preventDefault();
+    key.set(text);
+    onKey();
+  }
+  return html`<form class="panel field" onSubmit=${submit}>
+    <label for="key">This service needs an API key</label>
+    <div class="row"><input id="key" type="password" autocomplete="off" required value=${text} onInput=${(event) => setText(event.target.value)} aria-describedby="key-help" />
+      <button type="submit">Use it</button></div>
+    <p class="small" id="key-help">Whoever runs the service makes keys with “ahse keys create”. It is kept in this tab until you close it.</p>
+  </form>`;
+}
+
+/** The main job: clip and names in, answer out. */
+function Classify({ service, model, labelSet, onLabelSet }) {
+  const [clip, setClip] = useState(null);
+  const [names, setNames] = useState([]);
+  const [length, setLength] = useState("auto");
+  const [work, setWork] = useState(null);
+  const [problem, setProblem] = useState(null);
+  const [answer, setAnswer] = useState(null);
+  const [now, setNow] = useState(0);
+  const [status, setStatus] = useState("");
+  const player = useRef(null);
+  const shown = useRef(null);
+  const examples = useExamples(model);
+
+  useEffect(() => {
+    if (labelSet && !service.sets.some((set) => set.name === labelSet)) onLabelSet("");
+  }, [service.sets]);
+
+  function choose(chosen) {
+    if (clip) URL.revokeObjectURL(clip.url);
+    work?.cancel();
+    setClip(chosen);
+    setAnswer(null);
+    setProblem(null);
+    setNow(0);
+  }
+
+  async function chooseExample(example) {
+    try {
+      const response = await fetch(`page/examples/${example.file}`);
+      const file = new File([await response.blob()], example.file, { type: "video/mp4" });
+      onLabelSet("");
+      setNames(example.labels);
+      choose(clipOf(file));
+    } catch {
+      setProblem(new Problem({ code: "connection_lost", detail: "The example can't be loaded; the connection to the service was lost." }));
+    }
+  }
+
+  const fields = useMemo(() => fieldsOf({ names, labelSet, length, model, service }), [names, labelSet, length, model, service]);
+
+  async function start() {
+    if (work) return;
+    if (missing) {
+      setStatus(missing);
+      return;
+    }
+    setProblem(null);
+    setAnswer(null);
+    setStatus("Uploading");
+    const form = new FormData();
+    for (const [name, value] of fields) form.append(name, value);
+    form.append("file", clip.file, clip.name);
+    const began = classify(form, (share) => {
+      setWork((before) => before && { ...before, share });
+      if (share === 1) setStatus("The service works on it");
+    });
+    setWork({ cancel: began.cancel, share: 0 });
+    try {
+      const found = await began.answer;
+      setAnswer(found);
+      setStatus(`Done. ${found.predictions[0].label}, ${percent(found.predictions[0].score)}`);
+    } catch (error) {
+      setProblem(error);
+      setStatus(error ? "" : "Cancelled");
+    }
+    setWork(null);
+  }
+
+  useEffect(() => {
+    // On a phone the answer is below what was filled in.
+    if (answer && shown.current.getBoundingClientRect().top > innerHeight - 200) shown.current.scrollIntoView();
+  }, [answer]);
+
+  function seek(seconds) {
+    setNow(seconds);
+    if (player.current) player.current.currentTime = seconds;
+  }
+
+  const missing = !clip ? "Choose a clip first." : !labelSet && !names.length ? "Give at least one name." : "";
+  const origin = new URL(".", location).href.replace(/\/$/, "");
+  return html`<div class="main-columns">
+    <div class="inputs">
+      <section class="panel" aria-labelledby="clip-title"><h2 id="clip-title">1. A clip</h2>
+        <${ClipChooser} clip=${clip} examples=${examples} onClip=${choose} onExample=${chooseExample} maxBytes=${service.info.limits.max_upload_bytes} /></section>
+      <section class="panel" aria-labelledby="names-title"><h2 id="names-title">2. Names</h2>
+        <${NameChooser} names=${names} labelSet=${labelSet} sets=${service.sets} onNames=${setNames} onLabelSet=${onLabelSet} />
+        <div class="row"><label for="length">Timeline in steps of</label>
+          <select id="length" value=${length} onChange=${(event) => setLength(event.target.value)}>
+            ${LENGTHS.map(([value, title]) => html`<option value=${value}>${title}</option>`)}</select></div></section>
+      <div class="row wrap">
+        ${/* Not disabled: that would take the focus away, and the reason could not be asked for. */ ""}
+        <button type="button" class="go" aria-disabled=${Boolean(missing || work)} onClick=${start}>Classify</button>
+        ${work && html`<button type="button" class="plain-button" onClick=${work.cancel}>Cancel</button>`}
+      </div>
+      ${work && html`<${Progress} share=${work.share} />`}
+      <p class="small" role="status">${status}</p>
+    </div>
+    <div class="results">
+      <${Fault} problem=${problem} retry=${clip ? start : null} />
+      ${clip && html`<${Player} clip=${clip} player=${player} onTime=${setNow} />`}
+      ${answer ? html`<section class="panel" ref=${shown} aria-label="Answer"><h2>Answer</h2>
+            <${Answer} answer=${answer} isCut=${answer.predictions.length < answer.n_labels} /></section>
+          ${answer.segments?.length > 1 && html`<section class="panel" aria-label="Over time"><h2>Over time</h2>
+            <${Timeline} segments=${answer.segments} now=${now} name=${clip.name} onSeek=${seek} /></section>`}`
+        : !clip && html`<div class="empty"><p>The answer will be here: the names in order, how sure picture and sound are, each alone and both together,
+            and what comes when.</p></div>`}
+      ${clip && !missing && html`<section class="panel"><${Snippets} request=${{ origin, file: clip.name, fields, needsKey: Boolean(key.get()) }} /></section>`}
+    </div>
+  </div>`;
+}
+
+/** Fields of the request besides the clip. */
+function fieldsOf({ names, labelSet, length, model, service }) {
+  const n = labelSet ? (service.sets.find((set) => set.name === labelSet)?.n_labels ?? 0) : names.length;
+  const chosen = labelSet ? [["label_set", labelSet]] : names.length === 1 ? [["labels", JSON.stringify(names)]] : names.map((name) => ["labels", name]);
+  const options = [...(length ? [["segment_s", length]] : []), ...(n > MOST_RANKED ? [["top_k", String(MOST_RANKED)]] : [])];
+  return [...chosen, ...options, ...(model.default ? [] : [["bundle", model.id]])];
+}
+
+/** Of the upload, then of the work, whose end nobody knows. */
+function Progress({ share }) {
+  const [seconds, setSeconds] = useState(0);
+  useEffect(() => {
+    const timer = setInterval(() => setSeconds((before) => before + 1), 1000);
+    return () => clearInterval(timer);
+  }, []);
+  const value = share < 1 ? { value: share } : {};
+  return html`<div class="field"><label for="progress">${share < 1 ? `Uploading, ${percent(share)}` : `The service works on it, ${seconds} s`}</label>
+    <progress id="progress" max="1" ...${value}></progress></div>`;
+}
+
+/** Clips that come with the page and fit the bundle. */
+function useExamples(model) {
+  const [all, setAll] = useState([]);
+  useEffect(() => {
+    fetch("page/examples/examples.json").then((response) => (response.ok ? response.json() : []), () => []).then(setAll);
+  }, []);
+  return all.filter((one) => one.bundle === model.id);
+}
+
+render(html`<${App} />`, document.getElementById("page"));

@@ -1,0 +1,144 @@
+/** Step 1: drop, pick or record a clip, or take an example. */
+
+import { Fragment, html, size, useEffect, useRef, useState } from "./view.js";
+
+const LONGEST_RECORDING_S = 30;
+
+/** A file as the page keeps it; `url` is for the player, which the browser loads from its own memory. */
+export function clipOf(file, name = file.name) {
+  return { file, name, url: URL.createObjectURL(file), kind: file.type.split("/")[0] || "video" };
+}
+
+/**
+ * The chooser.
+ *
+ * Props: clip or null; examples that fit the bundle; onClip(clip); onExample(example); maxBytes of an upload.
+ */
+export function ClipChooser({ clip, examples, onClip, onExample, maxBytes }) {
+  const [isOver, setIsOver] = useState(false);
+  const [note, setNote] = useState("");
+
+  function take(files) {
+    const [file, ...others] = files;
+    if (!file) return;
+    if (maxBytes && file.size > maxBytes) {
+      setNote(`${file.name} has ${size(file.size)}; this service takes at most ${size(maxBytes)}. Choose a shorter or smaller clip.`);
+      return;
+    }
+    setNote(others.length ? `The page takes one clip at a time: ${file.name}. For folders there is “ahse classify FOLDER”.` : "");
+    onClip(clipOf(file));
+  }
+
+  function drop(event) {
+    event.preventDefault();
+    setIsOver(false);
+    take(event.dataTransfer.files);
+  }
+
+  function over(event) {
+    event.preventDefault();
+    setIsOver(true);
+  }
+
+  return html`
+    <label class=${isOver ? "drop over" : "drop"} onDragOver=${over} onDragLeave=${() => setIsOver(false)} onDrop=${drop}>
+      <input class="unseen" type="file" accept="video/*,audio/*,image/*" onChange=${(event) => take(event.target.files)} />
+      <span class="drop-name">${clip ? clip.name : "Drop a clip here, or choose one"}</span>
+      <span class="small">${clip ? `${size(clip.file.size)} · choose another` : "video, sound or picture; it goes to this service only"}</span>
+    </label>
+    ${note && html`<p class="note" role="status">${note}</p>`}
+    <${Recorder} onClip=${onClip} />
+    ${examples.length > 0 && html`<div class="row wrap">
+      <span class="small">Examples:</span>
+      ${examples.map((one) => html`<button type="button" class="plain-button" onClick=${() => onExample(one)}>${one.title}</button>`)}
+    </div>`}`;
+}
+
+/** Camera and microphone, where the browser gives them to the page: on localhost and over HTTPS. */
+function Recorder({ onClip }) {
+  const [stream, setStream] = useState(null);
+  const [recorder, setRecorder] = useState(null);
+  const [seconds, setSeconds] = useState(0);
+  const [fault, setFault] = useState("");
+  const preview = useRef(null);
+
+  useEffect(() => {
+    if (preview.current) preview.current.srcObject = stream;
+    return () => stream?.getTracks().forEach((track) => track.stop());
+  }, [stream]);
+
+  useEffect(() => {
+    if (!recorder) return undefined;
+    const timer = setInterval(() => setSeconds((before) => before + 1), 1000);
+    return () => clearInterval(timer);
+  }, [recorder]);
+
+  useEffect(() => {
+    if (recorder?.state === "recording" && seconds >= LONGEST_RECORDING_S) recorder.stop();
+  }, [recorder, seconds]);
+
+  if (!navigator.mediaDevices?.getUserMedia || !window.MediaRecorder) return null;
+
+  async function open() {
+    setFault("");
+    try {
+      setStream(await openDevices());
+    } catch (error) {
+      setFault(reasonOf(error));
+    }
+  }
+
+  function start() {
+    const parts = [];
+    const started = new MediaRecorder(stream);
+    started.ondataavailable = (event) => parts.push(event.data);
+    started.onstop = () => {
+      const type = started.mimeType.split(";")[0];
+      onClip(clipOf(new File(parts, `recording.${type.endsWith("mp4") ? "mp4" : "webm"}`, { type })));
+      close();
+    };
+    setSeconds(0);
+    started.start();
+    setRecorder(started);
+  }
+
+  function close() {
+    setRecorder(null);
+    setStream(null);
+  }
+
+  if (!stream) {
+    return html`<div class="row wrap">
+      <button type="button" class="plain-button" onClick=${open}>Record a clip</button>
+      ${fault && html`<p class="note" role="alert">${fault}</p>`}
+    </div>`;
+  }
+  return html`<div class="recorder">
+    <video ref=${preview} class="player" autoplay muted playsinline aria-label="What the camera sees"></video>
+    <div class="row wrap">
+      ${recorder
+        ? html`<button type="button" onClick=${() => recorder.stop()}>Stop and use it</button>
+            <span class="small" role="timer">recording, ${seconds} of at most ${LONGEST_RECORDING_S} seconds</span>`
+        : html`<${Fragment}>
+            <button type="button" onClick=${start}>Start recording</button>
+            <button type="button" class="plain-button" onClick=${close}>Close the camera</button>
+          </${Fragment}>`}
+    </div>
+  </div>`;
+}
+
+/** Both where there are both, else the microphone. */
+async function openDevices() {
+  try {
+    return await navigator.mediaDevices.getUserMedia({ video: true, audio: true });
+  } catch (error) {
+    if (error.name !== "NotFoundError") throw error;
+    return navigator.mediaDevices.getUserMedia({ audio: true });
+  }
+}
+
+function reasonOf(error) {
+  if (error.name === "NotAllowedError") return "The browser does not let this page use camera and microphone; allow it beside the address.";
+  if (error.name === "NotFoundError") return "There is no camera and no microphone.";
+  return "Camera or microphone can't be opened; another program may be using them.";
+}

@@ -1,0 +1,162 @@
+/** Label sets: look at them, make them, change them. A change that someone else made meanwhile is told. */
+
+import { ChipList } from "./names.js";
+import { Problem, ask } from "./service.js";
+import { Fault, Fragment, count, html, lines, sameKey, useEffect, useRef, useState } from "./view.js";
+
+const addressOf = (name) => `v1/label-sets/${encodeURIComponent(name)}`;
+const ifSame = (set) => ({ "If-Match": `"${set.etag}"` });
+const IF_NEW = { "If-None-Match": "*" };
+const TAKEN = 412;
+
+/**
+ * The editor.
+ *
+ * Props: sets (summaries), onChanged() when the list has to be read again, onUse(name) to classify with a set.
+ */
+export function LabelSets({ sets, onChanged, onUse }) {
+  const [open, setOpen] = useState(null);
+  const [problem, setProblem] = useState(null);
+  const [done, setDone] = useState("");
+
+  /** Do one change; what it answers is the open set now. */
+  async function change(work, said) {
+    setDone("");
+    try {
+      const answered = await work();
+      setProblem(null);
+      setOpen(answered?.data ?? null);
+      setDone(said);
+      onChanged();
+      return true;
+    } catch (error) {
+      setProblem(error);
+      return false;
+    }
+  }
+
+  async function load(name) {
+    setDone("");
+    try {
+      setOpen((await ask("GET", addressOf(name))).data);
+      setProblem(null);
+    } catch (error) {
+      setProblem(error);
+    }
+  }
+
+  const isStale = problem?.status === TAKEN && open !== null && problem.isOfOpen;
+  return html`
+    <p>A label set is a list of names that the service keeps. A request names it instead of sending all names.</p>
+    <${Fault} problem=${problem}>
+      ${isStale && html`<p>Someone else has changed “${open.name}” since you read it. Nothing of theirs was overwritten.</p>
+        <button type="button" class="plain-button" onClick=${() => load(open.name)}>Read it again</button>`}
+    </${Fault}>
+    <p class="small" role="status">${done}</p>
+    <div class="columns">
+      <section class="panel" aria-label="All label sets">
+        <h3>${sets.length ? count(sets.length, "label set") : "There is no label set yet"}</h3>
+        <ul class="choices">
+          ${sets.map((set) => html`<li key=${set.name}><button type="button" aria-pressed=${open?.name === set.name} onClick=${() => load(set.name)}>
+            <span>${set.name}</span><span class="small">${count(set.n_labels, "name")}</span></button></li>`)}
+        </ul>
+        <${NewSet} onCreate=${(name, labels) => change(() => ask("PUT", addressOf(name), { body: { labels }, headers: IF_NEW }), `“${name}” was made`)} />
+      </section>
+      ${open && html`<${OpenSet} key=${open.name} set=${open} onUse=${onUse} change=${changeOf(change)} />`}
+    </div>`;
+
+  /** A change of the open set; a conflict about it can be solved by reading it again. */
+  function changeOf(work) {
+    return (call, said) =>
+      work(async () => {
+        try {
+          return await call();
+        } catch (error) {
+          if (error instanceof Problem) error.isOfOpen = true;
+          throw error;
+        }
+      }, said);
+  }
+}
+
+/** A form for a name and names, one a line. */
+function NewSet({ onCreate }) {
+  const [name, setName] = useState("");
+  const [text, setText] = useState("");
+
+  async function submit(event) {
+    event.preventDefault();
+    if (await onCreate(name.trim(), lines(text))) {
+      setName("");
+      setText("");
+    }
+  }
+
+  return html`<form class="field" onSubmit=${submit}>
+    <h3>Make a new one</h3>
+    <label for="new-set">Name of the set</label>
+    <input id="new-set" required autocomplete="off" value=${name} onInput=${(event) => setName(event.target.value)} aria-describedby="new-set-help" />
+    <p class="small" id="new-set-help">Letters, digits, dots, dashes and underscores.</p>
+    <label for="new-labels">Its names, one a line</label>
+    <textarea id="new-labels" rows="4" value=${text} onInput=${(event) => setText(event.target.value)}></textarea>
+    <button type="submit" disabled=${!name.trim()}>Make the set</button>
+  </form>`;
+}
+
+/** One set: its names, more names, a copy, its end. */
+function OpenSet({ set, onUse, change }) {
+  const [text, setText] = useState("");
+  const [wanted, setWanted] = useState("");
+  const [copyName, setCopyName] = useState("");
+  const [isEnding, setIsEnding] = useState(false);
+  const heading = useRef(null);
+  useEffect(() => heading.current.focus(), []);
+
+  const names = set.labels.map((label) => label.name).filter((name) => sameKey(name).includes(sameKey(wanted)));
+  const promptsOf = new Map(set.labels.map((label) => [label.name, label.prompts]));
+
+  async function add(event) {
+    event.preventDefault();
+    const labels = lines(text);
+    if (await change(() => ask("POST", `${addressOf(set.name)}/labels`, { body: { labels }, headers: ifSame(set) }), `${count(labels.length, "name")} added`)) setText("");
+  }
+
+  function remove(name) {
+    const address = `${addressOf(set.name)}/labels/${encodeURIComponent(name)}`;
+    return change(() => ask("DELETE", address, { headers: ifSame(set) }), `“${name}” removed`);
+  }
+
+  async function copy(event) {
+    event.preventDefault();
+    const body = { labels: set.labels, ...(set.templates && { templates: set.templates }) };
+    await change(() => ask("PUT", addressOf(copyName.trim()), { body, headers: IF_NEW }), `“${copyName.trim()}” is a copy of “${set.name}”`);
+  }
+
+  return html`<section class="panel" aria-labelledby="open-set">
+    <div class="row wrap"><h3 id="open-set" ref=${heading} tabindex="-1">${set.name}</h3>
+      <button type="button" class="plain-button" disabled=${!set.labels.length} onClick=${() => onUse(set.name)}>Classify with it</button></div>
+    <p class="small">${count(set.n_labels, "name")}, last changed ${new Date(set.updated).toLocaleString()}
+      ${set.templates && html`<br />Templates: ${set.templates.join(" · ")}`}</p>
+    ${set.labels.length > 30 && html`<div class="field"><label for="wanted">Find a name</label>
+      <input id="wanted" type="search" value=${wanted} onInput=${(event) => setWanted(event.target.value)} /></div>`}
+    <${ChipList} names=${names} onRemove=${remove} titleOf=${(name) => promptsOf.get(name).join("\n") || undefined} />
+    <form class="field" onSubmit=${add}>
+      <label for="more-labels">More names, one a line</label>
+      <textarea id="more-labels" rows="3" value=${text} onInput=${(event) => setText(event.target.value)}></textarea>
+      <button type="submit" class="plain-button" disabled=${!text.trim()}>Add to the set</button>
+    </form>
+    <form class="field" onSubmit=${copy}>
+      <label for="copy-name">Save a copy under another name</label>
+      <div class="row"><input id="copy-name" autocomplete="off" value=${copyName} onInput=${(event) => setCopyName(event.target.value)} />
+        <button type="submit" class="plain-button" disabled=${!copyName.trim()}>Save the copy</button></div>
+    </form>
+    ${isEnding
+      ? html`<div class="note" role="alertdialog" aria-label="Delete the set?">
+          <p>Delete “${set.name}” with its ${count(set.n_labels, "name")}? Requests that name it will fail.</p>
+          <div class="row wrap">
+            <button type="button" class="danger" onClick=${() => change(() => ask("DELETE", addressOf(set.name), { headers: ifSame(set) }), `“${set.name}” was deleted`)}>Delete it</button>
+            <button type="button" class="plain-button" ref=${(button) => button?.focus()} onClick=${() => setIsEnding(false)}>Keep it</button>
+          </div></div>`
+      : html`<${Fragment}><button type="button" class="link-button" onClick=${() => setIsEnding(true)}>Delete this set…</button></${Fragment}>`}
+  </section>`;
+}

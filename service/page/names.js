@@ -1,0 +1,111 @@
+/** Step 2: the names to choose from, as chips or as a stored label set. */
+
+import { count, html, lines, sameKey, useId, useState } from "./view.js";
+
+const MOST_CHIPS = 200;
+
+/** `names` and those of `added` that are new to them, as the service compares names. */
+export function mergeNames(names, added) {
+  const known = new Set(names.map(sameKey));
+  const fresh = added.filter((name) => !known.has(sameKey(name)) && known.add(sameKey(name)));
+  return [...names, ...fresh];
+}
+
+/**
+ * The chooser.
+ *
+ * Props: names, labelSet ("" for none), sets; onNames(names), onLabelSet(name).
+ */
+export function NameChooser({ names, labelSet, sets, onNames, onLabelSet }) {
+  return html`
+    ${sets.length > 0 && html`<div class="field">
+      <label for="label-set">Choose from</label>
+      <select id="label-set" value=${labelSet} onChange=${(event) => onLabelSet(event.target.value)}>
+        <option value="">names typed here</option>
+        ${sets.map((set) => html`<option value=${set.name}>${set.name} (${count(set.n_labels, "name")})</option>`)}
+      </select>
+    </div>`}
+    ${labelSet
+      ? html`<p class="small">All names of the label set “${labelSet}”. <a href="#label-sets">Look at it or change it</a></p>`
+      : html`<${Chips} names=${names} onNames=${onNames} />`}`;
+}
+
+/** Names as chips, and a field for more: Enter adds, a pasted list is split at its lines. */
+function Chips({ names, onNames }) {
+  const [text, setText] = useState("");
+  const [note, setNote] = useState("");
+  const [offer, setOffer] = useState(null);
+  const id = useId();
+
+  function add(added) {
+    const merged = mergeNames(names, added);
+    const n = merged.length - names.length;
+    setNote(n < added.length ? `${count(added.length - n, "name")} already in the list` : n > 1 ? `${count(n, "name")} added` : "");
+    setText("");
+    setOffer(null);
+    onNames(merged);
+  }
+
+  function submit() {
+    const name = text.trim();
+    if (!name) return;
+    const parts = name.split(/[,;\t]/).map((part) => part.trim()).filter(Boolean);
+    if (parts.length > 1) setOffer({ name, parts });
+    else add([name]);
+  }
+
+  function onKey(event) {
+    if (event.key === "Enter" && !event.isComposing) {
+      event.preventDefault();
+      submit();
+    } else if (event.key === "Backspace" && !text && names.length) {
+      setNote(`${names.at(-1)} removed`);
+      onNames(names.slice(0, -1));
+    }
+  }
+
+  function onPaste(event) {
+    const pasted = lines(event.clipboardData.getData("text"));
+    if (pasted.length < 2) return;
+    event.preventDefault();
+    add(pasted);
+  }
+
+  function remove(name) {
+    setNote(`${name} removed`);
+    onNames(names.filter((one) => one !== name));
+    document.getElementById(id).focus();
+  }
+
+  return html`<div class="field">
+    <label for=${id}>Names to choose from</label>
+    <${ChipList} names=${names} onRemove=${remove} />
+    <div class="row">
+      <input id=${id} type="text" autocomplete="off" value=${text} placeholder="dog barking" aria-describedby="${id}-help"
+        onInput=${(event) => setText(event.target.value)} onKeyDown=${onKey} onPaste=${onPaste} />
+      <button type="button" class="plain-button" onClick=${submit}>Add</button>
+    </div>
+    ${offer && html`<div class="note" role="alert">
+      <p>Is this one name or ${offer.parts.length}?</p>
+      <div class="row wrap">
+        <button type="button" class="plain-button" onClick=${() => add(offer.parts)}>Split into ${offer.parts.length} names</button>
+        <button type="button" class="plain-button" onClick=${() => add([offer.name])}>Keep as one name</button>
+      </div>
+    </div>`}
+    <p class="small" id="${id}-help">Any words will do, seen in a training or not. Enter adds a name; a list may be pasted, one name a line.
+      ${names.length > 0 && html` <button type="button" class="link-button" onClick=${() => { setNote("all names removed"); onNames([]); }}>Remove all ${names.length}</button>`}</p>
+    <p class="small" role="status">${note}</p>
+  </div>`;
+}
+
+/** Chips with a button each; of a very long list the first, and how many more there are. */
+export function ChipList({ names, onRemove, titleOf = () => undefined }) {
+  if (!names.length) return null;
+  const shown = names.slice(0, MOST_CHIPS);
+  return html`<ul class="chips" tabindex="-1">
+    ${shown.map((name) => html`<li key=${name} class="chip" title=${titleOf(name)}>
+      <span>${name}</span><button type="button" aria-label="Remove ${name}" onClick=${() => onRemove(name)}>×</button>
+    </li>`)}
+    ${names.length > shown.length && html`<li class="small">and ${names.length - shown.length} more</li>`}
+  </ul>`;
+}

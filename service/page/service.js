@@ -1,0 +1,127 @@
+/** Talks to the service: requests, an upload with progress, errors in its own words, the API key. */
+
+const STORED = "ahse-key";
+let kept = "";
+try {
+  kept = sessionStorage.getItem(STORED) ?? "";
+} catch {
+  // Storage is blocked: the key lives as long as the page.
+}
+let whenRefused = () => {};
+
+/** The API key; it is forgotten when the tab is closed. */
+export const key = {
+  get: () => kept,
+  set(value) {
+    kept = value.trim();
+    try {
+      if (kept) sessionStorage.setItem(STORED, kept);
+      else sessionStorage.removeItem(STORED);
+    } catch {
+      // As above.
+    }
+  },
+  /** Call something whenever the service asks for a key. */
+  whenRefused(call) {
+    whenRefused = call;
+  },
+};
+
+/** An error as the page shows it (RFC 9457 where the service sent it). */
+export class Problem extends Error {
+  constructor({ status = 0, code, detail, request_id: requestId = "", retryAfter = 0 }) {
+    super(detail);
+    Object.assign(this, { status, code, detail, requestId, retryAfter });
+  }
+}
+
+const LOST = {
+  code: "connection_lost",
+  detail: "The connection to the service was lost. Check that it still runs and that you are online, then try again.",
+};
+
+const keyHeader = () => (kept ? { Authorization: `Bearer ${kept}` } : {});
+
+function problemOf(status, text, retryAfter) {
+  let sent = null;
+  try {
+    sent = JSON.parse(text);
+  } catch {
+    // Not from the service: a proxy in between.
+  }
+  if (status === 401) whenRefused();
+  if (!sent?.detail) {
+    return new Problem({ status, code: `http_${status}`, detail: `Something in between answered with status ${status}.` });
+  }
+  return new Problem({ ...sent, status, retryAfter: Number(retryAfter) || 0 });
+}
+
+/**
+ * Ask for data.
+ *
+ * @param {string} method HTTP method.
+ * @param {string} path Address without a leading slash.
+ * @param {{body?: object, headers?: object}} options Body sent as JSON, and further headers.
+ * @returns {Promise<{data: any, etag: string}>} What was answered.
+ * @throws {Problem}
+ */
+export async function ask(method, path, { body, headers = {} } = {}) {
+  const json = body && { "Content-Type": "application/json" };
+  let response, text;
+  try {
+    response = await fetch(path, {
+      method,
+      headers: { ...keyHeader(), ...json, ...headers },
+      body: body && JSON.stringify(body),
+    });
+    text = await response.text();
+  } catch {
+    throw new Problem(LOST);
+  }
+  if (!response.ok) throw problemOf(response.status, text, response.headers.get("Retry-After"));
+  return { data: text ? JSON.parse(text) : null, etag: response.headers.get("ETag") ?? "" };
+}
+
+/**
+ * Classify a clip.
+ *
+ * @param {FormData} form The request.
+ * @param {(share: number) => void} onSent Share of the upload that is done; 1: the service works.
+ * @returns {{answer: Promise<object>, cancel: () => void}} The promise rejects with null when cancelled.
+ */
+export function classify(form, onSent) {
+  // Not fetch: browsers tell the progress of an upload only here.
+  const request = new XMLHttpRequest();
+  const answer = new Promise((resolve, reject) => {
+    request.upload.onprogress = (event) => event.lengthComputable && onSent(event.loaded / event.total);
+    request.upload.onload = () => onSent(1);
+    request.onerror = () => reject(new Problem(LOST));
+    request.onabort = () => reject(null);
+    request.onload = () => {
+      if (request.status === 200) resolve(JSON.parse(request.responseText));
+      else reject(problemOf(request.status, request.responseText, request.getResponseHeader("Retry-After")));
+    };
+  });
+  request.open("POST", "v1/classify");
+  for (const [name, value] of Object.entries(keyHeader())) request.setRequestHeader(name, value);
+  request.send(form);
+  return { answer, cancel: () => request.abort() };
+}
+
+/** All label sets: name, n_labels, etag. */
+export async function labelSets() {
+  const found = [];
+  let cursor = null;
+  do {
+    const page = await ask("GET", `v1/label-sets?limit=1000${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
+    found.push(...page.data.label_sets);
+    cursor = page.data.next_cursor;
+  } while (cursor);
+  return found;
+}
+
+/** What the page shows of the service itself. */
+export async function about() {
+  const [info, models, sets] = await Promise.all([ask("GET", "v1/info"), ask("GET", "v1/models"), labelSets()]);
+  return { info: info.data, models: models.data.data, sets };
+}

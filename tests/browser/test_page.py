@@ -1,0 +1,330 @@
+"""The main job on the page: a clip and names in, an answer out, in a real browser with real uploads."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import EXAMPLES, ROOT
+
+HARP = EXAMPLES / "bead-with-a-harp.mp4"
+NAMES = ["bead with a harp", "bead with a bell", "star with an ember"]
+MAX_FIRST_PAINT_BYTES = 100_000
+
+
+def choose(page: Page, clip: Path, *names: str) -> None:
+    """Take a clip and names."""
+    page.locator("input[type=file]").set_input_files(clip)
+    for name in names:
+        page.get_by_label("Names to choose from").fill(name)
+        page.keyboard.press("Enter")
+
+
+def classify(page: Page) -> dict[str, Any]:
+    """Press the button and wait; the answer as the page shows it at the end."""
+    page.get_by_role("button", name="Classify", exact=True).click()
+    expect(page.get_by_role("heading", name="Answer")).to_be_visible()
+    answer: dict[str, Any] = json.loads(page.locator(".answer pre").text_content() or "")
+    return answer
+
+
+def bars(page: Page, title: str) -> list[tuple[str, str]]:
+    """Names and shares of one ranked list."""
+    rows = page.locator(".bars", has=page.get_by_role("heading", name=title)).locator("li")
+    texts = [
+        (row.locator(".bar-name").inner_text(), row.locator(".bar-share").inner_text()) for row in rows.all()
+    ]
+    return [(name.removesuffix(" trained"), share) for name, share in texts]
+
+
+def test_an_example_is_answered_after_two_clicks(page: Page) -> None:
+    """The picture alone can't tell two beads apart; the sound can, and the page says so."""
+    page.get_by_role("button", name="a bead with a harp").click()
+    answer = classify(page)
+    assert answer["predictions"][0]["label"] == "bead with a harp"
+    assert page.locator(".best").inner_text().startswith("bead with a harp")
+    said = page.locator(".decided").inner_text()
+    assert (
+        "The sound decides this; the picture alone can't tell “bead with a harp” from “bead with a bell”."
+        in said
+    )
+    assert "None of these" in said
+    both, picture = bars(page, "Picture and sound together"), bars(page, "Picture alone")
+    assert [name for name, _ in both] == [one["label"] for one in answer["predictions"]]
+    assert {name for name, _ in picture[:2]} == {"bead with a harp", "bead with a bell"}
+    assert bars(page, "Sound alone")[0][0] == "bead with a harp"
+
+
+def test_a_clip_of_ones_own_and_names_typed_and_pasted(page: Page) -> None:
+    """A pasted list is split at its lines, a name that is there already is told, a chip can be taken out."""
+    choose(page, HARP, "bead with a harp")
+    page.get_by_label("Names to choose from").evaluate(
+        """field => {
+            const data = new DataTransfer();
+            data.setData("text", "bead with a bell\\n\\n  Bead  with a HARP \\nred, green\\n");
+            field.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }));
+        }"""
+    )
+    expect(page.get_by_text("1 name already in the list")).to_be_visible()
+    page.get_by_role("button", name="Remove red, green").click()
+    assert page.locator(".chip span").all_inner_texts() == ["bead with a harp", "bead with a bell"]
+    assert classify(page)["n_labels"] == 2
+
+
+def test_a_list_with_commas_is_asked_about(page: Page) -> None:
+    """As the service does: names may contain commas."""
+    field = page.get_by_label("Names to choose from")
+    field.fill("salt, pepper, and vinegar")
+    field.press("Enter")
+    page.get_by_role("button", name="Keep as one name").click()
+    field.fill("dog; cat")
+    field.press("Enter")
+    page.get_by_role("button", name="Split into 2 names").click()
+    assert page.locator(".chip span").all_inner_texts() == ["salt, pepper, and vinegar", "dog", "cat"]
+
+
+def test_the_main_job_needs_no_mouse(page: Page) -> None:
+    """Tab, letters and Enter alone, up to a moment of the clip; the focus can be seen at each step."""
+
+    def tab_to(name: str) -> None:
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            focused = page.evaluate(
+                "[document.activeElement.getAttribute('aria-label') || document.activeElement.labels?.[0]?.innerText"
+                " || document.activeElement.innerText, getComputedStyle(document.activeElement).outlineStyle,"
+                " document.activeElement.type || document.activeElement.tagName]"
+            )
+            # Of the file field the area to drop on shows the focus; of the player one of its buttons.
+            assert focused[1] != "none" or focused[2] in ("file", "VIDEO"), focused
+            if focused[0].replace("\n", " ").startswith(name):
+                return
+        raise AssertionError(name)
+
+    expect(page.get_by_role("button", name="a bead with a harp")).to_be_visible()
+    tab_to("Drop a clip here")
+    tab_to("a bead with a harp")
+    page.keyboard.press("Enter")
+    expect(page.locator(".chip")).to_have_count(4)
+    tab_to("Names to choose from")
+    page.keyboard.type("swirl with a siren")
+    page.keyboard.press("Enter")
+    tab_to("Timeline in steps of")
+    page.keyboard.type("2")
+    tab_to("Classify")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status").filter(has_text="Done. bead with a harp")).to_be_visible()
+    tab_to("0:02")
+    page.keyboard.press("Enter")
+    expect(page.locator(".segments button[aria-current]")).to_contain_text("0:02")
+    assert page.locator("video").evaluate("player => player.currentTime") == 2.0
+
+
+def test_the_timeline_and_the_player_are_in_step(page: Page) -> None:
+    """A click moves the player; a player that plays moves the mark."""
+    page.get_by_role("button", name="a bead with a harp").click()
+    page.get_by_label("Timeline in steps of").select_option("2")
+    segments = classify(page)["segments"]
+    rows, current = page.locator(".segments button"), page.locator(".segments button[aria-current]")
+    expect(rows).to_have_count(len(segments))
+    expect(current).to_contain_text("0:00")
+    rows.nth(1).click()
+    assert page.locator("video").evaluate("player => player.currentTime") == segments[1]["start_s"]
+    expect(current).to_contain_text("0:02")
+    page.locator("video").evaluate("player => { player.currentTime = 1.6; return player.play(); }")
+    expect(current).to_contain_text("0:00")
+    expect(current).to_contain_text("0:02")
+    page.locator(".piece").first.click()
+    expect(current).to_contain_text("0:00")
+
+
+def test_the_timeline_is_saved_in_three_formats(page: Page) -> None:
+    """With the names and times of the answer, and the name of the clip."""
+    page.get_by_role("button", name="a bead with a harp").click()
+    page.get_by_label("Timeline in steps of").select_option("2")
+    segments = classify(page)["segments"]
+
+    def saved(title: str) -> tuple[str, str]:
+        with page.expect_download() as download:
+            page.get_by_role("button", name=title, exact=True).click()
+        return download.value.suggested_filename, download.value.path().read_bytes().decode()
+
+    name, srt = saved("SRT")
+    assert name == "bead-with-a-harp.srt"
+    assert srt.startswith(
+        "1\n00:00:00,000 --> 00:00:02,000\nbead with a harp (100 %)\n\n2\n00:00:02,000 --> "
+    )
+    name, vtt = saved("WebVTT")
+    assert name == "bead-with-a-harp.vtt"
+    assert vtt.startswith("WEBVTT\n\n00:00:00.000 --> 00:00:02.000\nbead with a harp (100 %)\n")
+    _, table = saved("CSV")
+    rows = list(csv.DictReader(table.splitlines()))
+    assert len(rows) == sum(len(one["predictions"]) for one in segments)
+    assert [float(row["score"]) for row in rows[:4]] == [one["score"] for one in segments[0]["predictions"]]
+
+
+def test_names_in_saved_files_break_no_format(page: Page) -> None:
+    """Markup in WebVTT, quotes and formulas in CSV; a segment without anything is left out."""
+    saved = page.evaluate(
+        """async () => {
+            const { srt, vtt, csv } = await import("/page/subtitles.js");
+            const one = (label) => ({ rank: 1, label, score: 0.5, visual: null, audio: { score: 1 } });
+            const segments = [
+                { start_s: 3599.9996, end_s: 3601.5, unknown: null, predictions: [one('<b> & "x", y')] },
+                { start_s: 3601.5, end_s: 3602, unknown: null, predictions: [] },
+                { start_s: 3602, end_s: 3603, unknown: 0.25, predictions: [one("=1+1")] },
+            ];
+            return [srt(segments), vtt(segments), csv(segments)];
+        }"""
+    )
+    assert saved[0] == (
+        '1\n01:00:00,000 --> 01:00:01,500\n<b> & "x", y (50 %)\n\n2\n01:00:02,000 --> 01:00:03,000\n=1+1 (50 %)\n'
+    )
+    assert '01:00:00.000 --> 01:00:01.500\n&lt;b&gt; &amp; "x", y (50 %)\n' in saved[1]
+    rows = list(csv.reader(saved[2].splitlines()))
+    assert rows[1:] == [
+        ["3599.9996", "3601.5", "1", '<b> & "x", y', "0.5", "", "1", ""],
+        ["3602", "3603", "1", "'=1+1", "0.5", "", "1", "0.25"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("visual", "audio", "says"),
+    [
+        ([0.9, 0.1], [0.8, 0.2], "Picture and sound agree."),
+        ([0.51, 0.49], [0.8, 0.2], "The sound decides this; the picture alone can't tell “a” from “b”."),
+        ([0.9, 0.1], [0.5, 0.5], "The picture decides this; the sound alone can't tell “a” from “b”."),
+        ([0.55, 0.45], [0.5, 0.5], "Picture and sound agree, but neither is sure."),
+        ([0.1, 0.9], [0.8, 0.2], "The sound decides this; the picture alone says “b”."),
+        ([0.8, 0.2], [0.1, 0.9], "The picture decides this; the sound alone says “b”."),
+        (
+            [0.3, 0.7],
+            [0.3, 0.7],
+            "Both together decide this; the picture alone says “b”, the sound alone “b”.",
+        ),
+        (None, [0.8, 0.2], "Only the sound was used (picture: no stream)."),
+        ([0.8, 0.2], None, "Only the picture was used (sound: no stream)."),
+    ],
+)
+def test_what_decides_is_said_in_words(
+    page: Page, visual: list[float] | None, audio: list[float] | None, says: str
+) -> None:
+    """Every way in which two tracks can agree or not."""
+    said = page.evaluate(
+        """async ([visual, audio]) => {
+            const { decidedBy } = await import("/page/answer.js");
+            const of = (scores, i) => scores && { score: scores[i] };
+            const use = (scores) => ({ used: Boolean(scores), detail: scores ? "fine" : "no stream" });
+            const predictions = ["a", "b"].map((label, i) => ({ label, visual: of(visual, i), audio: of(audio, i) }));
+            return decidedBy({ predictions, tracks: { visual: use(visual), audio: use(audio) } });
+        }""",
+        [visual, audio],
+    )
+    assert said == says
+
+
+def test_a_clip_that_no_name_fits_is_said_to_be_unknown(page: Page) -> None:
+    """`unknown` as people would say it, in the first line and in the timeline."""
+    page.get_by_role("combobox", name="Bundle").select_option("toy")
+    choose(page, HARP, "blue with a high tone", "blue")
+    answer = classify(page)
+    assert answer["bundle"] == "toy"
+    assert answer["unknown"] >= 0.5
+    assert page.locator(".best").inner_text().startswith("Perhaps none of these; the nearest is")
+
+
+def test_a_clip_without_sound_is_ranked_by_its_picture(page: Page) -> None:
+    """There is one list of bars then, and the reason."""
+    page.get_by_role("button", name="a leaf without sound").click()
+    classify(page)
+    assert "Only the picture was used" in page.locator(".decided").inner_text()
+    expect(page.get_by_role("heading", name="Sound alone")).to_have_count(0)
+
+
+def test_a_recording_is_classified(page: Page) -> None:
+    """With camera and microphone of the browser, which are made up here."""
+    page.get_by_role("button", name="Record a clip").click()
+    page.get_by_role("button", name="Start recording").click()
+    expect(page.get_by_role("timer")).to_contain_text("recording, 1 of at most 30")
+    page.get_by_role("button", name="Stop and use it").click()
+    expect(page.locator(".drop-name")).to_have_text("recording.webm")
+    choose_names = page.get_by_label("Names to choose from")
+    choose_names.fill("moon with a whistle")
+    choose_names.press("Enter")
+    answer = classify(page)
+    assert answer["tracks"]["visual"]["used"]
+    assert answer["tracks"]["audio"]["used"]
+
+
+@pytest.mark.parametrize("language", ["curl", "Python", "JavaScript"])
+def test_the_request_to_copy_gives_the_same_answer(page: Page, language: str) -> None:
+    """It is run as it stands, from the folder of the clip; names with quotes too."""
+    choose(page, HARP, "bead with a harp", 'it\'s a "$HOME" `x` \\n', "@file")
+    answer = classify(page)
+    page.get_by_text("The same request from your own program").click()
+    page.get_by_role("button", name=language, exact=True).click()
+    code = page.locator(".snippets pre").inner_text()
+    expected = [(one["label"], one["score"]) for one in answer["predictions"]]
+    if language == "JavaScript":
+        clip = "const clip = document.querySelector('input[type=file]').files[0];"
+        got = page.evaluate(f"async () => {{ {clip} {code}; return answer; }}")
+        assert [(one["label"], one["score"]) for one in got["predictions"]] == expected
+        return
+    command = ["sh", "-c", code] if language == "curl" else [sys.executable, "-c", code]
+    done = subprocess.run(  # noqa: S603  (a request to our own service)
+        command, capture_output=True, text=True, cwd=EXAMPLES, check=True
+    )
+    if language == "curl":
+        assert [(one["label"], one["score"]) for one in json.loads(done.stdout)["predictions"]] == expected
+    else:
+        assert done.stdout.splitlines() == [f"{score:.3f}  {label}" for label, score in expected]
+
+
+def test_the_first_paint_is_light(page: Page) -> None:
+    """All that the page loads from its files before anyone does anything, headers included."""
+    expect(page.get_by_role("button", name="Classify", exact=True)).to_be_visible()
+    sizes: dict[str, int] = page.evaluate(
+        """Object.fromEntries([...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+            .map((one) => [one.name, one.transferSize]))"""
+    )
+    files = {name: size for name, size in sizes.items() if "/v1/" not in name}
+    assert all(files.values()), files
+    assert sum(files.values()) < MAX_FIRST_PAINT_BYTES, files
+
+
+def test_every_file_of_the_page_is_used(page: Page) -> None:
+    """None is left behind when another takes its place."""
+    expect(page.get_by_role("button", name="Classify", exact=True)).to_be_visible()
+    loaded = set(
+        page.evaluate("performance.getEntriesByType('resource').map((one) => new URL(one.name).pathname)")
+    )
+    page.goto("docs")
+    expect(page.get_by_text("/v1/classify").first).to_be_visible()
+    loaded |= set(
+        page.evaluate("performance.getEntriesByType('resource').map((one) => new URL(one.name).pathname)")
+    )
+    folder = ROOT / "service" / "page"
+    files = {
+        f"/page/{path.relative_to(folder)}" for path in folder.rglob("*") if path.suffix in (".js", ".css")
+    }
+    assert files <= loaded
+
+
+def test_moving_parts_rest_where_that_is_wished(page: Page) -> None:
+    """prefers-reduced-motion."""
+    page.get_by_role("button", name="a bead with a harp").click()
+    classify(page)
+    moves = "getComputedStyle(document.querySelector('.bar span')).transitionProperty"
+    assert page.evaluate(moves) == "width"
+    page.emulate_media(reduced_motion="reduce")
+    assert page.evaluate(moves) == "none"
+    assert re.match(
+        "0s", page.evaluate("getComputedStyle(document.querySelector('.bar span')).transitionDuration")
+    )

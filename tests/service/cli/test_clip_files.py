@@ -1,0 +1,173 @@
+"""What is found for the words of a command line."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from service.cli.clip_files import find_clips, kind_of
+from service.errors import InvalidOptionError
+from tests.service.decode.clips import Recipe, make
+
+MP4 = b"\0\0\0\x18ftypisom" + bytes(100)
+# Container or raw stream, encoder of the picture, encoder of the sound.
+MEDIA = [
+    ("c.mp4", "libx264", "aac"),
+    ("c.mov", "libx264", None),
+    ("c.mkv", "libx264", "aac"),
+    ("c.webm", "libvpx-vp9", None),
+    ("c.avi", "mpeg4", None),
+    ("c.ts", "libx264", "aac"),
+    ("c.mpg", "mpeg2video", None),
+    ("c.flv", "flv", None),
+    ("c.wmv", "wmv2", None),
+    ("c.mxf", "mpeg2video", None),
+    ("c.ivf", "libvpx", None),
+    ("c.y4m", "rawvideo", None),
+    ("c.gif", "gif", None),
+    ("c.apng", "apng", None),
+    ("c.h264", "libx264", None),
+    ("c.hevc", "libx265", None),
+    ("c.m2v", "mpeg2video", None),
+    ("c.wav", None, "pcm_s16le"),
+    ("c.w64", None, "pcm_s16le"),
+    ("c.mp3", None, "libmp3lame"),
+    ("c.mp2", None, "mp2"),
+    ("c.flac", None, "flac"),
+    ("c.ogg", None, "libopus"),
+    ("c.aac", None, "aac"),
+    ("c.m4a", None, "aac"),
+    ("c.aiff", None, "pcm_s16be"),
+    ("c.caf", None, "pcm_s16be"),
+    ("c.au", None, "pcm_s16be"),
+    ("c.ac3", None, "ac3"),
+    ("c.wv", None, "wavpack"),
+]
+PIXELS = {"gif": "rgb8", "apng": "rgb24"}
+
+
+@pytest.mark.parametrize(("name", "picture", "sound"), MEDIA)
+def test_media_are_known_by_their_content(
+    name: str, picture: str | None, sound: str | None, tmp_path: Path
+) -> None:
+    """Whatever the file is called."""
+    extra = {"video_options": {"x265-params": "log-level=none"}} if picture == "libx265" else {}
+    recipe = Recipe(
+        name=name,
+        codec=picture,
+        pix_fmt=PIXELS.get(picture or "", "yuv420p"),
+        audio=sound,
+        rate_hz=48_000,
+        fps=25,
+        ticks=range(10),
+        **extra,  # type: ignore[arg-type]
+    )
+    assert kind_of(make(recipe, tmp_path).read_bytes()[:1024]) == "media"
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP", "TIFF", "ICO", "WEBP", "AVIF"])
+def test_still_images_are_known_as_such(form: str) -> None:
+    """In a folder of clips they are covers and thumbnails."""
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, form)
+    assert kind_of(file.getvalue()[:1024]) == "image"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"plain text",
+        "text".encode("utf-16"),
+        b"%PDF-1.7",
+        b"PK\x03\x04",
+        b"\x7fELF",
+        b"#EXTM3U\n",
+        b"<html>",
+        bytes(1024),
+        b"SQLite format 3\0",
+        b"\x1f\x8b\x08\0",
+    ],
+)
+def test_other_files_are_no_media(content: bytes) -> None:
+    """Texts, archives, programs, playlists, emptiness."""
+    assert kind_of(content) == "other"
+
+
+def _tree(top: Path, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_bytes(content)
+
+
+def test_a_folder_is_searched_to_its_bottom(tmp_path: Path) -> None:
+    """In order; media whatever they are called, and damaged ones that are called so; the rest is counted."""
+    _tree(
+        tmp_path,
+        {
+            "b.mp4": MP4,
+            "a": MP4,
+            "sub/deeper/c.txt": MP4,
+            "sub/damaged.mp4": b"nothing",
+            "sub/empty.MKV": b"",
+            "notes.txt": b"text",
+            "cover.jpg": b"\xff\xd8\xff",
+            ".hidden.mp4": MP4,
+            ".git/d.mp4": MP4,
+        },
+    )
+    (tmp_path / "circle").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe.mp4")
+    found = find_clips([str(tmp_path)])
+    names = ["a", "b.mp4", "sub/damaged.mp4", "sub/empty.MKV", "sub/deeper/c.txt"]
+    assert [clip.name for clip in found.clips] == [str(tmp_path / name) for name in names]
+    assert [str(clip.below) for clip in found.clips] == names
+    assert found.skipped_text() == "hidden: 2, images: 1, not media: 2"
+    assert all(clip.size_bytes is not None and clip.modified for clip in found.clips)
+
+
+def test_what_is_named_is_taken_whatever_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files, patterns, hidden ones too; each once, with a problem where there is no file."""
+    monkeypatch.chdir(tmp_path)
+    _tree(tmp_path, {"a.txt": b"text", ".b": b"", "x/c.mp4": MP4, "x/y/d.mp4": MP4, "[e].mp4": MP4})
+    os.mkfifo("pipe")
+    words = ["a.txt", ".b", "x/**/*.mp4", "./a.txt", "x", "[e].mp4", "gone.mp4", "*.avi", "pipe"]
+    found = find_clips(words)
+    assert [(clip.name, clip.problem.partition(";")[0]) for clip in found.clips] == [
+        ("a.txt", ""),
+        (".b", ""),
+        ("x/c.mp4", ""),
+        ("x/y/d.mp4", ""),
+        ("[e].mp4", ""),
+        ("gone.mp4", "there is no such file"),
+        ("*.avi", "no file matches this pattern"),
+        ("pipe", "this is no regular file"),
+    ]
+    assert found.skipped_text() == ""
+
+
+def test_standard_input_is_kept_in_a_file_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that nothing can be left behind."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"clip")))
+    (clip,) = find_clips(["-"]).clips
+    assert (clip.name, clip.path.read_bytes(), clip.path.is_file()) == ("-", b"clip", True)
+    assert (clip.size_bytes, clip.modified) == (None, None)
+    assert clip.spooled is not None
+    clip.spooled.close()
+
+
+def test_a_terminal_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody types a clip."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    with pytest.raises(InvalidOptionError, match=r"ahse classify - < clip\.mp4"):
+        find_clips(["-"])

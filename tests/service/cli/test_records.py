@@ -1,0 +1,251 @@
+"""Files of records: whole at any moment, and resumed with what is still true."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.api.schemas import ClassifyResponse, Prediction, SegmentAnswer, Tracks, TrackScore, TrackUse
+from service.cli.clip_files import ClipFile
+from service.cli.records import COLUMNS, Failure, RecordFile, make_record, open_records
+from service.client import Answer
+from service.errors import InvalidOptionError
+
+ENDINGS = ["jsonl", "csv", "parquet"]
+EACH = pytest.mark.parametrize("ending", ENDINGS)
+_USED = TrackUse(used=True, reason=None, detail="h264")
+
+
+def _predictions(*labels: str) -> list[Prediction]:
+    score = TrackScore(similarity=0.5, score=0.25)
+    return [
+        Prediction(
+            rank=rank, label=label, score=1 / rank, distance=rank, seen=False, visual=score, audio=None
+        )
+        for rank, label in enumerate(labels, start=1)
+    ]
+
+
+def _answer(*labels: str) -> Answer:
+    """An answer with two segments, the second with nothing to rank by."""
+    tracks = Tracks(visual=_USED, audio=_USED)
+    response = ClassifyResponse(
+        id="secret",
+        bundle="toy",
+        bundle_version="1",
+        bundle_notice=None,
+        label_set=None,
+        n_labels=len(labels),
+        predictions=_predictions(*labels),
+        tracks=tracks,
+        unknown=0.5,
+        duration_s=4.0,
+        calibration=0.0,
+        segments=[
+            SegmentAnswer(
+                start_s=0, end_s=2, predictions=_predictions(labels[0]), tracks=tracks, unknown=None
+            ),
+            SegmentAnswer(start_s=2, end_s=4, predictions=[], tracks=tracks, unknown=None),
+        ],
+        warnings=[],
+        timings_ms={},
+    )
+    return Answer.read(response.model_dump(mode="json"))
+
+
+def _clip(name: str, size_bytes: int = 5) -> ClipFile:
+    return ClipFile(name, Path(name), Path(name), size_bytes, "2026-01-01T00:00:00+00:00")
+
+
+def _open(path: Path, question: str = "q", clips: Sequence[ClipFile] = (), **how: bool) -> RecordFile:
+    if path.suffix == ".parquet":
+        pytest.importorskip("pyarrow", reason="Parquet files need pyarrow (the extra parquet)")
+    return open_records(path, question, clips, **{"resume": False, "overwrite": False, **how})
+
+
+def _fill(file: RecordFile, *results: tuple[ClipFile, Answer | Failure]) -> None:
+    for clip, result in results:
+        file.write(make_record(clip, "q", result))
+    file.close()
+
+
+def _rows(path: Path) -> list[Mapping[str, Any]]:
+    """Rows of a table, or records."""
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    if path.suffix == ".csv":
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
+    from pyarrow import parquet
+
+    rows: list[Mapping[str, Any]] = parquet.read_table(path).to_pylist()
+    return rows
+
+
+def test_a_record_is_the_answer_with_its_file() -> None:
+    """Without the id of the request, which says nothing of the clip."""
+    record = make_record(_clip("a.mp4"), "q", _answer("dog", "cat"))
+    assert list(record)[:5] == ["file", "size_bytes", "modified", "question", "bundle"]
+    assert "id" not in record
+    assert record["predictions"][1]["label"] == "cat"
+    failed = make_record(_clip("a.mp4"), "q", Failure("not_media", "No clip."))
+    assert failed["error"] == {"code": "not_media", "message": "No clip."}
+
+
+def test_json_lines_hold_whole_records(tmp_path: Path) -> None:
+    """A line each, there before the next clip is begun."""
+    file = _open(tmp_path / "r.jsonl")
+    file.write(make_record(_clip("ä.mp4"), "q", _answer("dög")))
+    (record,) = _rows(tmp_path / "r.jsonl")
+    file.close()
+    assert (record["file"], record["predictions"][0]["label"]) == ("ä.mp4", "dög")
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_tables_have_a_row_for_each_prediction(ending: str, tmp_path: Path) -> None:
+    """Of the whole clip first, then of each segment; one for a failure."""
+    path = tmp_path / f"r.{ending}"
+    _fill(_open(path), (_clip("a"), _answer("dog", "cat")), (_clip("b"), Failure("not_media", "No, clip.")))
+    rows = _rows(path)
+    assert list(rows[0]) == list(COLUMNS)
+    known = [
+        tuple(
+            None if row[name] in ("", None) else str(row[name])
+            for name in ("file", "start_s", "label", "error")
+        )
+        for row in rows
+    ]
+    assert known == [
+        ("a", None, "dog", None),
+        ("a", None, "cat", None),
+        ("a", "0.0", "dog", None),
+        ("a", "2.0", None, None),
+        ("b", None, None, "not_media"),
+    ]
+    assert [float(rows[0][name]) for name in ("score", "visual_score", "unknown", "duration_s")] == [
+        *(1.0, 0.25, 0.5, 4.0)
+    ]
+
+
+def test_no_cell_is_a_formula(tmp_path: Path) -> None:
+    """A spreadsheet would run it; a file that is called so is still known when the run is resumed."""
+    path, clip = tmp_path / "r.csv", _clip("=1+1.mp4")
+    _fill(_open(path), (clip, _answer("@sum", "\N{FULLWIDTH EQUALS SIGN}x", "plain")))
+    assert [row["label"] for row in _rows(path)][:3] == ["'@sum", "'\N{FULLWIDTH EQUALS SIGN}x", "plain"]
+    assert _rows(path)[0]["file"] == "'=1+1.mp4"
+    resumed = _open(path, clips=[clip], resume=True)
+    assert resumed.done == {clip.name}
+    resumed.close()
+    assert [row["label"] for row in _rows(path)][:3] == ["'@sum", "'\N{FULLWIDTH EQUALS SIGN}x", "plain"]
+
+
+@EACH
+def test_resuming_keeps_answers_and_forgets_failures(ending: str, tmp_path: Path) -> None:
+    """A clip that changed since, or failed, or came on standard input, is ranked again; others stay."""
+    path, stdin = tmp_path / f"r.{ending}", ClipFile("-", Path("-"), Path("-"))
+    answered = [(clip, _answer("dog")) for clip in (_clip("a"), _clip("b"), stdin, _clip("other"))]
+    failed = [(_clip(name), Failure("x", "y")) for name in ("c", "another")]
+    _fill(_open(path), *answered, *failed)
+    again = [_clip("b", 6), _clip("c"), stdin, _clip("new")]
+    file = _open(path, clips=[_clip("a"), *again], resume=True)
+    assert file.done == {"a"}
+    _fill(file, *((clip, _answer("cat")) for clip in again))
+    files = list(dict.fromkeys(str(row["file"]).removeprefix("'") for row in _rows(path)))
+    assert files == ["a", "other", "another", "b", "c", "-", "new"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@EACH
+def test_a_file_that_is_not_there_yet_is_begun_by_resuming_too(ending: str, tmp_path: Path) -> None:
+    """So that one command can be repeated until it is through."""
+    path = tmp_path / f"r.{ending}"
+    _fill(_open(path, resume=True), (_clip("a"), _answer("dog")))
+    assert _rows(path)[0]["file"] == "a"
+
+
+@EACH
+def test_answers_to_another_question_are_not_mixed_in(ending: str, tmp_path: Path) -> None:
+    """Other names, options or bundles would be in one file with no way to tell; it stays as it was."""
+    path = tmp_path / f"r.{ending}"
+    _fill(_open(path), (_clip("a"), _answer("dog")))
+    before = path.read_bytes()
+    with pytest.raises(InvalidOptionError, match="other names, options or another bundle"):
+        _open(path, "another", resume=True)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("r.jsonl", "text\n"),
+        ("r.jsonl", "[1]\n"),
+        ("r.jsonl", '{"file": "a"}\n'),
+        ("r.csv", "a,b\n1,2\n"),
+        ("r.csv", ""),
+    ],
+)
+def test_a_file_of_something_else_is_not_resumed(name: str, content: str, tmp_path: Path) -> None:
+    """Nor changed."""
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(InvalidOptionError, match="was not written by ahse classify"):
+        _open(path, resume=True)
+    assert path.read_text() == content
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+def test_a_record_that_was_cut_is_left_out(ending: str, tmp_path: Path) -> None:
+    """The program was killed, or the machine lost its power, while it was written."""
+    path = tmp_path / f"r.{ending}"
+    _fill(_open(path), (_clip("a"), _answer("dog")), (_clip("b"), Failure("x", "y")))
+    path.write_bytes(path.read_bytes()[:-3])
+    file = _open(path, clips=[_clip("a"), _clip("b")], resume=True)
+    assert file.done == {"a"}
+    file.close()
+    assert {row["file"] for row in _rows(path)} == {"a"}
+
+
+@EACH
+def test_a_file_that_is_there_is_replaced_only_when_that_is_said(ending: str, tmp_path: Path) -> None:
+    """Hours of work may be in it."""
+    path = tmp_path / f"r.{ending}"
+    _fill(_open(path), (_clip("a"), _answer("dog")))
+    with pytest.raises(InvalidOptionError, match=r"--resume.*--overwrite"):
+        _open(path)
+    _fill(_open(path, overwrite=True), (_clip("b"), _answer("dog")))
+    assert {row["file"] for row in _rows(path)} == {"b"}
+
+
+def test_a_parquet_file_takes_the_place_of_the_old_one_when_it_is_complete(tmp_path: Path) -> None:
+    """Killed before that, the old one is still there."""
+    path = tmp_path / "r.parquet"
+    _fill(_open(path), (_clip("a"), _answer("dog")))
+    before = path.read_bytes()
+    file = _open(path, resume=True)
+    file.write(make_record(_clip("b"), "q", _answer("dog")))
+    assert path.read_bytes() == before
+    file.close()
+    assert {row["file"] for row in _rows(path)} == {"a", "b"}
+
+
+def test_other_endings_are_refused(tmp_path: Path) -> None:
+    """With those that are known."""
+    with pytest.raises(InvalidOptionError, match=r"\.jsonl, \.csv or \.parquet"):
+        _open(tmp_path / "r.xlsx")
+
+
+def test_parquet_without_its_package_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An optional part of the installation."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InvalidOptionError, match=r"pip install 'ahse\[parquet\]'"):
+        open_records(tmp_path / "r.parquet", "q", (), resume=False, overwrite=False)
+    assert list(tmp_path.iterdir()) == []
