@@ -26,6 +26,7 @@ from service.settings import Settings
 from service.tracing import OpenTelemetry, Tracing, open_tracing
 from tests.service.api.conftest import classify
 from tests.service.api.guard.guarded import Make
+from tests.service.api.jobs_client import ended, post_job
 
 ROOT = Path(__file__).resolve().parents[3]
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -97,6 +98,17 @@ def test_no_name_gets_into_a_span(traced: Traced, clips: dict[str, Path]) -> Non
     told = [span.to_json() for span in spans.get_finished_spans()]
     assert len(told) > 5
     assert not any("sesame" in text for text in told)
+
+
+def test_clips_of_jobs_have_traces_of_their_own(traced: Traced, clips: dict[str, Path]) -> None:
+    """They outlive the request that brought them."""
+    client, spans = traced
+    ended(client, post_job(client, clips["red low"], labels=["red", "blue"]).json())
+    found = _by_name(spans)
+    clip = found["job clip"]
+    assert clip.parent is None
+    assert clip.context.trace_id != found["POST /v1/jobs"].context.trace_id
+    assert {found[step].parent.span_id for step in STEPS} == {clip.context.span_id}
 
 
 def test_errors_are_named_by_their_code(traced: Traced) -> None:
