@@ -69,7 +69,7 @@ class RequestContext:
                 self._report(scope, status, time.perf_counter() - started)
 
     def _report(self, scope: Scope, status: int, seconds: float) -> None:
-        route = _route_of(scope)
+        route = route_of(scope)
         self._metrics.request(scope["method"], route, status, seconds)
         known = {name: scope["state"][name] for name in ("code", "key") if name in scope["state"]}
         _log.info(
@@ -82,7 +82,7 @@ class RequestContext:
         )
 
 
-def _route_of(scope: Scope) -> str:
+def route_of(scope: Scope) -> str:
     """The route's pattern, not the address: a metric must not grow with what clients send."""
     if "route" in scope:
         return str(getattr(scope["route"], "path", "unknown"))
