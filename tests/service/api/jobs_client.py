@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -58,6 +59,13 @@ def call(client: TestClient, function: Callable[..., Any], *args: Any) -> Any:
     """Run a function on the event loop of the service."""
     assert client.portal is not None
     return client.portal.call(function, *args)
+
+
+def wait_until(client: TestClient, happened: Callable[[], Any]) -> None:
+    """Let the event loop run until something has happened there."""
+    end = time.monotonic() + WAIT_S
+    while not call(client, happened):
+        assert time.monotonic() < end
 
 
 def tick(client: TestClient) -> None:

@@ -40,6 +40,7 @@ from tests.service.api.jobs_client import (
     results_of,
     stopped_decoder,
     tick,
+    wait_until,
 )
 from tests.toy import CLASSES
 
@@ -144,8 +145,7 @@ def test_a_stream_outlives_the_deadline_of_requests(
 
 def _wait_for_watchers(client: TestClient) -> None:
     jobs = _app_of(client).state.context.jobs
-    while not call(client, lambda: len(jobs._watchers)):
-        pass
+    wait_until(client, lambda: len(jobs._watchers))
 
 
 def _app_of(client: TestClient) -> Any:
@@ -324,8 +324,7 @@ def test_cancelling_ends_a_running_decode(make: Make, clips: Clips, monkeypatch:
         killed, app = decoder_of_jobs(client), _app_of(client)
         cancelled = client.post(f"{job['links']['self']}/cancel")
         assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
-        while call(client, lambda: dict(app.state.context.jobs.running)):
-            pass
+        wait_until(client, lambda: not app.state.context.jobs.running)
         assert ended(client, post_job(client, clips["red low"]).json())["state"] == "done"
         assert decoder_of_jobs(client) != killed
         assert [one["state"] for one in ended(client, job)["clips"]] == ["cancelled"] * 2
@@ -344,8 +343,7 @@ def test_deleting_ends_the_work_too(make: Make, clips: Clips) -> None:
             assert client.delete(job["links"]["self"]).status_code == 204
             assert "end" not in [kind for kind, _, _ in events_of(stream.result(WAIT_S).text)]
             running = _app_of(client).state.context.jobs.running
-            while call(client, lambda: dict(running)):
-                pass
+            wait_until(client, lambda: not running)
         assert _files(client) == []
         for path in ("", "/results", "/events"):
             assert client.get(f"{job['links']['self']}{path}").status_code == 404
@@ -384,8 +382,7 @@ def test_a_job_gives_way_to_requests_for_a_while(
         with halted(decoder_of_requests(client)):
             request = other.submit(classify, client, clips["red low"], labels=["red"])
             workers = _app_of(client).state.context.clip_workers
-            while not call(client, lambda: workers.n_taken):
-                pass
+            wait_until(client, lambda: workers.n_taken)
             job = post_job(client, clips["red low"]).json()
             if patience_s:
                 for _ in range(3):
@@ -424,8 +421,7 @@ def test_a_clip_under_way_is_queued_again_at_a_shutdown(make: Make, clips: Clips
     with asked(make()) as client, stopped_decoder(client, clips["red low"]):
         job = post_job(client, clips["red low"]).json()
         app = _app_of(client)
-        while not call(client, lambda: dict(app.state.context.jobs.running)):
-            pass
+        wait_until(client, lambda: dict(app.state.context.jobs.running))
     store = SqliteJobStore(tmp_path / "data", Settings().job_limits())
     assert store.clips(job["id"])[0].state == "queued"
     claim = store.claim(app.state.context.jobs.clock())
