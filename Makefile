@@ -12,10 +12,12 @@ UV_VERSION := 0.13.9
 SERVE_ENV := .venv-serve
 SERVICE_TEST_ENV := .venv-test-service
 DEV_ENV := .venv
+# Packages that can't share an environment with ours; each has its requirements in integrations/.
+INTEGRATION_ENVS := label_studio fiftyone grafana
 IMAGE_PYTHON := --python-version 3.11 --python-platform x86_64-manylinux_2_36
 INSTALL = $(1)/bin/uv pip install --quiet --python $(1)/bin/python --constraint constraints.txt --editable
 
-.PHONY: help serve test test-slow test-all test-service lint types check everyday weights bench attack fuzz crash soak images audit sbom constraints clean
+.PHONY: help serve test test-slow test-all test-service test-integrations lint types check everyday weights bench attack fuzz crash soak images audit sbom constraints screenshots clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -33,6 +35,9 @@ test-all: test test-slow ## Every test
 
 test-service: $(SERVICE_TEST_ENV)/.installed ## Install the service without torch and test it alone
 	$(SERVICE_TEST_ENV)/bin/python -m pytest -m 'not slow' tests/service
+
+test-integrations: $(DEV_ENV)/.installed $(INTEGRATION_ENVS:%=.venv-%/.installed) ## Integrations with a real Label Studio, FiftyOne and Grafana model (2 GB, 5 minutes)
+	$(DEV_ENV)/bin/python -m pytest tests/integrations
 
 lint: $(DEV_ENV)/.installed ## Check style and formatting
 	$(DEV_ENV)/bin/ruff check .
@@ -84,8 +89,11 @@ constraints: $(DEV_ENV)/.installed ## Pin the newest versions of all dependencie
 	$(DEV_ENV)/bin/uv pip compile pyproject.toml --universal --all-extras --generate-hashes --upgrade \
 		--no-header --no-annotate --no-emit-index-url --python-version 3.11 --output-file constraints.txt
 
+screenshots: $(DEV_ENV)/.installed ## Take the pictures in docs/screenshots again (needs Chromium)
+	$(DEV_ENV)/bin/python -m tests.browser.screenshots
+
 clean: ## Remove the virtual environments and caches
-	rm -rf $(DEV_ENV) $(SERVE_ENV) $(SERVICE_TEST_ENV) build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(DEV_ENV) $(SERVE_ENV) $(SERVICE_TEST_ENV) $(INTEGRATION_ENVS:%=.venv-%) build .pytest_cache .mypy_cache .ruff_cache
 
 $(SERVE_ENV)/.installed-$(EXTRA): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(SERVE_ENV)
@@ -97,6 +105,11 @@ $(SERVICE_TEST_ENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(SERVICE_TEST_ENV)
 	$(SERVICE_TEST_ENV)/bin/python -m pip install --quiet uv==$(UV_VERSION)
 	$(call INSTALL,$(SERVICE_TEST_ENV)) '.[cpu,test]'
+	touch $@
+
+.venv-%/.installed: integrations/%/requirements.txt $(DEV_ENV)/.installed
+	$(PYTHON) -m venv --clear .venv-$*
+	$(DEV_ENV)/bin/uv pip install --quiet --python .venv-$*/bin/python --requirement $<
 	touch $@
 
 $(DEV_ENV)/.installed: pyproject.toml constraints.txt

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from service.arrays import Array
 from service.bundle.manifest import Manifest
 from service.cancellation import raise_if_cancelled
 from service.embed.embedder import Embedding, LabelEmbedder
@@ -24,6 +25,7 @@ from service.media import Clip, DecodeSpec
 from service.options import Beta, ClassifyOptions
 from service.ranking import Ranking, TrackScores, beta_of, rank, score_track
 from service.registry import Bundle
+from service.tracing import Facts, Tracing
 
 # Names that a warning lists.
 _MAX_FAR_NAMES = 5
@@ -107,14 +109,16 @@ class Classification:
 
 @dataclass
 class _Stopwatch:
-    """Wall time of named steps."""
+    """Wall time of named steps, which are spans too where requests are traced."""
 
+    tracing: Tracing
     laps_ms: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def step(self, name: str) -> Iterator[None]:
+    def step(self, name: str) -> Iterator[Facts]:
         start = time.perf_counter()
-        yield
+        with self.tracing.step(name) as facts:
+            yield facts
         self.laps_ms[name] = (time.perf_counter() - start) * 1000
 
 
@@ -124,11 +128,13 @@ class Classifier:
     Args:
         decode: Decodes clips.
         embedder: Embeds names, and remembers them.
+        tracing: Makes spans of the steps.
     """
 
-    def __init__(self, decode: Decode, embedder: LabelEmbedder) -> None:
+    def __init__(self, decode: Decode, embedder: LabelEmbedder, tracing: Tracing | None = None) -> None:
         self._decode = decode
         self._embedder = embedder
+        self._tracing = tracing or Tracing()
 
     def embed(self, bundle: Bundle, candidates: Candidates, options: ClassifyOptions) -> Embedding:
         """Begin to embed the candidates, which does not depend on any clip; see `Embedding` for the rest."""
@@ -152,9 +158,10 @@ class Classifier:
             DecoderUnavailableError: No clip can be decoded now.
             WorkCancelled: The request was cancelled.
         """
-        watch = _Stopwatch()
-        with watch.step("decode"):
+        watch = _Stopwatch(self._tracing)
+        with watch.step("decode") as facts:
             clip = self._decode(path, decode_spec(bundle.manifest, options))
+            facts |= {"duration_s": clip.duration_s, "n_segments": len(clip.segments)}
         with watch.step("encode"):
             features = encode_clip(bundle.encoders, clip)
             of_segments = encode_segments(bundle.encoders, clip)
@@ -162,6 +169,27 @@ class Classifier:
             whole = rank_names(bundle, features, names, options.beta)
             segments = tuple(_rank_segment(bundle, one, names, options.beta) for one in of_segments)
         return Classification(bundle, clip, names, whole, segments, watch.laps_ms)
+
+    def embed_clip(self, path: Path, bundle: Bundle, options: ClassifyOptions) -> Array:
+        """The clip in a file as a vector of the space that names are in, too; see `Head.clip_vector`.
+
+        Args:
+            path: A media file; its name and ending are not looked at.
+            bundle: The models.
+            options: Which frames are looked at.
+
+        Raises:
+            MediaError, DecoderUnavailableError, WorkCancelled: As in `classify`.
+        """
+        manifest = bundle.manifest
+        clip = self._decode(path, decode_spec(manifest, options))
+        features = encode_clip(bundle.encoders, clip)
+        return bundle.head.clip_vector(features, (manifest.visual.dim, manifest.audio.dim))
+
+
+def embed_names(bundle: Bundle, names: LabelEmbeddings) -> Array:
+    """Names as vectors, float32 [n, width]; see `Head.name_vectors`."""
+    return bundle.head.name_vectors(names.features, names.embedded)
 
 
 def decode_spec(manifest: Manifest, options: ClassifyOptions | None = None) -> DecodeSpec:

@@ -198,6 +198,11 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="minimum level"
     )
+    traces: bool | None = Field(
+        default=None,
+        description="1 sends OpenTelemetry traces, 0 does not; default: where OTEL_EXPORTER_OTLP_ENDPOINT "
+        "is set",
+    )
 
     # Who may use it.
     api_key: SecretStr | None = Field(

@@ -10,10 +10,15 @@ import pytest
 from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "integrations").glob("*/README.md")),
+]
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 SOURCE = re.compile(
-    r"(?<![\w/.])((?:service|model_export|demo_world|benchmarks|supply_chain|tests|docker)/[\w/]+\.(?:py|sh))"
+    r"(?<![\w/.])((?:service|model_export|demo_world|benchmarks|integrations|supply_chain|tests|docker)/[\w/]+\.(?:py|sh))"
 )
 
 

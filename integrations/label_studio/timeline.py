@@ -12,10 +12,10 @@ import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 from xml.etree import ElementTree
 
+from integrations.spans import Span, spans
 from service.client import Segment
 
 _MAX_CHARACTERS = 1_000_000
@@ -103,49 +103,36 @@ def _parse(config: str) -> ElementTree.Element:
 
 
 def prediction(
-    timeline: Timeline,
-    segments: Sequence[Segment],
-    frames_per_s: float,
-    max_unknown: float,
+    timeline: Timeline, segments: Sequence[Segment], frames_per_s: float, max_unknown: float
 ) -> dict[str, Any]:
     """Segments of an answer as a prediction of Label Studio; neighbours of one name are one region.
 
     Args:
         timeline: Where the regions belong.
-        segments: As the service answers them, in order.
+        segments: In order.
         frames_per_s: The frame rate of Label Studio.
-        max_unknown: Segments that are less likely than this to have any of the names get no region.
+        max_unknown: Segments whose `unknown` is above this get no region.
     """
-    regions = []
-    for name, same in groupby(segments, lambda segment: _best(segment, max_unknown)):
-        if name is not None:
-            regions.append(_region(timeline, name, list(same), frames_per_s))
+    named = list(spans(segments, max_unknown))
     seconds = sum(segment.end_s - segment.start_s for segment in segments)
-    named = sum(region["score"] * region.pop("seconds") for region in regions)
-    return {"result": regions, "score": round(named / seconds, 6) if seconds else 0.0}
+    score = sum(span.score * span.seconds for span in named) / seconds if seconds else 0.0
+    return {
+        "result": [_region(timeline, span, frames_per_s) for span in named],
+        "score": round(score, 6),
+    }
 
 
-def _best(segment: Segment, max_unknown: float) -> str | None:
-    """The best name; None where nothing is known of the segment, or none of the names may fit."""
-    if not segment.predictions or (segment.unknown or 0.0) > max_unknown:
-        return None
-    return segment.predictions[0].label
-
-
-def _region(
-    timeline: Timeline, name: str, segments: Sequence[Segment], frames_per_s: float
-) -> dict[str, Any]:
-    start_s, end_s = segments[0].start_s, segments[-1].end_s
-    first = round(start_s * frames_per_s) + 1
-    last = max(first, round(end_s * frames_per_s))
-    weighted = sum(one.predictions[0].score * (one.end_s - one.start_s) for one in segments)
+def _region(timeline: Timeline, span: Span, frames_per_s: float) -> dict[str, Any]:
+    first, last = span.frames(frames_per_s)
     return {
         "id": f"{timeline.control}-{first}-{last}",
         "from_name": timeline.control,
         "to_name": timeline.video,
         "type": "timelinelabels",
         "origin": "prediction",
-        "value": {"ranges": [{"start": first, "end": last}], "timelinelabels": [timeline.names[name]]},
-        "score": round(weighted / (end_s - start_s), 6),
-        "seconds": end_s - start_s,
+        "value": {
+            "ranges": [{"start": first, "end": last}],
+            "timelinelabels": [timeline.names[span.label]],
+        },
+        "score": span.score,
     }

@@ -36,8 +36,9 @@ from service.api.middleware import RequestContext
 from service.api.openapi import openapi_of
 from service.api.problems import HEADER
 from service.api.prometheus import Metrics
-from service.api.routes import clips, label_sets, page, status
+from service.api.routes import clips, embeddings, label_sets, page, status
 from service.api.routes import jobs as job_routes
+from service.api.tracing import TracedRequests
 from service.batch.batched_encoders import batched
 from service.classifier import Classifier, decode_spec, try_bundle
 from service.decode.pool import DecodePool
@@ -50,6 +51,7 @@ from service.labels.sqlite import SqliteLabelStore
 from service.labels.store import LabelStore
 from service.registry import Registry
 from service.settings import Settings
+from service.tracing import OpenTelemetry, open_tracing
 
 _log = structlog.get_logger(__name__)
 
@@ -65,6 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
     Raises:
         BundleError, UnavailableError: The service can't start; the message says why.
     """
+    tracing = open_tracing(settings.traces)
     ring = _open_keys(settings)
     uploads = UploadFolder(settings.upload_dir, settings.max_bytes_on_disk)
     metrics = Metrics()
@@ -95,8 +98,9 @@ def create_app(settings: Settings) -> FastAPI:
         settings=settings,
         registry=registry,
         store=GuardedStore(store),
-        classifier=Classifier(decoder.decode, embedder),
+        classifier=Classifier(decoder.decode, embedder, tracing),
         metrics=metrics,
+        tracing=tracing,
         uploads=uploads,
         budget=ByteBudget(settings.max_bytes_in_flight),
         health=health,
@@ -133,12 +137,15 @@ def create_app(settings: Settings) -> FastAPI:
         jobs.close()
         if kept is not None:
             kept.close()
+        tracing.close()
 
     app = FastAPI(
         title="AHSE",
         version=__version__,
         description=_DESCRIPTION,
         lifespan=lifespan,
+        # FastAPI's own telemetry sends addresses and texts of exceptions, which may hold names of labels.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         docs_url=None,  # routes/page has a viewer that needs no other host
         redoc_url=None,
     )
@@ -147,6 +154,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.keys = ring
     routers = [
         clips.router,
+        embeddings.router,
         job_routes.router,
         label_sets.router,
         status.models,
@@ -162,6 +170,8 @@ def create_app(settings: Settings) -> FastAPI:
     _guard(app, settings, ring, routes)
     app.add_middleware(RequestContext, metrics=context.metrics)
     app.add_middleware(SecurityHeaders)
+    if isinstance(tracing, OpenTelemetry):
+        app.add_middleware(TracedRequests, tracing=tracing)
     return app
 
 

@@ -34,6 +34,7 @@ from service.errors import RequestTimeoutError, UrlRefusedError
 from service.labels.store import LabelStore
 from service.registry import Registry
 from service.settings import Settings
+from service.tracing import Tracing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -96,6 +97,7 @@ class Context:
     store: LabelStore
     classifier: Classifier
     metrics: Metrics
+    tracing: Tracing
     uploads: UploadFolder
     budget: ByteBudget
     """bytes of requests in memory."""

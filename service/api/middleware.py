@@ -13,7 +13,7 @@ from service.api.problems import HEADER, assign_request_id, typed_problem, unfor
 from service.api.prometheus import Metrics
 from service.errors import AhseError
 
-CLASSIFY = "/v1/classify"
+CLASSIFY, EMBEDDINGS = "/v1/classify", "/v1/embeddings"
 JOBS = "/v1/jobs"
 
 
@@ -69,7 +69,7 @@ class RequestContext:
                 self._report(scope, status, time.perf_counter() - started)
 
     def _report(self, scope: Scope, status: int, seconds: float) -> None:
-        route = _route_of(scope)
+        route = route_of(scope)
         self._metrics.request(scope["method"], route, status, seconds)
         known = {name: scope["state"][name] for name in ("code", "key") if name in scope["state"]}
         _log.info(
@@ -82,9 +82,9 @@ class RequestContext:
         )
 
 
-def _route_of(scope: Scope) -> str:
+def route_of(scope: Scope) -> str:
     """The route's pattern, not the address: a metric must not grow with what clients send."""
     if "route" in scope:
         return str(getattr(scope["route"], "path", "unknown"))
     # Refused before a route was chosen.
-    return CLASSIFY if scope["path"] == CLASSIFY else "unknown"
+    return str(scope["path"]) if scope["path"] in (CLASSIFY, EMBEDDINGS) else "unknown"

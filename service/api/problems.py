@@ -127,9 +127,21 @@ def problem(
         **problem_body(status, code, detail),
         "instance": request.url.path,
         "request_id": request_id_of(request.scope),
+        **_as_openai(request.url.path, status, code, detail),
         **extra,
     }
     return JSONResponse(body, status_code=int(status), media_type=MEDIA_TYPE, headers=dict(headers or {}))
+
+
+def _as_openai(path: str, status: HTTPStatus, code: str, detail: str) -> dict[str, Any]:
+    """The same in OpenAI's shape, on the addresses that have it, for OpenAI's clients."""
+    if path != "/v1/embeddings" and path != "/v1/models" and not path.startswith("/v1/models/"):
+        return {}
+    kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        kind = "rate_limit_error"
+    param = {"unknown_bundle": "model", "invalid_label": "input"}.get(code)
+    return {"error": {"message": detail, "type": kind, "code": code, "param": param}}
 
 
 def problem_body(status: HTTPStatus, code: str, detail: str) -> dict[str, Any]:

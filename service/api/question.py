@@ -109,7 +109,10 @@ class Question:
     def _answer(self, upload: Upload, index: int | None) -> Answer:
         """The answer, once all names are known."""
         names, form = self._names.finish(), self.form
-        self._timings_ms.setdefault("labels", _ms_since(self._names_began))
+        if "labels" not in self._timings_ms:
+            self._timings_ms["labels"] = _ms_since(self._names_began)
+            facts = {"n_labels": len(names.labels), "n_encoded": names.n_encoded}
+            self._context.tracing.past_step("labels", self._timings_ms["labels"] / 1000, facts)
         result = self._context.classifier.classify(upload.path, self._bundle, names, self._options)
         total_ms = self._timings_ms["upload"] + _ms_since(self._arrived)
         timings_ms = {**self._timings_ms, **result.timings_ms, "total": total_ms}

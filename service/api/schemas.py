@@ -14,8 +14,19 @@ from service.media import FrameChoice
 from service.options import ClassifyOptions, Templates, documented_text
 
 
-class _Wire(BaseModel):
+class Wire(BaseModel):
+    """What is sent or received: nothing unknown, and read-only."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OpenAiError(BaseModel):
+    """An error as OpenAI's clients read it."""
+
+    message: str = Field(examples=["no bundle is named 'x'; loaded are: everyday"])
+    type: str = Field(examples=["invalid_request_error"])
+    code: str = Field(examples=["unknown_bundle"])
+    param: str | None = Field(examples=["model"])
 
 
 class Problem(BaseModel):
@@ -28,6 +39,9 @@ class Problem(BaseModel):
     detail: str = Field(examples=["no labels were given; send at least one candidate name"])
     instance: str = Field(examples=["/v1/classify"])
     request_id: str = Field(examples=["7d0f3a9c2b1e4d5f6a7b8c9d"])
+    error: OpenAiError | None = Field(
+        default=None, description="the same for OpenAI's clients: at /v1/embeddings and /v1/models only"
+    )
 
 
 def without_null(schema: dict[str, Any]) -> None:
@@ -36,6 +50,21 @@ def without_null(schema: dict[str, Any]) -> None:
     schema |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}
     if schema.get("default", ...) is None:
         del schema["default"]
+
+
+def clip_parts(how_several: str) -> dict[str, Any]:
+    """Parts of a form that are clips: one, or several, and how these are answered."""
+    binary = {"type": "string", "format": "binary"}
+    return {
+        "file": {**binary, "description": "The clip: any common container, or an image."},
+        "files": {
+            "type": "array",
+            "items": binary,
+            "minItems": 1,
+            "maxItems": MAX_FILES,
+            "description": f"Several clips in place of one: the part repeated. {how_several}",
+        },
+    }
 
 
 def _with_clip(schema: dict[str, Any], clip: dict[str, Any]) -> None:
@@ -53,16 +82,7 @@ def _as_form(schema: dict[str, Any]) -> None:
     """Describe the form as it is sent, which null can't be."""
     for field in schema["properties"].values():
         without_null(field)
-    binary = {"type": "string", "format": "binary"}
-    clip = {**binary, "description": "The clip: any common container, or an image."}
-    clips = {
-        "type": "array",
-        "items": binary,
-        "minItems": 1,
-        "maxItems": MAX_FILES,
-        "description": "Several clips in place of one: the part repeated. Each has its own line of JSON.",
-    }
-    _with_clip(schema, {"file": clip, "files": clips})
+    _with_clip(schema, clip_parts("Each has its own line of JSON."))
 
 
 def _as_json(schema: dict[str, Any]) -> None:
@@ -144,14 +164,14 @@ class JobForm(ClassifyForm):
     )
 
 
-class TrackScore(_Wire):
+class TrackScore(Wire):
     """What one track alone says of a candidate."""
 
     similarity: float = Field(description="cosine of the track's feature and the name's text feature")
     score: float = Field(description="probability among the candidates by this track alone")
 
 
-class Prediction(_Wire):
+class Prediction(Wire):
     """One candidate."""
 
     rank: int = Field(ge=1)
@@ -163,7 +183,7 @@ class Prediction(_Wire):
     audio: TrackScore | None = Field(description="null when no sound was used")
 
 
-class TrackUse(_Wire):
+class TrackUse(Wire):
     """Whether a track was used, and why not."""
 
     used: bool
@@ -171,14 +191,14 @@ class TrackUse(_Wire):
     detail: str = Field(description="what was used, or why it was not, in words")
 
 
-class Tracks(_Wire):
+class Tracks(Wire):
     """Both tracks of the clip, or of a segment."""
 
     visual: TrackUse
     audio: TrackUse
 
 
-class SegmentAnswer(_Wire):
+class SegmentAnswer(Wire):
     """The ranked answer for one segment of the clip, by what it has of both tracks."""
 
     start_s: float = Field(description="since the clip's start")
@@ -194,7 +214,7 @@ class SegmentAnswer(_Wire):
     )
 
 
-class ClassifyResponse(_Wire):
+class ClassifyResponse(Wire):
     """The ranked answer for one clip."""
 
     id: str = Field(description="the request's id")
@@ -233,7 +253,7 @@ class ProblemLine(Problem):
     index: int = Field(ge=0, description="place of the clip among the parts `files`")
 
 
-class LabelBody(_Wire):
+class LabelBody(Wire):
     """A label with prompts of its own."""
 
     name: Annotated[str, documented_text(MAX_NAME_CHARACTERS)] = Field(
@@ -249,7 +269,7 @@ class LabelBody(_Wire):
     )
 
 
-class LabelsBody(_Wire):
+class LabelsBody(Wire):
     """Labels to add."""
 
     labels: list[Annotated[str, documented_text(MAX_NAME_CHARACTERS)] | LabelBody] = Field(
@@ -265,7 +285,7 @@ class LabelSetBody(LabelsBody):
     )
 
 
-class LabelSet(_Wire):
+class LabelSet(Wire):
     """A stored label set."""
 
     name: str
@@ -277,7 +297,7 @@ class LabelSet(_Wire):
     updated: datetime
 
 
-class LabelSetSummary(_Wire):
+class LabelSetSummary(Wire):
     """A label set in a listing."""
 
     name: str
@@ -286,14 +306,14 @@ class LabelSetSummary(_Wire):
     updated: datetime
 
 
-class LabelSetPage(_Wire):
+class LabelSetPage(Wire):
     """One page of label sets, in order of name."""
 
     label_sets: list[LabelSetSummary]
     next_cursor: str | None = Field(description="send as `cursor` for the next page; null on the last one")
 
 
-class Metric(_Wire):
+class Metric(Wire):
     """One measured number of a bundle, with its data."""
 
     name: str
@@ -302,7 +322,7 @@ class Metric(_Wire):
     data: str
 
 
-class Model(_Wire):
+class Model(Wire):
     """A loaded bundle, in the shape of OpenAI's model list."""
 
     id: str
@@ -325,14 +345,14 @@ class ModelWithCard(Model):
     card: str | None = Field(description="model card, Markdown; null if the bundle has none")
 
 
-class ModelList(_Wire):
+class ModelList(Wire):
     """All loaded bundles."""
 
     object: Literal["list"] = "list"
     data: list[Model]
 
 
-class Limits(_Wire):
+class Limits(Wire):
     """What one request may ask."""
 
     max_upload_bytes: int
@@ -344,7 +364,7 @@ class Limits(_Wire):
     max_segments: int
 
 
-class Info(_Wire):
+class Info(Wire):
     """The service itself."""
 
     name: Literal["ahse"] = "ahse"
@@ -354,13 +374,13 @@ class Info(_Wire):
     limits: Limits
 
 
-class Live(_Wire):
+class Live(Wire):
     """The process answers."""
 
     live: Literal[True] = True
 
 
-class Ready(_Wire):
+class Ready(Wire):
     """The service can classify."""
 
     ready: Literal[True] = True

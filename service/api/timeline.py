@@ -60,12 +60,12 @@ def _write_csv(answer: ClassifyResponse) -> str:
     table.writerow(("start_s", "end_s", "label", "score", "unknown"))
     for one in _segments(answer):
         best = one.predictions[0] if one.predictions else None
-        name, score = ("", None) if best is None else (_as_cell(best.label), best.score)
+        name, score = ("", None) if best is None else (as_cell(best.label), best.score)
         table.writerow((one.start_s, one.end_s, name, score, one.unknown))
     return out.getvalue()
 
 
-def _as_cell(text: str) -> str:
+def as_cell(text: str) -> str:
     """A text that no spreadsheet takes for a formula (https://owasp.org/www-community/attacks/CSV_Injection).
 
     Signs of double width count too, which some spreadsheets read like plain ones.

@@ -1,9 +1,7 @@
-"""An answer as text for people, and as subtitles."""
+"""An answer as text for people."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +11,11 @@ if TYPE_CHECKING:
 _MAX_TIMELINE_NAMES = 3
 # From here on it is more likely than not that no name fits.
 _LIKELY_UNKNOWN = 0.5
+
+
+def printable(text: str) -> str:
+    """A line without control characters: names of files and errors of a service may not steer a terminal."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 def as_text(name: str, answer: Answer) -> str:
@@ -30,7 +33,7 @@ def as_text(name: str, answer: Answer) -> str:
         lines += [f"  {one.start_s:7.1f} {one.end_s:7.1f}  {_names(one)}" for one in answer.segments]
     notice = [answer.bundle_notice] if answer.bundle_notice else []
     lines += [f"  note: {text}" for text in (*notice, *answer.warnings)]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _names(segment: Segment) -> str:
@@ -41,36 +44,3 @@ def _names(segment: Segment) -> str:
     if visual.used and audio.used:
         return names
     return names + ("   (sound alone)" if audio.used else "   (picture alone)")
-
-
-def as_srt(answer: Answer) -> str:
-    """SubRip: the best name of each segment."""
-    blocks = (
-        f"{number}\n{_times(one, ',')}\n{_cue(one)}\n" for number, one in enumerate(_named(answer), start=1)
-    )
-    return "\n".join(blocks)
-
-
-def as_vtt(answer: Answer) -> str:
-    """WebVTT (https://www.w3.org/TR/webvtt1/): the best name of each segment."""
-    about = html.escape(f"{answer.bundle} {answer.bundle_version}. {answer.bundle_notice or ''}", quote=False)
-    cues = (f"{_times(one, '.')}\n{html.escape(_cue(one), quote=False)}\n" for one in _named(answer))
-    return "\n".join(["WEBVTT\n", f"NOTE {about.strip()}\n", *cues])
-
-
-def _named(answer: Answer) -> Iterator[Segment]:
-    return (one for one in answer.segments or () if one.predictions)
-
-
-def _cue(segment: Segment) -> str:
-    best = segment.predictions[0]
-    return f"{best.label} ({best.score:.0%})"
-
-
-def _times(segment: Segment, mark: str) -> str:
-    return f"{_clock(segment.start_s, mark)} --> {_clock(segment.end_s, mark)}"
-
-
-def _clock(seconds: float, mark: str) -> str:
-    ms = round(seconds * 1000)
-    return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}{mark}{ms % 1000:03}"

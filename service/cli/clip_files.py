@@ -18,6 +18,7 @@ from typing import BinaryIO, Literal
 from service.errors import InvalidOptionError
 
 STDIN = "-"
+_IMAGES = "images"
 _HEAD_BYTES = 1024
 _PACKET_BYTES = 188  # of MPEG transport streams
 # A file in a folder that is called so is tried even where its content looks like nothing: it may be damaged.
@@ -43,7 +44,8 @@ class ClipFile:
     """A file to rank.
 
     Attributes:
-        name: As records have it: the path as it was given, or found below the folder that was given.
+        name: As records have it: the path as it was given, or found below the folder that was given. Bytes
+            that are not UTF-8 are written as escapes.
         path: Opens it.
         below: The path relative to the folder that was given; else the name of the file.
         size_bytes: None for standard input, and where there is no file.
@@ -75,7 +77,8 @@ class Found:
 
     def skipped_text(self) -> str:
         """For the user: what was skipped; empty if nothing was."""
-        return ", ".join(f"{reason}: {n}" for reason, n in sorted(self.skipped.items()))
+        named = ", ".join(f"{reason}: {n}" for reason, n in sorted(self.skipped.items()))
+        return named + (" (to rank images, give a pattern, such as '*.jpg')" if self.skipped[_IMAGES] else "")
 
 
 def find_clips(words: Sequence[str]) -> Found:
@@ -127,7 +130,7 @@ def _walk(top: Path, skipped: Counter[str]) -> Iterator[ClipFile]:
             if kind == "media":
                 yield _clip(path, path.relative_to(top))
             else:
-                skipped[{"hidden": "hidden", "image": "images"}.get(kind, "not media")] += 1
+                skipped[{"hidden": "hidden", "image": _IMAGES}.get(kind, "not media")] += 1
     for reason in [reason for reason, n in skipped.items() if not n]:
         del skipped[reason]
 
@@ -187,16 +190,15 @@ def _is_video_unit(head: bytes) -> bool:
 
 
 def _clip(path: Path, below: Path) -> ClipFile:
+    name = os.fsencode(path).decode("utf-8", "backslashreplace")
     try:
         facts = path.stat()
     except OSError:
-        return ClipFile(str(path), path, below, problem="there is no such file")
+        return ClipFile(name, path, below, problem="there is no such file")
     if not stat.S_ISREG(facts.st_mode):
-        return ClipFile(
-            str(path), path, below, problem="this is no regular file; give it on standard input, as -"
-        )
+        return ClipFile(name, path, below, problem="this is no regular file; give it on standard input, as -")
     changed = datetime.fromtimestamp(facts.st_mtime, UTC).isoformat()
-    return ClipFile(str(path), path, below, facts.st_size, changed)
+    return ClipFile(name, path, below, facts.st_size, changed)
 
 
 def _spool() -> ClipFile:

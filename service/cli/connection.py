@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.cli.answer_text import printable
+
 if TYPE_CHECKING:
     from service.client import Client
 
@@ -38,7 +40,7 @@ def connected(url: str, key: str | None) -> Iterator[Client]:
     except ClientError as error:
         request_id = error.request_id if isinstance(error, ServiceError) else ""
         named = f" (request {request_id})" if request_id else ""
-        typer.echo(f"ahse: {error.message} [{error.code}]{named}", err=True)
+        typer.echo(printable(f"ahse: {error.message} [{error.code}]{named}"), err=True)
         raise typer.Exit(2) from error
 
 

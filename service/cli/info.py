@@ -9,6 +9,7 @@ import typer
 
 from service.cli.command_app import CommandApp
 from service.cli.connection import Key, Url, connected, refuse_key_without_url
+from service.cli.interrupts import exiting_at_once
 
 if TYPE_CHECKING:
     from service.client import Client
@@ -25,25 +26,26 @@ def info(
 ) -> None:
     """Print version, bundles, devices and limits: of a service with --url, else of what is installed here."""
     refuse_key_without_url(url, key)
-    if url is None:
-        facts = _installed()
-    else:
-        with connected(url, key) as client:
-            facts = _of_service(client)
+    with exiting_at_once():
+        if url is None:
+            facts = _installed()
+        else:
+            with connected(url, key) as client:
+                facts = _of_service(client)
     typer.echo(json.dumps(facts, ensure_ascii=False) if as_json else _as_text(facts))
 
 
 def _of_service(client: Client) -> dict[str, Any]:
-    about, health = client.info(), client.health()
+    about, health, models = client.info(), client.health(), client.models()
     return {
         "url": client.url,
         "version": about.version,
         "ready": health.ready or health.detail,
         "bundles": [
             {"name": one.id, "version": one.version, "description": one.description, "notice": one.notice}
-            for one in client.models()
+            for one in models
         ],
-        "devices": sorted({one.provider for one in client.models()}),
+        "devices": sorted({one.provider for one in models}),
         "limits": vars(about.limits),
     }
 

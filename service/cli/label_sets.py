@@ -13,6 +13,7 @@ import typer
 from service import option_texts as texts
 from service.cli.command_app import CommandApp
 from service.cli.connection import Key, Url, connected, refuse_key_without_url
+from service.cli.interrupts import exiting_at_once
 from service.cli.names import LabelsFile, read_names
 from service.errors import InvalidOptionError
 
@@ -143,6 +144,13 @@ def _label_sets(url: str | None, key: str | None, data_dir: Path | None) -> Iter
     refuse_key_without_url(url, key)
     if url is not None and data_dir is not None:
         raise InvalidOptionError("give either --url or --data-dir")
+    # A change is made whole or not at all, wherever it is interrupted.
+    with exiting_at_once(), _opened(url, key, data_dir) as store:
+        yield store
+
+
+@contextlib.contextmanager
+def _opened(url: str | None, key: str | None, data_dir: Path | None) -> Iterator[Client | LocalLabelSets]:
     if url is not None:
         with connected(url, key) as client:
             yield client

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from service.cli.answer_text import as_text
+from service.cli.answer_text import as_text, printable
 from service.cli.clip_files import ClipFile
 from service.cli.interrupts import INTERRUPTED, Interrupts
 
@@ -139,7 +139,7 @@ class RankingRun:
         record = make_record(clip, self._ranker.fingerprint, outcome)
         if isinstance(outcome, Failure):
             self._failed.append((clip, outcome))
-            display.message(f"{clip.name}: {outcome.message} [{outcome.code}]")
+            display.message(printable(f"{clip.name}: {outcome.message} [{outcome.code}]"))
         else:
             self._n_answered += 1
             outputs.subtitles.write(clip, outcome)
@@ -156,10 +156,10 @@ class RankingRun:
         if self._failed and n_clips > 1:
             typer.echo(f"{len(self._failed)} of {n_clips} clips failed:", err=True)
             for clip, failure in self._failed:
-                typer.echo(f"  {clip.name} [{failure.code}]", err=True)
+                typer.echo(printable(f"  {clip.name} [{failure.code}]"), err=True)
         how = " Go on with --resume." if self._outputs.records is not None else ""
         done = f"{self._n_answered + len(self._failed)} of {n_clips} clips are done"
         if stopped:
-            typer.echo(f"ahse: {stopped} {done}.{how}", err=True)
+            typer.echo(printable(f"ahse: {stopped} {done}.{how}"), err=True)
         elif self._interrupts.came:
             typer.echo(f"ahse: interrupted; {done}.{how}", err=True)

@@ -10,13 +10,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.api.timeline import as_cell
 from service.cli.clip_files import ClipFile
 from service.errors import InvalidOptionError
 
@@ -224,23 +226,36 @@ class JsonLines(_TextFile):
 
 
 class Csv(_TextFile):
-    """CSV (RFC 4180) with a heading."""
+    """CSV (RFC 4180) with a heading. When it is resumed, the last clip is ranked again."""
 
     def _head(self) -> str:
         return _csv_text([list(COLUMNS)])
 
     def _text(self, record: Record) -> str:
-        return _csv_text([_as_cell(row.get(column)) for column in COLUMNS] for row in rows_of(record))
+        return _csv_text([_cell(row.get(column)) for column in COLUMNS] for row in rows_of(record))
 
     def _kept(self) -> Iterator[str]:
         with self.path.open(encoding="utf-8", newline="") as old:
             lines = csv.reader(line for line in old if line.endswith("\n"))
             if next(lines, None) != list(COLUMNS):
                 raise self._not_ours()
-            for cells in lines:
-                row = {name: _from_cell(cell) for name, cell in zip(COLUMNS, cells, strict=False)}
-                if self._is_kept(row):
-                    yield _csv_text([cells])
+            clip: list[list[str]] = []
+            for _, rows in groupby(lines, itemgetter(0)):
+                yield from self._kept_of(clip)
+                clip = list(rows)
+            last = list(self._kept_of(clip))
+            # Nothing tells whether the rows of the last clip are all there.
+            if last and (name := _from_cell(clip[0][0])) in self._states:
+                self.done.discard(str(name))
+            else:
+                yield from last
+
+    def _kept_of(self, clip: list[list[str]]) -> Iterator[str]:
+        """Of the rows of a clip the text of those that stay."""
+        for cells in clip:
+            row = {name: _from_cell(cell) for name, cell in zip(COLUMNS, cells, strict=False)}
+            if self._is_kept(row):
+                yield _csv_text([cells])
 
 
 def _csv_text(rows: Iterable[list[Any]]) -> str:
@@ -249,20 +264,14 @@ def _csv_text(rows: Iterable[list[Any]]) -> str:
     return text.getvalue()
 
 
-def _as_cell(value: object) -> object:
-    """A text that no spreadsheet takes for a formula (https://owasp.org/www-community/attacks/CSV_Injection)."""
-    return f"'{value}" if isinstance(value, str) and _may_be_formula(value) else value
+def _cell(value: object) -> object:
+    return as_cell(value) if isinstance(value, str) else value
 
 
 def _from_cell(text: str) -> str | None:
     """What the cell was made of, as text."""
-    if text.startswith("'") and _may_be_formula(text[1:]):
-        return text[1:]
-    return text or None
-
-
-def _may_be_formula(text: str) -> bool:
-    return unicodedata.normalize("NFKC", text[:1]) in ("=", "+", "-", "@")
+    was = text[1:]
+    return was if text.startswith("'") and as_cell(was) == text else text or None
 
 
 class Parquet(RecordFile):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli.command_app import CommandApp
+from service.cli.interrupts import exiting_at_once
 
 if TYPE_CHECKING:
     from service.api.guard.connections import ConnectionBounds
@@ -54,7 +55,8 @@ def serve(
         "log_format": log_format,
         "open": is_open or None,
     }
-    settings = read_settings({name: value for name, value in flags.items() if value is not None})
+    with exiting_at_once():
+        settings = read_settings({name: value for name, value in flags.items() if value is not None})
     # Imported here, since help should not wait for a web framework.
     from service.process import set_up_allocator
 
@@ -124,12 +126,13 @@ def _bind(host: str, port: int) -> list[socket.socket]:
 
 
 def _run(settings: Settings, sockets: list[socket.socket], started: float) -> None:
-    import uvicorn
+    with exiting_at_once():
+        import uvicorn
 
-    from service.api.app import create_app
-    from service.api.guard.connection_options import connection_options
-    from service.api.guard.connections import BoundedConnection
-    from service.log import configure_logging
+        from service.api.app import create_app
+        from service.api.guard.connection_options import connection_options
+        from service.api.guard.connections import BoundedConnection
+        from service.log import configure_logging
 
     configure_logging(settings.log_format, settings.log_level)
     options = connection_options(settings)

@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.cli.answer_text import as_srt, as_vtt
 from service.cli.clip_files import STDIN, ClipFile
 from service.errors import InvalidOptionError
 
 if TYPE_CHECKING:
     from service.client import Answer
 
-_WRITERS = {".srt": as_srt, ".vtt": as_vtt}
 _MAX_NAMED = 3
 
 
@@ -57,12 +55,17 @@ class Subtitles:
             )
 
     def write(self, clip: ClipFile, answer: Answer) -> None:
-        """Write the files of a clip. One without segments has none."""
-        if answer.segments is None:
+        """Write the files of a clip. One without segments, such as an image, has none."""
+        if not self._endings or answer.segments is None:
             return
+        from service.api.schemas import ClassifyResponse
+        from service.api.timeline import TIMELINES
+
+        known = {name: answer.document[name] for name in ClassifyResponse.model_fields}
+        response = ClassifyResponse.model_validate(known)
         for path in self._files(self._places[clip.name]):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(_WRITERS[path.suffix](answer), encoding="utf-8")
+            path.write_text(TIMELINES[path.suffix[1:]].write(response), encoding="utf-8")
 
     def _files(self, place: Path) -> list[Path]:
         return [place.with_name(place.name + ending) for ending in self._endings]

@@ -313,6 +313,8 @@ class Limits(_Flat):
     """What one request may ask."""
 
     max_upload_bytes: int
+    max_json_bytes: int
+    max_files: int
     max_labels: int
     max_labels_per_set: int
     max_duration_s: float

@@ -110,7 +110,8 @@ def _display_matrix(frame: VideoFrame) -> npt.NDArray[np.int32]:
     except ValueError:
         # Beside it is side data that PyAV (18) has no name for, such as Exif of a photo. Then it tells
         # quarter turns alone: a mirrored photo, which hardly any camera takes, is turned as if it were not.
-        return _QUARTER_TURNS[round(frame.rotation / 90) % 4]
+        turned: npt.NDArray[np.int32] = _QUARTER_TURNS[round(frame.rotation / 90) % 4]
+        return turned
     return data.reshape(3, 3)[:2, :2].astype(np.int32)
 
 

@@ -52,6 +52,10 @@ class Tokens:
         )
         return np.pad(ids, ((0, 0), (0, n_missing)), constant_values=self._pad_id)
 
+    def count(self, texts: Sequence[str]) -> int:
+        """Tokens of all texts together, without padding."""
+        return sum(sum(one.attention_mask) for one in self._tokenizer.encode_batch_fast(list(texts)))
+
     def padded_to(self, lengths: Sequence[int]) -> Tokens:
         """The same tokenizer, which pads rows to the next of a few lengths: a graph then runs few shapes."""
         other = copy.copy(self)

@@ -140,6 +140,39 @@ class AhseHead:
             distance = (1 - raw_weight) * distance + raw_weight * raw
         return distance
 
+    def name_vectors(self, texts: TextFeatures, names: AhseNames) -> Array:
+        """Vectors [n, dim + 1], and visual dim + audio dim more where raw distances count.
+
+        The dot product with a clip is, up to a number that depends on the clip alone, minus half the weighted
+        mean of the squares of both distances that `distances` takes the mean of. So it orders names exactly
+        as these do where one of both counts (raw_weight 0 or 1), and else nearly.
+        """
+        parts = [names.z, -names.z_square[:, None] / 2]
+        if self._uses_raw:
+            stored = self.statistics
+            parts.append((texts.visual - stored.text_visual_mean) * names.visual_factor[:, None])
+            parts.append((texts.audio - stored.text_audio_mean) * names.audio_factor[:, None])
+        return np.concatenate(parts, axis=1)
+
+    def clip_vector(self, clip: ClipFeatures, dims: tuple[int, int]) -> Array:
+        """A vector [dim + 1], and visual dim + audio dim more where raw distances count."""
+        del dims  # those of the statistics
+        stored, weights, z = self.statistics, self.calibration(clip), self.embed_clip(clip).z
+        parts = [np.append(z, np.float32(1)) * np.float32(1 - weights.raw_weight)]
+        if self._uses_raw:
+            share = weights.visual_share
+            total = share * (clip.visual is not None) + (1 - share) * (clip.audio is not None)
+            # |z|^2 = dim where it is standardised per sample: then both parts weigh as in `distances`.
+            factor = weights.raw_weight * self.spec.dim / max(total, _MIN_NORM)
+            parts.append(_direction(clip.visual, stored.visual_mean) * np.float32(factor * share))
+            parts.append(_direction(clip.audio, stored.audio_mean) * np.float32(factor * (1 - share)))
+        return np.concatenate(parts)
+
+    @property
+    def _uses_raw(self) -> bool:
+        stored = self.spec.calibrations
+        return any(one.raw_weight > 0 for one in (stored.both, stored.visual, stored.audio))
+
     def scoring(self, clip: ClipFeatures, names: AhseNames) -> Scoring:
         """The stored calibration for these tracks; the names do not matter."""
         del names
@@ -195,6 +228,15 @@ def _centred_products(cosines: Array, mean_similarity: Array, text_mean: Array, 
         centred: f - u, float32 [dim].
     """
     return cosines - mean_similarity - text_mean @ centred
+
+
+def _direction(feature: Array | None, mean: Array) -> Array:
+    """Of a feature from the mean, with length 1; zeros without a feature: float32 [dim]."""
+    return (
+        np.zeros_like(mean)
+        if feature is None
+        else (feature - mean) * np.float32(_inverse_norm(feature - mean))
+    )
 
 
 def _inverse_norm(vector: Array) -> float:

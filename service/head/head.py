@@ -55,5 +55,19 @@ class Head(Protocol[Embedding, Names]):
     def distances(self, clip: Embedding, cosines: Cosines, names: Names) -> Array:
         """Distance of a clip to each of n names: float32 [n], smaller is better."""
 
+    def name_vectors(self, texts: TextFeatures, names: Names) -> Array:
+        """Names as vectors of one space with clips, for a vector database: float32 [n, width].
+
+        The dot product of a clip with names orders them as `distances` does, or nearly: each head says how.
+        """
+
+    def clip_vector(self, clip: ClipFeatures, dims: tuple[int, int]) -> Array:
+        """A clip as a vector of the same space: float32 [width].
+
+        Args:
+            clip: Features of at least one track.
+            dims: Of the features of both tracks.
+        """
+
     def scoring(self, clip: ClipFeatures, names: Names) -> Scoring:
         """How distances of clips with these tracks to these names become probabilities."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from service.arrays import Array
 from service.bundle.head_specs import SimilarityScores, SimilaritySpec
 from service.bundle.manifest import Manifest
-from service.encode.features import ClipFeatures, TextFeatures
+from service.encode.features import ClipFeatures, TextFeatures, unit
 from service.head.head import Cosines
 from service.head.statistics import SimilarityStatistics, load_similarity_statistics
 from service.ranking import Scoring, UnknownScore
@@ -32,6 +33,33 @@ class SimilarityNames:
     visual_std: Array
     audio_mean: Array
     audio_std: Array
+
+
+@dataclass(frozen=True)
+class _Space:
+    """Features of one track, changed so that dot products are standardised similarities.
+
+    Attributes:
+        scale: Factor on clips.
+        mean: float32 [dim], of clips; None: zero.
+        root: float32 [dim, dim], S^1/2 of the covariance S of clips; None: the identity.
+        inverse_root: float32 [dim, dim], S^-1/2; None: the identity.
+    """
+
+    scale: float
+    mean: Array | None = None
+    root: Array | None = None
+    inverse_root: Array | None = None
+
+    def of_names(self, texts: Array) -> Array:
+        """Text features [n, dim] as unit vectors."""
+        return unit(texts if self.root is None else texts @ self.root)
+
+    def of_clip(self, feature: Array) -> Array:
+        """A clip's feature [dim]."""
+        centred = feature if self.mean is None else feature - self.mean
+        whitened = centred if self.inverse_root is None else centred @ self.inverse_root
+        return np.float32(self.scale) * whitened
 
 
 @dataclass(frozen=True)
@@ -118,6 +146,44 @@ class SimilarityHead:
         fused: Array = np.float32(share) * visual + np.float32(1 - share) * audio
         return -fused
 
+    def name_vectors(self, texts: TextFeatures, names: SimilarityNames) -> Array:
+        """Unit vectors [n, visual dim + audio dim]. The dot product with a clip's is minus its distance.
+
+        With mean u and covariance S of clips, a name t is g = S^1/2 t / |S^1/2 t| and a clip f is
+        c = S^-1/2 (f - u), so g . c = t . (f - u) / sqrt(t' S t): the standardised similarity. And g . g' is
+        the correlation, over clips, of their similarities to two names.
+        """
+        del names  # their deviations are the lengths that `unit` divides by
+        visual, audio = self._spaces
+        parts = [visual.of_names(texts.visual), audio.of_names(texts.audio)]
+        return np.concatenate(parts, axis=1) / np.float32(math.sqrt(2))
+
+    def clip_vector(self, clip: ClipFeatures, dims: tuple[int, int]) -> Array:
+        """The whitened features of both tracks, weighted as in `distances`; zeros for a missing track."""
+        share = self.spec.visual_share
+        if clip.visual is None or clip.audio is None:
+            share = 0.0 if clip.visual is None else 1.0
+        parts = [
+            np.zeros(dim, np.float32)
+            if feature is None
+            else np.float32(weight * math.sqrt(2)) * space.of_clip(feature)
+            for feature, weight, space, dim in zip(
+                (clip.visual, clip.audio), (share, 1 - share), self._spaces, dims, strict=True
+            )
+        ]
+        return np.concatenate(parts)
+
+    @cached_property
+    def _spaces(self) -> tuple[_Space, _Space]:
+        """Of the picture and of the sound. Large matrices are decomposed when a vector is first asked for."""
+        stored = self.statistics
+        if stored is None:
+            return _Space(self.visual_scale), _Space(self.audio_scale)
+        return (
+            _Space(1.0, stored.visual_mean, *_roots(stored.visual_covariance)),
+            _Space(1.0, stored.audio_mean, *_roots(stored.audio_covariance)),
+        )
+
     def scoring(self, clip: ClipFeatures, names: SimilarityNames) -> Scoring:
         """The stored temperature and measure of unknown, which take labelled clips.
 
@@ -144,6 +210,14 @@ def _fitted(scores: SimilarityScores, clip: ClipFeatures, n_names: int) -> Scori
     score = scores.both if clip.visual is not None and clip.audio is not None else one_track
     threshold = score.unknown_threshold + score.unknown_slope * math.log(n_names)
     return Scoring(score.temperature, unknown=UnknownScore(-threshold, score.unknown_scale))
+
+
+def _roots(covariance: Array) -> tuple[Array, Array]:
+    """S^1/2 and S^-1/2 of a symmetric matrix; in float64, since small eigenvalues count in the second."""
+    values, vectors = np.linalg.eigh(covariance.astype(np.float64))
+    deviations = np.sqrt(np.maximum(values, 1e-12))
+    root, inverse = (vectors * deviations) @ vectors.T, (vectors / deviations) @ vectors.T
+    return root.astype(np.float32), inverse.astype(np.float32)
 
 
 def _moments(texts: Array, mean: Array, covariance: Array) -> tuple[Array, Array]:

@@ -44,7 +44,7 @@ function blocksOf(text) {
     const rows = block.split("\n");
     const heading = /^(#+)\s+(.*)$/.exec(rows[0]);
     if (heading) {
-      const title = html`<h3>${spans(heading[2])}</h3>`;
+      const title = html`<h2>${spans(heading[2])}</h2>`;
       return rows.length > 1 ? [title, html`<p>${spans(rows.slice(1).join(" "))}</p>`] : title;
     }
     if (rows.every((row) => row.startsWith("|"))) return tableOf(rows);
@@ -69,7 +69,7 @@ function itemsOf(rows) {
 function tableOf(rows) {
   const cells = rows.map((row) => row.replace(/^\||\|\s*$/g, "").split("|").map((cell) => cell.trim()));
   const [head, , ...body] = cells;
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="Table of the model card"><table>
+  return html`<div class="scroll" tabindex="0" role="group" aria-label="Table: ${head[0] || "of the model card"}"><table>
     <thead><tr>${head.map((cell) => (cell ? html`<th scope="col">${spans(cell)}</th>` : html`<td></td>`))}</tr></thead>
     <tbody>${body.map((row) => html`<tr>${row.map((cell) => html`<td>${spans(cell)}</td>`)}</tr>`)}</tbody>
   </table></div>`;

@@ -38,8 +38,7 @@ export function decidedBy(answer) {
 /** Whether any name fits, in words. */
 export function unknownInWords(unknown) {
   if (unknown === null) return "Whether none of these names fits, this bundle can't tell.";
-  if (unknown >= LIKELY_UNKNOWN) return `Perhaps none of these: ${percent(unknown)} likely.`;
-  return `None of these: ${percent(unknown)} likely.`;
+  return `It is ${percent(unknown)} likely that none of these names fits.`;
 }
 
 /** The answer. Props: answer, whether the names were cut to the best `top_k`. */

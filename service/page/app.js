@@ -124,6 +124,7 @@ function Classify({ service, model, labelSet, onLabelSet }) {
     setClip(chosen);
     setAnswer(null);
     setProblem(null);
+    setStatus("");
     setNow(0);
   }
 
@@ -192,7 +193,7 @@ function Classify({ service, model, labelSet, onLabelSet }) {
             ${LENGTHS.map(([value, title]) => html`<option value=${value}>${title}</option>`)}</select></div></section>
       <div class="row wrap">
         ${/* Not disabled: that would take the focus away, and the reason could not be asked for. */ ""}
-        <button type="button" class="go" aria-disabled=${Boolean(missing || work)} onClick=${start}>Classify</button>
+        <button type="button" class="go" aria-disabled=${Boolean(work)} onClick=${start}>Classify</button>
         ${work && html`<button type="button" class="plain-button" onClick=${work.cancel}>Cancel</button>`}
       </div>
       ${work && html`<${Progress} share=${work.share} />`}

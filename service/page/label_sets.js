@@ -4,10 +4,19 @@ import { ChipList } from "./names.js";
 import { Problem, ask } from "./service.js";
 import { Fault, Fragment, count, html, lines, sameKey, useEffect, useRef, useState } from "./view.js";
 
-const addressOf = (name) => `v1/label-sets/${encodeURIComponent(name)}`;
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 const ifSame = (set) => ({ "If-Match": `"${set.etag}"` });
 const IF_NEW = { "If-None-Match": "*" };
 const TAKEN = 412;
+
+/** Address of a set. What is no name could be the address of something else, as a slash would make it. */
+function addressOf(name) {
+  if (NAME.test(name)) return `v1/label-sets/${name}`;
+  throw new Problem({
+    code: "invalid_name",
+    detail: `“${name}” is no name for a label set; use 1 to 100 letters, digits, dots, dashes and underscores, beginning with a letter or digit.`,
+  });
+}
 
 /**
  * The editor.
@@ -55,7 +64,7 @@ export function LabelSets({ sets, onChanged, onUse }) {
     <p class="small" role="status">${done}</p>
     <div class="columns">
       <section class="panel" aria-label="All label sets">
-        <h3>${sets.length ? count(sets.length, "label set") : "There is no label set yet"}</h3>
+        <h2>${sets.length ? count(sets.length, "label set") : "There is no label set yet"}</h2>
         <ul class="choices">
           ${sets.map((set) => html`<li key=${set.name}><button type="button" aria-pressed=${open?.name === set.name} onClick=${() => load(set.name)}>
             <span>${set.name}</span><span class="small">${count(set.n_labels, "name")}</span></button></li>`)}
@@ -93,7 +102,7 @@ function NewSet({ onCreate }) {
   }
 
   return html`<form class="field" onSubmit=${submit}>
-    <h3>Make a new one</h3>
+    <h2>Make a new one</h2>
     <label for="new-set">Name of the set</label>
     <input id="new-set" required autocomplete="off" value=${name} onInput=${(event) => setName(event.target.value)} aria-describedby="new-set-help" />
     <p class="small" id="new-set-help">Letters, digits, dots, dashes and underscores.</p>
@@ -122,18 +131,22 @@ function OpenSet({ set, onUse, change }) {
   }
 
   function remove(name) {
-    const address = `${addressOf(set.name)}/labels/${encodeURIComponent(name)}`;
-    return change(() => ask("DELETE", address, { headers: ifSame(set) }), `“${name}” removed`);
+    // In an address, browsers read the names "." and ".." as steps: the set itself would be meant.
+    const rest = { labels: set.labels.filter((label) => label.name !== name), templates: set.templates };
+    const request = /^\.{1,2}$/.test(name)
+      ? () => ask("PUT", addressOf(set.name), { body: rest, headers: ifSame(set) })
+      : () => ask("DELETE", `${addressOf(set.name)}/labels/${encodeURIComponent(name)}`, { headers: ifSame(set) });
+    return change(request, `“${name}” removed`);
   }
 
   async function copy(event) {
     event.preventDefault();
-    const body = { labels: set.labels, ...(set.templates && { templates: set.templates }) };
+    const body = { labels: set.labels, templates: set.templates };
     await change(() => ask("PUT", addressOf(copyName.trim()), { body, headers: IF_NEW }), `“${copyName.trim()}” is a copy of “${set.name}”`);
   }
 
   return html`<section class="panel" aria-labelledby="open-set">
-    <div class="row wrap"><h3 id="open-set" ref=${heading} tabindex="-1">${set.name}</h3>
+    <div class="row wrap"><h2 id="open-set" ref=${heading} tabindex="-1">${set.name}</h2>
       <button type="button" class="plain-button" disabled=${!set.labels.length} onClick=${() => onUse(set.name)}>Classify with it</button></div>
     <p class="small">${count(set.n_labels, "name")}, last changed ${new Date(set.updated).toLocaleString()}
       ${set.templates && html`<br />Templates: ${set.templates.join(" · ")}`}</p>

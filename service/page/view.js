@@ -9,9 +9,9 @@ export const html = htm.bind(h);
 
 /** A share of 1 as people write it; what is not quite all or nothing is not written as such. */
 export function percent(share) {
-  if (share > 0.999 && share < 1) return "> 99.9 %";
-  if (share > 0 && share < 0.001) return "< 0.1 %";
-  return `${(100 * share).toFixed(share > 0.1 ? 0 : 1)} %`;
+  if (share > 0.999 && share < 1) return "> 99.9\u00a0%"; // a space that does not break
+  if (share > 0 && share < 0.001) return "< 0.1\u00a0%";
+  return `${(100 * share).toFixed(share > 0.1 ? 0 : 1)}\u00a0%`;
 }
 
 /** Seconds as 0:07.5, as a player shows them. */
@@ -47,14 +47,17 @@ export function save(text, name, type) {
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
-/** An error: the service's own reason and remedy, and what may help. */
+const REFUSED_FOR_NOW = 429;
+
+/** An error: the service's own reason and remedy; what may pass can be tried again. */
 export function Fault({ problem, retry, children }) {
   if (!problem) return null;
+  const mayPass = problem.status === 0 || problem.status >= REFUSED_FOR_NOW;
   return html`<div class="fault" role="alert">
     <p>${problem.detail}</p>
-    ${problem.retryAfter && html`<p>It can be tried again in ${count(problem.retryAfter, "second")}.</p>`}
-    <p class="small">${problem.code}${problem.requestId && html` · request ${problem.requestId}`}</p>
+    ${problem.retryAfter > 0 && html`<p>It can be tried again in ${count(problem.retryAfter, "second")}.</p>`}
+    <p class="small">${problem.code}${problem.requestId !== "" && html` · request ${problem.requestId}`}</p>
     ${children}
-    ${retry && html`<button type="button" class="plain-button" onClick=${retry}>Try again</button>`}
+    ${retry && mayPass && html`<button type="button" class="plain-button" onClick=${retry}>Try again</button>`}
   </div>`;
 }

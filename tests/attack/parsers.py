@@ -161,7 +161,12 @@ def _multipart_samples() -> list[bytes]:
             ('form-data; name="bundle"', b"b"),
         ],
     ]
-    return [b"multipart/form-data; boundary=b\n" + _form(parts) for parts in forms]
+    return [
+        *(b"multipart/form-data; boundary=b\n" + _form(parts) for parts in forms),
+        b"multipart/form-data; boundary=b\n" + _form([('form-data; name="files"', b"\0"), *forms[1][:1]] * 2),
+        b'application/json\n{"file": "AAEC", "labels": ["a", "b, c"], "top_k": 3, "calibration": 1.5}',
+        b"video/mp4\n\0\1\2",
+    ]
 
 
 def _form(parts: list[tuple[str, bytes]]) -> bytes:

@@ -45,8 +45,8 @@ SETTINGS = {
     "AHSE_LABEL_STORE_SIZE": "2000",
 }
 _DEADLINE_S = 30.0
-# After the longest of the deadlines the rest of a body is read and thrown away, for half a minute.
-_CLOSE_AFTER_S = 60.0
+# The whole time of a body, then half a minute in which the rest of it is read and thrown away.
+_CLOSE_AFTER_S = 100.0
 _N_EDITORS = 2
 _LARGE_SET = 6_000
 _SAMPLE_S = 2.0

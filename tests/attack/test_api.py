@@ -154,7 +154,11 @@ def _name_what_is_there(document: dict[str, Any], clips: Sequence[bytes]) -> dic
         form["bundle"]["enum"] = ["toy"]
         del form["url"]
     query[:] = [one for one in query if one["name"] != "url"]
-    forms[1]["file"] = {"enum": [base64.b64encode(clip).decode() for clip in clips]}
+    in_base64 = {"enum": [base64.b64encode(clip).decode() for clip in clips]}
+    forms[1]["file"] = schemas["EmbeddedClip"]["properties"]["file"] = in_base64
+    for name in ("EmbeddingsBody", "EmbeddingsForm"):
+        schemas[name]["properties"]["model"]["enum"] = ["toy"]
+        del schemas[name]["properties"]["dimensions"]  # the one number that is accepted depends on the bundle
     for name in ("ClassifyForm", "JobForm"):
         schemas[name]["allOf"][0] = {"oneOf": [{"required": ["file"]}, {"required": ["files"]}]}
     for webhook in ("webhook", "webhook_secret"):  # not allowed here either
@@ -216,7 +220,10 @@ def _labels_of(case: AnyCase) -> list[dict[str, Any]]:
 def _texts_of(case: AnyCase) -> list[str]:
     labels = _labels_of(case)
     prompts = [text for label in labels for text in label.get("prompts", [])]
-    return [*(label["name"] for label in labels), *prompts, *(_body_of(case).get("templates") or [])]
+    sent = _body_of(case)
+    inputs = sent.get("input", []) if isinstance(sent.get("input"), list) else [sent.get("input")]
+    names = [*(label["name"] for label in labels), *(one for one in inputs if isinstance(one, str))]
+    return [*names, *prompts, *(sent.get("templates") or [])]
 
 
 def _has_unusual_text(case: AnyCase) -> bool:

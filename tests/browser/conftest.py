@@ -8,13 +8,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Request
+from playwright.sync_api import Browser, Page, Request, expect
 
 from tests.browser.chromium import CHROMIUM, chromium, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "weights" / "demo"
 EXAMPLES = ROOT / "examples"
+PATIENCE_MS = 30_000  # a busy machine is no fault of the page
 KEY = "the-key-of-these-tests-and-no-other"
 
 
@@ -23,6 +24,7 @@ def browser() -> Iterator[Browser]:
     """The system's Chromium. Not longer than this package: others run event loops of their own."""
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed; on Debian: apt-get install chromium")
+    expect.set_options(timeout=PATIENCE_MS)
     with chromium() as started:
         yield started
 
@@ -51,12 +53,12 @@ class Watch:
         """Take note of all that happens from now on."""
         page.on("request", self._add)
         page.on("pageerror", lambda error: self.faults.append(str(error)))
-        # A failed request is told by the page itself; all else that the browser reports is a fault.
+        # A failed request is told by the page itself; any other error that the browser reports is a fault.
         page.on(
             "console",
             lambda message: (
                 self.faults.append(message.text)
-                if message.type in ("error", "warning") and "Failed to load resource" not in message.text
+                if message.type == "error" and "Failed to load resource" not in message.text
                 else None
             ),
         )
@@ -79,7 +81,7 @@ def watched(browser: Browser, address: str, scheme: str = "light") -> Iterator[P
         color_scheme="dark" if scheme == "dark" else "light",
         base_url=address,
     )
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(PATIENCE_MS)
     page, watch = context.new_page(), Watch()
     watch.follow(page)
     page.goto(address)

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 async def _answer(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
     found = await client.call_tool(tool, arguments)
     assert not found.is_error, _text(found)
-    assert found.structured_content is not None
+    assert isinstance(found.structured_content, dict)
     return found.structured_content
 
 

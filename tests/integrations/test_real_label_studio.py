@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,50 +13,16 @@ import pytest
 
 from benchmarks.servers import free_port
 from tests.integrations.readme import blocks, filled
+from tests.integrations.servers import ROOT, started
 
-ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ROOT / ".venv-label_studio" / "bin" / "label-studio"
 CONFIG = blocks("label_studio", "xml")[0]
 USER = {"email": "annotator@example.org", "password": "a long password"}
-_PATIENCE_S = 300.0
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not COMMAND.exists(), reason="no Label Studio; install it: make test-integrations"),
 ]
-
-
-@contextmanager
-def started(command: str, url: str, log: Path, env: dict[str, str]) -> Iterator[None]:
-    """A server in a process of its own, once it answers."""
-    with log.open("wb") as out:
-        # A group of its own: the shell's children end with it.
-        process = subprocess.Popen(  # noqa: S603
-            ["/bin/sh", "-c", command],
-            env=os.environ | env,
-            stdout=out,
-            stderr=out,
-            cwd=ROOT,
-            start_new_session=True,
-        )
-        try:
-            ends = time.monotonic() + _PATIENCE_S
-            while not _answers(url):
-                if process.poll() is not None or time.monotonic() > ends:
-                    pytest.fail(f"{command}\ndid not start:\n{log.read_text()[-3000:]}")
-                time.sleep(0.2)
-            yield
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
-
-
-def _answers(url: str) -> bool:
-    try:
-        httpx2.get(url, timeout=5)
-    except httpx2.TransportError:
-        return False
-    return True  # with any status: the backend wants a login
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +43,7 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     user = f"--init trial --no-browser --username {USER['email']} --password '{USER['password']}'"
     command = filled(blocks("label_studio", "sh")[0], {"--port 8080": f"--port {port} {user}"})
     url = f"http://127.0.0.1:{port}"
-    with started(command, f"{url}/health", folder / "log", env):
+    with started(command, port, folder / "log", env):
         yield url
 
 
@@ -114,7 +76,7 @@ def backend(
     url = f"http://127.0.0.1:{port}"
     log = tmp_path_factory.mktemp("backend") / "log"
     env = {"BASIC_AUTH_USER": "ls", "BASIC_AUTH_PASS": "secret"}
-    with started(command, f"{url}/health", log, env):
+    with started(command, port, log, env):
         yield url
 
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # From the bottom up: a room may import itself and rooms of earlier lines (docs/architecture.md).
 ROOMS = [
     ["arrays", "errors", "faults", "media", "process", "cancellation", "option_texts", "log", "client"],
-    ["database"],
+    ["database", "tracing"],
     ["access"],
     ["bundle", "runtime", "labels", "decode", "ranking", "jobs"],
     ["options", "encode"],

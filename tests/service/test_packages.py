@@ -22,6 +22,7 @@ PACKAGES = {
         "numpy",
         "onnx",
         "onnxruntime",
+        "opentelemetry",
         "pydantic",
         "pytest",
     ),

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.guard.byte_budget import SMALL_BYTES, ByteBudget
-from service.api.middleware import CLASSIFY, JOBS, refuse
+from service.api.middleware import CLASSIFY, EMBEDDINGS, JOBS, refuse
 from service.cancellation import CancellationToken
 from service.errors import AhseError, BodyTooLargeError, OverloadedError, UploadStalledError
 
@@ -288,6 +288,6 @@ class _Request:
 
 
 def _place_of(scope: Scope) -> Places | None:
-    if scope["path"] == CLASSIFY:
+    if scope["path"] in (CLASSIFY, EMBEDDINGS):
         return "clips"
     return "jobs" if scope["path"] == JOBS and scope["method"] == "POST" else None

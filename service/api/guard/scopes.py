@@ -14,6 +14,7 @@ Need = Scope | Literal["nothing", "any key"]
 
 NEEDS: Mapping[str, Need] = {
     "POST /v1/classify": "classify",
+    "POST /v1/embeddings": "classify",
     "POST /v1/jobs": "classify",
     "GET /v1/jobs": "classify",
     "GET /v1/jobs/{job_id}": "classify",

@@ -74,7 +74,7 @@ class JobRunner:
         self._context = replace(
             context,
             settings=settings,
-            classifier=Classifier(self._decoder.decode, embedder),
+            classifier=Classifier(self._decoder.decode, embedder, context.tracing),
             clip_workers=Workers("job", self._n_workers),
             fetcher=fetcher,
         )
@@ -187,7 +187,7 @@ class JobRunner:
         urls = [value for name, value in claim.fields if name == URL_FIELD]
         if urls:  # an empty folder may have been taken for one that was left behind
             claim.path.parent.mkdir(exist_ok=True)
-        with self._board.arriving.share() as share:
+        with self._context.tracing.step("job clip"), self._board.arriving.share() as share:
             upload = Upload(claim.path, share, claim.fields, urls[0] if urls else None)
             question = Question(self._context, claim.fields, _id_of(claim))
             return (await question.ask(upload, claim.index)).text

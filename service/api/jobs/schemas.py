@@ -29,7 +29,7 @@ class JobLinks(_Wire):
 class JobBody(_Wire):
     """A job."""
 
-    id: str = Field(pattern=JOB_ID, examples=["job_018f2a6c1b7e5d0c9a4f3e2b"])
+    id: str = Field(pattern=JOB_ID, examples=["job_018f2a6c1b7e5d0c9a4f3e2b4d6f"])
     state: JobState = Field(
         description="queued, running; done: every clip has an answer or a problem of its own; failed: no "
         "clip could be answered; cancelled; expired: the results are gone"

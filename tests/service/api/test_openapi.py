@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from starlette.testclient import TestClient
+
+from service.api import schemas
+from service.api.jobs import schemas as jobs
+from service.api.schemas import Problem
+from tests.service.api.conftest import classify
 
 
 def _operations(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -24,6 +30,56 @@ def test_every_error_is_documented_as_a_problem(client: TestClient) -> None:
             if int(status) >= 400:
                 assert list(response["content"]) == ["application/problem+json"], (name, status)
     assert "HTTPValidationError" not in str(document)
+
+
+def test_every_error_has_an_example_with_its_code(client: TestClient) -> None:
+    """One for each code that the description names."""
+    for name, operation in _operations(client.get("/openapi.json").json()):
+        for status, response in operation["responses"].items():
+            if int(status) < 400:
+                continue
+            codes = set(re.findall(r"[a-z_]+", response["description"].partition(":")[2]))
+            examples = response["content"]["application/problem+json"]["examples"]
+            assert set(examples) == codes, (name, status)
+            for code, example in examples.items():
+                problem = Problem.model_validate(example["value"])
+                assert (problem.code, problem.status) == (code, int(status))
+                assert problem.detail
+
+
+def test_examples_are_what_is_answered(client: TestClient) -> None:
+    """Each can be read as the answer that it is an example of; there is one for each answer with a body."""
+    document = client.get("/openapi.json").json()
+    for name, schema in document["components"]["schemas"].items():
+        for example in schema.get("examples", []):
+            module = schemas if hasattr(schemas, name) else jobs
+            getattr(module, name).model_validate(example)
+    for name, operation in _operations(document):
+        for status, response in operation["responses"].items():
+            content = response.get("content", {}).get("application/json")
+            if int(status) < 300 and content is not None:
+                answered = content["schema"]["$ref"].rpartition("/")[2]
+                has_one = "examples" in document["components"]["schemas"][answered]
+                assert has_one or answered in ("Live", "Ready"), (name, answered)
+
+
+def test_headers_are_documented_and_sent(client: TestClient, clips: dict[str, Path]) -> None:
+    """What the document promises for an answer is there."""
+    paths = client.get("/openapi.json").json()["paths"]
+
+    def promised(method: str, path: str, status: int) -> set[str]:
+        return set(paths[path][method]["responses"][str(status)]["headers"])
+
+    new = client.put("/v1/label-sets/headers", json={"labels": ["red"]})
+    one = "/v1/label-sets/{name}"
+    assert promised("put", one, 201) == {"ETag", "Location", "X-Request-ID"}
+    assert all(name in new.headers for name in promised("put", one, 201))
+    assert all(name in client.get("/v1/label-sets/headers").headers for name in promised("get", one, 200))
+    answer = classify(client, clips["red low"], label_set="headers")
+    assert promised("post", "/v1/classify", 200) == {"Server-Timing", "X-Request-ID"}
+    assert all(name in answer.headers for name in promised("post", "/v1/classify", 200))
+    for status, header in (("401", "WWW-Authenticate"), ("429", "Retry-After"), ("503", "Retry-After")):
+        assert header in paths["/v1/classify"]["post"]["responses"][status]["headers"]
 
 
 def test_every_reference_resolves(client: TestClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -14,6 +15,7 @@ from starlette.testclient import TestClient
 
 from service.api.app import create_app
 from service.api.intake.body import MAX_FILES
+from service.cancellation import current_token
 from service.classifier import Classification, Classifier
 from service.settings import Settings
 from tests.service.api.conftest import classify
@@ -154,8 +156,6 @@ def test_clips_that_come_after_the_deadline_are_told_so(
 
     def last(*args: Any) -> Classification:
         result = real(*args)
-        from service.cancellation import current_token
-
         token = current_token()
         assert token is not None
         token.cancel("deadline")
@@ -181,6 +181,62 @@ def test_nothing_is_left_on_disk_after_several_clips(toy_bundle: Path, clips: Cl
         assert _send_all(client, content, content).status_code == 422
         (own,) = uploads.iterdir()
         assert [path.name for path in own.iterdir()] == ["lock"]
+
+
+def test_a_client_that_leaves_after_a_line_ends_the_rest(
+    client: TestClient, clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No clip behind that line is worked on."""
+    worked_on: list[Path] = []
+    real = Classifier.classify
+
+    def counted(self: Classifier, path: Path, *args: Any) -> Classification:
+        worked_on.append(path)
+        return real(self, path, *args)
+
+    monkeypatch.setattr(Classifier, "classify", counted)
+    parts = [("files", ("clip", clips["red low"].read_bytes()))] * 4
+    request = client.build_request("POST", "/v1/classify", files=parts, data={"labels": CLASSES})
+    lines = _start_and_leave(client, request.read(), dict(request.headers))
+    assert len(lines) == len(worked_on) == 1
+    assert not worked_on[0].exists()
+
+
+def _start_and_leave(client: TestClient, body: bytes, headers: dict[str, str]) -> list[bytes]:
+    """The lines that a client gets who disconnects after the first one."""
+    lines: list[bytes] = []
+
+    async def exchange() -> None:
+        gone, messages = asyncio.Event(), [{"type": "http.request", "body": body}]
+
+        async def receive() -> Any:
+            if messages:
+                return messages.pop()
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.body" and message["body"]:
+                lines.append(message["body"])
+                gone.set()
+                for _ in range(10):  # let the service notice
+                    await asyncio.sleep(0)
+
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/classify",
+            "query_string": b"",
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+            "scheme": "http",
+            "client": ("127.0.0.1", 1),
+            "server": ("testserver", 80),
+        }
+        await client.app(scope, receive, send)
+
+    assert client.portal is not None
+    client.portal.call(exchange)
+    return lines
 
 
 @pytest.mark.parametrize(

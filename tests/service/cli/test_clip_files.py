@@ -127,7 +127,7 @@ def test_a_folder_is_searched_to_its_bottom(tmp_path: Path) -> None:
     names = ["a", "b.mp4", "sub/damaged.mp4", "sub/empty.MKV", "sub/deeper/c.txt"]
     assert [clip.name for clip in found.clips] == [str(tmp_path / name) for name in names]
     assert [str(clip.below) for clip in found.clips] == names
-    assert found.skipped_text() == "hidden: 2, images: 1, not media: 2"
+    assert found.skipped_text().startswith("hidden: 2, images: 1, not media: 2 (to rank images, give a")
     assert all(clip.size_bytes is not None and clip.modified for clip in found.clips)
 
 
@@ -149,6 +149,15 @@ def test_what_is_named_is_taken_whatever_it_is(tmp_path: Path, monkeypatch: pyte
         ("pipe", "this is no regular file"),
     ]
     assert found.skipped_text() == ""
+
+
+def test_a_name_that_is_no_text_can_be_written_down(tmp_path: Path) -> None:
+    """In UTF-8, as records need it; the file is opened by its bytes."""
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4"))
+    path.write_bytes(MP4)
+    (clip,) = find_clips([str(tmp_path)]).clips
+    assert clip.name == f"{tmp_path}/caf\\xe9.mp4"
+    assert clip.path.read_bytes() == MP4
 
 
 def test_standard_input_is_kept_in_a_file_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,9 +93,10 @@ def test_a_run_is_resumed(
     shutil.copy(clips["blue high"], folder / "a")
     (folder / "new.mp4").write_bytes(clips["middle"].read_bytes())
     code, _, err = ahse(*asked, "--resume")
-    assert (code, err) == (0, "3 of 6 clips have their answer already\n")
+    n_again = 1 if ending == "csv" else 0  # of a table the last clip is ranked again
+    assert (code, err) == (0, f"{3 - n_again} of 6 clips have their answer already\n")
     code, _, err = ahse(*asked, "--resume")
-    assert (code, err) == (0, "6 of 6 clips have their answer already\n")
+    assert (code, err) == (0, f"{6 - n_again} of 6 clips have their answer already\n")
     assert Path(f"r.{ending}").read_text().count("blue high") + Path(f"r.{ending}").read_text().count(
         "clips/a"
     )
@@ -277,6 +278,17 @@ def test_what_can_not_be_done_is_told_before_any_clip(
     code, out, err = ahse("classify", "clips", "--bundle", toy_bundle, *words)
     assert (code, out) == (2, "")
     assert says in err
+
+
+def test_names_of_files_do_not_steer_the_terminal(ahse: Ahse, toy_bundle: Path, tmp_path: Path) -> None:
+    """A folder of downloads may hold any; records have them as they are."""
+    name = "\x1b[31mred\nline.mp4"
+    (tmp_path / name).write_bytes(b"no clip")
+    asked = ("classify", tmp_path / name, tmp_path, "--bundle", toy_bundle, "--label", "a", "--label", "b")
+    _, out, err = ahse(*asked, "--json")
+    assert "\x1b" not in err
+    assert "\N{REPLACEMENT CHARACTER}[31mred\N{REPLACEMENT CHARACTER}line.mp4: This is not a clip" in err
+    assert json.loads(out)["file"] == str(tmp_path / name)
 
 
 def test_a_folder_without_clips_is_told(ahse: Ahse, toy_bundle: Path, tmp_path: Path) -> None:

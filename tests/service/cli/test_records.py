@@ -136,7 +136,11 @@ def test_tables_have_a_row_for_each_prediction(ending: str, tmp_path: Path) -> N
 def test_no_cell_is_a_formula(tmp_path: Path) -> None:
     """A spreadsheet would run it; a file that is called so is still known when the run is resumed."""
     path, clip = tmp_path / "r.csv", _clip("=1+1.mp4")
-    _fill(_open(path), (clip, _answer("@sum", "\N{FULLWIDTH EQUALS SIGN}x", "plain")))
+    _fill(
+        _open(path),
+        (clip, _answer("@sum", "\N{FULLWIDTH EQUALS SIGN}x", "plain")),
+        (_clip("z"), _answer("a")),
+    )
     assert [row["label"] for row in _rows(path)][:3] == ["'@sum", "'\N{FULLWIDTH EQUALS SIGN}x", "plain"]
     assert _rows(path)[0]["file"] == "'=1+1.mp4"
     resumed = _open(path, clips=[clip], resume=True)
@@ -200,16 +204,31 @@ def test_a_file_of_something_else_is_not_resumed(name: str, content: str, tmp_pa
     assert path.read_text() == content
 
 
+def test_of_a_table_the_last_clip_is_ranked_again(tmp_path: Path) -> None:
+    """Its rows may have been cut between two of them; one that this run does not have stays."""
+    path, clips = tmp_path / "r.csv", [_clip("a"), _clip("b")]
+    _fill(_open(path), *((clip, _answer("dog", "cat")) for clip in clips))
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-2]))
+    file = _open(path, clips=clips, resume=True)
+    assert file.done == {"a"}
+    file.close()
+    assert [row["file"] for row in _rows(path)] == ["a"] * 4
+    file = _open(path, clips=[_clip("c")], resume=True)
+    file.close()
+    assert [row["file"] for row in _rows(path)] == ["a"] * 4
+
+
 @pytest.mark.parametrize("ending", ["jsonl", "csv"])
 def test_a_record_that_was_cut_is_left_out(ending: str, tmp_path: Path) -> None:
     """The program was killed, or the machine lost its power, while it was written."""
     path = tmp_path / f"r.{ending}"
-    _fill(_open(path), (_clip("a"), _answer("dog")), (_clip("b"), Failure("x", "y")))
+    clips = [_clip("a"), _clip("b"), _clip("c")]
+    _fill(_open(path), *((clip, _answer("dog")) for clip in clips))
     path.write_bytes(path.read_bytes()[:-3])
-    file = _open(path, clips=[_clip("a"), _clip("b")], resume=True)
-    assert file.done == {"a"}
+    file = _open(path, clips=clips, resume=True)
+    assert file.done == {"a", "b"}
     file.close()
-    assert {row["file"] for row in _rows(path)} == {"a"}
+    assert {row["file"] for row in _rows(path)} == {"a", "b"}
 
 
 @EACH

@@ -156,7 +156,7 @@ def test_models_info_and_health(kind: Callable[[str], Ask], toy_service: str) ->
     assert (model.id, model.default, len(model.digest)) == ("toy", True, 64)
     assert ask("model", "toy") == model
     with pytest.raises(ServiceError, match="loaded are: toy"):
-        ask("model", "no/such")
+        ask("model", "none")
     info = ask("info")
     assert (info.version, info.bundles, info.default_bundle) == (__version__, ("toy",), "toy")
     assert info.limits.max_labels == 10_000

@@ -31,6 +31,8 @@ INFO = {
     "bundles": ["a"],
     "limits": {
         "max_upload_bytes": 1,
+        "max_json_bytes": 1,
+        "max_files": 1,
         "max_labels": 1,
         "max_labels_per_set": 1,
         "max_duration_s": 1.0,

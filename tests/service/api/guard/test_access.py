@@ -27,7 +27,8 @@ def test_each_address_has_a_need_and_each_need_an_address(make: Make) -> None:
     described = {
         f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods
     }
-    undescribed = {"HEAD /v2/health/live", "HEAD /v2/health/ready", "GET /metrics"}
+    pages = {f"{method} {path}" for method in ("GET", "HEAD") for path in ("/", "/docs", "/page/{path}")}
+    undescribed = {"HEAD /v2/health/live", "HEAD /v2/health/ready", "GET /metrics"} | pages
     assert described | undescribed == set(NEEDS)
     assert need_of("POST /v1/new") == "admin"
 
@@ -37,7 +38,9 @@ def test_a_key_permits_its_scopes_and_nothing_else(make: Make, tmp_path: Path) -
     keys = {scope: new_key(tmp_path, scope) for scope in SCOPES}
     with asked(make()) as client:
         for place, need in NEEDS.items():
-            method, path = place.replace("{name}", "x").replace("{label}", "y").split()
+            method, path = (
+                place.replace("{name}", "x").replace("{label}", "y").replace("{path}", "app.js").split()
+            )
 
             def answer(headers: dict[str, str], method: str = method, path: str = path) -> tuple[int, str]:
                 response = client.request(method, path, headers=headers)

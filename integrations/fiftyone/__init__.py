@@ -1,0 +1,1 @@
+"""FiftyOne: names for the videos of a dataset, and for their parts."""
