@@ -158,7 +158,7 @@ class Settings(BaseSettings):
     )
     job_timeout_s: float = Field(default=1800.0, gt=0, description="longest work on one clip of a job")
     job_max_duration_s: float = Field(
-        default=3600.0,
+        default=3660.0,  # an hour, and what a recording of one is longer
         gt=0,
         description="longest clip of a job; more segments and pixels are allowed in the same measure",
     )

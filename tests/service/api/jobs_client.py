@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from service.decode.pool import DecodePool
 from tests.service.api.guard.guarded import asked
 
 WAIT_S = 60.0
@@ -58,6 +62,13 @@ def call(client: TestClient, function: Callable[..., Any], *args: Any) -> Any:
     """Run a function on the event loop of the service."""
     assert client.portal is not None
     return client.portal.call(function, *args)
+
+
+def wait_until(client: TestClient, happened: Callable[[], Any]) -> None:
+    """Let the event loop run until something has happened there."""
+    end = time.monotonic() + WAIT_S
+    while not call(client, happened):
+        assert time.monotonic() < end
 
 
 def tick(client: TestClient) -> None:
@@ -124,3 +135,36 @@ def decoder_of_jobs(client: TestClient) -> int:
     """The process that decodes clips of jobs."""
     app: Any = client.app
     return decoder_of(app.state.job_runner._decoder)
+
+
+class HeldJobs:
+    """Decodes of jobs say when they are entered, and go on when they are let; others are not held."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.entered, self.go_on = threading.Semaphore(0), threading.Event()
+        decode = DecodePool.decode
+
+        def waiting(*args: Any) -> Any:
+            if threading.current_thread().name.startswith("job"):
+                self.entered.release()
+                assert self.go_on.wait(WAIT_S)
+            return decode(*args)
+
+        monkeypatch.setattr(DecodePool, "decode", waiting)
+
+
+def wait_for_watchers(client: TestClient) -> None:
+    """Until somebody reads the events of a job."""
+    jobs = app_of(client).state.context.jobs
+    wait_until(client, lambda: len(jobs._watchers))
+
+
+def app_of(client: TestClient) -> Any:
+    """The app that a client asks."""
+    return client.app
+
+
+def files_of(client: TestClient) -> list[str]:
+    """What is in the folder of jobs, apart from locks."""
+    folder = app_of(client).state.context.jobs.store.folder.path
+    return [path.name for path in folder.rglob("*") if path.is_file() and path.name != "lock"]

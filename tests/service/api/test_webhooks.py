@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import hmac
@@ -22,7 +21,7 @@ from starlette.testclient import TestClient
 from service.api.jobs.webhooks import WebhookSender, signed_headers
 from tests.service.api.guard.guarded import Make, asked
 from tests.service.api.intake.clip_server import Names, loopback_network
-from tests.service.api.jobs_client import WAIT_S, Clock, call, clocked, ended, post_job, tick
+from tests.service.api.jobs_client import WAIT_S, Clock, clocked, ended, post_job, tick, wait_until
 
 Clips = dict[str, Path]
 KEY = bytes(range(32))
@@ -90,8 +89,8 @@ def _state(client: TestClient, job: Any) -> str:
 
 
 def _wait_for(client: TestClient, job: Any, state: str) -> None:
-    while _state(client, job) != state:
-        call(client, asyncio.sleep, 0)
+    app: Any = client.app
+    wait_until(client, lambda: app.state.context.jobs.store.get(job["id"]).webhook == state)
 
 
 def test_a_signature_is_that_of_the_specification() -> None:
@@ -155,8 +154,7 @@ def test_a_report_that_failed_is_sent_again_later(client: TestClient, clips: Cli
         job = post_job(client, clips["red low"], webhook=receiver.url, webhook_secret=SECRET).json()
         assert receiver.arrived.acquire(timeout=WAIT_S)
         for seconds in (5, 60):
-            while _due(client):
-                pass
+            wait_until(client, lambda: not _due(client))
             tick(client)
             assert not receiver.arrived.acquire(blocking=False)
             clock.forward(seconds=seconds)
@@ -190,8 +188,7 @@ def test_reports_are_given_up_after_some_hours(client: TestClient, clips: Clips,
         job = post_job(client, clips["red low"], webhook=receiver.url, webhook_secret=SECRET).json()
         for _ in range(6):
             assert receiver.arrived.acquire(timeout=WAIT_S)
-            while _due(client):
-                pass
+            wait_until(client, lambda: not _due(client))
             clock.forward(hours=6)
             tick(client)
         _wait_for(client, job, "failed")
@@ -206,8 +203,7 @@ def test_a_report_survives_a_restart(make: Make, clips: Clips, clock: Clock) -> 
         with clocked(app, clock) as client:
             job = post_job(client, clips["red low"], webhook=receiver.url, webhook_secret=SECRET).json()
             assert receiver.arrived.acquire(timeout=WAIT_S)
-            while _due(client):
-                pass
+            wait_until(client, lambda: not _due(client))
         clock.forward(seconds=5)
         app = make(webhooks=True)
         app.state.context.jobs.sender = _sender()
@@ -250,8 +246,7 @@ def test_a_name_that_becomes_private_is_not_connected_to(make: Make, clips: Clip
     with Receiver(200) as receiver, clocked(app, clock) as client:
         job = post_job(client, clips["red low"], webhook=receiver.url, webhook_secret=SECRET).json()
         ended(client, job)
-        while not _due_later(client):
-            pass
+        wait_until(client, lambda: _due_later(client))
         assert receiver.got == []
         assert _state(client, job) == "pending"
     assert names.asked == ["hooks.example"] * 2

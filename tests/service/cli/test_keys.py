@@ -41,7 +41,7 @@ def test_all_options_are_kept(ahse: Ahse, data: Path) -> None:
         ahse,
         data,
         *("--scope", "labels", "--scope", "classify", "--expires", "90d", "--rate", "60/minute"),
-        *("--label-sets", 3, "--labels", 100, "--bytes-per-day", 10**9),
+        *("--label-sets", 3, "--labels", 100, "--bytes-per-day", 10**9, "--jobs", 5),
     )
     code, out, _ = ahse("keys", "list", "--json", "--data-dir", data)
     assert code == 0
@@ -49,7 +49,7 @@ def test_all_options_are_kept(ahse: Ahse, data: Path) -> None:
     assert facts["id"] == text.split("_")[1]
     assert facts["scopes"] == ["classify", "labels"]
     assert (facts["rate"], facts["label_sets"], facts["labels"]) == ("60/minute", 3, 100)
-    assert facts["bytes_per_day"] == 10**9
+    assert (facts["bytes_per_day"], facts["jobs"]) == (10**9, 5)
     assert facts["expires"][:10] > facts["created"][:10]
 
 

@@ -125,6 +125,31 @@ def test_bodies_in_memory_share_one_budget() -> None:
     asyncio.run(ask())
 
 
+def test_jobs_that_arrive_take_no_place_of_a_clip() -> None:
+    """Nor a clip one of theirs; they have a size of their own. What asks for jobs takes no place at all."""
+
+    async def ask() -> None:
+        app = Admission(_read_all, _bounds(max_upload_bytes=100, max_job_bytes=200), ByteBudget(300))
+        clip = _Client(app, "/v1/classify", "POST", content_length=100)
+        job = _Client(app, "/v1/jobs", "POST", content_length=200)
+        await _settle()
+        refused = {
+            path: _Client(app, path, "POST", content_length=1) for path in ("/v1/classify", "/v1/jobs")
+        }
+        details = [json.loads(one.answer)["detail"] for one in refused.values() if await one.code()]
+        assert ["as many clips" in details[0], "as many jobs" in details[1]] == [True, True]
+        listing = _Client(app, "/v1/jobs", "GET")
+        listing.sends(b"")
+        await listing.task
+        clip.sends(b"x" * 100)
+        job.sends(b"x" * 200)
+        await asyncio.gather(clip.task, job.task)
+        assert (clip.answer, job.answer, listing.status) == (b"100", b"200", 200)
+        assert await _Client(app, "/v1/jobs", "POST", content_length=201).code() == "body_too_large"
+
+    asyncio.run(ask())
+
+
 @pytest.mark.parametrize("headers", [{"transfer_encoding": "chunked"}, {}, {"content_length": "9" * 5_000}])
 def test_a_body_of_unknown_length_counts_as_the_longest(headers: dict[str, str]) -> None:
     """Otherwise leaving the length out would go around the budget."""
