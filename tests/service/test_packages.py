@@ -27,7 +27,7 @@ PACKAGES = {
         "pytest",
     ),
     *("safetensors", "scipy", "service", "starlette", "structlog", "tests", "tokenizers", "typer"),
-    "uvicorn",
+    *("openai", "pyarrow", "uvicorn"),
 }
 
 
