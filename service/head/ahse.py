@@ -147,7 +147,7 @@ class AhseHead:
         mean of the squares of both distances that `distances` takes the mean of. So it orders names exactly
         as these do where one of both counts (raw_weight 0 or 1), and else nearly.
         """
-        parts = [names.z, -names.z_square[:, None] / 2]
+        parts: list[Array] = [names.z, np.asarray(-names.z_square[:, None] / 2, np.float32)]
         if self._uses_raw:
             stored = self.statistics
             parts.append((texts.visual - stored.text_visual_mean) * names.visual_factor[:, None])

@@ -59,7 +59,7 @@ class _Space:
         """A clip's feature [dim]."""
         centred = feature if self.mean is None else feature - self.mean
         whitened = centred if self.inverse_root is None else centred @ self.inverse_root
-        return np.float32(self.scale) * whitened
+        return np.asarray(np.float32(self.scale) * whitened, np.float32)
 
 
 @dataclass(frozen=True)
