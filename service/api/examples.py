@@ -127,7 +127,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         "limits": {
             "max_upload_bytes": 536870912,
             "max_json_bytes": 8388608,
-            "max_files": 64,
+            "max_files": 100,
             "max_labels": 10000,
             "max_labels_per_set": 100000,
             "max_duration_s": 600.0,
