@@ -204,9 +204,11 @@ class _Request:
             raise _Refused
         if self._is_whole:
             return await self._receive()
-        self._waits_since = time.monotonic()
+        patience_s, self._waits_since = self._patience_s(), time.monotonic()
         try:
-            async with asyncio.timeout(self._patience_s()) as self._waiting:
+            if patience_s <= 0:  # what is there already would still be taken
+                raise TimeoutError
+            async with asyncio.timeout(patience_s) as self._waiting:
                 message = await self._receive()
         except TimeoutError:
             self.fault = self.fault or UploadStalledError(
@@ -229,7 +231,7 @@ class _Request:
         bounds = self._bounds
         rest_s = bounds.body_timeout_s - (time.monotonic() - self._started)
         behind_s = _GRACE_S + self._n_bytes / bounds.min_bytes_per_s - self._waited_s()
-        return max(0.0, min(bounds.pause_s, rest_s, behind_s))
+        return min(bounds.pause_s, rest_s, behind_s)
 
     def _waited_s(self) -> float:
         """How long the service has waited for the body, without the time in which it was busy itself."""

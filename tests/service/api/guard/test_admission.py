@@ -280,6 +280,28 @@ def test_time_in_which_the_service_itself_is_busy_is_not_the_clients(
     asyncio.run(ask())
 
 
+def test_the_whole_time_of_a_body_holds_where_more_is_always_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A client that drips fast enough never lets the service wait, which alone would never end it."""
+    now = 100.0
+    monkeypatch.setattr(admission, "time", SimpleNamespace(monotonic=lambda: now))
+
+    async def ask() -> None:
+        client = _Client(Admission(busy, BOUNDS, ByteBudget(100)), content_length=100)
+        client.sends(b"x", more=True)
+        client.sends(b"y")
+        assert await client.code() == "upload_stalled"
+
+    async def busy(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal now
+        await receive()
+        now += WAIT_S
+        await _read_all(scope, receive, send)
+
+    asyncio.run(ask())
+
+
 def test_the_deadline_cancels_the_token_of_the_request() -> None:
     """Counted from the end of the body, with the reason that makes it a 504."""
 
