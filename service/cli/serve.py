@@ -178,11 +178,13 @@ def connection_bounds(settings: Settings) -> ConnectionBounds:
     Raises:
         typer.Exit: The limit leaves too few connections.
     """
+    from service.api.guard.connection_options import MAX_HANDSHAKES
     from service.api.guard.connections import ConnectionBounds
     from service.process import allow_open_files
 
     # Uploads, pipes of decoders, connections of stores for each thread, graphs.
     others = _FILES + settings.max_waiting + _FILES_PER_CLIP * settings.max_concurrency
+    others += 0 if settings.tls_cert is None else MAX_HANDSHAKES
     allowed = allow_open_files(settings.max_connections + others) - others
     remedy = f"raise it with: ulimit -n {settings.max_connections + others}"
     if allowed < _MIN_CONNECTIONS:

@@ -12,20 +12,92 @@ from service.settings import Settings
 
 # asyncio waits 60 s by default, in which a client that says nothing holds a connection.
 _HANDSHAKE_S = 10.0
+MAX_HANDSHAKES = 256
+"""Connections that may be in the middle of their handshake. They are no connections yet for uvicorn."""
 
 
 class TlsLoop(asyncio.SelectorEventLoop):
-    """An event loop whose TLS servers end slow handshakes; uvicorn has no setting for it."""
+    """An event loop whose TLS servers bound the time and number of handshakes.
 
-    handshake_s = _HANDSHAKE_S
+    uvicorn has no setting for it, and learns of a connection after its handshake only. Where there are too
+    many handshakes, the one that began first is broken off for a new one.
+    """
+
+    def __init__(self, handshake_s: float = _HANDSHAKE_S, max_handshakes: int = MAX_HANDSHAKES) -> None:
+        super().__init__()
+        self._handshake_s, self._max_handshakes = handshake_s, max_handshakes
+        # In the order in which they began; the tasks are kept here while they run.
+        self._handshakes: dict[asyncio.Transport, asyncio.Task[None]] = {}
 
     async def create_server(
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], *args: Any, **kwargs: Any
     ) -> asyncio.Server:
         """As in asyncio."""
-        if kwargs.get("ssl"):
-            kwargs.setdefault("ssl_handshake_timeout", self.handshake_s)
-        return await super().create_server(protocol_factory, *args, **kwargs)
+        context = kwargs.pop("ssl", None)
+        if context is None:
+            return await super().create_server(protocol_factory, *args, **kwargs)
+
+        def begin(transport: asyncio.Transport) -> None:
+            if len(self._handshakes) >= self._max_handshakes:
+                oldest = next(iter(self._handshakes))
+                del self._handshakes[oldest]
+                oldest.abort()
+            self._handshakes[transport] = self.create_task(
+                self._shake_hands(transport, context, protocol_factory)
+            )
+
+        return await super().create_server(lambda: _Unencrypted(begin), *args, **kwargs)
+
+    async def _shake_hands(
+        self,
+        transport: asyncio.Transport,
+        context: ssl.SSLContext,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+    ) -> None:
+        early = _Early()
+        try:
+            secure = await self.start_tls(
+                transport, early, context, server_side=True, ssl_handshake_timeout=self._handshake_s
+            )
+        except OSError:  # also of ssl; the connection is closed
+            return
+        finally:
+            self._handshakes.pop(transport, None)
+        if secure is None or early.is_lost:
+            return
+        protocol = protocol_factory()
+        secure.set_protocol(protocol)
+        protocol.connection_made(secure)
+        if early.data and isinstance(protocol, asyncio.Protocol):
+            protocol.data_received(bytes(early.data))
+
+
+class _Unencrypted(asyncio.Protocol):
+    """A connection that was accepted; nothing that it sends in the clear is ever read as a request."""
+
+    def __init__(self, begin: Callable[[asyncio.Transport], None]) -> None:
+        self._begin = begin
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # of a server
+        """Begin the handshake."""
+        self._begin(transport)
+
+
+class _Early(asyncio.Protocol):
+    """Keeps what arrives with the end of the handshake, before the server's own protocol is there."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.is_lost = False
+
+    def data_received(self, data: bytes) -> None:
+        """Keep it."""
+        self.data += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has left already."""
+        del exc
+        self.is_lost = True
 
 
 def connection_options(settings: Settings) -> dict[str, Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from service.errors import SettingsError
 from service.settings import Settings
 
 Certificate = tuple[Path, Path]
+Address = tuple[str, int]
 
 
 def test_without_settings_there_is_no_tls_and_no_proxy_is_believed() -> None:
@@ -40,29 +44,87 @@ def test_files_that_cannot_be_used_are_refused_at_start(certificate: Certificate
     assert connection_options(Settings(tls_cert=cert, tls_key=key))["ssl_certfile"] == cert
 
 
-def test_a_client_that_does_not_shake_hands_is_disconnected(certificate: Certificate) -> None:
-    """After the deadline of the loop; asyncio alone would wait a minute."""
-    assert TlsLoop.handshake_s == 10
+class _Echo(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        assert transport.get_extra_info("ssl_object") is not None
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(data)
+        self._transport.close()
+
+
+def _connected(address: Address) -> socket.socket:
+    one = socket.create_connection(address)
+    one.settimeout(0)
+    return one
+
+
+async def _until_closed(one: socket.socket) -> bytes:
+    """All that the server sends."""
+    received = b""
+    async with asyncio.timeout(30):
+        while data := await asyncio.get_running_loop().sock_recv(one, 2**16):
+            received += data
+    return received
+
+
+def _run_with_tls(
+    certificate: Certificate, client: Callable[[Address, ssl.SSLContext], Awaitable[None]], **bounds: float
+) -> None:
+    """Run a client beside a TLS server on a loop with these bounds."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
 
-    async def silent_client() -> bytes:
-        server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=context)
+    async def serve() -> None:
+        server = await asyncio.get_running_loop().create_server(_Echo, "127.0.0.1", 0, ssl=context)
         async with server:
-            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-            try:
-                async with asyncio.timeout(30):
-                    return await reader.read()
-            finally:
-                writer.close()
+            await client(server.sockets[0].getsockname(), ssl.create_default_context(cafile=certificate[0]))
 
-    def loop() -> asyncio.AbstractEventLoop:
-        made = TlsLoop()
-        made.handshake_s = 0.01
-        return made
+    with asyncio.Runner(loop_factory=lambda: TlsLoop(**bounds)) as runner:  # type: ignore[arg-type]
+        runner.run(serve())
 
-    with asyncio.Runner(loop_factory=loop) as runner:
-        assert runner.run(silent_client()) == b""
+
+def test_a_client_that_does_not_shake_hands_is_disconnected(certificate: Certificate) -> None:
+    """After the deadline of the loop; asyncio alone would wait a minute."""
+
+    async def silent_client(address: Address, _: ssl.SSLContext) -> None:
+        with _connected(address) as one:
+            assert await _until_closed(one) == b""
+
+    _run_with_tls(certificate, silent_client, handshake_s=0.01)
+
+
+def test_too_many_handshakes_end_those_that_began_first(certificate: Certificate) -> None:
+    """And a client that does shake hands is served beside the silent ones."""
+
+    async def clients(address: Address, trusted: ssl.SSLContext) -> None:
+        with contextlib.ExitStack() as stack:
+            silent = [stack.enter_context(_connected(address)) for _ in range(5)]
+            assert [await _until_closed(one) for one in silent[:2]] == [b"", b""]
+            reader, writer = await asyncio.open_connection(*address, ssl=trusted)
+            writer.write(b"hello")
+            assert await reader.read() == b"hello"
+            writer.close()
+            await writer.wait_closed()
+            assert await _until_closed(silent[2]) == b""
+            for one in silent[3:]:
+                with pytest.raises(BlockingIOError):
+                    one.recv(1)
+
+    _run_with_tls(certificate, clients, handshake_s=30, max_handshakes=3)
+
+
+def test_what_is_sent_in_the_clear_is_never_read(certificate: Certificate) -> None:
+    """It is no handshake, so the connection ends, with the alert that OpenSSL sends at most."""
+
+    async def clear(address: Address, _: ssl.SSLContext) -> None:
+        with _connected(address) as one:
+            one.send(b"GET / HTTP/1.1\r\n\r\n")
+            assert b"GET" not in await _until_closed(one)
+
+    _run_with_tls(certificate, clear)
 
 
 def test_the_loop_serves_without_tls_too() -> None:
