@@ -4,7 +4,7 @@ values     what the service answers, as frozen dataclasses
 errors     what can go wrong
 protocol   the request of each address, and how its answer is read
 tries      when to send a request again, and what went wrong where that did not help
-upload     a clip from a path, bytes or an open file, with a progress callback
+upload     clips from paths, bytes or open files, with a progress callback
 clients    `Client` and `AsyncClient`, which send what the protocol says
 """
 
@@ -16,11 +16,15 @@ from service.client.errors import (
     ServiceError,
     UnreachableError,
 )
+from service.client.protocol import Question
 from service.client.upload import ClipSource, Progress
 from service.client.values import (
     Answer,
     Health,
     Info,
+    Job,
+    JobClip,
+    JobResult,
     Label,
     LabelSet,
     LabelSetSummary,
@@ -44,6 +48,9 @@ __all__ = [
     "Health",
     "Info",
     "InvalidArgumentError",
+    "Job",
+    "JobClip",
+    "JobResult",
     "Label",
     "LabelSet",
     "LabelSetSummary",
@@ -52,6 +59,7 @@ __all__ = [
     "Model",
     "Prediction",
     "Progress",
+    "Question",
     "Segment",
     "ServiceError",
     "TrackScore",

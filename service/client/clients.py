@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import ssl
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx2
 
 from service import __version__
 from service.client import protocol
 from service.client.errors import InvalidArgumentError, ServiceError
-from service.client.protocol import Call
+from service.client.protocol import Call, Question
 from service.client.tries import Tries, read_answer
 from service.client.upload import ClipSource, Progress, Upload, opened
 from service.client.values import (
     Answer,
     Health,
     Info,
+    Job,
+    JobResult,
     Label,
     LabelSet,
     LabelSetSummary,
@@ -70,12 +71,14 @@ class _Connection(ABC):
     def _open(self, options: dict[str, Any]) -> None:
         """Make the client of httpx2 with these options."""
 
-    def _tries(self, call: Call[Value], upload: Upload | None) -> Tries[Value]:
-        return Tries(call, upload, self.url, self._retries, self._max_wait_s)
+    def _tries(self, call: Call[Value], uploads: Sequence[Upload]) -> Tries[Value]:
+        return Tries(call, uploads, self.url, self._retries, self._max_wait_s)
 
 
-def _check_one_clip(clip: ClipSource | None, url: str | None) -> None:
-    if (clip is None) == (url is None):
+def _check_clips(clips: Sequence[ClipSource], question: Question) -> None:
+    if isinstance(clips, (str, bytes)):
+        raise InvalidArgumentError("clips is one clip; give a list of them")
+    if bool(clips) == (question.get("url") is not None):
         raise InvalidArgumentError("give either a clip or the url of one")
 
 
@@ -109,49 +112,24 @@ class Client(_Connection):
         self,
         clip: ClipSource | None = None,
         *,
-        labels: Sequence[str] | None = None,
-        label_set: str | None = None,
-        url: str | None = None,
-        bundle: str | None = None,
-        templates: Sequence[str] | None = None,
-        top_k: int | None = None,
-        calibration: str | float | None = None,
-        segment_s: str | float | None = None,
-        frames: str | None = None,
         progress: Progress | None = None,
+        **question: Unpack[Question],
     ) -> Answer:
         """Rank candidate names for one clip.
 
         Args:
             clip: A path, bytes, or a file that is open for reading bytes.
-            labels: Candidate names.
-            label_set: Name of a stored label set, instead of labels.
-            url: URL of the clip, instead of the clip, where the service allows it.
-            bundle: Name of a loaded bundle; None: the default one.
-            templates: Prompt templates instead of the bundle's; `{}` stands for the name.
-            top_k: How many predictions; None: all.
-            calibration: `auto`, `off` or a number.
-            segment_s: Rank for segments of this length too, in seconds or `auto`.
-            frames: `exact` or `key`; None: as the service is set.
             progress: Called with the bytes that were sent and their total.
+            question: The names, and the options of `Question`.
 
         Raises:
             OSError: The path can't be read.
         """
-        _check_one_clip(clip, url)
-        call = protocol.classify(
-            labels=labels,
-            label_set=label_set,
-            url=url,
-            bundle=bundle,
-            templates=templates,
-            top_k=top_k,
-            calibration=calibration,
-            segment_s=segment_s,
-            frames=frames,
-        )
-        with contextlib.nullcontext() if clip is None else opened(clip, progress) as upload:
-            return self._send(call, upload)
+        clips = [] if clip is None else [clip]
+        _check_clips(clips, question)
+        call = protocol.classify(question)
+        with opened(clips, progress) as uploads:
+            return self._send(call, uploads)
 
     def info(self) -> Info:
         """The service's version, bundles and limits."""
@@ -223,6 +201,78 @@ class Client(_Connection):
         """Delete a label set."""
         self._send(protocol.delete_label_set(name, if_match))
 
+    def create_job(
+        self,
+        clips: Sequence[ClipSource] = (),
+        *,
+        webhook: str | None = None,
+        webhook_secret: str | None = None,
+        idempotency_key: str | None = None,
+        progress: Progress | None = None,
+        **question: Unpack[Question],
+    ) -> Job:
+        """Send clips that are worked on behind requests; the same is asked of each.
+
+        Args:
+            clips: As for `classify`; all of them are open while they are sent.
+            webhook: URL to which the end is reported, where the service allows it.
+            webhook_secret: Signs the report: whsec_ and base64.
+            idempotency_key: Your own name for this job: sent again, it returns the same job. None makes one
+                up, so that a lost connection never makes two jobs of one call.
+            progress: Called with the bytes that were sent and their total, of all clips together.
+            question: The names, and the options of `Question`.
+
+        Raises:
+            OSError: A path can't be read.
+        """
+        _check_clips(clips, question)
+        call = protocol.create_job(question, webhook, webhook_secret, idempotency_key)
+        with opened(clips, progress) as uploads:
+            return self._send(call, uploads)
+
+    def jobs(self) -> Iterator[Job]:
+        """Your jobs, the latest first, read page by page; an admin key has all."""
+        cursor: str | None = None
+        while True:
+            page, cursor = self._send(protocol.job_page(cursor))
+            yield from page
+            if cursor is None:
+                return
+
+    def job(self, job_id: str) -> Job:
+        """One job with its clips."""
+        return self._send(protocol.get_job(job_id))
+
+    def wait_for_job(
+        self, job_id: str, *, every_s: float = 2.0, progress: Callable[[Job], object] | None = None
+    ) -> Job:
+        """The job once it has ended, be it done, failed or cancelled.
+
+        Args:
+            job_id: The job.
+            every_s: Seconds between two looks.
+            progress: Called with the job at each look.
+        """
+        while True:
+            job = self._send(protocol.get_job(job_id))
+            if progress is not None:
+                progress(job)
+            if job.has_ended:
+                return job
+            self._sleep(every_s)
+
+    def job_results(self, job_id: str) -> list[JobResult]:
+        """What has come of each clip that is done so far, in the order sent."""
+        return self._send(protocol.job_results(job_id))
+
+    def cancel_job(self, job_id: str) -> Job:
+        """End the work on a job; its results so far stay until it expires."""
+        return self._send(protocol.cancel_job(job_id))
+
+    def delete_job(self, job_id: str) -> None:
+        """End the work on a job, and delete it with its results."""
+        self._send(protocol.delete_job(job_id))
+
     def close(self) -> None:
         """Close all connections."""
         self._http.close()
@@ -235,11 +285,11 @@ class Client(_Connection):
     ) -> None:
         self.close()
 
-    def _send(self, call: Call[Value], upload: Upload | None = None) -> Value:
-        tries = self._tries(call, upload)
+    def _send(self, call: Call[Value], uploads: Sequence[Upload] = ()) -> Value:
+        tries = self._tries(call, uploads)
         while True:
             try:
-                response = self._http.request(**call.arguments(upload))
+                response = self._http.request(**call.arguments(uploads))
             except httpx2.RequestError as error:
                 wait_s = tries.wait_after_failure(error)
             else:
@@ -264,32 +314,15 @@ class AsyncClient(_Connection):
         self,
         clip: ClipSource | None = None,
         *,
-        labels: Sequence[str] | None = None,
-        label_set: str | None = None,
-        url: str | None = None,
-        bundle: str | None = None,
-        templates: Sequence[str] | None = None,
-        top_k: int | None = None,
-        calibration: str | float | None = None,
-        segment_s: str | float | None = None,
-        frames: str | None = None,
         progress: Progress | None = None,
+        **question: Unpack[Question],
     ) -> Answer:
         """Rank candidate names for one clip; see `Client.classify`."""
-        _check_one_clip(clip, url)
-        call = protocol.classify(
-            labels=labels,
-            label_set=label_set,
-            url=url,
-            bundle=bundle,
-            templates=templates,
-            top_k=top_k,
-            calibration=calibration,
-            segment_s=segment_s,
-            frames=frames,
-        )
-        with contextlib.nullcontext() if clip is None else opened(clip, progress) as upload:
-            return await self._send(call, upload)
+        clips = [] if clip is None else [clip]
+        _check_clips(clips, question)
+        call = protocol.classify(question)
+        with opened(clips, progress) as uploads:
+            return await self._send(call, uploads)
 
     async def info(self) -> Info:
         """The service's version, bundles and limits."""
@@ -354,6 +387,60 @@ class AsyncClient(_Connection):
         """Delete a label set."""
         await self._send(protocol.delete_label_set(name, if_match))
 
+    async def create_job(
+        self,
+        clips: Sequence[ClipSource] = (),
+        *,
+        webhook: str | None = None,
+        webhook_secret: str | None = None,
+        idempotency_key: str | None = None,
+        progress: Progress | None = None,
+        **question: Unpack[Question],
+    ) -> Job:
+        """Send clips that are worked on behind requests; see `Client.create_job`."""
+        _check_clips(clips, question)
+        call = protocol.create_job(question, webhook, webhook_secret, idempotency_key)
+        with opened(clips, progress) as uploads:
+            return await self._send(call, uploads)
+
+    async def jobs(self) -> AsyncIterator[Job]:
+        """Your jobs, the latest first, read page by page; an admin key has all."""
+        cursor: str | None = None
+        while True:
+            page, cursor = await self._send(protocol.job_page(cursor))
+            for job in page:
+                yield job
+            if cursor is None:
+                return
+
+    async def job(self, job_id: str) -> Job:
+        """One job with its clips."""
+        return await self._send(protocol.get_job(job_id))
+
+    async def wait_for_job(
+        self, job_id: str, *, every_s: float = 2.0, progress: Callable[[Job], object] | None = None
+    ) -> Job:
+        """The job once it has ended; see `Client.wait_for_job`."""
+        while True:
+            job = await self._send(protocol.get_job(job_id))
+            if progress is not None:
+                progress(job)
+            if job.has_ended:
+                return job
+            await self._sleep(every_s)
+
+    async def job_results(self, job_id: str) -> list[JobResult]:
+        """What has come of each clip that is done so far, in the order sent."""
+        return await self._send(protocol.job_results(job_id))
+
+    async def cancel_job(self, job_id: str) -> Job:
+        """End the work on a job; its results so far stay until it expires."""
+        return await self._send(protocol.cancel_job(job_id))
+
+    async def delete_job(self, job_id: str) -> None:
+        """End the work on a job, and delete it with its results."""
+        await self._send(protocol.delete_job(job_id))
+
     async def aclose(self) -> None:
         """Close all connections."""
         await self._http.aclose()
@@ -366,11 +453,11 @@ class AsyncClient(_Connection):
     ) -> None:
         await self.aclose()
 
-    async def _send(self, call: Call[Value], upload: Upload | None = None) -> Value:
-        tries = self._tries(call, upload)
+    async def _send(self, call: Call[Value], uploads: Sequence[Upload] = ()) -> Value:
+        tries = self._tries(call, uploads)
         while True:
             try:
-                response = await self._http.request(**call.arguments(upload))
+                response = await self._http.request(**call.arguments(uploads))
             except httpx2.RequestError as error:
                 wait_s = tries.wait_after_failure(error)
             else:

@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 from urllib.parse import quote, urlsplit
+from uuid import uuid4
 
 import httpx2
 
@@ -30,7 +31,8 @@ class Call(Generic[Value]):
         params: Of the query.
         headers: Further ones.
         body: Sent as JSON.
-        form: Sent as a multipart form, with the clip if there is one.
+        form: Sent as a multipart form, with the clips.
+        part: Name of the form's parts with clips.
         is_safe: May be sent again when nobody knows whether it was carried out.
         retry: False: the first answer counts, whatever it is.
     """
@@ -42,20 +44,20 @@ class Call(Generic[Value]):
     headers: Mapping[str, str] | None = None
     body: Any = None
     form: Mapping[str, str] | None = None
+    part: str = "file"
     is_safe: bool = True
     retry: bool = True
 
-    def arguments(self, upload: Upload | None) -> dict[str, Any]:
+    def arguments(self, uploads: Sequence[Upload]) -> dict[str, Any]:
         """Keyword arguments for httpx2's `request`.
 
         Args:
-            upload: The clip; None: there is none.
+            uploads: The clips, if it has any.
         """
         parts: list[tuple[str, tuple[str | None, Any]]] = [
             (name, (None, value)) for name, value in (self.form or {}).items()
         ]
-        if upload is not None:
-            parts.append(("file", ("clip", upload)))
+        parts += [(self.part, (upload.name, upload)) for upload in uploads]
         return {
             "method": self.method,
             "url": self.path,
@@ -106,32 +108,45 @@ def headers(key: str | None, version: str) -> dict[str, str]:
     return always | {"Authorization": f"Bearer {key}"}
 
 
-def classify(
-    *,
-    labels: Sequence[str] | None,
-    label_set: str | None,
-    url: str | None,
-    bundle: str | None,
-    templates: Sequence[str] | None,
-    top_k: int | None,
-    calibration: str | float | None,
-    segment_s: str | float | None,
-    frames: str | None,
-) -> Call[values.Answer]:
-    """POST /v1/classify. Lists go as JSON, so a name may contain commas or begin with a bracket."""
-    sent = {
-        "labels": _json_list("labels", labels),
-        "label_set": label_set,
-        "url": url,
-        "bundle": bundle,
-        "templates": _json_list("templates", templates),
-        "top_k": top_k,
-        "calibration": calibration,
-        "segment_s": segment_s,
-        "frames": frames,
-    }
-    form = {name: str(value) for name, value in sent.items() if value is not None}
-    return Call("POST", "/v1/classify", lambda answer: values.Answer.read(answer.json()), form=form)
+class Question(TypedDict, total=False):
+    """What is asked of a clip. All of it may be left out or None, except that there must be names.
+
+    Attributes:
+        labels: Candidate names.
+        label_set: Name of a stored label set, instead of labels.
+        url: URL of the clip, instead of the clip, where the service allows it.
+        bundle: Name of a loaded bundle; else the default one.
+        templates: Prompt templates instead of the bundle's; `{}` stands for the name.
+        top_k: How many predictions; else all.
+        calibration: `auto`, `off` or a number.
+        segment_s: Rank for segments of this length too, in seconds or `auto`.
+        frames: `exact` or `key`; else as the service is set.
+    """
+
+    labels: Sequence[str] | None
+    label_set: str | None
+    url: str | None
+    bundle: str | None
+    templates: Sequence[str] | None
+    top_k: int | None
+    calibration: str | float | None
+    segment_s: str | float | None
+    frames: str | None
+
+
+def classify(question: Question) -> Call[values.Answer]:
+    """POST /v1/classify."""
+    return Call(
+        "POST", "/v1/classify", lambda answer: values.Answer.read(answer.json()), form=_form(question)
+    )
+
+
+def _form(question: Question) -> dict[str, str]:
+    """Lists go as JSON, so a name may contain commas or begin with a bracket."""
+    if unknown := question.keys() - Question.__annotations__.keys():
+        raise TypeError(f"there is no argument {sorted(unknown)[0]!r}")
+    lists = {name: _json_list(name, question.get(name)) for name in ("labels", "templates")}
+    return {name: str(value) for name, value in {**question, **lists}.items() if value is not None}
 
 
 def _json_list(name: str, given: Sequence[str] | None) -> str | None:
@@ -234,6 +249,59 @@ def remove_label(name: str, label: str, if_match: str | None) -> Call[values.Lab
     """DELETE /v1/label-sets/{name}/labels/{label}."""
     path = f"{_set(name)}/labels/{_quoted(label)}"
     return Call("DELETE", path, _label_set, headers=_conditions(match=if_match), is_safe=False)
+
+
+def create_job(
+    question: Question, webhook: str | None, webhook_secret: str | None, idempotency_key: str | None
+) -> Call[values.Job]:
+    """POST /v1/jobs; sent again with the same key, it returns the same job."""
+    sent = {"webhook": webhook, "webhook_secret": webhook_secret}
+    return Call(
+        "POST",
+        "/v1/jobs",
+        _job,
+        headers={"Idempotency-Key": idempotency_key or uuid4().hex},
+        form=_form(question) | {name: value for name, value in sent.items() if value is not None},
+        part="files",
+    )
+
+
+def job_page(cursor: str | None) -> Call[tuple[list[values.Job], str | None]]:
+    """GET /v1/jobs: a page, and the cursor of the next one."""
+
+    def read(answer: httpx2.Response) -> tuple[list[values.Job], str | None]:
+        page = answer.json()
+        return list(map(values.Job.read, page["jobs"])), page["next_cursor"]
+
+    return Call("GET", "/v1/jobs", read, params=None if cursor is None else {"cursor": cursor})
+
+
+def get_job(job_id: str) -> Call[values.Job]:
+    """GET /v1/jobs/{id}."""
+    return Call("GET", f"/v1/jobs/{_quoted(job_id)}", _job)
+
+
+def job_results(job_id: str) -> Call[list[values.JobResult]]:
+    """GET /v1/jobs/{id}/results: JSON lines."""
+
+    def read(answer: httpx2.Response) -> list[values.JobResult]:
+        return [values.JobResult.read(json.loads(line)) for line in answer.content.splitlines()]
+
+    return Call("GET", f"/v1/jobs/{_quoted(job_id)}/results", read)
+
+
+def cancel_job(job_id: str) -> Call[values.Job]:
+    """POST /v1/jobs/{id}/cancel; one that has ended stays as it is."""
+    return Call("POST", f"/v1/jobs/{_quoted(job_id)}/cancel", _job)
+
+
+def delete_job(job_id: str) -> Call[None]:
+    """DELETE /v1/jobs/{id}."""
+    return Call("DELETE", f"/v1/jobs/{_quoted(job_id)}", lambda _: None, is_safe=False)
+
+
+def _job(answer: httpx2.Response) -> values.Job:
+    return values.Job.read(answer.json())
 
 
 def _set(name: str) -> str:

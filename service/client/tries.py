@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import ssl
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -32,17 +33,17 @@ class Tries(Generic[Value]):
 
     Args:
         call: The request.
-        upload: Its clip, if it has one.
+        uploads: Its clips.
         base_url: Of the service, for messages.
         retries: Maximum number of tries after the first.
         max_wait_s: A service that asks for a longer wait is not waited for.
     """
 
     def __init__(
-        self, call: Call[Value], upload: Upload | None, base_url: str, retries: int, max_wait_s: float
+        self, call: Call[Value], uploads: Sequence[Upload], base_url: str, retries: int, max_wait_s: float
     ) -> None:
         self._call = call
-        self._can_repeat = call.retry and (upload is None or upload.can_repeat)
+        self._can_repeat = call.retry and all(upload.can_repeat for upload in uploads)
         self._base_url = base_url
         self._retries = retries
         self._n_repeated = 0

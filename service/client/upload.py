@@ -1,11 +1,12 @@
-"""A clip from a path, bytes or an open file, streamed with a progress callback."""
+"""Clips from paths, bytes or open files, streamed with a progress callback."""
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,22 +20,39 @@ Progress = Callable[[int, int | None], object]
 
 
 @contextmanager
-def opened(clip: ClipSource, progress: Progress | None) -> Iterator[Upload]:
+def opened(clips: Sequence[ClipSource], progress: Progress | None) -> Iterator[list[Upload]]:
     """Open what is a path, and close it again. Files of the caller stay open.
+
+    Args:
+        clips: Those of one request.
+        progress: Told of all of them together.
 
     Raises:
         InvalidArgumentError: An open file of text.
         OSError: The path can't be read.
     """
+    with ExitStack() as files:
+        uploads = [_open(clip, files) for clip in clips]
+        if progress is not None:
+            for upload in uploads:
+                upload.on_read = partial(_report, uploads, progress)
+        yield uploads
+
+
+def _open(clip: ClipSource, files: ExitStack) -> Upload:
     if isinstance(clip, bytes):
-        yield Upload(io.BytesIO(clip), progress)
-    elif isinstance(clip, (str, os.PathLike)):
-        with Path(clip).open("rb") as file:
-            yield Upload(file, progress)
-    elif isinstance(clip, io.TextIOBase):
+        return Upload(io.BytesIO(clip))
+    if isinstance(clip, (str, os.PathLike)):
+        return Upload(files.enter_context(Path(clip).open("rb")), Path(clip).name)
+    if isinstance(clip, io.TextIOBase):
         raise InvalidArgumentError("the clip is a file of text; open it with mode 'rb'")
-    else:
-        yield Upload(clip, progress)
+    return Upload(clip)
+
+
+def _report(uploads: list[Upload], progress: Progress) -> None:
+    sizes = [upload.n_total for upload in uploads if upload.n_total is not None]
+    total = sum(sizes) if len(sizes) == len(uploads) else None
+    progress(sum(upload.n_sent for upload in uploads), total)
 
 
 class Upload:
@@ -42,19 +60,24 @@ class Upload:
 
     Args:
         file: Read from where it stands.
-        progress: Called after each read.
+        name: Its file name, without folders.
 
     Attributes:
+        name: Of the file.
         can_repeat: The file can be read again from its start.
+        n_total: Bytes; None: unknown until its end.
+        n_sent: Bytes that were read.
+        on_read: Called after each read, if set.
     """
 
-    def __init__(self, file: BinaryIO, progress: Progress | None) -> None:
+    def __init__(self, file: BinaryIO, name: str = "clip") -> None:
         self._file = file
-        self._progress = progress
+        self.name = name
         self.can_repeat = file.seekable()
         self._start = file.tell() if self.can_repeat else 0
-        self._n_total = self._size() if self.can_repeat else None
-        self._n_sent = 0
+        self.n_total = self._size() if self.can_repeat else None
+        self.n_sent = 0
+        self.on_read: Callable[[], None] | None = None
 
     def _size(self) -> int:
         end = self._file.seek(0, io.SEEK_END)
@@ -63,7 +86,7 @@ class Upload:
 
     def tell(self) -> int:
         """Position since the start."""
-        return self._n_sent
+        return self.n_sent
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to the start, or to the end for its position; httpx2 needs no other place.
@@ -71,20 +94,20 @@ class Upload:
         Raises:
             io.UnsupportedOperation: The file can't be moved in, such as a pipe.
         """
-        if self._n_total is None:
+        if self.n_total is None:
             raise io.UnsupportedOperation("the clip is a stream")
-        position = offset + (self._n_total if whence == io.SEEK_END else 0)
+        position = offset + (self.n_total if whence == io.SEEK_END else 0)
         self._file.seek(self._start + position)
-        self._n_sent = position
+        self.n_sent = position
         return position
 
     def read(self, n_bytes: int = -1) -> bytes:
         """The next bytes. Those behind the size that was announced, of a file that grows, are left out."""
-        if self._n_total is not None:
-            left = self._n_total - self._n_sent
+        if self.n_total is not None:
+            left = self.n_total - self.n_sent
             n_bytes = left if n_bytes < 0 else min(n_bytes, left)
         chunk = self._file.read(n_bytes)
-        self._n_sent += len(chunk)
-        if chunk and self._progress is not None:
-            self._progress(self._n_sent, self._n_total)
+        self.n_sent += len(chunk)
+        if chunk and self.on_read is not None:
+            self.on_read()
         return chunk

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any, Self
 
+from service.client.errors import ServiceError
+
 Document = Mapping[str, Any]
 """A JSON object."""
 
@@ -256,6 +258,97 @@ class LabelSetSummary:
         """From JSON."""
         updated = datetime.fromisoformat(document["updated"])
         return cls(document["name"], document["n_labels"], document["etag"], updated)
+
+
+@dataclass(frozen=True)
+class JobClip(_Flat):
+    """What has become of one clip of a job.
+
+    Attributes:
+        index: Place among the clips, from 0.
+        name: Of its file.
+        state: queued, running, done, failed or cancelled.
+    """
+
+    index: int
+    name: str
+    state: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """Clips that are worked on behind requests.
+
+    Attributes:
+        id: Of the job.
+        state: queued, running, done, failed, cancelled or expired.
+        n_clips: All of them.
+        n_done: Those that have a result.
+        n_failed: Those of them whose result is an error.
+        progress: 0..1, share of clips that have a result.
+        created: When it was sent.
+        started: When the first clip was begun.
+        ended: When the last one was done.
+        expires: When the results go, or, once they are gone, this record.
+        webhook: waiting, pending, delivered or failed; None without one.
+        clips: In the order sent; None in listings and in answers to changes.
+    """
+
+    id: str
+    state: str
+    n_clips: int
+    n_done: int
+    n_failed: int
+    progress: float
+    created: datetime
+    started: datetime | None
+    ended: datetime | None
+    expires: datetime | None
+    webhook: str | None
+    clips: tuple[JobClip, ...] | None
+
+    @property
+    def has_ended(self) -> bool:
+        """Nothing is worked on any more."""
+        return self.state not in ("queued", "running")
+
+    @classmethod
+    def read(cls, document: Document) -> Self:
+        """From JSON."""
+        times = {name: document[name] for name in ("created", "started", "ended", "expires")}
+        nested: dict[str, Any] = {
+            name: None if sent is None else datetime.fromisoformat(sent) for name, sent in times.items()
+        }
+        clips = document.get("clips")
+        nested["clips"] = None if clips is None else tuple(map(JobClip.read, clips))
+        return cls(**{one.name: document[one.name] for one in fields(cls) if one.name not in nested} | nested)
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """The outcome of one clip of a job: either an answer or an error.
+
+    Attributes:
+        index: Place among the clips, from 0.
+        name: Of its file.
+        answer: None if the clip could not be answered.
+        error: Why not.
+    """
+
+    index: int
+    name: str
+    answer: Answer | None
+    error: ServiceError | None
+
+    @classmethod
+    def read(cls, document: Document) -> Self:
+        """From a line of JSON."""
+        error = None
+        if "code" in document:
+            code, detail, status = (document[name] for name in ("code", "detail", "status"))
+            error = ServiceError(code, detail, status=status, request_id=document["request_id"])
+        answer = Answer.read(document) if error is None else None
+        return cls(document["index"], document["name"], answer, error)
 
 
 @dataclass(frozen=True)

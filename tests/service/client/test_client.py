@@ -13,6 +13,7 @@ import pytest
 
 from service import client
 from service.api import schemas
+from service.api.jobs import schemas as job_schemas
 from service.client import AsyncClient, Client
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -52,6 +53,8 @@ PAIRS: list[tuple[Any, Any, set[str]]] = [
     (client.LabelSetSummary, schemas.LabelSetSummary, set()),
     (client.Metric, schemas.Metric, set()),
     (client.Model, schemas.Model, {"object"}),
+    (client.Job, job_schemas.JobWithClips, {"links"}),
+    (client.JobClip, job_schemas.JobClipBody, set()),
     (client.Limits, schemas.Limits, set()),
     (client.Info, schemas.Info, {"name"}),
 ]
@@ -65,9 +68,10 @@ def test_values_have_the_fields_that_the_service_sends(value: Any, schema: Any, 
 
 def test_classify_takes_the_fields_of_the_form() -> None:
     """By the same names, apart from the form of the answer: values are made of JSON."""
-    parameters = set(inspect.signature(Client.classify).parameters) - {"self", "clip", "progress"}
     form = {field.alias or name for name, field in schemas.ClassifyForm.model_fields.items()}
-    assert parameters == form - {"return"}
+    assert set(client.Question.__annotations__) == form - {"return"}
+    with Client("http://127.0.0.1:1") as asking, pytest.raises(TypeError, match="'topk'"):
+        asking.classify(b"clip", labels=["a"], topk=1)  # type: ignore[call-arg]
 
 
 def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:

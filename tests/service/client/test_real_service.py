@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from service import __version__
-from service.client import Answer, AsyncClient, Client, Label, ServiceError, UnreachableError
+from service.client import Answer, AsyncClient, Client, Job, Label, ServiceError, UnreachableError
 from tests.service.serving import serving
 from tests.toy import CLASSES
 
@@ -161,6 +161,47 @@ def test_models_info_and_health(kind: Callable[[str], Ask], toy_service: str) ->
     assert (info.version, info.bundles, info.default_bundle) == (__version__, ("toy",), "toy")
     assert info.limits.max_labels == 10_000
     assert dataclasses.astuple(ask("health")) == (True, "")
+
+
+@BOTH
+def test_a_job_is_sent_watched_and_read(
+    kind: Callable[[str], Ask], toy_service: str, clips: dict[str, Path]
+) -> None:
+    """Clips by their names, all uploads reported together; a broken one costs its own result only."""
+    ask, sent, seen = kind(toy_service), list[tuple[int, int | None]](), list[Job]()
+    red, broken = clips["red low"], b"no clip " * 100
+    job = ask("create_job", [red, broken], labels=CLASSES, top_k=1, progress=lambda *n: sent.append(n))
+    size = red.stat().st_size + len(broken)
+    assert sent[-1] == (size, size)
+    assert (job.n_clips, job.has_ended, job.clips) == (2, False, None)
+    ended = ask("wait_for_job", job.id, every_s=0.01, progress=seen.append)
+    assert (ended.state, ended.progress, ended.n_failed, seen[-1]) == ("done", 1, 1, ended)
+    assert [(one.name, one.state) for one in ended.clips] == [(red.name, "done"), ("clip", "failed")]
+    answered, failed = ask("job_results", job.id)
+    assert (answered.name, answered.answer.best.label, answered.error) == (red.name, CLASSES[0], None)
+    assert (failed.index, failed.answer) == (1, None)
+    assert (failed.error.code, failed.error.status) == ("not_media", 415)
+    assert ask("cancel_job", job.id).state == "done"
+    assert ended.id in [one.id for one in ask("jobs")]
+    ask("delete_job", job.id)
+    with pytest.raises(ServiceError, match="job") as caught:
+        ask("job", job.id)
+    assert caught.value.code == "unknown_job"
+
+
+def test_a_job_of_the_same_name_is_the_same_job(toy_service: str, clips: dict[str, Path]) -> None:
+    """Without a name, each call makes one."""
+    with Client(toy_service) as client:
+        jobs = [
+            client.create_job([clips["red low"]], labels=["red", "blue"], idempotency_key=key).id
+            for key in ("mine", "mine", None, None)
+        ]
+        assert len(set(jobs)) == 3
+        assert jobs[0] == jobs[1]
+        listed = [job.id for job in client.jobs()]
+        assert [one for one in listed if one in jobs] == [jobs[3], jobs[2], jobs[0]]
+        for one in set(jobs):
+            client.delete_job(one)
 
 
 def test_the_key_is_that_of_the_argument_or_of_the_environment(

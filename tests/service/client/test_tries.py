@@ -197,6 +197,17 @@ def test_a_clip_that_can_be_read_once_is_sent_once() -> None:
     assert (error.code, waits) == ("overloaded", [])
 
 
+def test_a_job_is_sent_again_under_the_same_name() -> None:
+    """Whether the first try was carried out is not known: the name keeps it from becoming two jobs."""
+    job = {"id": "job_1", "state": "queued", "n_clips": 1, "n_done": 0, "n_failed": 0, "progress": 0.0}
+    job |= {"created": TIME, "started": None, "ended": None, "expires": None, "webhook": None}
+    script = Script(httpx2.ReadError("cut"), httpx2.Response(202, json=job))
+    made, waits = _ask(script, "create_job", [b"the clip"], labels=["a", "b"])
+    assert (made.id, made.started, len(waits)) == ("job_1", None, 1)
+    first, second = (request.headers["Idempotency-Key"] for request in script.requests)
+    assert first == second
+
+
 def test_silence_is_not_waited_for_twice() -> None:
     """The service was silent for the whole time that it may take."""
     error, waits = _ask(Script(httpx2.ReadTimeout("slow")), "info")
@@ -341,6 +352,8 @@ def test_arguments_that_no_service_would_accept_are_refused() -> None:
             lambda: client.classify(labels=["dog"]),
             lambda: client.classify(b"clip", url="http://x/y", labels=["dog"]),
             lambda: client.classify(io.StringIO("clip"), labels=["dog"]),  # type: ignore[arg-type]
+            lambda: client.create_job(labels=["dog"]),
+            lambda: client.create_job("clip.mp4", labels=["dog"]),
             lambda: client.add_labels("s", "dog"),
             lambda: client.remove_label("s", ""),
             lambda: Client(URL, key="two words"),
