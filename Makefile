@@ -114,5 +114,5 @@ $(SERVICE_TEST_ENV)/.installed: pyproject.toml constraints.txt
 
 $(DEV_ENV)/.installed: pyproject.toml constraints.txt
 	test -x $(DEV_ENV)/bin/uv || ($(PYTHON) -m venv $(DEV_ENV) && $(DEV_ENV)/bin/python -m pip install --quiet uv==$(UV_VERSION))
-	$(call INSTALL,$(DEV_ENV)) '.[cpu,export,test,lint,audit]'
+	$(call INSTALL,$(DEV_ENV)) '.[cpu,export,parquet,test,lint,audit]'
 	touch $@
