@@ -145,7 +145,10 @@ def _form(question: Question) -> dict[str, str]:
     """Lists go as JSON, so a name may contain commas or begin with a bracket."""
     if unknown := question.keys() - Question.__annotations__.keys():
         raise TypeError(f"there is no argument {sorted(unknown)[0]!r}")
-    lists = {name: _json_list(name, question.get(name)) for name in ("labels", "templates")}
+    lists = {
+        "labels": _json_list("labels", question.get("labels")),
+        "templates": _json_list("templates", question.get("templates")),
+    }
     return {name: str(value) for name, value in {**question, **lists}.items() if value is not None}
 
 
