@@ -76,3 +76,14 @@ def set_up_allocator() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
         mallopt(_M_ARENA_MAX, _N_ARENAS)
+
+
+def return_freed_memory() -> None:
+    """Give pages that are free inside the heaps back to the system, as far as the C library is glibc.
+
+    After something large in many small pieces was freed, such as the graphs of a bundle: heaps keep its
+    pages, and what is loaded in its place does not fit into all of them.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

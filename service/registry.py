@@ -16,6 +16,7 @@ from service.errors import BundleInvalidError, UnknownBundleError
 from service.head.ahse import AhseHead
 from service.head.head import Head
 from service.head.similarity import SimilarityHead
+from service.process import return_freed_memory
 from service.runtime.providers import Runtime
 
 
@@ -133,6 +134,8 @@ class Registry:
             if bundle.name != name:
                 raise BundleInvalidError(f"the directory of bundle {name} now holds one named {bundle.name}")
             self._bundles[name] = bundle
+            # Requests may hold the old one for a while yet; then the next reload returns its pages.
+            return_freed_memory()
         return bundle
 
     def _load(self, directory: Path) -> Bundle:

@@ -82,6 +82,36 @@ def test_large_buffers_are_outside_the_heap(variables: dict[str, str], n_apart: 
     assert done.stdout.strip() == n_apart, done.stderr
 
 
+_PIECES = """
+import ctypes
+from pathlib import Path
+from service.process import return_freed_memory, set_up_allocator
+if not hasattr(ctypes.CDLL(None), "malloc_trim"):
+    raise SystemExit(77)
+set_up_allocator()
+def resident():
+    return next(int(l.split()[1]) for l in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in l)
+pieces = [bytes(4000) for _ in range(20_000)]
+full = resident()
+del pieces[:-1]  # the last one keeps the heap from shrinking
+before = resident()
+return_freed_memory()
+print(full - before, full - resident())
+"""
+
+
+def test_pages_that_are_free_inside_a_heap_are_returned() -> None:
+    """80 MB in small pieces: freed, they stay resident until they are returned."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run(  # noqa: S603  (our own interpreter and code)
+        [sys.executable, "-c", _PIECES], env=plain, capture_output=True, text=True, check=False
+    )
+    if done.returncode == 77:
+        pytest.skip("the C library is not glibc")
+    kept, returned = map(int, done.stdout.split())
+    assert kept < 10_000 < 70_000 < returned, done.stderr
+
+
 @pytest.mark.parametrize(
     ("limits", "wanted", "allowed"), [((100, 500), 300, 300), ((100, 500), 900, 500), ((200, 500), 100, 200)]
 )
