@@ -18,7 +18,7 @@ from service.client import protocol
 from service.client.errors import InvalidArgumentError, ServiceError
 from service.client.protocol import Call, Question
 from service.client.tries import Tries, read_answer
-from service.client.upload import ClipSource, Progress, Upload, opened
+from service.client.upload import ClipSource, Progress, Upload, opened, rewind
 from service.client.values import (
     Answer,
     Health,
@@ -76,7 +76,8 @@ class _Connection(ABC):
 
 
 def _check_clips(clips: Sequence[ClipSource], question: Question) -> None:
-    if isinstance(clips, (str, bytes)):
+    # An open file would be a list of its lines.
+    if isinstance(clips, (str, bytes, os.PathLike)) or hasattr(clips, "read"):
         raise InvalidArgumentError("clips is one clip; give a list of them")
     if bool(clips) == (question.get("url") is not None):
         raise InvalidArgumentError("give either a clip or the url of one")
@@ -288,6 +289,7 @@ class Client(_Connection):
     def _send(self, call: Call[Value], uploads: Sequence[Upload] = ()) -> Value:
         tries = self._tries(call, uploads)
         while True:
+            rewind(uploads)
             try:
                 response = self._http.request(**call.arguments(uploads))
             except httpx2.RequestError as error:
@@ -456,6 +458,7 @@ class AsyncClient(_Connection):
     async def _send(self, call: Call[Value], uploads: Sequence[Upload] = ()) -> Value:
         tries = self._tries(call, uploads)
         while True:
+            rewind(uploads)
             try:
                 response = await self._http.request(**call.arguments(uploads))
             except httpx2.RequestError as error:

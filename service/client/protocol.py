@@ -258,12 +258,16 @@ def create_job(
     question: Question, webhook: str | None, webhook_secret: str | None, idempotency_key: str | None
 ) -> Call[values.Job]:
     """POST /v1/jobs; sent again with the same key, it returns the same job."""
+    if idempotency_key is None:
+        idempotency_key = uuid4().hex
+    elif not re.fullmatch("[!-~]{1,255}", idempotency_key):
+        raise InvalidArgumentError("an idempotency key has 1 to 255 visible ASCII characters")
     sent = {"webhook": webhook, "webhook_secret": webhook_secret}
     return Call(
         "POST",
         "/v1/jobs",
         _job,
-        headers={"Idempotency-Key": idempotency_key or uuid4().hex},
+        headers={"Idempotency-Key": idempotency_key},
         form=_form(question) | {name: value for name, value in sent.items() if value is not None},
         part="files",
     )

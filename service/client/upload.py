@@ -39,6 +39,13 @@ def opened(clips: Sequence[ClipSource], progress: Progress | None) -> Iterator[l
         yield uploads
 
 
+def rewind(uploads: Sequence[Upload]) -> None:
+    """Before each try: all of them begin anew, so that progress does too."""
+    for upload in uploads:
+        if upload.can_repeat:
+            upload.seek(0)
+
+
 def _open(clip: ClipSource, files: ExitStack) -> Upload:
     if isinstance(clip, bytes):
         return Upload(io.BytesIO(clip))

@@ -56,6 +56,8 @@ class TlsLoop(asyncio.SelectorEventLoop):
     ) -> None:
         early = _Early()
         try:
+            if transport.is_closing():  # broken off before it began
+                return
             secure = await self.start_tls(
                 transport, early, context, server_side=True, ssl_handshake_timeout=self._handshake_s
             )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -208,6 +209,15 @@ def test_a_job_is_sent_again_under_the_same_name() -> None:
     assert first == second
 
 
+def test_progress_begins_anew_with_each_try() -> None:
+    """Of all clips together: those that a try does not reach have not been sent by it."""
+    script, sent = Script(_problem(503), _problem(422)), list[tuple[int, int | None]]()
+    clips = [bytes(100_000), bytes(100_000)]
+    _ask(script, "create_job", clips, labels=["a", "b"], progress=lambda *n: sent.append(n))
+    of_one_try = [(65_536, 200_000), (100_000, 200_000), (165_536, 200_000), (200_000, 200_000)]
+    assert sent == 2 * of_one_try
+
+
 def test_silence_is_not_waited_for_twice() -> None:
     """The service was silent for the whole time that it may take."""
     error, waits = _ask(Script(httpx2.ReadTimeout("slow")), "info")
@@ -354,6 +364,10 @@ def test_arguments_that_no_service_would_accept_are_refused() -> None:
             lambda: client.classify(io.StringIO("clip"), labels=["dog"]),  # type: ignore[arg-type]
             lambda: client.create_job(labels=["dog"]),
             lambda: client.create_job("clip.mp4", labels=["dog"]),
+            lambda: client.create_job(Path("clip.mp4"), labels=["dog"]),  # type: ignore[arg-type]
+            lambda: client.create_job(io.BytesIO(b"clip"), labels=["dog"]),  # type: ignore[arg-type]
+            lambda: client.create_job([b"clip"], labels=["dog"], idempotency_key=""),
+            lambda: client.create_job([b"clip"], labels=["dog"], idempotency_key="schlüssel"),
             lambda: client.add_labels("s", "dog"),
             lambda: client.remove_label("s", ""),
             lambda: Client(URL, key="two words"),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import ssl
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -114,6 +116,20 @@ def test_too_many_handshakes_end_those_that_began_first(certificate: Certificate
                     one.recv(1)
 
     _run_with_tls(certificate, clients, handshake_s=30, max_handshakes=3)
+
+
+def test_a_burst_of_connections_leaves_nothing_behind(certificate: Certificate) -> None:
+    """They are accepted in one turn of the loop, and most are broken off before their handshake begins."""
+
+    async def burst(address: Address, _: ssl.SSLContext) -> None:
+        with contextlib.ExitStack() as stack:
+            silent = [stack.enter_context(_connected(address)) for _ in range(60)]
+            assert [await _until_closed(one) for one in silent[:57]] == 57 * [b""]
+            gc.collect()
+            alive = [one for one in gc.get_objects() if isinstance(one, SSLProtocol)]
+            assert len(alive) <= 3
+
+    _run_with_tls(certificate, burst, handshake_s=30, max_handshakes=3)
 
 
 def test_what_is_sent_in_the_clear_is_never_read(certificate: Certificate) -> None:
