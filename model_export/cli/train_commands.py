@@ -28,7 +28,7 @@ class Preset(StrEnum):
 
     AHSE = "ahse"
     AHSE_PAPER = "ahse_paper"
-    BASELINE = "baseline"
+    CLIP_CLAP = "clip_clap"
 
 
 @train_app.command()

@@ -26,6 +26,7 @@ def trained_head(run: Run) -> HeadParts:
     facts = AhseSpec(
         kind="ahse",
         dim=run.statistics.av_mean.shape[0],
+        parts=run.network.n_parts,
         av_graph="head_av.onnx",
         text_graph="head_text.onnx",
         statistics=STATISTICS_FILE,

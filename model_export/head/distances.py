@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model_export.data.gzsl_data import Indices, Reals
-from model_export.head.head_config import EMBEDDING_DIM, HeadConfig, Standardisation
+from model_export.head.head_config import HeadConfig, Standardisation
 from model_export.head.metrics import (
     BetaCurve,
     Distances,
@@ -25,15 +25,15 @@ from model_export.head.network import HeadNetwork
 from model_export.head.stage_tensors import Clips, StageTensors, Texts
 from model_export.head.standardisation import Statistics, standardise
 
-RADIUS = math.sqrt(EMBEDDING_DIM)  # length of every embedding that was standardised per sample
 
-
-def euclidean(av: Tensor, text: Tensor) -> Tensor:
-    """Distances [n, c] between rows of av [n, d] and text [c, d].
+def euclidean(av: Tensor, text: Tensor, n_parts: int = 1) -> Tensor:
+    """Distances [n, c] between rows of av [n, d] and text [c, d], the sum over so many equal parts.
 
     Without matrix products, which round differently for different numbers of rows.
     """
-    return torch.cdist(av, text, compute_mode="donot_use_mm_for_euclid_dist")
+    parts = zip(av.chunk(n_parts, dim=1), text.chunk(n_parts, dim=1), strict=True)
+    distances = [torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist") for a, b in parts]
+    return torch.stack(distances).sum(dim=0)
 
 
 @torch.no_grad()
@@ -43,9 +43,9 @@ def embedding_distances(
     """Euclidean distances [n, c] of the standardised embeddings, with the stored statistics."""
     theta_av = network.embed_av(*statistics.fill(clips.visual, clips.audio))
     theta_text = network.embed_text(texts.visual, texts.audio)
-    return euclidean(
-        standardise(mode, theta_av, statistics.av), standardise(mode, theta_text, statistics.text)
-    )
+    z_av = standardise(mode, theta_av, statistics.av)
+    z_text = standardise(mode, theta_text, statistics.text)
+    return euclidean(z_av, z_text, network.n_parts)
 
 
 def raw_cosines(features: Tensor, texts: Tensor, feature_mean: Tensor, text_mean: Tensor) -> Tensor:
@@ -59,9 +59,9 @@ def raw_cosines(features: Tensor, texts: Tensor, feature_mean: Tensor, text_mean
 
 
 def raw_distances(statistics: Statistics, clips: Clips, texts: Texts, visual_share: float) -> Tensor:
-    """Distances [n, c] of the raw features, on a sphere of the embeddings' radius.
+    """Distances [n, c] of the raw features, on the sphere of embeddings that were standardised per sample.
 
-    sqrt(64) * sqrt(2 - 2 * cosine), where the cosine is the mean of both tracks' cosines with the weights
+    sqrt(dim) * sqrt(2 - 2 * cosine), where the cosine is the mean of both tracks' cosines with the weights
     `visual_share` and 1 - `visual_share`; a missing track has no weight.
     """
     s = statistics
@@ -73,7 +73,7 @@ def raw_distances(statistics: Statistics, clips: Clips, texts: Texts, visual_sha
     total = (visual_weight + audio_weight).clamp_min(1e-12)
     cosine = (visual_weight * visual + audio_weight * audio) / total
     # |a - b|^2 = 2 - 2 cos for unit vectors; the clamp catches rounding below zero.
-    return RADIUS * torch.sqrt((2 - 2 * cosine).clamp_min(0))
+    return math.sqrt(len(s.av_mean)) * torch.sqrt((2 - 2 * cosine).clamp_min(0))
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,38 @@
 """The settings of a head: what is trained and how, and the named presets."""
 
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+MethodName = Literal["clip_clap"]
 Standardisation = Literal["none", "per_dimension", "per_sample", "stored_then_sample"]
 LogitScale = Literal["reference", "inverse_sqrt"]
 Modality = Literal["both", "visual", "audio"]
 TextEncoder = Literal["both", "clip", "clap"]
+Follow = Literal["paper", "code"]
+Normaliser = Literal["mean", "sum"]
+SelectBy = Literal["embedding", "served"]
 
-EMBEDDING_DIM: Final = 64
-HIDDEN_DIM: Final = 512
+
+PAPER_STANDARDISATION: Final[Standardisation] = "per_sample"
+"""The reading of Eq. 1 that the paper's rows are measured with; it stores no statistics."""
 
 
 class HeadConfig(BaseModel):
     """What is trained and how. The field defaults are the CLIP-CLAP baseline as published.
 
     Attributes:
+        method: Whose networks and loss; the settings of AHSE are for `clip_clap` only.
+        follow: Where a method's public code differs from its paper, which of the two; methods/ says where.
+        embedding_dim: Dimensions d of the embedding, or of each of its parts.
+        hidden_dim: Width h of the hidden layers of CLIP-CLAP.
         standardisation: How theta becomes z (Eq. 1); `none` is the baseline.
         align_semantic: Add the semantic-structure term (Eq. 2).
         align_class: Add the class-structure term (Eq. 3).
         align_batch: Add the batch-structure term (Eq. 4).
         align_weight: lambda of Eq. 7.
-        logit_scale: Factor on the cross-entropy logits: 1 as in the reference code, or 1 / sqrt(64).
+        align_normaliser: Whether Eq. 2 and 4 take the mean or the sum over the entries of their matrices.
+        logit_scale: Factor on the cross-entropy logits: 1 as in the reference code, or 1 / sqrt(d).
         geometry_weight: Weight of the term that keeps the similarities of the raw texts; 0: none.
         distil_weight: Weight of the raw similarities as soft targets; 0: none.
         modality: Tracks whose features the head takes.
@@ -30,7 +40,11 @@ class HeadConfig(BaseModel):
         modality_dropout: Chance, per training clip, that one of its two tracks (either, equally likely) is
             replaced by the fill-in feature that stands for a missing track.
         raw_fusion: Rank by the embedding and the raw features together; validation chooses their weights.
-        dropout: Of every block.
+        select_by: Ranking whose validation HM chooses the epoch: that of the embedding alone, or the one that
+            is served (with `raw_fusion`, the fused one).
+        dropout: Of every block, or where the next two are set, of the encoders.
+        projection_dropout: Of the projections; None: as `dropout`.
+        decoder_dropout: Of the decoders; None: as `dropout`.
         lr: Of Adam.
         weight_decay: Of Adam.
         n_epochs: Of the first stage; the second trains for as many as gave the best validation.
@@ -41,11 +55,16 @@ class HeadConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    method: MethodName = "clip_clap"
+    follow: Follow = "paper"
+    embedding_dim: int = Field(default=64, ge=2)
+    hidden_dim: int = Field(default=512, ge=1)
     standardisation: Standardisation = "none"
     align_semantic: bool = False
     align_class: bool = False
     align_batch: bool = False
     align_weight: float = Field(default=1.0, ge=0)
+    align_normaliser: Normaliser = "mean"
     logit_scale: LogitScale = "reference"
     geometry_weight: float = Field(default=0.0, ge=0)
     distil_weight: float = Field(default=0.0, ge=0)
@@ -53,7 +72,10 @@ class HeadConfig(BaseModel):
     text: TextEncoder = "both"
     modality_dropout: float = Field(default=0.0, ge=0, le=1)
     raw_fusion: bool = False
+    select_by: SelectBy = "embedding"
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    projection_dropout: float | None = Field(default=None, ge=0, lt=1)
+    decoder_dropout: float | None = Field(default=None, ge=0, lt=1)
     lr: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=1e-5, ge=0)
     n_epochs: int = Field(default=15, ge=1)
@@ -61,11 +83,23 @@ class HeadConfig(BaseModel):
     batch_size: int = Field(default=64, ge=2)
     seed: int = Field(default=42, ge=0)
 
+    @model_validator(mode="after")
+    def _can_be_meant(self) -> Self:
+        if self.modality != "both" and self.modality_dropout:
+            raise ValueError(
+                f"modality_dropout takes a track from some clips; modality={self.modality} has only one"
+            )
+        if self.modality != "both" and self.raw_fusion:
+            raise ValueError(f"raw_fusion ranks by both tracks; modality={self.modality} has only one")
+        if self.select_by == "served" and not self.raw_fusion:
+            raise ValueError("select_by=served is the ranking of the embedding itself without raw_fusion")
+        return self
+
 
 PRESETS: Final = {
-    "baseline": HeadConfig(),
+    "clip_clap": HeadConfig(),
     "ahse_paper": HeadConfig(
-        standardisation="per_dimension", align_semantic=True, align_class=True, align_batch=True
+        standardisation=PAPER_STANDARDISATION, align_semantic=True, align_class=True, align_batch=True
     ),
     "ahse": HeadConfig(
         standardisation="stored_then_sample",
@@ -81,10 +115,6 @@ PRESETS: Final = {
         n_epochs=6,
     ),
 }
-
-
-PAPER_STANDARDISATION: Final[Standardisation] = "per_sample"
-"""The reading of Eq. 1 that the paper's rows are measured with; it stores no statistics."""
 
 
 def ablation(full: HeadConfig) -> dict[str, HeadConfig]:

@@ -1,82 +1,78 @@
-"""The six small networks of CLIP-CLAP, which AHSE keeps: encoders, projections and decoders.
+"""What every method of the comparison is: networks that are trained, and embeddings that are compared.
 
-The flow in training; at inference the decoders are left out:
+    clips   visual, audio ──> embed_av ────> theta_av   [n, dim] ─┐
+                                                                  ├─ distance ─> ranking
+    classes text_visual, text_audio ─> embed_text ─> theta_text [c, dim] ─┘
 
-    visual, audio ──> av_encoder ──> av_projection ──> theta_av ──> av_decoder ──┐
-                                                                                 ├─> rebuild text_hidden
-    text          ──> text_encoder ─> text_projection ─> theta_text ─> text_decoder
-                           └─ text_hidden
+A new method is one file in methods/, a value of `MethodName` and a preset (head_config.py), and a line in
+`methods/__init__.py`. All else (training, statistics, evaluation, export, serving) is the same for all.
 """
 
 from __future__ import annotations
 
-import math
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model_export.head.head_config import EMBEDDING_DIM, HIDDEN_DIM, HeadConfig
+if TYPE_CHECKING:
+    from model_export.head.head_config import HeadConfig
+    from model_export.head.training_batches import Batch
 
 
 class Block(nn.Sequential):
     """Linear, batch norm, ReLU, dropout: [n, n_in] -> [n, n_out], never negative."""
 
-    def __init__(self, n_in: int, n_out: int, dropout: float) -> None:
-        super().__init__(nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.ReLU(), nn.Dropout(dropout))
+    def __init__(self, n_in: int, n_out: int, dropout: float, momentum: float = 0.1) -> None:
+        norm = nn.BatchNorm1d(n_out, momentum=momentum)
+        super().__init__(nn.Linear(n_in, n_out), norm, nn.ReLU(), nn.Dropout(dropout))
 
 
-class HeadNetwork(nn.Module):
-    """CLIP-CLAP's networks; 2,237,824 parameters at the published 512-d and 1024-d features.
+class HeadNetwork(nn.Module, ABC):
+    """The networks of one method.
 
     Args:
-        config: Which features are used, the dropout, the logit scale.
+        config: What is trained and how.
         n_visual: Dimensions of the visual and the visual text features.
         n_audio: Dimensions of the audio and the audio text features.
 
     Attributes:
-        logit_scale: Factor on the logits of the cross entropy.
+        config: As given.
+        n_parts: The distance of a clip and a class is the sum of the Euclidean distances of so many equally
+            wide parts of their embeddings.
     """
+
+    n_parts: ClassVar[int] = 1
 
     def __init__(self, config: HeadConfig, n_visual: int, n_audio: int) -> None:
         super().__init__()
-        self.modality = config.modality
-        self.text = config.text
-        d, h, p = EMBEDDING_DIM, HIDDEN_DIM, config.dropout
-        uses_clip, uses_clap = self.uses_text()
-        n_av = n_visual * (self.modality != "audio") + n_audio * (self.modality != "visual")
-        self.av_encoder = Block(n_av, h, p)
-        self.text_encoder = Block(n_visual * uses_clip + n_audio * uses_clap, h, p)
-        self.av_projection = nn.Sequential(Block(h, h, p), Block(h, d, p))
-        self.text_projection = Block(h, d, p)
-        self.av_decoder = nn.Sequential(Block(d, h, p), Block(h, h, p))
-        self.text_decoder = Block(d, h, p)
-        self.logit_scale = 1.0 if config.logit_scale == "reference" else 1.0 / math.sqrt(d)
+        self.config = config
+        self.n_visual, self.n_audio = n_visual, n_audio
 
-    def uses_text(self) -> tuple[bool, bool]:
-        """Whether the CLIP and the CLAP text features are used."""
-        if self.modality != "both":
-            return self.modality == "visual", self.modality == "audio"
-        return self.text != "clap", self.text != "clip"
-
+    @abstractmethod
     def embed_av(self, visual: Tensor, audio: Tensor) -> Tensor:
-        """Clip features [n, n_visual], [n, n_audio] -> theta_av [n, 64]."""
-        parts = {"both": (visual, audio), "visual": (visual,), "audio": (audio,)}[self.modality]
-        theta: Tensor = self.av_projection(self.av_encoder(unit_columns(parts)))
-        return theta
+        """Clip features [n, n_visual], [n, n_audio], any length but zero -> theta_av [n, dim]."""
+
+    def embed_text(self, text_visual: Tensor, text_audio: Tensor) -> Tensor:
+        """Text features [c, n_visual], [c, n_audio], any length but zero -> theta_text [c, dim]."""
+        return self.embed_text_input(self.text_input(text_visual, text_audio))
 
     def text_input(self, text_visual: Tensor, text_audio: Tensor) -> Tensor:
-        """Text features [c, n_visual], [c, n_audio] -> what `text_encoder` takes, [c, n_text].
+        """What `embed_text_input` takes, [c, n_text]: both text features at unit length, side by side.
 
         Training makes it once a stage: the classes are the same in every batch.
         """
-        used = zip((text_visual, text_audio), self.uses_text(), strict=True)
-        return unit_columns(tuple(part for part, use in used if use))
+        return unit_columns((text_visual, text_audio))
 
-    def embed_text(self, text_visual: Tensor, text_audio: Tensor) -> Tensor:
-        """Text features [c, n_visual], [c, n_audio] -> theta_text [c, 64]."""
-        theta: Tensor = self.text_projection(self.text_encoder(self.text_input(text_visual, text_audio)))
-        return theta
+    @abstractmethod
+    def embed_text_input(self, text_input: Tensor) -> Tensor:
+        """Text input [c, n_text] -> theta_text [c, dim]."""
+
+    @abstractmethod
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
+        """Every weighted term of the loss of a batch; training minimises their sum."""
 
 
 def unit_columns(parts: tuple[Tensor, ...]) -> Tensor:
@@ -92,7 +88,7 @@ class HeadAv(nn.Module):
         self.network = network
 
     def forward(self, visual: Tensor, audio: Tensor) -> Tensor:
-        """[n, n_visual], [n, n_audio], any length but zero -> float32 [n, 64]."""
+        """[n, n_visual], [n, n_audio], any length but zero -> float32 [n, dim]."""
         return self.network.embed_av(visual, audio)
 
 
@@ -104,5 +100,5 @@ class HeadText(nn.Module):
         self.network = network
 
     def forward(self, text_visual: Tensor, text_audio: Tensor) -> Tensor:
-        """[c, n_visual], [c, n_audio], any length but zero -> float32 [c, 64]."""
+        """[c, n_visual], [c, n_audio], any length but zero -> float32 [c, dim]."""
         return self.network.embed_text(text_visual, text_audio)

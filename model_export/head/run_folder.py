@@ -38,6 +38,7 @@ from model_export.data.gzsl_data import GzslData, Track
 from model_export.errors import RunError
 from model_export.head.calibration import Calibration, Calibrations
 from model_export.head.head_config import HeadConfig
+from model_export.head.methods import make_network
 from model_export.head.network import HeadNetwork
 from model_export.head.standardisation import Statistics
 from service.faults import describe_faults
@@ -153,7 +154,7 @@ class Run:
                 (path / "calibration.json").read_text(encoding="utf-8")
             )
             with torch.device("meta"):  # neither allocates nor draws random weights
-                network = HeadNetwork(config.head, config.data.n_visual, config.data.n_audio)
+                network = make_network(config.head, config.data.n_visual, config.data.n_audio)
             network.load_state_dict(load_file(path / "head.safetensors"), assign=True)
             statistics = Statistics.load(path / "statistics.safetensors")
         except ValidationError as error:

@@ -66,10 +66,10 @@ class Statistics:
     """Everything that inference needs besides the weights; names are those of the safetensors file.
 
     Attributes:
-        av_mean: float32 [64], of theta_av over the training clips; 0 where the mode stores nothing.
-        av_std: float32 [64], sqrt(biased variance + 1e-5), so that z = (theta - mean) / std; 1 likewise.
-        text_mean: float32 [64], of theta_text over the training classes, each once.
-        text_std: float32 [64].
+        av_mean: float32 [dim], of theta_av over the training clips; 0 where the mode stores nothing.
+        av_std: float32 [dim], sqrt(biased variance + 1e-5), so that z = (theta - mean) / std; 1 likewise.
+        text_mean: float32 [dim], of theta_text over the training classes, each once.
+        text_std: float32 [dim].
         fill_visual: float32 [n_visual], unit length, stands for a missing visual track.
         fill_audio: float32 [n_audio], unit length, stands for a missing audio track.
         visual_mean: float32 [n_visual], mean of the L2-normalised training features.

@@ -30,9 +30,9 @@ from model_export.head.calibration import (
     calibrate_embedding,
     calibrate_fused,
 )
-from model_export.head.distances import rank_embedding
+from model_export.head.distances import fuse_ranked, rank_embedding, rank_raw
 from model_export.head.head_config import HeadConfig
-from model_export.head.losses import loss_terms
+from model_export.head.methods import make_network
 from model_export.head.network import HeadNetwork
 from model_export.head.run_folder import (
     DataIdentity,
@@ -210,7 +210,7 @@ def epoch_steps(
     means: dict[str, Tensor] = {}
     network.train()
     for n_before, batch in enumerate(inputs.batches(config, seed)):
-        terms = loss_terms(network, config, batch)
+        terms = network.loss_terms(batch)
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -221,9 +221,13 @@ def epoch_steps(
 
 
 def measure(network: HeadNetwork, config: HeadConfig, stage: StageTensors) -> dict[str, float]:
-    """S, U, HM and ZSL of the embedding on the stage's evaluation clips, at the best beta."""
+    """S, U, HM and ZSL on the evaluation clips, by the ranking that selects epochs, at the best beta."""
     statistics = exact_statistics(network, config.standardisation, stage)
     ranked = rank_embedding(network, config, statistics, stage)
+    if config.select_by == "served":
+        chosen = calibrate_fused(ranked, statistics, stage)
+        raw = rank_raw(statistics, stage, chosen.visual_share)
+        ranked = fuse_ranked(ranked, raw, chosen.raw_weight)
     curve = best_beta(ranked)
     best = curve.best()
     return {
@@ -257,7 +261,7 @@ def finite(losses: dict[str, Tensor], number: StageNumber, epoch: int) -> dict[s
 def fresh_network(config: HeadConfig, stage: StageTensors, number: StageNumber) -> HeadNetwork:
     """A network with the initial weights of this stage and seed."""
     with seeded(config.seed, number, 0):
-        network = HeadNetwork(config, stage.texts.visual.shape[1], stage.texts.audio.shape[1])
+        network = make_network(config, stage.texts.visual.shape[1], stage.texts.audio.shape[1])
     return network.to(stage.seen.device)
 
 

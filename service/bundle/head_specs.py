@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from service.bundle.provenance import FileName, Record
 
@@ -56,11 +56,22 @@ class AhseSpec(Record):
 
     kind: Literal["ahse"]
     dim: int = Field(ge=1)
+    parts: int = Field(
+        default=1,
+        ge=1,
+        description="distances are the sum of those of so many equally wide parts of the embeddings",
+    )
     av_graph: FileName
     text_graph: FileName
     statistics: FileName
     standardisation: Standardisation
     calibrations: Calibrations
+
+    @model_validator(mode="after")
+    def _parts_are_equal(self) -> Self:
+        if self.dim % self.parts:
+            raise ValueError(f"dim {self.dim} can't be cut into {self.parts} equal parts")
+        return self
 
 
 class SimilarityScore(Record):

@@ -41,7 +41,7 @@ class AhseNames:
 
     Attributes:
         z: float32 [n, dim], standardised text embeddings (AHSE, Eq. 1).
-        z_square: float32 [n], |z|^2.
+        z_square: float32 [n, parts], |z|^2 of each part.
         visual_mean_similarity: float32 [n], similarity of the text feature to the mean picture.
         visual_factor: float32 [n], 1 / |text feature - mean text feature|; 0 for a name at the mean.
         audio_mean_similarity: float32 [n], the same for the sound.
@@ -98,7 +98,7 @@ class AhseHead:
         z = standardise(theta, stored.text_mean, stored.text_std, self.spec.standardisation)
         return AhseNames(
             z=z,
-            z_square=np.sum(z * z, axis=1),
+            z_square=np.sum((z * z).reshape(len(z), self.spec.parts, -1), axis=2),
             visual_mean_similarity=texts.visual @ stored.visual_mean,
             visual_factor=_inverse_norms(texts.visual - stored.text_visual_mean),
             audio_mean_similarity=texts.audio @ stored.audio_mean,
@@ -107,8 +107,8 @@ class AhseHead:
 
     def empty_names(self, n: int) -> AhseNames:
         """Room for n names; z is read column by column, and lies so."""
-        columns = np.empty((5, n), np.float32)
-        return AhseNames(np.empty((self.spec.dim, n), np.float32).T, *columns)
+        z, z_square = (np.empty((width, n), np.float32).T for width in (self.spec.dim, self.spec.parts))
+        return AhseNames(z, z_square, *np.empty((4, n), np.float32))
 
     def embed_clip(self, clip: ClipFeatures) -> AhseClip:
         """Fuse and standardise; a stored fill-in stands for a missing track."""
@@ -122,6 +122,8 @@ class AhseHead:
     def distances(self, clip: AhseClip, cosines: Cosines, names: AhseNames) -> Array:
         """(1 - raw_weight) || z_av - z_text ||_2 + raw_weight x distance of the raw features.
 
+        Of an embedding in parts the norms of all of them are added.
+
         Args:
             clip: The clip in the embedding.
             cosines: Of the clip to n names.
@@ -131,10 +133,15 @@ class AhseHead:
             float32 [n].
         """
         raw_weight = np.float32(self.calibration(clip.features).raw_weight)
-        # || a - b ||^2 = |b|^2 - 2 a.b + |a|^2: one product in place of a difference as large as all names.
-        square = names.z_square - 2 * (names.z @ clip.z) + clip.z @ clip.z
-        # Rounding may leave a square of two equal vectors below zero.
-        distance: Array = np.sqrt(np.maximum(0, square))
+        distance = np.zeros(len(names.z), np.float32)
+        width = self.spec.dim // self.spec.parts
+        for part in range(self.spec.parts):
+            columns = slice(part * width, (part + 1) * width)
+            z, own = names.z[:, columns], clip.z[columns]
+            # || a - b ||^2 = |b|^2 - 2 a.b + |a|^2: one product in place of a difference of all names.
+            square = names.z_square[:, part] - 2 * (z @ own) + own @ own
+            # Rounding may leave a square of two equal vectors below zero.
+            distance += np.sqrt(np.maximum(0, square))
         if raw_weight:
             raw = self._raw_distances(clip.features, cosines, names)
             distance = (1 - raw_weight) * distance + raw_weight * raw
@@ -145,9 +152,10 @@ class AhseHead:
 
         The dot product with a clip is, up to a number that depends on the clip alone, minus half the weighted
         mean of the squares of both distances that `distances` takes the mean of. So it orders names exactly
-        as these do where one of both counts (raw_weight 0 or 1), and else nearly.
+        as these do where one of both counts (raw_weight 0 or 1) and the embedding has one part, else nearly.
         """
-        parts: list[Array] = [names.z, np.asarray(-names.z_square[:, None] / 2, np.float32)]
+        z_square = names.z_square.sum(axis=1, keepdims=True)
+        parts: list[Array] = [names.z, np.asarray(-z_square / 2, np.float32)]
         if self._uses_raw:
             stored = self.statistics
             parts.append((texts.visual - stored.text_visual_mean) * names.visual_factor[:, None])
@@ -193,7 +201,7 @@ class AhseHead:
         A track that the clip lacks has no weight.
         """
         stored, share = self.statistics, self.calibration(clip).visual_share
-        cosine, total = np.zeros(len(names.z_square), np.float32), 0.0
+        cosine, total = np.zeros(len(names.z), np.float32), 0.0
         if clip.visual is not None and cosines.visual is not None:
             centred = clip.visual - stored.visual_mean
             product = _centred_products(

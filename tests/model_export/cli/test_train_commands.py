@@ -28,7 +28,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_train_evaluate_and_report_go_together(command: Command, features: Path, tmp_path: Path) -> None:
     """Two seeds of two methods, from features to a page."""
     runs = []
-    for preset in ("ahse", "baseline"):
+    for preset in ("ahse", "clip_clap"):
         for seed in (0, 1):
             runs.append(tmp_path / f"{preset}_{seed}")
             words = (features, "--out", runs[-1], "--preset", preset, "--seed", seed, *SMALL)

@@ -19,7 +19,7 @@ from model_export.export.head_parts import STATISTICS_FILE, trained_head
 from model_export.head.calibration import Calibration, Calibrations
 from model_export.head.distances import embedding_distances, raw_distances
 from model_export.head.head_config import HeadConfig, Standardisation
-from model_export.head.network import HeadNetwork
+from model_export.head.methods.clip_clap import ClipClap
 from model_export.head.run_folder import DataIdentity, Run, RunConfig
 from model_export.head.stage_tensors import Clips, Texts
 from model_export.head.standardisation import Statistics
@@ -50,7 +50,7 @@ def _run(folder: Path, mode: Standardisation, n_visual: int = 3, n_audio: int = 
     """A head with random weights and random statistics; modes that store nothing have mean 0 and std 1."""
     torch.manual_seed(0)
     config = HeadConfig(standardisation=mode, raw_fusion=True)
-    network = HeadNetwork(config, n_visual, n_audio).eval()
+    network = ClipClap(config, n_visual, n_audio).eval()
     spread = float(mode in ("per_dimension", "stored_then_sample"))
     parts = [part for _ in range(2) for part in (spread * torch.randn(64), 1 + spread * torch.rand(64))]
     parts += [normalize(torch.randn(n), dim=0) for n in (n_visual, n_audio)]

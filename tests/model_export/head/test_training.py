@@ -17,6 +17,7 @@ from model_export.data.gzsl_data import GzslData, SplitFeatures
 from model_export.errors import RunError
 from model_export.head import calibration, run_folder, training
 from model_export.head.distances import rank_raw
+from model_export.head.methods.clip_clap import ClipClap
 from model_export.head.run_folder import Run
 from model_export.head.stage_tensors import StageTensors
 from model_export.head.training import train
@@ -96,8 +97,8 @@ def dies_at(call: int, function: Callable[..., Any], *, after: bool = False) -> 
 @pytest.mark.parametrize(
     ("where", "name", "call", "after"),
     [
-        (training, "loss_terms", 3, False),  # within the first epoch
-        (training, "loss_terms", 9, False),  # within the second
+        (ClipClap, "loss_terms", 3, False),  # within the first epoch
+        (ClipClap, "loss_terms", 9, False),  # within the second
         (training, "save_checkpoint", 1, True),  # between checkpoint and metrics
         (run_folder, "save_file", 2, True),  # a partial checkpoint on disk
         (

@@ -67,7 +67,7 @@ def test_the_sample_holds_unseen_clips_near_what_the_run_embeds(measured: Measur
 @pytest.mark.parametrize(
     ("config", "name"),
     [
-        (PRESETS["baseline"], "baseline"),
+        (PRESETS["clip_clap"], "baseline"),
         (PRESETS["ahse_paper"], "AHSE"),
         (PRESETS["ahse"], "AHSE + text geometry + distillation + track dropout"),
         (HeadConfig(align_batch=True), "baseline + batch alignment only"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from service.arrays import Array
+from service.bundle.head_specs import AhseSpec
 from service.encode.features import ClipFeatures, TextFeatures
 from service.head.ahse import AhseHead
 from service.head.head import cosines_of
@@ -52,6 +53,21 @@ def test_both_are_added_with_their_weights(tmp_path: Path) -> None:
     clip = ClipFeatures(EYE[0], EYE[2])
     parts = [_distances(_bundle(tmp_path / str(w), w), clip) for w in (0.0, 1.0, 0.25)]
     np.testing.assert_allclose(parts[2], 0.75 * parts[0] + 0.25 * parts[1], rtol=1e-5)
+
+
+def test_distances_of_the_parts_of_an_embedding_are_added(tmp_path: Path) -> None:
+    """The toy's parts are its tracks, each of them right or a corner of a cube away."""
+    bundle = _bundle(tmp_path, 0.0)
+    assert isinstance(bundle.head, AhseHead)
+    head = replace(bundle.head, spec=bundle.head.spec.model_copy(update={"parts": 2}))
+    clip, names = ClipFeatures(EYE[0], EYE[0]), head.embed_names(TEXTS)
+    found = head.distances(head.embed_clip(clip), cosines_of(clip, TEXTS), names)
+    np.testing.assert_allclose(found, [0, np.sqrt(2), 2 * np.sqrt(2)], atol=1e-6)
+    empty = head.empty_names(2)
+    assert (empty.z.shape, empty.z_square.shape) == ((2, 6), (2, 2))
+    spec = bundle.head.spec.model_dump() | {"parts": 4}
+    with pytest.raises(ValueError, match="6 can't be cut into 4"):
+        AhseSpec.model_validate(spec)
 
 
 @pytest.mark.parametrize("visual_share", [0.25, 0.5])

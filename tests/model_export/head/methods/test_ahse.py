@@ -11,8 +11,9 @@ import torch
 from scipy.special import rel_entr, softmax
 from torch import Tensor
 
-from model_export.head import losses
-from model_export.head.losses import rows_of
+from model_export.head.methods import ahse as losses
+from model_export.head.methods.clip_clap import cross_entropy, reconstruction, regression
+from model_export.head.methods.terms import rows_of
 
 
 @pytest.fixture
@@ -28,20 +29,20 @@ def test_cross_entropy_is_minus_log_of_the_right_softmax_entry(rows: tuple[Tenso
     target = torch.tensor([0, 1, 2, 3, 4, 0, 1])
     p = softmax(0.125 * av.numpy() @ text[:5].numpy().T, axis=1)
     expected = -np.log(p[np.arange(7), target.numpy()]).mean()
-    assert losses.cross_entropy(av, text[:5], target, 0.125).item() == pytest.approx(expected, rel=1e-5)
+    assert cross_entropy(av, text[:5], target, 0.125).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_regression_is_the_mean_over_all_entries() -> None:
     """By hand: differences 1, 0, 2, 0 give 5 / 4."""
     av = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     text = torch.tensor([[0.0, 2.0], [1.0, 4.0]])
-    assert losses.regression(av, text).item() == pytest.approx(1.25)
+    assert regression(av, text).item() == pytest.approx(1.25)
 
 
 def test_reconstruction_sums_both_decoders_and_has_a_gradient_in_the_target() -> None:
     """By hand: 1 + 4; and the encoder's output gets a gradient."""
     hidden = torch.zeros(2, 3, requires_grad=True)
-    loss = losses.reconstruction(hidden, torch.ones(2, 3), torch.full((2, 3), 2.0))
+    loss = reconstruction(hidden, torch.ones(2, 3), torch.full((2, 3), 2.0))
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == pytest.approx(5.0)
     assert hidden.grad is not None

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from model_export.head.head_config import HeadConfig
-from model_export.head.network import HeadAv, HeadNetwork, HeadText
+from model_export.head.methods.clip_clap import ClipClap
+from model_export.head.network import HeadAv, HeadText
 from model_export.head.run_folder import Run
 from tests.model_export.head.small_world import N_AUDIO, N_VISUAL
 
@@ -23,7 +24,7 @@ def n_parameters(module: torch.nn.Module) -> int:
 
 def test_published_dimensions_give_the_published_parameters() -> None:
     """2,237,824 in all, as counted in the reference code, network by network."""
-    network = HeadNetwork(HeadConfig(), n_visual=512, n_audio=1024)
+    network = ClipClap(HeadConfig(), n_visual=512, n_audio=1024)
     parts = {name: n_parameters(child) for name, child in network.named_children()}
     assert parts == {
         "av_encoder": 787_968,
@@ -38,7 +39,7 @@ def test_published_dimensions_give_the_published_parameters() -> None:
 
 def test_embeddings_are_64_wide_and_never_negative() -> None:
     """The ReLU is after the last layer too."""
-    network = HeadNetwork(HeadConfig(), 6, 10).eval()
+    network = ClipClap(HeadConfig(), 6, 10).eval()
     theta = network.embed_av(torch.randn(5, 6), torch.randn(5, 10))
     assert theta.shape == (5, 64)
     assert (theta >= 0).all()
@@ -47,7 +48,7 @@ def test_embeddings_are_64_wide_and_never_negative() -> None:
 
 def test_embeddings_do_not_depend_on_the_length_of_features() -> None:
     """Each feature is L2-normalised, track by track."""
-    network = HeadNetwork(HeadConfig(), 6, 10).eval()
+    network = ClipClap(HeadConfig(), 6, 10).eval()
     visual, audio = torch.randn(5, 6), torch.randn(5, 10)
     torch.testing.assert_close(network.embed_av(7 * visual, 0.2 * audio), network.embed_av(visual, audio))
 
@@ -64,7 +65,7 @@ def test_embeddings_do_not_depend_on_the_length_of_features() -> None:
 )
 def test_the_network_uses_only_the_configured_features(config: HeadConfig, used: set[str]) -> None:
     """Changing a feature changes the embedding exactly if the configuration uses it."""
-    network = HeadNetwork(config, 6, 10).eval()
+    network = ClipClap(config, 6, 10).eval()
     v, a, v2, a2 = torch.randn(5, 6), torch.randn(5, 10), torch.randn(5, 6), torch.randn(5, 10)
     changed = {
         "visual": network.embed_av(v2, a),
@@ -82,7 +83,7 @@ def test_the_network_uses_only_the_configured_features(config: HeadConfig, used:
 @pytest.mark.parametrize(("scale", "value"), [("reference", 1.0), ("inverse_sqrt", 0.125)])
 def test_the_logit_scale_is_a_constant(scale: str, value: float) -> None:
     """1 as in the reference, or 1 / sqrt(64)."""
-    assert HeadNetwork(HeadConfig.model_validate({"logit_scale": scale}), 4, 4).logit_scale == value
+    assert ClipClap(HeadConfig.model_validate({"logit_scale": scale}), 4, 4).logit_scale == value
 
 
 @pytest.mark.slow

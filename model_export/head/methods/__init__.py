@@ -1,0 +1,19 @@
+"""The methods of the comparison, a file each.
+
+clip_clap   the baseline, and with the terms of `ahse` the method of this project
+ahse        Eq. 2 to 5 of AHSE, and this project's additions to them
+terms       what several methods have in their losses
+"""
+
+from typing import Final
+
+from model_export.head.head_config import HeadConfig, MethodName
+from model_export.head.methods.clip_clap import ClipClap
+from model_export.head.network import HeadNetwork
+
+METHODS: Final[dict[MethodName, type[HeadNetwork]]] = {"clip_clap": ClipClap}
+
+
+def make_network(config: HeadConfig, n_visual: int, n_audio: int) -> HeadNetwork:
+    """The networks of the configured method, with weights drawn from torch's generator."""
+    return METHODS[config.method](config, n_visual, n_audio)
