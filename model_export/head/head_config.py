@@ -18,6 +18,12 @@ PAPER_STANDARDISATION: Final[Standardisation] = "per_sample"
 """The reading of Eq. 1 that the paper's rows are measured with; it stores no statistics."""
 
 
+_OF_CLIP_CLAP: Final = (
+    *("hidden_dim", "standardisation", "align_semantic", "align_class", "align_batch", "align_weight"),
+    *("align_normaliser", "logit_scale", "geometry_weight", "distil_weight", "modality", "text"),
+)
+
+
 class HeadConfig(BaseModel):
     """What is trained and how. The field defaults are the CLIP-CLAP baseline as published.
 
@@ -85,6 +91,10 @@ class HeadConfig(BaseModel):
 
     @model_validator(mode="after")
     def _can_be_meant(self) -> Self:
+        if self.method != "clip_clap":
+            for name in _OF_CLIP_CLAP:
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} is a setting of method=clip_clap; {self.method} has none")
         if self.modality != "both" and self.modality_dropout:
             raise ValueError(
                 f"modality_dropout takes a track from some clips; modality={self.modality} has only one"
