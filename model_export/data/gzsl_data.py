@@ -16,6 +16,7 @@ from service.arrays import Array
 Reals = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Track = Literal["both", "visual", "audio"]
+SINGLE_TRACKS: Final[tuple[Track, ...]] = ("visual", "audio")
 SplitName = Literal["train", "val_seen", "val_unseen", "test_seen", "test_unseen"]
 SPLIT_NAMES: Final[tuple[SplitName, ...]] = ("train", "val_seen", "val_unseen", "test_seen", "test_unseen")
 

@@ -33,7 +33,7 @@ class Calibration(BaseModel):
         temperature: Probabilities are softmax(-distance / temperature), beta included.
         unknown_threshold: Nearest label's distance, without beta, at which none fits with probability 1/2.
         unknown_scale: The unknown score is sigmoid((nearest - unknown_threshold) / unknown_scale).
-        seen: S on validation, 0..100.
+        seen: S on validation, 0..100; 0, as the next three, where there was nothing to measure it on.
         unseen: U on validation.
         harmonic_mean: HM on validation.
         zsl: ZSL on validation.
@@ -108,8 +108,10 @@ def calibrate_fused(
         statistics: Centres of the raw features.
         stage: The validation clips.
         raw_weights: To choose from; (1,) ranks by the raw features alone.
-        visual_shares: To choose from.
+        visual_shares: To choose from, as far as training clips had the track.
     """
+    if not statistics.knows("both"):
+        visual_shares = (float(statistics.knows("visual")),)
     raws = [rank_raw(statistics, stage, share) for share in visual_shares]
     harmonic = np.array(
         [[_best_harmonic(fuse_ranked(embedding, raw, weight)) for weight in raw_weights] for raw in raws]

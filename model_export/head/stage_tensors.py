@@ -97,17 +97,25 @@ class StageTensors:
 
 
 def mean_direction(features: Tensor) -> Tensor:
-    """Mean of the L2-normalised rows that are not zero: [n, d] -> [d]."""
-    return F.normalize(features[features.any(dim=1)], dim=1).mean(dim=0)
+    """Mean of the L2-normalised rows that are not zero: [n, d] -> [d]; zeros if all are."""
+    present = features[features.any(dim=1)]
+    return F.normalize(present, dim=1).mean(dim=0) if len(present) else torch.zeros_like(features[0])
 
 
 def fill_missing(features: Tensor, fill: Tensor) -> Tensor:
-    """Put the fill-in feature [d] where a row of features [n, d] is all zero."""
-    return torch.where(features.any(dim=1, keepdim=True), features, fill)
+    """Put the fill-in feature [d] where a row of features [n, d] is all zero.
+
+    A fill-in of zeros means that no training clip had the track: what the network would make of it is
+    chance, so it gets zeros for every clip.
+    """
+    return torch.where(features.any(dim=1, keepdim=True) & fill.any(), features, fill)
 
 
 def fill_features(stage: StageTensors) -> tuple[Tensor, Tensor]:
-    """Unit-length means of the training clips' visual and audio features: they stand for a missing track."""
+    """Unit-length means of the training clips' visual and audio features: they stand for a missing track.
+
+    Zeros for a track that no training clip has.
+    """
     tracks = (stage.train.visual, stage.train.audio)
     visual, audio = (F.normalize(mean_direction(track), dim=0) for track in tracks)
     return visual, audio

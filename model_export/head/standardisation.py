@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from model_export.data.gzsl_data import Track
 from model_export.head.head_config import Standardisation
 from model_export.head.network import HeadNetwork
 from model_export.head.stage_tensors import StageTensors, fill_features, fill_missing, mean_direction
@@ -70,8 +71,9 @@ class Statistics:
         av_std: float32 [dim], sqrt(biased variance + 1e-5), so that z = (theta - mean) / std; 1 likewise.
         text_mean: float32 [dim], of theta_text over the training classes, each once.
         text_std: float32 [dim].
-        fill_visual: float32 [n_visual], unit length, stands for a missing visual track.
-        fill_audio: float32 [n_audio], unit length, stands for a missing audio track.
+        fill_visual: float32 [n_visual], unit length, stands for a missing visual track; zeros if no training
+            clip had one.
+        fill_audio: float32 [n_audio], likewise for audio.
         visual_mean: float32 [n_visual], mean of the L2-normalised training features.
         audio_mean: float32 [n_audio], likewise.
         text_visual_mean: float32 [n_visual], mean of the training classes' L2-normalised text features.
@@ -98,6 +100,11 @@ class Statistics:
     def text(self) -> Moments:
         """Moments that standardise theta_text."""
         return Moments(self.text_mean, self.text_std)
+
+    def knows(self, track: Track) -> bool:
+        """Whether training clips had the track; of `both`, whether they had each."""
+        known = {"visual": bool(self.fill_visual.any()), "audio": bool(self.fill_audio.any())}
+        return all(known.values()) if track == "both" else known[track]
 
     def fill(self, visual: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Put the fill-in features where a clip's row is all zero."""

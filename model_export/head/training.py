@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.optim import Adam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from model_export.data.gzsl_data import GzslData, Track
+from model_export.data.gzsl_data import SINGLE_TRACKS, GzslData, Track
 from model_export.errors import RunError
 from model_export.head.calibration import (
     Calibration,
@@ -126,12 +126,19 @@ def finish(
     network, stage = first[0].network, first[1]
     statistics = exact_statistics(network, config.standardisation, stage)
     ranked = rank_embedding(network, config, statistics, stage)
+    raw = calibrate_fused(ranked, statistics, stage, raw_weights=(1.0,))
+    visual, audio = (
+        calibrate_track(network, config, statistics, stage, track)
+        if statistics.knows(track)
+        else untrained_track(raw, track)
+        for track in SINGLE_TRACKS
+    )
     calibrations = Calibrations(
         embedding=calibrate_embedding(ranked),
         fused=calibrate_fused(ranked, statistics, stage),
-        raw=calibrate_fused(ranked, statistics, stage, raw_weights=(1.0,)),
-        visual=calibrate_track(network, config, statistics, stage, "visual"),
-        audio=calibrate_track(network, config, statistics, stage, "audio"),
+        raw=raw,
+        visual=visual,
+        audio=audio,
     )
     save_tensors(out / "stage_1.safetensors", network.state_dict())
     final = second[0].network
@@ -149,6 +156,12 @@ def calibrate_track(
     if not config.raw_fusion:
         return calibrate_embedding(ranked)
     return calibrate_fused(ranked, statistics, stage, visual_shares=(float(track == "visual"),))
+
+
+def untrained_track(raw: Calibration, track: Track) -> Calibration:
+    """For clips with only the track that no training clip had: the raw ranking, with nothing measured."""
+    share = {"visual_share": float(track == "visual"), "beta": 0.0}
+    return raw.model_copy(update=share | dict.fromkeys(("seen", "unseen", "harmonic_mean", "zsl"), 0.0))
 
 
 def train_stage(

@@ -53,6 +53,8 @@ class StageInputs:
     Attributes:
         visual: float32 [n, n_visual], the fill-in feature where a clip has no visual track.
         audio: float32 [n, n_audio], likewise.
+        has_visual: bool [n], whether a clip has a visual track.
+        has_audio: bool [n], likewise.
         class_index: int64 [n], class of each clip.
         fills: The visual and the audio fill-in feature.
         text_input: float32 [c, n_text], of the training classes, as the network takes it.
@@ -61,6 +63,8 @@ class StageInputs:
 
     visual: Tensor
     audio: Tensor
+    has_visual: Tensor
+    has_audio: Tensor
     class_index: Indices
     fills: tuple[Tensor, Tensor]
     text_input: Tensor
@@ -73,6 +77,8 @@ class StageInputs:
         return cls(
             visual=fill_missing(stage.train.visual, fills[0]),
             audio=fill_missing(stage.train.audio, fills[1]),
+            has_visual=stage.train.visual.any(dim=1),
+            has_audio=stage.train.audio.any(dim=1),
             class_index=stage.train.class_index.cpu().numpy(),
             fills=fills,
             text_input=network.text_input(texts.visual, texts.audio),
@@ -84,26 +90,33 @@ class StageInputs:
         drawn = balanced_batches(self.class_index, seed, config.n_batches_per_epoch, config.batch_size)
         for rows, target in drawn:
             v, a = self.visual[rows], self.audio[rows]
-            raw_targets = self.teacher.targets(v, a) if config.distil_weight else None
+            has = (self.has_visual[rows], self.has_audio[rows])
+            raw_targets = self.teacher.targets(v, a, has) if config.distil_weight else None
             if config.modality_dropout:
                 chance = torch.rand(len(rows)).to(v.device)
-                v, a = drop_tracks(v, a, self.fills, chance, config.modality_dropout)
+                v, a = drop_tracks(v, a, has, self.fills, chance, config.modality_dropout)
             yield Batch(v, a, target.to(v.device), self.text_input, self.teacher.text_cosines, raw_targets)
 
 
 def drop_tracks(
-    visual: Tensor, audio: Tensor, fills: tuple[Tensor, Tensor], chance: Tensor, rate: float
+    visual: Tensor,
+    audio: Tensor,
+    has: tuple[Tensor, Tensor],
+    fills: tuple[Tensor, Tensor],
+    chance: Tensor,
+    rate: float,
 ) -> tuple[Tensor, Tensor]:
-    """Replace one track of some clips by its fill-in feature.
+    """Replace one track of some clips by its fill-in feature; a clip's only track stays.
 
     Args:
         visual: [n, n_visual].
         audio: [n, n_audio].
+        has: bool [n] each, whether a clip has the visual and the audio track.
         fills: The visual and the audio fill-in feature.
         chance: [n], uniform in 0..1, decides for each clip.
         rate: Share of clips that lose a track, half of them the visual one.
     """
-    no_visual, no_audio = chance < rate / 2, chance > 1 - rate / 2
+    no_visual, no_audio = (chance < rate / 2) & has[1], (chance > 1 - rate / 2) & has[0]
     return (
         torch.where(no_visual.unsqueeze(1), fills[0], visual),
         torch.where(no_audio.unsqueeze(1), fills[1], audio),
@@ -166,12 +179,20 @@ class Teacher:
             text_cosines=(visual + audio) / 2,
         )
 
-    def targets(self, visual: Tensor, audio: Tensor) -> Tensor:
-        """Distribution [n, c] over the training classes by raw similarity of clips [n, dv] and [n, da]."""
+    def targets(self, visual: Tensor, audio: Tensor, has: tuple[Tensor, Tensor]) -> Tensor:
+        """Distribution [n, c] over the training classes by the mean raw similarity of the tracks of clips.
+
+        Args:
+            visual: [n, n_visual].
+            audio: [n, n_audio].
+            has: bool [n] each, whether a clip has the visual and the audio track.
+        """
         text_means = (mean_direction(self.text_visual), mean_direction(self.text_audio))
         visual_cosines = raw_cosines(visual, self.text_visual, self.visual_mean, text_means[0])
         audio_cosines = raw_cosines(audio, self.text_audio, self.audio_mean, text_means[1])
-        return F.softmax((visual_cosines + audio_cosines) / 2 / TARGET_TEMPERATURE, dim=1)
+        visual_weight, audio_weight = (one.unsqueeze(1).to(visual.dtype) for one in has)
+        total = visual_weight * visual_cosines + audio_weight * audio_cosines
+        return F.softmax(total / (visual_weight + audio_weight) / TARGET_TEMPERATURE, dim=1)
 
 
 def _own_cosines(texts: Tensor) -> Tensor:

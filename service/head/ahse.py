@@ -113,8 +113,9 @@ class AhseHead:
     def embed_clip(self, clip: ClipFeatures) -> AhseClip:
         """Fuse and standardise; a stored fill-in stands for a missing track."""
         stored = self.statistics
-        visual = stored.fill_visual if clip.visual is None else clip.visual
-        audio = stored.fill_audio if clip.audio is None else clip.audio
+        # What a head would make of a track that its training clips never had is chance.
+        visual = clip.visual if clip.visual is not None and stored.fill_visual.any() else stored.fill_visual
+        audio = clip.audio if clip.audio is not None and stored.fill_audio.any() else stored.fill_audio
         theta = self.av(visual=visual[None], audio=audio[None])
         z = standardise(theta, stored.av_mean, stored.av_std, self.spec.standardisation)[0]
         return AhseClip(z, clip)

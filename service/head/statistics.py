@@ -29,9 +29,10 @@ class AhseStatistics:
     text_std: Array
     """float32 [dim], > 0."""
     fill_visual: Array
-    """float32 [visual dim]: stands for the visual feature of a clip without picture."""
+    """float32 [visual dim]: stands for the visual feature of a clip without picture. A head that was trained
+    without pictures has zeros, which stand for that of every clip."""
     fill_audio: Array
-    """float32 [audio dim]: stands for the audio feature of a clip without sound."""
+    """float32 [audio dim]: the same for the sound."""
     visual_mean: Array
     """float32 [visual dim]: mean of the training clips' unit visual features."""
     audio_mean: Array

@@ -1,0 +1,85 @@
+"""Training on clips that lack a track: some of them, or all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+
+from model_export.data.gzsl_data import GzslData, SplitFeatures, SplitName, Track, data_problems
+from model_export.head.distances import embedding_distances
+from model_export.head.evaluation import evaluate
+from model_export.head.methods import make_network
+from model_export.head.stage_tensors import StageTensors
+from model_export.head.training import train
+from model_export.head.training_batches import TARGET_TEMPERATURE, StageInputs, Teacher, drop_tracks
+from service.arrays import Array
+from tests.model_export.conftest import SMALL
+from tests.model_export.head.small_world import small_world
+
+
+def without(data: GzslData, track: Track, share: float) -> GzslData:
+    """The same data, but in each split this share of the clips, from the first on, has no such track."""
+    splits: dict[SplitName, SplitFeatures] = {}
+    for name, split in data.splits.items():
+        lacks = np.arange(len(split)) % 10 < 10 * share
+        features = np.where(lacks[:, None], np.float32(0), getattr(split, track))
+        splits[name] = replace(split, **{track: features})
+    return replace(data, splits=splits)
+
+
+@pytest.mark.parametrize(("track", "other"), [("visual", "audio"), ("audio", "visual")])
+def test_a_head_is_trained_on_the_track_that_there_is(track: Track, other: Track, tmp_path: Path) -> None:
+    """A data set of sounds or of silent clips is one like any other, and the missing track has no effect."""
+    whole = small_world()
+    data = without(whole, track, 1.0)
+    assert data_problems(data) == []
+    run = train(data, SMALL, tmp_path / "run", n_threads=1)
+    found = evaluate(run, data)
+    assert found.accuracy.harmonic_mean > 80
+    assert run.calibration.visual_share == float(other == "visual")
+    assert getattr(run.calibrations, track).raw_weight == 1
+    assert getattr(run.calibrations, track).zsl == 0
+    assert getattr(run.calibrations, other).zsl > 80
+    stage = StageTensors.of(whole, whole.stage(2), torch.device("cpu"))
+    both, alone = (
+        embedding_distances(run.network, SMALL.standardisation, run.statistics, clips, stage.texts)
+        for clips in (stage.eval_unseen, stage.eval_unseen.only(other))
+    )
+    assert torch.equal(both, alone)
+
+
+def test_clips_that_have_one_track_count_that_track_alone() -> None:
+    """The teacher of a clip without sound is the picture, and its only track is never dropped."""
+    data = without(small_world(), "audio", 0.5)
+    stage = StageTensors.of(data, data.stage(1), torch.device("cpu"))
+    inputs = StageInputs.of(stage, make_network(SMALL, data.n_visual, data.n_audio))
+    teacher = Teacher.of(stage)
+    silent = ~inputs.has_audio
+    assert 0 < silent.sum() < len(silent)
+    targets = teacher.targets(inputs.visual, inputs.audio, (inputs.has_visual, inputs.has_audio))
+
+    def centred(rows: Array, mean: Array) -> Array:
+        unit = rows / np.linalg.norm(rows, axis=1, keepdims=True) - mean
+        found: Array = unit / np.linalg.norm(unit, axis=1, keepdims=True)
+        return found
+
+    texts = teacher.text_visual.numpy()
+    text_mean = (texts / np.linalg.norm(texts, axis=1, keepdims=True)).mean(0)
+    cosines = centred(inputs.visual.numpy(), teacher.visual_mean.numpy()) @ centred(texts, text_mean).T
+    np.testing.assert_allclose(
+        targets[silent], softmax(cosines[silent.numpy()] / TARGET_TEMPERATURE, axis=1), atol=1e-4
+    )
+
+    has = (torch.tensor([True, True, False]), torch.tensor([True, False, True]))
+    fills = (torch.full((2,), -1.0), torch.full((2,), -1.0))
+    ones = torch.ones(3, 2)
+    for chance, lost in ((0.0, [0, 2]), (1.0, [0, 1])):
+        rows = drop_tracks(ones, ones, has, fills, torch.full((3,), chance), 1.0)
+        dropped = rows[0 if chance == 0 else 1]
+        assert (dropped[:, 0] < 0).nonzero().flatten().tolist() == lost
+        assert torch.equal(rows[1 if chance == 0 else 0], ones)
