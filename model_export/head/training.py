@@ -53,7 +53,9 @@ from model_export.head.stage_tensors import StageTensors
 from model_export.head.standardisation import Statistics, exact_statistics
 from model_export.head.training_batches import StageInputs
 from model_export.progress import BarProgress, progress_bars
+from service.process import n_processors
 
+PRODUCTS_PER_THREAD: Final = 50_000_000  # of a forward pass; below, a second thread made no step faster
 PLATEAU_PATIENCE: Final = 3
 PLATEAU_FACTOR: Final = 0.1
 
@@ -95,14 +97,13 @@ def train(
         config: What to train and how.
         out: Run folder; made if it is missing, continued if it holds the same run unfinished.
         device: `cpu` or `cuda`.
-        n_threads: Of torch; left as it is where None.
+        n_threads: Of torch; None chooses by the size of a step.
         show_progress: Show bars with the time left on standard error.
 
     Raises:
         RunError: `out` holds something else, or the loss stopped being finite.
     """
-    if n_threads is not None:
-        torch.set_num_threads(n_threads)
+    torch.set_num_threads(n_threads or threads_for(config, data, n_processors()))
     where = torch.device(device)
     open_run_folder(out, RunConfig(head=config, data=DataIdentity.of(data)), where)
     if not is_finished(out):
@@ -114,6 +115,15 @@ def train(
         finish(out, config, (first, stage_1), (second, stage_2))
     remove_checkpoints(out)
     return Run.load(out)
+
+
+def threads_for(config: HeadConfig, data: GzslData, n_available: int) -> int:
+    """Threads that a step of this size keeps busy: more would wait for each other, and cost their time."""
+    with torch.device("meta"):  # counts weights without making them
+        network = make_network(config, data.n_visual, data.n_audio)
+    n_weights = sum(weight.numel() for weight in network.parameters())
+    n_rows = config.batch_size + len(data.stage(2).seen)
+    return max(1, min(n_available, n_weights * n_rows // PRODUCTS_PER_THREAD))
 
 
 def finish(

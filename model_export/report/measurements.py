@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from model_export.data.gzsl_data import SINGLE_TRACKS, GzslData, Indices
+from model_export.data.gzsl_data import SINGLE_TRACKS, GzslData, Indices, Track
 from model_export.errors import RunError
 from model_export.head.evaluation import Evaluation, Ranking, evaluate
 from model_export.head.run_folder import Run, RunConfig, read_config, save_tensors, write_atomically

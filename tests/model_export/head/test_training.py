@@ -204,3 +204,16 @@ def test_runs_with_retired_settings_are_read_or_refused(
         (old / "config.json").write_text(json.dumps(changed))
         with pytest.raises(RunError, match=rf"config\.json can't be used: .*{name}"):
             Run.load(old)
+
+
+def test_small_steps_get_one_thread(small_data: GzslData) -> None:
+    """The small world's step is 0.7 million weights times 21 rows; that of the published size gets more."""
+    assert training.threads_for(SMALL, small_data, 16) == 1
+    wide = replace(
+        small_data,
+        text_visual=np.ones((12, 512), np.float32),
+        text_audio=np.ones((12, 1024), np.float32),
+    )
+    config = SMALL.model_copy(update={"batch_size": 64})
+    assert training.threads_for(config, wide, 16) == (64 + 9) * 2_237_824 // training.PRODUCTS_PER_THREAD == 3
+    assert training.threads_for(config, wide, 2) == 2
