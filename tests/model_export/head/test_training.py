@@ -17,6 +17,7 @@ from model_export.data.gzsl_data import GzslData, SplitFeatures
 from model_export.errors import RunError
 from model_export.head import calibration, run_folder, training
 from model_export.head.distances import rank_raw
+from model_export.head.head_config import HeadConfig
 from model_export.head.methods.clip_clap import ClipClap
 from model_export.head.run_folder import Run
 from model_export.head.stage_tensors import StageTensors
@@ -217,3 +218,31 @@ def test_small_steps_get_one_thread(small_data: GzslData) -> None:
     config = SMALL.model_copy(update={"batch_size": 64})
     assert training.threads_for(config, wide, 16) == (64 + 9) * 2_237_824 // training.PRODUCTS_PER_THREAD == 3
     assert training.threads_for(config, wide, 2) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"modality": "visual", "modality_dropout": 0.2}, "modality=visual has only one"),
+        ({"modality": "audio", "raw_fusion": True}, "modality=audio has only one"),
+        ({"select_by": "served"}, "without raw_fusion"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any], says: str) -> None:
+    """With the reason, before anything is trained."""
+    with pytest.raises(ValueError, match=says):
+        HeadConfig.model_validate(settings)
+
+
+def test_epochs_are_chosen_by_the_ranking_that_is_served(tmp_path: Path) -> None:
+    """The history then has the fused figures: not below those of the raw features, which fusion can choose."""
+    config = HeadConfig.model_validate(SMALL.model_dump() | {"select_by": "served", "lr": 1e-7})
+    data = small_world(noise=1.0)
+    served = train(data, config, tmp_path / "served", n_threads=1)
+    plain = train(data, config.model_copy(update={"select_by": "embedding"}), tmp_path / "plain", n_threads=1)
+    first = [
+        [record["harmonic_mean"] for record in contents(run.path)["history"] if record["stage"] == 1]
+        for run in (served, plain)
+    ]
+    raw = served.calibrations.raw.harmonic_mean
+    assert min(first[0]) >= raw > max(first[1])
