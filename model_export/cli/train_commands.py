@@ -46,9 +46,7 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of initialisation, sampling and dropout.")] = 42,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Of torch; by the size of a step.")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of torch; by the size of a step.")] = None,
     legacy_text_order: Annotated[
         bool, typer.Option("--legacy-text-order", help="Mix up class texts as the published runs did.")
     ] = False,

@@ -235,7 +235,7 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any
 
 
 def test_epochs_are_chosen_by_the_ranking_that_is_served(tmp_path: Path) -> None:
-    """The history then has the fused figures: not below those of the raw features, which fusion can choose."""
+    """The history then has the fused figures: not below those of the raw features, which it can choose."""
     config = HeadConfig.model_validate(SMALL.model_dump() | {"select_by": "served", "lr": 1e-7})
     data = small_world(noise=1.0)
     served = train(data, config, tmp_path / "served", n_threads=1)
