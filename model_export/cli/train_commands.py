@@ -107,7 +107,7 @@ def evaluate(
     from model_export.data.datasets import open_dataset
     from model_export.head.run_folder import Run
     from model_export.report.measurements import measure
-    from model_export.report.tables import evaluation_document, evaluation_text, methods
+    from model_export.report.tables import by_data, evaluation_document, evaluation_text
 
     runs = [Run.load(path) for path in paths if (path / "config.json").is_file()]
     sources = [path for path in paths if not (path / "config.json").is_file()]
@@ -116,11 +116,11 @@ def evaluate(
     data = {
         d.fingerprint(): d for d in (open_dataset(p, legacy_text_order=legacy_text_order) for p in sources)
     }
-    found = methods([measure(run, _own_data(run, data)) for run in runs])
+    found = by_data([measure(run, _own_data(run, data)) for run in runs])
     if as_json:
-        typer.echo(json.dumps(evaluation_document(found), indent=2))
+        typer.echo(json.dumps([evaluation_document(group) for group in found], indent=2))
     else:
-        typer.echo(evaluation_text(found))
+        typer.echo("\n\n".join(evaluation_text(group) for group in found))
 
 
 def _own_data(run: Run, data: dict[str, GzslData]) -> GzslData:

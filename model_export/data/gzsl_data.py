@@ -16,8 +16,11 @@ from service.arrays import Array
 Reals = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Track = Literal["both", "visual", "audio"]
+TextOrder = Literal["by_name", "legacy"]
 SINGLE_TRACKS: Final[tuple[Track, ...]] = ("visual", "audio")
 SplitName = Literal["train", "val_seen", "val_unseen", "test_seen", "test_unseen"]
+RANDOM_TEXTS: Final = "texts drawn too"
+"""Part of the law of data sets whose texts are made up as well."""
 SPLIT_NAMES: Final[tuple[SplitName, ...]] = ("train", "val_seen", "val_unseen", "test_seen", "test_unseen")
 
 
@@ -75,6 +78,8 @@ class GzslData:
         splits: The five splits. Classes of `val_seen` are those of `train`; classes of `test_seen` are
             those of `train` and `val_unseen`.
         encoders: Which encoders made the features, e.g. the digest of a bundle; empty where unknown.
+        text_order: How classes and texts were joined: by name, or mixed up as the reference loader does.
+        law: Of made-up features, by what rule they were drawn; empty where unknown, and for real clips.
     """
 
     name: str
@@ -84,6 +89,8 @@ class GzslData:
     text_audio: Array
     splits: Mapping[SplitName, SplitFeatures]
     encoders: str = ""
+    text_order: TextOrder = "by_name"
+    law: str = ""
 
     @property
     def n_visual(self) -> int:
@@ -112,6 +119,21 @@ class GzslData:
         for _, split in self.named_splits():
             for values in (split.visual, split.audio, split.class_index):
                 digest.update(np.ascontiguousarray(values).data)
+        return digest.hexdigest()
+
+    def pool(self) -> str:
+        """SHA-256 that is equal where runs may be averaged: on one data set, or on draws from one law.
+
+        Draws from a law have the same classes, numbers of clips, and texts, unless the law draws these too.
+        """
+        if not self.law:
+            return self.fingerprint()
+        digest = hashlib.sha256("\0".join((self.law, self.text_order, *self.class_names)).encode())
+        if RANDOM_TEXTS not in self.law:
+            for array in (self.text_visual, self.text_audio):
+                digest.update(np.ascontiguousarray(array).data)
+        for _, split in self.named_splits():
+            digest.update(np.ascontiguousarray(split.class_index).data)
         return digest.hexdigest()
 
     def named_splits(self) -> Iterator[tuple[SplitName, SplitFeatures]]:

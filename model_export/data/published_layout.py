@@ -9,13 +9,21 @@ What is read of ROOT:
     ROOT/features/cls_features_non_averaged/text/[wavcaps_]word_embeddings_<data set>_normed.npy
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from model_export.data.gzsl_data import SPLIT_NAMES, GzslData, SplitFeatures, SplitName
+from model_export.data.gzsl_data import (
+    RANDOM_TEXTS,
+    SPLIT_NAMES,
+    GzslData,
+    SplitFeatures,
+    SplitName,
+    TextOrder,
+)
 from model_export.data.pickles import read_pickle
 from model_export.data.published_text import FEATURES, read_class_text
 from model_export.errors import DatasetError, Problem
@@ -34,6 +42,7 @@ PUBLISHED_COUNTS: Final[dict[str, tuple[tuple[int, int], ...]]] = {
     "ActivityNet-GZSL": ((99, 9204), (99, 1023), (51, 4307), (150, 1615), (48, 4052)),
     "VGGSound-GZSL": ((138, 70351), (138, 7817), (69, 3102), (207, 9032), (64, 3200)),
 }
+NOTICE: Final = "SIMULATED.json"  # how the features of a simulated data set were drawn
 SIMULATED_PREFIX: Final = b"sim_"  # the names of simulated clips start so
 
 
@@ -91,7 +100,19 @@ def read_published(root: Path, *, legacy_text_order: bool = False) -> GzslData:
     splits = {split: clips for split, (clips, _) in read.items()}
     simulated = all(made_up for _, made_up in read.values())
     encoders = "simulated" if simulated else f"as published with {published.name}"
-    return GzslData(published.name, simulated, classes, *text, splits, encoders)
+    order: TextOrder = "legacy" if legacy_text_order else "by_name"
+    law = read_law(root) if simulated else ""
+    return GzslData(published.name, simulated, classes, *text, splits, encoders, order, law)
+
+
+def read_law(root: Path) -> str:
+    """By what rule simulated features were drawn, the seed left out; empty where that is not stated."""
+    try:
+        notice = json.loads((root / NOTICE).read_text(encoding="utf-8"))
+        texts = RANDOM_TEXTS if notice["text_vectors"] == "random" else "real texts"
+        return json.dumps([texts, notice["knobs"]], sort_keys=True)
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
 
 
 def identify(root: Path) -> Published:

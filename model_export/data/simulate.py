@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from model_export.data.gzsl_data import SPLIT_NAMES, Reals, SplitName
 from model_export.data.published_layout import (
     FOLDERS,
+    NOTICE,
     PUBLISHED_COUNTS,
     SIMULATED_PREFIX,
     Published,
@@ -41,7 +42,6 @@ TRACKS: Final = ("video", "audio")
 PREFIXES: Final = ("", "wavcaps_")
 RANDOM_TEXT_SIZES: Final = (512, 1024)  # CLIP ViT-B/32 and WavCaps CLAP
 N_TEXT_TOPICS: Final = 16
-NOTICE: Final = "SIMULATED.json"
 
 
 @dataclass(frozen=True)

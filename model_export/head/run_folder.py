@@ -34,7 +34,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model_export.data.gzsl_data import GzslData, Track
+from model_export.data.gzsl_data import GzslData, TextOrder, Track
 from model_export.errors import RunError
 from model_export.head.calibration import Calibration, Calibrations
 from model_export.head.head_config import HeadConfig
@@ -62,6 +62,9 @@ class DataIdentity(BaseModel):
         seen_classes: Names of the classes that the final head was trained on.
         fingerprint: SHA-256 of everything in it.
         encoders: Which encoders made the features; empty where unknown.
+        text_order: How classes and texts were joined.
+        pool: Equal for runs that may be averaged (`GzslData.pool`); empty in folders of earlier versions,
+            where the fingerprint stands for it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,6 +76,13 @@ class DataIdentity(BaseModel):
     seen_classes: tuple[str, ...]
     fingerprint: str
     encoders: str = ""
+    text_order: TextOrder = "by_name"
+    pool: str = ""
+
+    @property
+    def key(self) -> tuple[str, bool, TextOrder, str]:
+        """What must be equal for runs to be averaged and compared."""
+        return self.name, self.simulated, self.text_order, self.pool or self.fingerprint
 
     @classmethod
     def of(cls, data: GzslData) -> Self:
@@ -86,6 +96,8 @@ class DataIdentity(BaseModel):
             seen_classes=seen,
             fingerprint=data.fingerprint(),
             encoders=data.encoders,
+            text_order=data.text_order,
+            pool=data.pool(),
         )
 
 
@@ -196,10 +208,15 @@ def open_run_folder(out: Path, config: RunConfig, device: torch.device) -> None:
             raise RunError(f"{out} is not empty and holds no run; choose another folder")
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(path, config.model_dump_json(indent=2))
-    elif read_config(out) != config:
+    elif not _is_same_run(read_config(out), config):
         raise RunError(f"{out} holds a run of other settings or other data; choose another folder")
     if not is_finished(out):
         write_atomically(out / "environment.json", json.dumps(environment(device), indent=2))
+
+
+def _is_same_run(one: RunConfig, other: RunConfig) -> bool:
+    """Whether settings and data are the same; the rest of the identity follows from the data."""
+    return one.head == other.head and one.data.fingerprint == other.data.fingerprint
 
 
 def environment(device: torch.device) -> dict[str, str | int | None]:

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from model_export.data.gzsl_data import TextOrder
+from model_export.errors import RunError
 from model_export.head.evaluation import Ranking
-from model_export.report.tables import NOT_MEASURED, PAPER_ROWS, Figure, Method, Table, data_title
+from model_export.report.tables import FROZEN, NOT_MEASURED, PAPER_ROWS, Figure, Method, Table, data_title
 
 PAPER: Final = "AHSE paper, arXiv 2606.11602"
 HSP_MOE: Final = "HSP-MoE (2026), self-reported"
@@ -78,6 +80,7 @@ ABLATION: Final[dict[str, dict[str, tuple[float, float]]]] = {
 
 
 OURS = "this project"
+_ORDERS: Final[dict[TextOrder, str]] = {"by_name": "", "legacy": " (legacy text order)"}
 GAINED: Final = ("HM", "ZSL")
 _FIGURES: Final = ("S", "U", "HM", "ZSL")
 
@@ -92,18 +95,24 @@ def comparison_table(found: Sequence[Method]) -> Table:
         (r.method, *(_cell([f"{value:.2f}" for value in r.figures[d]]) for d in DATA_SETS), r.source)
         for r in COMPARISON
     ]
-    names = sorted({m.name for m in real} | {"baseline", "AHSE"}, key=_order)
-    rankings: tuple[tuple[Ranking, str], ...] = (("embedding", ""), ("fused", " + raw similarities"))
-    rows += [
-        (name + more, *(_ours(real, name, data_set, ranking) for data_set in DATA_SETS), OURS)
-        for name in names
-        for ranking, more in rankings
-    ]
-    raw = [_ours(real, real[0].name if real else "", data_set, "raw") for data_set in DATA_SETS]
-    rows.append(("raw late fusion, no training", *raw, OURS))
+    for order in sorted({m.runs[0].config.data.text_order for m in real} | {"by_name"}):
+        rows += _own_rows([m for m in real if m.runs[0].config.data.text_order == order], _ORDERS[order])
     title = "Comparison on published clip features: S / U / HM / ZSL, per cent"
     note = f"{COMPARISON_NOTE} Runs on SIMULATED or other features are not comparable and not in this table."
     return Table(title, ("method", *DATA_SETS, "source"), tuple(rows), note)
+
+
+def _own_rows(real: Sequence[Method], order: str) -> list[tuple[str, ...]]:
+    """The rows of runs whose texts were joined in one way."""
+    names = sorted({m.name for m in real} | {"baseline", "AHSE"}, key=_order)
+    rankings: tuple[tuple[Ranking, str], ...] = (("embedding", ""), ("fused", " + raw similarities"))
+    rows = [
+        (name + more + order, *(_ours(real, name, data_set, ranking) for data_set in DATA_SETS), OURS)
+        for name in names
+        for ranking, more in rankings
+    ]
+    raw = [_ours(real, None, data_set, "raw") for data_set in DATA_SETS]
+    return [*rows, (FROZEN + order, *raw, OURS)]
 
 
 def ablation_table(found: Sequence[Method]) -> Table:
@@ -146,11 +155,17 @@ def _published(name: str, data_set: str) -> tuple[str, str]:
     return f"{hm:.2f}", f"{zsl:.2f}"
 
 
-def _ours(real: Sequence[Method], name: str, data_set: str, ranking: Ranking) -> str:
-    for method in real:
-        if method.name == name and method.runs[0].config.data.name == data_set:
-            return _cell([method.figure(figure, ranking).shown() for figure in _FIGURES])
-    return NOT_MEASURED
+def _ours(real: Sequence[Method], name: str | None, data_set: str, ranking: Ranking) -> str:
+    """The figures of a method, or of any where the name is None.
+
+    Raises:
+        RunError: Two versions of the data set would have to share the cell.
+    """
+    of_set = [m for m in real if m.runs[0].config.data.name == data_set]
+    if len({m.runs[0].config.data.key for m in of_set}) > 1:
+        raise RunError(f"the runs are on different features of {data_set}; report them apart")
+    found = [m for m in of_set if name in (None, m.name)]
+    return _cell([found[0].figure(f, ranking).shown() for f in _FIGURES]) if found else NOT_MEASURED
 
 
 def _cell(values: Sequence[str]) -> str:

@@ -6,7 +6,6 @@ import base64
 import json
 from collections.abc import Sequence
 from html import escape
-from itertools import groupby
 from pathlib import Path
 from typing import Final
 
@@ -26,9 +25,9 @@ from model_export.report.tables import (
     NOT_MEASURED,
     Method,
     Table,
+    by_data,
     data_title,
     evaluation_document,
-    methods,
     ranking_table,
     track_table,
 )
@@ -54,7 +53,7 @@ def write_report(runs: Sequence[MeasuredRun], out: Path) -> None:
     Raises:
         RunError: There are two runs of the same settings, data set and seed.
     """
-    found = [methods(list(group)) for _, group in groupby(sorted(runs, key=_data_key), key=_data_key)]
+    found = by_data(runs)
     for method in (m for group in found for m in group):
         if len(set(method.seeds)) < len(method.seeds):
             raise RunError(f"{method.name}: two runs of the same seed; name each run once")
@@ -134,7 +133,9 @@ def _pictures(found: Sequence[Method]) -> dict[str, bytes]:
     shown = [m for m in found if m.name == "baseline"] + full[:1] + full[1:][-1:]
     if not shown:
         shown = list(found[:3])
-    key = shown[0].runs[0].config.data.name.lower().replace(" ", "_")
+    name, _, text_order, digest = shown[0].runs[0].config.data.key
+    order = "_legacy" if text_order == "legacy" else ""
+    key = f"{name.lower().replace(' ', '_')}{order}_{digest[:6]}"
     return {f"{key}_{name}.png": draw(shown) for name, draw in PICTURES.items()}
 
 
@@ -158,10 +159,6 @@ def _html(table: Table) -> str:
     rows = "\n".join([row(table.columns, "th"), *(row(cells, "td") for cells in table.rows)])
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
     return f'<h2>{escape(table.title)}</h2>\n<div class="wide"><table>{rows}</table></div>{note}'
-
-
-def _data_key(run: MeasuredRun) -> str:
-    return f"{run.config.data.name} {run.config.data.simulated}"
 
 
 def _document(found: Sequence[Method]) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final
 
 import numpy as np
@@ -56,7 +57,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Method:
-    """Runs that differ in their seed only.
+    """Runs that differ in their seed only, on one data set or on draws from one law.
 
     Attributes:
         name: The paper's name of the method, and this project's additions to it.
@@ -106,7 +107,7 @@ def method_name(config: HeadConfig) -> str:
 
 
 def methods(runs: Sequence[MeasuredRun]) -> tuple[Method, ...]:
-    """Group runs by configuration; the paper's rows first, in the paper's order.
+    """Group runs on one data set by configuration; the paper's rows first, in the paper's order.
 
     Configurations of the same name get their settings added to it. The one with the usual standardisation
     (the paper's rows per sample, others as the product's default) keeps the plain name, if there is only one.
@@ -120,6 +121,15 @@ def methods(runs: Sequence[MeasuredRun]) -> tuple[Method, ...]:
         by_name.setdefault(method_name(group[0].config.head), []).append(tuple(group))
     found = [method for name, alike in by_name.items() for method in _told_apart(name, alike)]
     return tuple(sorted(found, key=lambda m: (not m.is_paper_row, _rank(m.name), m.name)))
+
+
+def by_data(runs: Sequence[MeasuredRun]) -> list[tuple[Method, ...]]:
+    """The methods of each data set apart; another order of texts makes it another one."""
+
+    def key(run: MeasuredRun) -> tuple[str, bool, str, str]:
+        return run.config.data.key
+
+    return [methods(list(group)) for _, group in groupby(sorted(runs, key=key), key=key)]
 
 
 def _told_apart(name: str, groups: list[tuple[MeasuredRun, ...]]) -> Iterator[Method]:
@@ -139,6 +149,8 @@ def _rank(name: str) -> int:
 
 
 NOT_MEASURED = "not measured"
+FROZEN: Final = "frozen encoders, no head"
+"""The row that every table has: the late fusion of the raw similarities, without any training."""
 
 
 @dataclass(frozen=True)
@@ -174,9 +186,10 @@ class Table:
 
 
 def data_title(found: Sequence[Method]) -> str:
-    """Names of the data sets, each saying SIMULATED where it is."""
-    identities = [run.config.data for method in found for run in method.runs]
-    return ", ".join(sorted({f"SIMULATED {d.name}" if d.simulated else d.name for d in identities}))
+    """Name of the data set, with what distinguishes it: SIMULATED, the order of its texts, and its digest."""
+    name, simulated, text_order, digest = found[0].runs[0].config.data.key
+    order = ", legacy text order" if text_order == "legacy" else ""
+    return f"{'SIMULATED ' if simulated else ''}{name} [{digest[:6]}{order}]"
 
 
 def ranking_table(found: Sequence[Method]) -> Table:
@@ -184,7 +197,7 @@ def ranking_table(found: Sequence[Method]) -> Table:
     columns = ("S", "U", "HM", "ZSL", "hubness", "ECE", "unknown AUROC")
     rankings: tuple[tuple[Ranking, str], ...] = (("embedding", ""), ("fused", " + raw similarities"))
     rows = [_row(m.name + more, m, columns, ranking) for m in found for ranking, more in rankings]
-    rows += [_row("raw similarities, no training", found[0], columns, "raw")]
+    rows += [_row(FROZEN, found[0], columns, "raw")]
     return Table(f"Test clips of {data_title(found)}", ("method", "seeds", *columns), tuple(rows))
 
 

@@ -17,7 +17,8 @@ from model_export.head.run_folder import Run, RunConfig
 from model_export.report.comparison import COMPARISON, ablation_table, comparison_table, gain
 from model_export.report.measurements import MeasuredRun, measure
 from model_export.report.report_files import write_report
-from model_export.report.tables import NOT_MEASURED, Figure, data_title, method_name, methods
+from model_export.report.tables import FROZEN, NOT_MEASURED, Figure, by_data, data_title, method_name, methods
+from tests.model_export.head.small_world import small_world
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +152,7 @@ def test_real_runs_stand_beside_the_published_numbers(measured: MeasuredRun) -> 
     a = real.of("embedding").accuracy
     assert rows["AHSE"][2] == f"{a.seen:.2f} / {a.unseen:.2f} / {a.harmonic_mean:.2f} / {a.zsl:.2f}"
     assert rows["AHSE"][1] == rows["AHSE"][3] == NOT_MEASURED
-    assert rows["raw late fusion, no training"][2] != NOT_MEASURED
+    assert rows[FROZEN][2] != NOT_MEASURED
 
 
 def test_published_harmonic_means_follow_from_seen_and_unseen() -> None:
@@ -170,12 +171,55 @@ def test_the_report_page_is_self_contained_and_says_simulated(measured: Measured
     write_report(runs, tmp_path / "report")
     page = (tmp_path / "report" / "report.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
-    assert "<h1>AHSE: SIMULATED small world</h1>" in page
+    assert f"<h1>AHSE: SIMULATED small world [{measured.config.data.pool[:6]}]</h1>" in page
     assert len(re.findall(r"data:image/png;base64,iVBOR", page)) == 4
     assert {p.suffix for p in (tmp_path / "report").iterdir()} == {".html", ".md", ".json", ".png"}
     document = json.loads((tmp_path / "report" / "report.json").read_text())
     assert document[0]["gains"]["AHSE"]["embedding HM"] == [0.0, 0.0]
-    assert data_title(methods(runs)) == "SIMULATED small world"
+
+
+def on_other_data(run: MeasuredRun, **data: Any) -> MeasuredRun:
+    """The same measurements, said to be of other data."""
+    identity = run.config.data.model_copy(update=data)
+    return replace(run, config=run.config.model_copy(update={"data": identity}))
+
+
+def test_runs_on_other_data_or_with_another_text_order_are_never_averaged(
+    measured: MeasuredRun, tmp_path: Path
+) -> None:
+    """Each has tables of its own, and rows of its own beside the published numbers."""
+    real = [
+        on_other_data(variant(measured, **row_config("full"), seed=seed), name="UCF-GZSL", simulated=False)
+        for seed in (0, 1)
+    ]
+    mixed_up = [on_other_data(run, text_order="legacy", pool="other") for run in real]
+    found = by_data([*mixed_up, *real])
+    assert [[method.seeds for method in group] for group in found] == [[(0, 1)], [(0, 1)]]
+    assert [data_title(group) for group in found] == [
+        f"UCF-GZSL [{measured.config.data.pool[:6]}]",
+        "UCF-GZSL [other, legacy text order]",
+    ]
+    rows = [cells[0] for cells in comparison_table([m for group in found for m in group]).rows]
+    assert {"AHSE", "AHSE (legacy text order)", FROZEN, f"{FROZEN} (legacy text order)"} <= set(rows)
+    newer = on_other_data(real[0], pool="newer")
+    with pytest.raises(RunError, match="different features of UCF-GZSL; report them apart"):
+        write_report([real[1], newer], tmp_path / "report")
+
+
+def test_draws_from_one_law_are_averaged_and_other_laws_are_not(small_data: GzslData) -> None:
+    """Other seeds of the clips; not other texts, numbers of clips, or an unknown law."""
+    drawn, again = (replace(small_world(seed), law="noise 0.2") for seed in (0, 1))
+    again = replace(again, text_visual=drawn.text_visual, text_audio=drawn.text_audio)
+    assert drawn.fingerprint() != again.fingerprint()
+    assert drawn.pool() == again.pool()
+    for other in (
+        replace(again, law="noise 1"),
+        replace(again, text_order="legacy"),
+        replace(again, text_audio=2 * again.text_audio),
+        replace(small_world(1, n_clips=9), law="noise 0.2"),
+    ):
+        assert other.pool() != drawn.pool()
+    assert small_data.pool() == small_data.fingerprint()
 
 
 def test_a_report_refuses_the_same_seed_twice(measured: MeasuredRun, tmp_path: Path) -> None:
