@@ -28,6 +28,8 @@ class Preset(StrEnum):
 
     AHSE = "ahse"
     AHSE_PAPER = "ahse_paper"
+    AVGZSLNET = "avgzslnet"
+    CJME = "cjme"
     CLIP_CLAP = "clip_clap"
 
 

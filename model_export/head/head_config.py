@@ -4,7 +4,7 @@ from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-MethodName = Literal["clip_clap"]
+MethodName = Literal["cjme", "avgzslnet", "clip_clap"]
 Standardisation = Literal["none", "per_dimension", "per_sample", "stored_then_sample"]
 LogitScale = Literal["reference", "inverse_sqrt"]
 Modality = Literal["both", "visual", "audio"]
@@ -107,6 +107,28 @@ class HeadConfig(BaseModel):
 
 
 PRESETS: Final = {
+    # As ExplainableML/AVCA-GZSL runs it (run_scripts/*/cjme.sh, src/args.py); on VGGSound it has no dropout.
+    "cjme": HeadConfig(
+        method="cjme",
+        dropout=0.2,
+        lr=1e-3,
+        weight_decay=0.0,
+        n_epochs=50,
+        n_batches_per_epoch=500,
+        batch_size=256,
+    ),
+    # As ExplainableML/AVCA-GZSL runs it (run_scripts/*/avgzslnet.sh, src/args.py), sizes included.
+    "avgzslnet": HeadConfig(
+        method="avgzslnet",
+        follow="code",
+        dropout=0.8,
+        decoder_dropout=0.5,
+        lr=1e-3,
+        weight_decay=0.0,
+        n_epochs=50,
+        n_batches_per_epoch=500,
+        batch_size=256,
+    ),
     "clip_clap": HeadConfig(),
     "ahse_paper": HeadConfig(
         standardisation=PAPER_STANDARDISATION, align_semantic=True, align_class=True, align_batch=True
