@@ -12,6 +12,10 @@ BarProgress = Callable[[str, int, int], None]
 """Called with the name of a bar, the steps done, and the steps in all."""
 
 
+def unreported(name: str, n_done: int, n_total: int) -> None:
+    """A BarProgress that tells nobody."""
+
+
 @contextmanager
 def progress_bars(names: Sequence[str], *, show: bool) -> Iterator[BarProgress]:
     """Show bars on standard error while the block runs.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,11 +57,12 @@ def train(
     """Train by the two-stage protocol; all that can be chosen is chosen on validation."""
     from model_export.data.datasets import open_dataset
     from model_export.head import training
+    from model_export.progress import progress_bars
 
     config = configure(preset.value, changes or [], seed)
     data = open_dataset(dataset, legacy_text_order=legacy_text_order)
-    show_progress = sys.stderr.isatty()
-    run = training.train(data, config, out, device=device, n_threads=threads, show_progress=show_progress)
+    with progress_bars(["stage 1", "stage 2"], show=sys.stderr.isatty()) as bars:
+        run = training.train(data, config, out, device=device, n_threads=threads, report=bars)
     c, name = run.calibration, f"{'SIMULATED ' if data.simulated else ''}{data.name}"
     typer.echo(
         f"{out}: {name}, validation HM {c.harmonic_mean:.2f}, ZSL {c.zsl:.2f}, beta {c.beta:.2f}, "
@@ -143,14 +145,45 @@ def _own_data(run: Run, data: dict[str, GzslData]) -> GzslData:
 
 @report_app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders that were evaluated.", metavar="RUN...")],
     out: Annotated[
         Path, typer.Option(help="Folder for report.html, report.md, report.json and the pictures.")
     ],
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Run folders that were evaluated.", metavar="RUN...")
+    ] = None,
+    table1: Annotated[
+        Path | None,
+        typer.Option(
+            help="Train and measure the methods of the paper's Table I on this data set, in place of runs; "
+            "a stopped comparison goes on.",
+            metavar="DATASET",
+        ),
+    ] = None,
+    rows: Annotated[
+        list[str] | None, typer.Option("--row", help="Of Table I: only this preset; repeat for several.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Of Table I: how many, from 0 on.")] = 5,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of torch; by the size of a step.")] = None,
+    legacy_text_order: Annotated[
+        bool, typer.Option("--legacy-text-order", help="Mix up class texts as the published runs did.")
+    ] = False,
 ) -> None:
     """Write one self-contained HTML page with tables and pictures, and the same as Markdown, JSON and PNG."""
+    from model_export.data.datasets import open_dataset
+    from model_export.progress import progress_bars
     from model_export.report.measurements import MeasuredRun
     from model_export.report.report_files import write_report
+    from model_export.report.table_one import ROWS, Report, compare
 
-    write_report([MeasuredRun.load(run) for run in runs], out)
+    if (table1 is None) == (not runs):
+        raise typer.BadParameter("name run folders, or a data set with --table1")
+    if unknown := sorted(set(rows or ()) - ROWS.keys()):
+        raise typer.BadParameter(f"there is no row {unknown[0]!r}; there are {', '.join(ROWS)}")
+    if table1 is None:
+        write_report([MeasuredRun.load(run) for run in runs or ()], out)
+    else:
+        data = open_dataset(table1, legacy_text_order=legacy_text_order)
+        with progress_bars(["tuning", "stage 1", "stage 2"], show=sys.stderr.isatty()) as bars:
+            told = Report(partial(typer.echo, err=True), bars)
+            compare(data, out, rows or list(ROWS), range(seeds), threads, told)
     typer.echo(f"{out / 'report.html'}")

@@ -160,8 +160,8 @@ def ablation(full: HeadConfig) -> dict[str, HeadConfig]:
     additions = {"geometry_weight": 0.0, "distil_weight": 0.0, "modality_dropout": 0.0, "raw_fusion": False}
     paper = full.model_copy(update=additions | {"standardisation": PAPER_STANDARDISATION})
     return {
-        "baseline": paper.model_copy(update=no_es | no_ha),
+        "CLIP-CLAP": paper.model_copy(update=no_es | no_ha),
         "ES only": paper.model_copy(update=no_ha),
         "HA only": paper.model_copy(update=no_es),
-        "full": paper,
+        "AHSE": paper,
     }

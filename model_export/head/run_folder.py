@@ -5,6 +5,7 @@ What each file holds:
     config.json                the configuration, and which data it was trained on
     environment.json           versions, kind of machine, threads, git commit
     metrics.jsonl              one line per epoch
+    cost.json                  seconds and memory of the training
     stage_1.safetensors        weights of the first stage's best epoch
     stage_1.checkpoint, stage_2.checkpoint   only while training: the state after the last epoch
     head.safetensors           the final weights

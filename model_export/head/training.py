@@ -30,6 +30,8 @@ from model_export.head.calibration import (
     calibrate_embedding,
     calibrate_fused,
 )
+from model_export.head.cost import FILE as COST_FILE
+from model_export.head.cost import Cost, forget_peak_memory, peak_memory_mib
 from model_export.head.distances import fuse_ranked, rank_embedding, rank_raw
 from model_export.head.head_config import HeadConfig
 from model_export.head.methods import make_network
@@ -52,7 +54,7 @@ from model_export.head.stage_checkpoint import StageState, restore_checkpoint, s
 from model_export.head.stage_tensors import StageTensors
 from model_export.head.standardisation import Statistics, exact_statistics
 from model_export.head.training_batches import StageInputs
-from model_export.progress import BarProgress, progress_bars
+from model_export.progress import BarProgress, unreported
 from service.process import n_processors
 
 PRODUCTS_PER_THREAD: Final = 50_000_000  # of a forward pass; below, a second thread made no step faster
@@ -86,7 +88,7 @@ def train(
     *,
     device: str = "cpu",
     n_threads: int | None = None,
-    show_progress: bool = False,
+    report: BarProgress = unreported,
 ) -> Run:
     """Train a head, or continue a run that was stopped, and calibrate it on validation.
 
@@ -98,7 +100,7 @@ def train(
         out: Run folder; made if it is missing, continued if it holds the same run unfinished.
         device: `cpu` or `cuda`.
         n_threads: Of torch; None chooses by the size of a step.
-        show_progress: Show bars with the time left on standard error.
+        report: Called after each step with `stage 1` or `stage 2`.
 
     Raises:
         RunError: `out` holds something else, or the loss stopped being finite.
@@ -107,11 +109,11 @@ def train(
     where = torch.device(device)
     open_run_folder(out, RunConfig(head=config, data=DataIdentity.of(data)), where)
     if not is_finished(out):
-        with progress_bars(["stage 1", "stage 2"], show=show_progress) as report:
-            stage_1 = StageTensors.of(data, data.stage(1), where)
-            first = train_stage(config, stage_1, 1, out, report)
-            stage_2 = StageTensors.of(data, data.stage(2), where)
-            second = train_stage(config, stage_2, 2, out, report, first.lrs_to_best())
+        forget_peak_memory()
+        stage_1 = StageTensors.of(data, data.stage(1), where)
+        first = train_stage(config, stage_1, 1, out, report)
+        stage_2 = StageTensors.of(data, data.stage(2), where)
+        second = train_stage(config, stage_2, 2, out, report, first.lrs_to_best())
         finish(out, config, (first, stage_1), (second, stage_2))
     remove_checkpoints(out)
     return Run.load(out)
@@ -150,6 +152,9 @@ def finish(
         visual=visual,
         audio=audio,
     )
+    history = [*first[0].history, *second[0].history]
+    cost = Cost(seconds=sum(record["seconds"] for record in history), peak_memory_mib=peak_memory_mib())
+    write_atomically(out / COST_FILE, cost.model_dump_json(indent=2))
     save_tensors(out / "stage_1.safetensors", network.state_dict())
     final = second[0].network
     save_tensors(out / "head.safetensors", final.state_dict())

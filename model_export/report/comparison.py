@@ -5,14 +5,25 @@ Cells without a run say "not measured"; nothing is filled in.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from model_export.data.gzsl_data import TextOrder
 from model_export.errors import RunError
+from model_export.head.cost import Cost
 from model_export.head.evaluation import Ranking
-from model_export.report.tables import FROZEN, NOT_MEASURED, PAPER_ROWS, Figure, Method, Table, data_title
+from model_export.report.tables import (
+    BASELINE,
+    FROZEN,
+    NOT_MEASURED,
+    PAPER_ROWS,
+    Figure,
+    Method,
+    Table,
+    data_title,
+)
 
 PAPER: Final = "AHSE paper, arXiv 2606.11602"
 HSP_MOE: Final = "HSP-MoE (2026), self-reported"
@@ -72,7 +83,7 @@ COMPARISON_NOTE: Final = (
 
 # HM and ZSL of the paper's ablation, by data set.
 ABLATION: Final[dict[str, dict[str, tuple[float, float]]]] = {
-    "baseline": dict(zip(DATA_SETS, ((16.18, 11.53), (55.97, 46.96), (27.93, 22.76)), strict=True)),
+    BASELINE: dict(zip(DATA_SETS, ((16.18, 11.53), (55.97, 46.96), (27.93, 22.76)), strict=True)),
     "ES only": dict(zip(DATA_SETS, ((17.81, 12.09), (58.25, 48.88), (30.49, 24.43)), strict=True)),
     "HA only": dict(zip(DATA_SETS, ((18.61, 13.41), (61.81, 51.57), (30.39, 25.50)), strict=True)),
     "AHSE": dict(zip(DATA_SETS, ((18.62, 13.03), (67.26, 56.00), (31.56, 25.81)), strict=True)),
@@ -104,7 +115,7 @@ def comparison_table(found: Sequence[Method]) -> Table:
 
 def _own_rows(real: Sequence[Method], order: str) -> list[tuple[str, ...]]:
     """The rows of runs whose texts were joined in one way."""
-    names = sorted({m.name for m in real} | {"baseline", "AHSE"}, key=_order)
+    names = sorted({m.name for m in real} | {BASELINE, "AHSE"}, key=_order)
     rankings: tuple[tuple[Ranking, str], ...] = (("embedding", ""), ("fused", " + raw similarities"))
     rows = [
         (name + more + order, *(_ours(real, name, data_set, ranking) for data_set in DATA_SETS), OURS)
@@ -124,8 +135,9 @@ def ablation_table(found: Sequence[Method]) -> Table:
         f"Ablation on {data_title(found)}, ranked by the embedding",
         ("row", "seeds", "S", "U", "HM", "ZSL", "hubness", "HM gain", "ZSL gain", "paper HM", "paper ZSL"),
         rows,
-        "Gains are means of paired differences to the baseline over the seeds that both have. ES: embedding "
-        "standardisation; HA: hierarchical alignment. The paper's columns are for published clip features.",
+        "Gains are means of paired differences to the baseline over the seeds that both have, with 95 % "
+        "intervals; one that includes 0 is no gain. ES: embedding standardisation; HA: hierarchical "
+        "alignment. The paper's columns are for published clip features.",
     )
 
 
@@ -143,8 +155,8 @@ def _ablation_cells(by_name: dict[str, Method], name: str) -> tuple[str, ...]:
         return ("0", *(NOT_MEASURED,) * 7)
     method = by_name[name]
     figures = (method.figure(f).shown() for f in (*_FIGURES, "hubness"))
-    gains = (gain(method, by_name["baseline"], f) if "baseline" in by_name else None for f in GAINED)
-    shown = (NOT_MEASURED if g is None else "" if name == "baseline" else f"{g.shown()}" for g in gains)
+    gains = (gain(method, by_name[BASELINE], f) if BASELINE in by_name else None for f in GAINED)
+    shown = (NOT_MEASURED if g is None else "" if name == BASELINE else g.gain_shown() for g in gains)
     return (str(len(method.seeds)), *figures, *shown)
 
 
@@ -174,3 +186,45 @@ def _cell(values: Sequence[str]) -> str:
 
 def _order(name: str) -> tuple[int, str]:
     return (PAPER_ROWS.index(name) if name in PAPER_ROWS else len(PAPER_ROWS), name)
+
+
+def table_one(found: Sequence[Method]) -> Table:
+    """Table I on one data set: every method's figures, what it cost, and the published ones beside them."""
+    data_set = found[0].runs[0].config.data.name
+    published = {result.method: result.figures.get(data_set) for result in COMPARISON}
+    names = [*(name for name in published), *(m.name for m in found if m.name not in published)]
+    by_name = {method.name: method for method in found if method.name not in ("ES only", "HA only")}
+    rows = [
+        (name, *_table_one_cells(by_name.get(name)), _printed(published.get(name)))
+        for name in names
+        if name in by_name or name in published
+    ]
+    raw = [found[0].figure(figure, "raw").shown() for figure in _FIGURES]
+    rows.append((FROZEN, str(len(found[0].seeds)), *raw, "", "0", "", ""))
+    return Table(
+        f"Table I on {data_title(found)}",
+        ("method", "seeds", *_FIGURES, "HM as served", "seconds", "MiB", "published S / U / HM / ZSL"),
+        tuple(rows),
+        "S, U, HM and ZSL by the embedding alone; HM as served is fused with the raw similarities where the "
+        "method's preset says so. Seconds are of both stages of one training, MiB the largest memory of the "
+        "process, data and libraries included. The published figures are of published clip features"
+        + (" and not comparable with SIMULATED ones." if found[0].runs[0].config.data.simulated else "."),
+    )
+
+
+def _table_one_cells(method: Method | None) -> tuple[str, ...]:
+    if method is None:
+        return ("0", *(NOT_MEASURED,) * 5, "", "")
+    costs = [cost for run in method.runs if (cost := Cost.load(run.path))]
+    memory = [cost.peak_memory_mib for cost in costs if cost.peak_memory_mib]
+    return (
+        str(len(method.seeds)),
+        *(method.figure(figure).shown() for figure in _FIGURES),
+        method.figure("HM", method.runs[0].own_ranking).shown(),
+        f"{statistics.mean(cost.seconds for cost in costs):.0f}" if costs else "",
+        f"{max(memory):,.0f}" if memory else "",
+    )
+
+
+def _printed(figures: tuple[float, ...] | None) -> str:
+    return "" if figures is None else _cell([f"{value:.2f}" for value in figures])

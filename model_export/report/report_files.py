@@ -12,7 +12,7 @@ from typing import Final
 from model_export.errors import RunError
 from model_export.head.evaluation import Ranking
 from model_export.head.run_folder import write_atomically
-from model_export.report.comparison import GAINED, ablation_table, comparison_table, gain
+from model_export.report.comparison import GAINED, ablation_table, comparison_table, gain, table_one
 from model_export.report.measurements import RANKINGS, MeasuredRun
 from model_export.report.pictures import (
     RANKED_BY,
@@ -22,6 +22,7 @@ from model_export.report.pictures import (
     reliability_diagram,
 )
 from model_export.report.tables import (
+    BASELINE,
     NOT_MEASURED,
     Method,
     Table,
@@ -74,6 +75,7 @@ def write_report(runs: Sequence[MeasuredRun], out: Path) -> None:
 def _tables(found: Sequence[Method]) -> list[Table]:
     """All tables of one data set."""
     return [
+        table_one(found),
         ablation_table(found),
         ranking_table(found),
         _seed_table(found),
@@ -85,7 +87,7 @@ def _tables(found: Sequence[Method]) -> list[Table]:
 def _seed_table(found: Sequence[Method]) -> Table:
     """HM / ZSL of every seed, and the mean gain on the baseline ranked likewise."""
     seeds = sorted({seed for method in found for seed in method.seeds})
-    baseline = next((method for method in found if method.name == "baseline"), None)
+    baseline = next((method for method in found if method.name == BASELINE), None)
     rows = [(m, ranking) for ranking in SEED_RANKINGS for m in found]
     return Table(
         f"HM / ZSL by seed, {data_title(found)}",
@@ -109,7 +111,7 @@ def _gain_cell(method: Method, baseline: Method | None, ranking: Ranking) -> str
     gains = [gain(method, baseline, f, ranking) if baseline else None for f in GAINED]
     if method is baseline:
         return ""
-    return " / ".join(NOT_MEASURED if g is None else g.shown() for g in gains)
+    return " / ".join(NOT_MEASURED if g is None else g.gain_shown() for g in gains)
 
 
 def _settings(found: Sequence[Method]) -> Table:
@@ -130,7 +132,7 @@ def _settings(found: Sequence[Method]) -> Table:
 def _pictures(found: Sequence[Method]) -> dict[str, bytes]:
     """PNG by file name: the baseline, the paper's method and ours, where there are runs of them."""
     full = [m for m in found if m.name.startswith("AHSE")]
-    shown = [m for m in found if m.name == "baseline"] + full[:1] + full[1:][-1:]
+    shown = [m for m in found if m.name == BASELINE] + full[:1] + full[1:][-1:]
     if not shown:
         shown = list(found[:3])
     name, _, text_order, digest = shown[0].runs[0].config.data.key
@@ -163,7 +165,7 @@ def _html(table: Table) -> str:
 
 def _document(found: Sequence[Method]) -> dict[str, object]:
     """The figures over seeds, and the paired gains of each method on the baseline."""
-    baseline = next((method for method in found if method.name == "baseline"), None)
+    baseline = next((method for method in found if method.name == BASELINE), None)
     gains = {
         method.name: {
             f"{r} {f}": g.values for r in RANKINGS for f in GAINED if (g := gain(method, baseline, f, r))

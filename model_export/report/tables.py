@@ -8,10 +8,11 @@ from itertools import groupby
 from typing import Any, Final
 
 import numpy as np
+from scipy.stats import t
 
 from model_export.data.gzsl_data import Track
 from model_export.head.evaluation import Evaluation, Ranking
-from model_export.head.head_config import PAPER_STANDARDISATION, PRESETS, HeadConfig
+from model_export.head.head_config import PAPER_STANDARDISATION, PRESETS, HeadConfig, MethodName
 from model_export.report.measurements import RANKINGS, MeasuredRun
 
 FIGURES: Final[dict[str, Callable[[Evaluation], float]]] = {
@@ -26,7 +27,15 @@ FIGURES: Final[dict[str, Callable[[Evaluation], float]]] = {
     "unknown AUROC": lambda e: e.unknown_auroc,
     "own-class AUROC": lambda e: e.unknown_auroc_own,
 }
-PAPER_ROWS: Final = ("baseline", "ES only", "HA only", "AHSE")
+PAPER_ROWS: Final = ("CLIP-CLAP", "ES only", "HA only", "AHSE")
+"""Of the paper's ablation; ES: embedding standardisation, HA: hierarchical alignment."""
+TITLES: Final[dict[MethodName, str]] = {
+    "cjme": "CJME",
+    "avgzslnet": "AVGZSLNet",
+    "clip_clap": "CLIP-CLAP",
+}
+"""As the paper's Table I names the methods."""
+BASELINE: Final = TITLES["clip_clap"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,18 @@ class Figure:
     def std(self) -> float | None:
         """Of a sample (n - 1); None for one seed."""
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else None
+
+    def interval(self) -> tuple[float, float] | None:
+        """95 % confidence interval of the mean (Student's t); None for one seed."""
+        if self.std is None:
+            return None
+        half = float(t.ppf(0.975, len(self.values) - 1)) * self.std / len(self.values) ** 0.5
+        return self.mean - half, self.mean + half
+
+    def gain_shown(self) -> str:
+        """`+mean [low, high]`: a difference with its 95 % confidence interval."""
+        found = self.interval()
+        return f"{self.mean:+.2f}" + (f" [{found[0]:+.2f}, {found[1]:+.2f}]" if found else "")
 
     def shown(self, digits: int = 2) -> str:
         """`mean ± standard deviation`, or the one value."""
@@ -89,10 +110,14 @@ class Method:
 
 def method_name(config: HeadConfig) -> str:
     """The paper's name of a configuration, followed by what the paper does not have."""
+    usual = next(preset for preset in PRESETS.values() if preset.method == config.method).follow
+    followed = "" if config.follow == usual else f" (as its {config.follow})"
+    if config.method != "clip_clap":
+        return TITLES[config.method] + followed
     es = config.standardisation != "none"
     terms = {"semantic": config.align_semantic, "class": config.align_class, "batch": config.align_batch}
     ha = all(terms.values())
-    name = {(False, False): "baseline", (True, False): "ES only", (False, True): "HA only"}.get(
+    name = {(False, False): TITLES["clip_clap"], (True, False): "ES only", (False, True): "HA only"}.get(
         (es, ha), "AHSE"
     )
     extras = {
@@ -103,7 +128,7 @@ def method_name(config: HeadConfig) -> str:
         f"{config.modality} only": config.modality != "both",
         f"{config.text} text only": config.text != "both",
     }
-    return " + ".join([name, *(extra for extra, on in extras.items() if on)])
+    return " + ".join([name + followed, *(extra for extra, on in extras.items() if on)])
 
 
 def methods(runs: Sequence[MeasuredRun]) -> tuple[Method, ...]:

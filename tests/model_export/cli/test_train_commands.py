@@ -42,7 +42,7 @@ def test_train_evaluate_and_report_go_together(command: Command, features: Path,
     assert "Test clips of SIMULATED small world" in out
     code, out, _ = command(evaluate_app, *runs, features, "--json")
     names = [method["name"] for method in json.loads(out)[0]["methods"]]
-    assert names == ["baseline", "AHSE + text geometry + distillation + track dropout"]
+    assert names == ["CLIP-CLAP", "AHSE + text geometry + distillation + track dropout"]
 
     code, out, _ = command(report_app, *runs, "--out", tmp_path / "report")
     assert code == 0

@@ -16,6 +16,7 @@ import torch
 from model_export.data.gzsl_data import GzslData, SplitFeatures
 from model_export.errors import RunError
 from model_export.head import calibration, run_folder, training
+from model_export.head.cost import Cost
 from model_export.head.distances import rank_raw
 from model_export.head.head_config import HeadConfig
 from model_export.head.methods.clip_clap import ClipClap
@@ -44,14 +45,20 @@ def test_a_run_folder_holds_what_is_needed_to_use_and_to_judge_it(small_run: Run
         "config.json",
         "environment.json",
         "metrics.jsonl",
+        "cost.json",
         "stage_1.safetensors",
         "head.safetensors",
         "statistics.safetensors",
         "calibration.json",
     }
+    metrics = (small_run.path / "metrics.jsonl").read_text().splitlines()
     environment = json.loads((small_run.path / "environment.json").read_text())
     assert environment.keys() >= {"torch", "numpy", "python", "n_threads", "git_commit"}
     assert small_run.config.head == SMALL
+    cost = Cost.load(small_run.path)
+    assert cost is not None
+    assert cost.seconds == pytest.approx(sum(json.loads(line)["seconds"] for line in metrics))
+    assert cost.peak_memory_mib is None or cost.peak_memory_mib > 10
     assert small_run.config.data.seen_classes == tuple(f"class {i}" for i in range(9))
 
 

@@ -68,12 +68,12 @@ def test_the_sample_holds_unseen_clips_near_what_the_run_embeds(measured: Measur
 @pytest.mark.parametrize(
     ("config", "name"),
     [
-        (PRESETS["clip_clap"], "baseline"),
+        (PRESETS["clip_clap"], "CLIP-CLAP"),
         (PRESETS["ahse_paper"], "AHSE"),
         (PRESETS["ahse"], "AHSE + text geometry + distillation + track dropout"),
-        (HeadConfig(align_batch=True), "baseline + batch alignment only"),
-        (HeadConfig(modality="audio"), "baseline + audio only"),
-        *((config, row) for row, config in ablation(PRESETS["ahse"]).items() if row != "full"),
+        (HeadConfig(align_batch=True), "CLIP-CLAP + batch alignment only"),
+        (HeadConfig(modality="audio"), "CLIP-CLAP + audio only"),
+        *((config, row) for row, config in ablation(PRESETS["ahse"]).items()),
     ],
 )
 def test_method_names_of_configurations(config: HeadConfig, name: str) -> None:
@@ -99,8 +99,8 @@ def test_runs_that_differ_in_their_seed_only_are_one_method(measured: MeasuredRu
 
 def test_the_papers_row_is_the_one_standardised_per_sample(measured: MeasuredRun) -> None:
     """So the ablation's rows are found; the other one stands beside them with its settings."""
-    usual = variant(measured, **row_config("full"))
-    other = variant(measured, **row_config("full") | {"standardisation": "per_dimension"})
+    usual = variant(measured, **row_config("AHSE"))
+    other = variant(measured, **row_config("AHSE") | {"standardisation": "per_dimension"})
     names = [method.name for method in methods([other, usual])]
     assert names[0] == "AHSE"
     assert names[1].startswith("AHSE (per_dimension, ")
@@ -120,8 +120,8 @@ def test_the_product_row_is_the_one_standardised_as_its_preset(measured: Measure
 
 def test_gains_are_paired_by_seed(measured: MeasuredRun) -> None:
     """Seeds that only one of the two has do not count."""
-    base = [variant(measured, shift, **row_config("baseline"), seed=s) for s, shift in ((0, 0.0), (1, 5.0))]
-    full = [variant(measured, shift, **row_config("full"), seed=s) for s, shift in ((1, 9.0), (2, 50.0))]
+    base = [variant(measured, shift, **row_config("CLIP-CLAP"), seed=s) for s, shift in ((0, 0.0), (1, 5.0))]
+    full = [variant(measured, shift, **row_config("AHSE"), seed=s) for s, shift in ((1, 9.0), (2, 50.0))]
     baseline, ahse = methods([*base, *full])
     found = gain(ahse, baseline, "HM")
     assert found is not None
@@ -130,9 +130,9 @@ def test_gains_are_paired_by_seed(measured: MeasuredRun) -> None:
 
 def test_tables_say_what_was_not_measured(measured: MeasuredRun) -> None:
     """Rows without a run, and the data sets of the paper."""
-    (method,) = methods([variant(measured, **row_config("full"))])
+    (method,) = methods([variant(measured, **row_config("AHSE"))])
     rows = {cells[0]: cells for cells in ablation_table([method]).rows}
-    assert list(rows) == ["baseline", "ES only", "HA only", "AHSE"]
+    assert list(rows) == ["CLIP-CLAP", "ES only", "HA only", "AHSE"]
     assert set(rows["ES only"][2:9]) == {NOT_MEASURED}
     assert rows["AHSE"][7] == NOT_MEASURED  # no baseline to compare with
     table = comparison_table([method])
@@ -145,7 +145,7 @@ def test_real_runs_stand_beside_the_published_numbers(measured: MeasuredRun) -> 
     """Under the data set of their name."""
     data = measured.config.data.model_copy(update={"name": "UCF-GZSL", "simulated": False})
     real = replace(measured, config=RunConfig(head=measured.config.head, data=data))
-    real = variant(real, **row_config("full"))
+    real = variant(real, **row_config("AHSE"))
     rows = {
         cells[0]: cells for cells in comparison_table(methods([real])).rows if cells[-1] == "this project"
     }
@@ -167,7 +167,7 @@ def test_published_harmonic_means_follow_from_seen_and_unseen() -> None:
 
 def test_the_report_page_is_self_contained_and_says_simulated(measured: MeasuredRun, tmp_path: Path) -> None:
     """No address but data; every table of made-up clips says so; pictures lie beside it."""
-    runs = [variant(measured, **row_config(row), seed=s) for row in ("baseline", "full") for s in (0, 1)]
+    runs = [variant(measured, **row_config(row), seed=s) for row in ("CLIP-CLAP", "AHSE") for s in (0, 1)]
     write_report(runs, tmp_path / "report")
     page = (tmp_path / "report" / "report.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
@@ -189,7 +189,7 @@ def test_runs_on_other_data_or_with_another_text_order_are_never_averaged(
 ) -> None:
     """Each has tables of its own, and rows of its own beside the published numbers."""
     real = [
-        on_other_data(variant(measured, **row_config("full"), seed=seed), name="UCF-GZSL", simulated=False)
+        on_other_data(variant(measured, **row_config("AHSE"), seed=seed), name="UCF-GZSL", simulated=False)
         for seed in (0, 1)
     ]
     mixed_up = [on_other_data(run, text_order="legacy", pool="other") for run in real]
