@@ -52,10 +52,10 @@ def simulate(
     ] = None,
     text_signal: Annotated[float, typer.Option(help="Strength of what the class's text tells.")] = 0.6,
     class_offset: Annotated[float, typer.Option(help="Strength of what no text tells.")] = 0.8,
-    spread: Annotated[float, typer.Option(help="Spread of clips within a class.")] = 2.5,
+    spread: Annotated[float, typer.Option(help="Spread of clips within a class.")] = 3.062,
     low_rank_share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the spread along directions that all classes share.")
-    ] = 0.5,
+    ] = 2 / 3,
     n_shared_directions: Annotated[int, typer.Option(min=1, help="Number of shared directions.")] = 64,
     modality_gap: Annotated[float, typer.Option(help="Distance between clips and texts.")] = 1.5,
 ) -> None:
@@ -71,6 +71,24 @@ def simulate(
     )
     if made.text == "random":
         typer.echo(f"{source} has no text vectors; random ones with some topics replace them")
+
+
+@app.command()
+def invent(
+    out: Annotated[
+        Path, typer.Argument(help="Feature file to write, ending in .safetensors; must not exist.")
+    ],
+    seed: Seed = 0,
+    clips: Annotated[int, typer.Option(min=1, help="Clips of each class.")] = 30,
+) -> None:
+    """Write a SIMULATED feature file of invented classes with random texts, to try commands with."""
+    from model_export.data.feature_file import write_feature_file
+    from model_export.data.invented import invent as make_up
+
+    check_new_feature_file(out)
+    made = make_up(seed, clips)
+    write_feature_file(out, made)
+    typer.echo(split_table(made.data))
 
 
 @app.command()

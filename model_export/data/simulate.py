@@ -46,7 +46,10 @@ N_TEXT_TOPICS: Final = 16
 
 @dataclass(frozen=True)
 class Knobs:
-    """How clip features are made up; the defaults are those of the project's experiments.
+    """How clip features are made up.
+
+    By default the noise has variance 2 along the shared directions and 1 elsewhere, in units of 2.5 squared.
+    An easier law has 1 and 1: spread 2.5, low_rank_share 0.5.
 
     Attributes:
         text_signal: Strength of what the class's text tells.
@@ -59,8 +62,8 @@ class Knobs:
 
     text_signal: float = 0.6
     class_offset: float = 0.8
-    spread: float = 2.5
-    low_rank_share: float = 0.5
+    spread: float = 3.062
+    low_rank_share: float = 2 / 3
     n_shared_directions: int = 64
     modality_gap: float = 1.5
 
@@ -109,7 +112,7 @@ def simulate(
         _copy_lists(source, partial, published)
         kind, text = _write_text(source, partial, published, classes, seed)
         counts = _clip_counts(published, members, n_clips_per_class)
-        worlds = [_World.of(t, np.random.default_rng([seed, i]), knobs) for i, t in enumerate(text)]
+        worlds = [World.of(t, np.random.default_rng([seed, i]), knobs) for i, t in enumerate(text)]
         n_clips = {
             split: _write_split(partial, split, members[split], classes, counts[split], worlds, seed)
             for split in SPLIT_NAMES
@@ -123,15 +126,22 @@ def simulate(
 
 
 @dataclass(frozen=True)
-class _World:
-    """One track: where its classes lie and how its clips scatter."""
+class World:
+    """One track: where its classes lie and how its clips scatter.
 
-    centres: Reals  # [n_classes, d]
-    shared: Reals  # [n_shared_directions, d]
+    Attributes:
+        centres: float64 [n_classes, d].
+        shared: float64 [n_shared_directions, d].
+        knobs: How strong each part is.
+    """
+
+    centres: Reals
+    shared: Reals
     knobs: Knobs
 
     @classmethod
-    def of(cls, text: Reals, random: np.random.Generator, knobs: Knobs) -> "_World":
+    def of(cls, text: Reals, random: np.random.Generator, knobs: Knobs) -> "World":
+        """Draw the world of classes with these text vectors [n_classes, d]."""
         d = text.shape[1]
         t = text - text.mean(0)
         t /= np.maximum(np.linalg.norm(t, axis=1, keepdims=True), 1e-12)
@@ -196,13 +206,17 @@ def _write_text(
 def _random_text(source: Path, published: Published, classes: tuple[str, ...], seed: int) -> Iterator[Any]:
     """Unit-length vectors by text, in which some classes are more alike than others."""
     names = read_text_names(source, published.names_csv, [])
-    random = np.random.default_rng([seed, len(TRACKS)])
-    weights = random.normal(size=(len(classes), N_TEXT_TOPICS)) / np.sqrt(N_TEXT_TOPICS)
-    for d in RANDOM_TEXT_SIZES:
-        rows = weights @ random.normal(size=(N_TEXT_TOPICS, d)) + random.normal(size=(len(classes), d)) + 1
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    for rows in random_texts(len(classes), np.random.default_rng([seed, len(TRACKS)])):
         texts = [names[name].get("clip_class_name") or names[name]["manual"] for name in classes]
         yield {text: row.astype(np.float32) for text, row in zip(texts, rows, strict=True)}
+
+
+def random_texts(n_classes: int, random: np.random.Generator) -> Iterator[Reals]:
+    """For each track unit-length vectors [n_classes, d], of which some are more alike than others."""
+    weights = random.normal(size=(n_classes, N_TEXT_TOPICS)) / np.sqrt(N_TEXT_TOPICS)
+    for d in RANDOM_TEXT_SIZES:
+        rows = weights @ random.normal(size=(N_TEXT_TOPICS, d)) + random.normal(size=(n_classes, d)) + 1
+        yield rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def _clip_counts(
@@ -222,7 +236,7 @@ def _write_split(
     names: tuple[str, ...],
     classes: tuple[str, ...],
     n_clips: int,
-    worlds: list[_World],
+    worlds: list[World],
     seed: int,
 ) -> int:
     """Write a split's clips, as evenly over its classes as their number allows."""

@@ -106,7 +106,8 @@ def comparison_table(found: Sequence[Method]) -> Table:
         (r.method, *(_cell([f"{value:.2f}" for value in r.figures[d]]) for d in DATA_SETS), r.source)
         for r in COMPARISON
     ]
-    for order in sorted({m.runs[0].config.data.text_order for m in real} | {"by_name"}):
+    orders: set[TextOrder] = {"by_name", *(m.runs[0].config.data.text_order for m in real)}
+    for order in sorted(orders):
         rows += _own_rows([m for m in real if m.runs[0].config.data.text_order == order], _ORDERS[order])
     title = "Comparison on published clip features: S / U / HM / ZSL, per cent"
     note = f"{COMPARISON_NOTE} Runs on SIMULATED or other features are not comparable and not in this table."
