@@ -29,9 +29,11 @@ class Preset(StrEnum):
 
     AHSE = "ahse"
     AHSE_PAPER = "ahse_paper"
+    AVCA = "avca"
     AVGZSLNET = "avgzslnet"
     CJME = "cjme"
     CLIP_CLAP = "clip_clap"
+    HYPER_MULTIPLE = "hyper_multiple"
 
 
 @train_app.command()

@@ -32,6 +32,8 @@ PAPER_ROWS: Final = ("CLIP-CLAP", "ES only", "HA only", "AHSE")
 TITLES: Final[dict[MethodName, str]] = {
     "cjme": "CJME",
     "avgzslnet": "AVGZSLNet",
+    "avca": "AVCA",
+    "hyper_multiple": "Hyper-multiple",
     "clip_clap": "CLIP-CLAP",
 }
 """As the paper's Table I names the methods."""

@@ -1,23 +1,29 @@
 """The methods of the comparison, a file each.
 
-cjme        the dominant one of two tracks decides
-avgzslnet   class texts are rebuilt from each track
-clip_clap   the baseline, and with the terms of `ahse` the method of this project
-ahse        Eq. 2 to 5 of AHSE, and this project's additions to them
-terms       what several methods have in their losses
+cjme            the dominant one of two tracks decides
+avgzslnet       class texts are rebuilt from each track
+avca            attention between both tracks; ranks by the visual one
+hyper_multiple  AVCA, with the cosines of both tracks aligned
+clip_clap       the baseline, and with the terms of `ahse` the method of this project
+ahse            Eq. 2 to 5 of AHSE, and this project's additions to them
+terms           what several methods have in their losses
 """
 
 from typing import Final
 
 from model_export.head.head_config import HeadConfig, MethodName
+from model_export.head.methods.avca import Avca
 from model_export.head.methods.avgzslnet import AvgzslNet
 from model_export.head.methods.cjme import Cjme
 from model_export.head.methods.clip_clap import ClipClap
+from model_export.head.methods.hyper_multiple import HyperMultiple
 from model_export.head.network import HeadNetwork
 
 METHODS: Final[dict[MethodName, type[HeadNetwork]]] = {
     "cjme": Cjme,
     "avgzslnet": AvgzslNet,
+    "avca": Avca,
+    "hyper_multiple": HyperMultiple,
     "clip_clap": ClipClap,
 }
 
