@@ -11,16 +11,15 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_softmax
 
 from model_export.data.gzsl_data import Indices, Reals
-from model_export.head.distances import StageRanked, fuse_ranked, rank_raw
-from model_export.head.metrics import BetaCurve, Distances, Ranked
+from model_export.head.distances import StageRanked, best_beta, fuse_ranked, rank_raw
+from model_export.head.gate import certify
+from model_export.head.metrics import Distances, Ranked
 from model_export.head.stage_tensors import StageTensors
 from model_export.head.standardisation import Statistics
+from service.bundle.head_specs import Certificate
 
 RAW_WEIGHTS: Final = tuple(i / 20 for i in range(21))
 VISUAL_SHARES: Final = (0.5, 0.25, 0.75, 0.0, 1.0)  # where several are equal the first is chosen
-BETA_STEPS: Final = 76
-BETA_STOP: Final = 5.0
-BETA_DOUBLINGS: Final = 8
 
 
 class Calibration(BaseModel):
@@ -37,6 +36,8 @@ class Calibration(BaseModel):
         unseen: U on validation.
         harmonic_mean: HM on validation.
         zsl: ZSL on validation.
+        certificate: What the embedding brings over the raw features, on held-out classes; None where that
+            was not measured.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +52,7 @@ class Calibration(BaseModel):
     unseen: float
     harmonic_mean: float
     zsl: float
+    certificate: Certificate | None = None
 
 
 class Calibrations(BaseModel):
@@ -71,18 +73,6 @@ class Calibrations(BaseModel):
     raw: Calibration
     visual: Calibration | None = None
     audio: Calibration | None = None
-
-
-def best_beta(ranked: StageRanked) -> BetaCurve:
-    """S, U and HM for the reference's 76 betas from 0 to 5; a wider grid while the best beta is the last."""
-    stop = BETA_STOP
-    curve = ranked.curve(np.linspace(0, stop, BETA_STEPS))
-    for _ in range(BETA_DOUBLINGS):
-        if curve.best() < BETA_STEPS - 1:
-            break
-        stop *= 2
-        curve = ranked.curve(np.linspace(0, stop, BETA_STEPS))
-    return curve
 
 
 def calibrate_embedding(ranked: StageRanked) -> Calibration:
@@ -121,6 +111,30 @@ def calibrate_fused(
     weight = raw_weights[equals[(len(equals) - 1) // 2]]
     fused = fuse_ranked(embedding, raws[row], weight)
     return _calibrated(fused, raw_weight=weight, visual_share=visual_shares[row])
+
+
+def calibrate_gated(
+    embedding: StageRanked,
+    statistics: Statistics,
+    stage: StageTensors,
+    data: str,
+    visual_shares: tuple[float, ...] = VISUAL_SHARES,
+) -> Calibration:
+    """As `calibrate_fused`, but the embedding counts only if it is certain to bring something (`gate`).
+
+    Args:
+        embedding: Distances of the embedding.
+        statistics: Centres of the raw features.
+        stage: The validation clips.
+        data: Names them.
+        visual_shares: To choose from.
+    """
+    shares = visual_shares if statistics.knows("both") else (float(statistics.knows("visual")),)
+    raws = {share: rank_raw(statistics, stage, share) for share in shares}
+    certificate = certify(embedding, raws, RAW_WEIGHTS, data)
+    weights = RAW_WEIGHTS if certificate.is_open else (1.0,)
+    found = calibrate_fused(embedding, statistics, stage, weights, visual_shares)
+    return found.model_copy(update={"certificate": certificate})
 
 
 def _best_harmonic(ranked: StageRanked) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -24,6 +25,10 @@ from model_export.head.metrics import (
 from model_export.head.network import HeadNetwork
 from model_export.head.stage_tensors import Clips, StageTensors, Texts
 from model_export.head.standardisation import Statistics, standardise
+
+BETA_STEPS: Final = 76
+BETA_STOP: Final = 5.0
+BETA_DOUBLINGS: Final = 8
 
 
 def euclidean(av: Tensor, text: Tensor, n_parts: int = 1) -> Tensor:
@@ -154,3 +159,15 @@ def fuse_ranked(embedding: StageRanked, raw: StageRanked, raw_weight: float) -> 
         embedding.seen,
         embedding.unseen,
     )
+
+
+def best_beta(ranked: StageRanked) -> BetaCurve:
+    """S, U and HM for the reference's 76 betas from 0 to 5; a wider grid while the best beta is the last."""
+    stop = BETA_STOP
+    curve = ranked.curve(np.linspace(0, stop, BETA_STEPS))
+    for _ in range(BETA_DOUBLINGS):
+        if curve.best() < BETA_STEPS - 1:
+            break
+        stop *= 2
+        curve = ranked.curve(np.linspace(0, stop, BETA_STEPS))
+    return curve

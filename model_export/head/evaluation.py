@@ -13,14 +13,19 @@ from pydantic import BaseModel, ConfigDict
 from model_export.data.gzsl_data import GzslData, Indices, Reals, Track
 from model_export.errors import RunError
 from model_export.head.calibration import (
-    BETA_STEPS,
-    BETA_STOP,
     Calibration,
     UnknownScore,
     log_probabilities,
     with_and_without_own,
 )
-from model_export.head.distances import StageRanked, fuse_ranked, rank_embedding, rank_raw
+from model_export.head.distances import (
+    BETA_STEPS,
+    BETA_STOP,
+    StageRanked,
+    fuse_ranked,
+    rank_embedding,
+    rank_raw,
+)
 from model_export.head.metrics import (
     auroc,
     confusions,

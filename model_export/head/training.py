@@ -26,13 +26,13 @@ from model_export.errors import RunError
 from model_export.head.calibration import (
     Calibration,
     Calibrations,
-    best_beta,
     calibrate_embedding,
     calibrate_fused,
+    calibrate_gated,
 )
 from model_export.head.cost import FILE as COST_FILE
 from model_export.head.cost import Cost, forget_peak_memory, peak_memory_mib
-from model_export.head.distances import fuse_ranked, rank_embedding, rank_raw
+from model_export.head.distances import best_beta, fuse_ranked, rank_embedding, rank_raw
 from model_export.head.head_config import HeadConfig
 from model_export.head.methods import make_network
 from model_export.head.network import HeadNetwork
@@ -114,7 +114,7 @@ def train(
         first = train_stage(config, stage_1, 1, out, report)
         stage_2 = StageTensors.of(data, data.stage(2), where)
         second = train_stage(config, stage_2, 2, out, report, first.lrs_to_best())
-        finish(out, config, (first, stage_1), (second, stage_2))
+        finish(out, config, (first, stage_1), (second, stage_2), data)
     remove_checkpoints(out)
     return Run.load(out)
 
@@ -133,21 +133,25 @@ def finish(
     config: HeadConfig,
     first: tuple[StageResult, StageTensors],
     second: tuple[StageResult, StageTensors],
+    data: GzslData,
 ) -> None:
     """Calibrate on validation with the first stage's head, and write the second's; calibration.json last."""
     network, stage = first[0].network, first[1]
     statistics = exact_statistics(network, config.standardisation, stage)
     ranked = rank_embedding(network, config, statistics, stage)
     raw = calibrate_fused(ranked, statistics, stage, raw_weights=(1.0,))
+    clips = f"validation clips of {'SIMULATED ' if data.simulated else ''}{data.name}"
     visual, audio = (
-        calibrate_track(network, config, statistics, stage, track)
+        calibrate_track(network, config, statistics, stage, track, clips)
         if statistics.knows(track)
         else untrained_track(raw, track)
         for track in SINGLE_TRACKS
     )
     calibrations = Calibrations(
         embedding=calibrate_embedding(ranked),
-        fused=calibrate_fused(ranked, statistics, stage),
+        fused=calibrate_gated(ranked, statistics, stage, clips)
+        if config.raw_fusion
+        else calibrate_fused(ranked, statistics, stage),
         raw=raw,
         visual=visual,
         audio=audio,
@@ -163,14 +167,19 @@ def finish(
 
 
 def calibrate_track(
-    network: HeadNetwork, config: HeadConfig, statistics: Statistics, stage: StageTensors, track: Track
+    network: HeadNetwork,
+    config: HeadConfig,
+    statistics: Statistics,
+    stage: StageTensors,
+    track: Track,
+    clips: str,
 ) -> Calibration:
-    """Calibrate for clips that have one track only, on the validation clips without the other."""
+    """Calibrate for clips that have one track only, on the validation clips (so named) without the other."""
     stage = stage.only(track)
     ranked = rank_embedding(network, config, statistics, stage)
     if not config.raw_fusion:
         return calibrate_embedding(ranked)
-    return calibrate_fused(ranked, statistics, stage, visual_shares=(float(track == "visual"),))
+    return calibrate_gated(ranked, statistics, stage, clips, visual_shares=(float(track == "visual"),))
 
 
 def untrained_track(raw: Calibration, track: Track) -> Calibration:

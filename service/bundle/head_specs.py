@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import date
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -10,6 +11,29 @@ from pydantic import Field, model_validator
 from service.bundle.provenance import FileName, Record
 
 Standardisation = Literal["none", "per_dimension", "per_sample", "stored_then_sample"]
+
+
+class Certificate(Record):
+    """What a trained head brings over the ranking of the frozen encoders, measured on held-out classes.
+
+    Weights and beta were chosen on validation clips of other classes than those that they were measured on,
+    for both rankings alike. The interval is of resampled classes.
+    """
+
+    is_open: bool = Field(description="whether the head takes part in the ranking: only if `low` is above 0")
+    gain: float = Field(description="HM with the head less HM without it, per cent")
+    low: float = Field(description="lower end of the 95 % interval of the gain")
+    high: float = Field(description="upper end")
+    frozen_harmonic_mean: float = Field(description="HM without the head, on the same clips, per cent")
+    n_seen_classes: int
+    n_unseen_classes: int
+    n_clips: int = Field(description="validation clips")
+    text_p: float = Field(
+        description="how likely texts dealt at random would fit the clips as well; above 0.05 they may be "
+        "in the wrong order"
+    )
+    data: str = Field(description="whose validation clips these are")
+    measured: date
 
 
 class Calibration(Record):
@@ -26,6 +50,10 @@ class Calibration(Record):
     )
     unknown_scale: float = Field(
         gt=0, description="unknown = sigmoid((nearest - unknown_threshold) / unknown_scale)"
+    )
+
+    certificate: Certificate | None = Field(
+        default=None, description="what the head brings for clips with these tracks; null: not measured"
     )
 
     @property

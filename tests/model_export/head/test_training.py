@@ -17,7 +17,7 @@ from model_export.data.gzsl_data import GzslData, SplitFeatures
 from model_export.errors import RunError
 from model_export.head import calibration, run_folder, training
 from model_export.head.cost import Cost
-from model_export.head.distances import rank_raw
+from model_export.head.distances import rank_embedding, rank_raw
 from model_export.head.head_config import HeadConfig
 from model_export.head.methods.clip_clap import ClipClap
 from model_export.head.run_folder import Run
@@ -181,11 +181,14 @@ def test_training_stops_when_the_loss_is_not_finite(small_data: GzslData, tmp_pa
         train(small_data, SMALL.model_copy(update={"lr": 1e30}), tmp_path / "run", n_threads=1)
 
 
-def test_the_middle_of_equally_good_raw_weights_is_chosen(small_run: Run) -> None:
+def test_the_middle_of_equally_good_raw_weights_is_chosen(small_run: Run, small_data: GzslData) -> None:
     """Few validation clips are all ranked right by many weights; the outermost of them is no good choice."""
     weights = [weight for weight in calibration.RAW_WEIGHTS if weight > 0]
-    assert small_run.calibration.harmonic_mean == 100
-    assert weights[4] < small_run.calibration.raw_weight < weights[-4]
+    stage = StageTensors.of(small_data, small_data.stage(1), torch.device("cpu"))
+    ranked = rank_embedding(small_run.network, SMALL, small_run.statistics, stage)
+    found = calibration.calibrate_fused(ranked, small_run.statistics, stage)
+    assert found.harmonic_mean == 100
+    assert weights[4] < found.raw_weight < weights[-4]
 
 
 def test_the_smaller_of_two_equally_good_raw_weights_is_chosen(small_run: Run, small_data: GzslData) -> None:
