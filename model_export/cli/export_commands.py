@@ -75,6 +75,7 @@ def export_head(
 
     check_new_bundle(out, name := name or out.resolve().name)
     run = Run.load(path)
+    head = trained_head(run)
     manifest, parts = encoders_of(encoders)
     _check_encoders(run, manifest, encoders)
     measured = MeasuredRun.load(path) if (path / EVALUATION).is_file() else None
@@ -91,7 +92,7 @@ def export_head(
         card=model_card(run, manifest, measured),
     )
     licences = (*parts.licences, head_licence(licence, data_name(run)))
-    export_bundle(out, replace(parts, licences=licences), trained_head(run), facts)
+    export_bundle(out, replace(parts, licences=licences), head, facts)
     typer.echo(f"{out}: bundle {name}, {len(run.config.data.seen_classes)} seen classes")
     if measured is None:
         typer.echo("without figures: the run was not evaluated (ahse evaluate)", err=True)

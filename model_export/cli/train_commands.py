@@ -33,6 +33,8 @@ class Preset(StrEnum):
     AVGZSLNET = "avgzslnet"
     CJME = "cjme"
     CLIP_CLAP = "clip_clap"
+    EZ_AVOOD = "ez_avood"
+    HSP_MOE = "hsp_moe"
     HYPER_MULTIPLE = "hyper_multiple"
 
 

@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import normalize
 
 from model_export.data.gzsl_data import Track
+from model_export.errors import RunError
 from model_export.export.bundle_parts import HeadParts
 from model_export.export.graph_export import export_graph
 from model_export.head.network import HeadAv, HeadText
@@ -22,7 +23,13 @@ STATISTICS_FILE: Final = "statistics.safetensors"
 
 
 def trained_head(run: Run) -> HeadParts:
-    """The head of a training run, both halves as graphs."""
+    """The head of a training run, both halves as graphs.
+
+    Raises:
+        RunError: A bundle can't rank as the run's method does.
+    """
+    if run.network.not_served:
+        raise RunError(f"{run.path} can't be exported: {run.network.not_served}")
     facts = AhseSpec(
         kind="ahse",
         dim=run.statistics.av_mean.shape[0],

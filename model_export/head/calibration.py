@@ -13,6 +13,7 @@ from scipy.special import expit, log_softmax
 from model_export.data.gzsl_data import Indices, Reals
 from model_export.head.distances import StageRanked, best_beta, fuse_ranked, rank_raw
 from model_export.head.gate import certify
+from model_export.head.head_config import HeadConfig
 from model_export.head.metrics import Distances, Ranked
 from model_export.head.stage_tensors import StageTensors
 from model_export.head.standardisation import Statistics
@@ -100,8 +101,7 @@ def calibrate_fused(
         raw_weights: To choose from; (1,) ranks by the raw features alone.
         visual_shares: To choose from, as far as training clips had the track.
     """
-    if not statistics.knows("both"):
-        visual_shares = (float(statistics.knows("visual")),)
+    visual_shares = _known(statistics, visual_shares)
     raws = [rank_raw(statistics, stage, share) for share in visual_shares]
     harmonic = np.array(
         [[_best_harmonic(fuse_ranked(embedding, raw, weight)) for weight in raw_weights] for raw in raws]
@@ -113,28 +113,64 @@ def calibrate_fused(
     return _calibrated(fused, raw_weight=weight, visual_share=visual_shares[row])
 
 
-def calibrate_gated(
+def calibrate_fusion(
+    config: HeadConfig,
     embedding: StageRanked,
     statistics: Statistics,
     stage: StageTensors,
     data: str,
     visual_shares: tuple[float, ...] = VISUAL_SHARES,
 ) -> Calibration:
-    """As `calibrate_fused`, but the embedding counts only if it is certain to bring something (`gate`).
+    """For ranking by the embedding and the raw features, weighed as the configuration says.
+
+    Weights that are chosen on validation are gated: the embedding counts only if it is certain to bring
+    something. Weights that both distances have from their means are not, but the certificate tells.
 
     Args:
+        config: Whether the weight is `validated` or `balanced`.
         embedding: Distances of the embedding.
         statistics: Centres of the raw features.
         stage: The validation clips.
         data: Names them.
-        visual_shares: To choose from.
+        visual_shares: To choose from, as far as training clips had the track.
     """
-    shares = visual_shares if statistics.knows("both") else (float(statistics.knows("visual")),)
+    weights, shares = fusion_weights(config, embedding, statistics, stage, visual_shares)
     raws = {share: rank_raw(statistics, stage, share) for share in shares}
-    certificate = certify(embedding, raws, RAW_WEIGHTS, data)
-    weights = RAW_WEIGHTS if certificate.is_open else (1.0,)
-    found = calibrate_fused(embedding, statistics, stage, weights, visual_shares)
+    certificate = certify(embedding, raws, (*weights, 1.0), data)
+    if config.raw_weight == "validated" and not certificate.is_open:
+        weights = (1.0,)
+    found = calibrate_fused(embedding, statistics, stage, weights, shares)
     return found.model_copy(update={"certificate": certificate})
+
+
+def fusion_weights(
+    config: HeadConfig,
+    embedding: StageRanked,
+    statistics: Statistics,
+    stage: StageTensors,
+    visual_shares: tuple[float, ...] = VISUAL_SHARES,
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Weights of the raw distance, and of the visual track in it, that a configuration may choose from."""
+    visual_shares = _known(statistics, visual_shares)
+    if config.raw_weight == "validated":
+        return RAW_WEIGHTS, visual_shares
+    raw = rank_raw(statistics, stage, visual_shares[0])
+    return (balanced_weight(embedding, raw),), visual_shares[:1]
+
+
+def balanced_weight(embedding: StageRanked, raw: StageRanked) -> float:
+    """The weight of the raw distance with which both distances count alike once each is divided by its mean.
+
+    With means m and m' over the clips and their candidate classes, d / m + d' / m' orders classes as
+    (1 - w) d + w d' does with w = m / (m + m').
+    """
+    own, other = (float(ranked.stacked(0.0)[0].mean()) for ranked in (embedding, raw))
+    return own / (own + other)
+
+
+def _known(statistics: Statistics, visual_shares: tuple[float, ...]) -> tuple[float, ...]:
+    """The shares, or where no training clip had one of the tracks, the share without it."""
+    return visual_shares if statistics.knows("both") else (float(statistics.knows("visual")),)
 
 
 def _best_harmonic(ranked: StageRanked) -> float:

@@ -134,12 +134,18 @@ def rank_stage(stage: StageTensors, distances: Callable[[Clips], Tensor]) -> Sta
     return StageRanked(seen_clips, unseen_clips, stage.seen.cpu().numpy(), stage.unseen.cpu().numpy())
 
 
+@torch.no_grad()
 def rank_embedding(
     network: HeadNetwork, config: HeadConfig, statistics: Statistics, stage: StageTensors
 ) -> StageRanked:
-    """Distances in the embedding alone."""
-    mode = config.standardisation
-    return rank_stage(stage, lambda c: embedding_distances(network, mode, statistics, c, stage.texts))
+    """Distances in the embedding alone, or what the method makes of them."""
+
+    def distances(clips: Clips) -> Tensor:
+        found = embedding_distances(network, config.standardisation, statistics, clips, stage.texts)
+        filled = statistics.fill(clips.visual, clips.audio)
+        return network.final_distances(found, *filled, stage.seen, stage.unseen)
+
+    return rank_stage(stage, distances)
 
 
 def rank_raw(statistics: Statistics, stage: StageTensors, visual_share: float) -> StageRanked:

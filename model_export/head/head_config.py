@@ -4,7 +4,7 @@ from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-MethodName = Literal["cjme", "avgzslnet", "avca", "hyper_multiple", "clip_clap"]
+MethodName = Literal["cjme", "avgzslnet", "avca", "hyper_multiple", "clip_clap", "ez_avood", "hsp_moe"]
 Standardisation = Literal["none", "per_dimension", "per_sample", "stored_then_sample"]
 LogitScale = Literal["reference", "inverse_sqrt"]
 Modality = Literal["both", "visual", "audio"]
@@ -12,6 +12,7 @@ TextEncoder = Literal["both", "clip", "clap"]
 Follow = Literal["paper", "code"]
 Normaliser = Literal["mean", "sum"]
 SelectBy = Literal["embedding", "served"]
+RawWeight = Literal["validated", "balanced"]
 
 
 PAPER_STANDARDISATION: Final[Standardisation] = "per_sample"
@@ -45,7 +46,9 @@ class HeadConfig(BaseModel):
         text: Text features that the head takes where `modality` is `both`; a single modality takes its own.
         modality_dropout: Chance, per training clip, that one of its two tracks (either, equally likely) is
             replaced by the fill-in feature that stands for a missing track.
-        raw_fusion: Rank by the embedding and the raw features together; validation chooses their weights.
+        raw_fusion: Rank by the embedding and the raw features together.
+        raw_weight: Weight of the raw distance there: the one with the best validation HM, or `balanced`: both
+            distances are added after each is divided by its mean over the validation clips.
         select_by: Ranking whose validation HM chooses the epoch: that of the embedding alone, or the one that
             is served (with `raw_fusion`, the fused one).
         dropout: Of every block, or where the next two are set, of the encoders.
@@ -78,6 +81,7 @@ class HeadConfig(BaseModel):
     text: TextEncoder = "both"
     modality_dropout: float = Field(default=0.0, ge=0, le=1)
     raw_fusion: bool = False
+    raw_weight: RawWeight = "validated"
     select_by: SelectBy = "embedding"
     dropout: float = Field(default=0.1, ge=0, lt=1)
     projection_dropout: float | None = Field(default=None, ge=0, lt=1)
@@ -103,6 +107,10 @@ class HeadConfig(BaseModel):
             raise ValueError(f"raw_fusion ranks by both tracks; modality={self.modality} has only one")
         if self.select_by == "served" and not self.raw_fusion:
             raise ValueError("select_by=served is the ranking of the embedding itself without raw_fusion")
+        if self.raw_weight == "balanced" and not self.raw_fusion:
+            raise ValueError(
+                "raw_weight=balanced needs raw_fusion; without it the raw distance has no weight"
+            )
         return self
 
 
@@ -162,6 +170,10 @@ PRESETS: Final = {
         lr=1e-3,
         n_epochs=6,
     ),
+    # The schedule of CLIP-CLAP; its own could not be read.
+    "ez_avood": HeadConfig(method="ez_avood"),
+    # The schedule of CLIP-CLAP, as in the public scripts; UCF there: lr 7e-5, 20 epochs.
+    "hsp_moe": HeadConfig(method="hsp_moe", raw_fusion=True, raw_weight="balanced", select_by="served"),
 }
 
 

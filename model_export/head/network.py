@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from model_export.head.head_config import HeadConfig
+    from model_export.head.stage_tensors import StageTensors
+    from model_export.head.standardisation import Statistics
     from model_export.head.training_batches import Batch
 
 
@@ -42,9 +44,11 @@ class HeadNetwork(nn.Module, ABC):
         config: As given.
         n_parts: The distance of a clip and a class is the sum of the Euclidean distances of so many equally
             wide parts of their embeddings.
+        not_served: Why a run of the method can't become a bundle; empty where it can.
     """
 
     n_parts: ClassVar[int] = 1
+    not_served: ClassVar[str] = ""
 
     def __init__(self, config: HeadConfig, n_visual: int, n_audio: int) -> None:
         super().__init__()
@@ -73,6 +77,36 @@ class HeadNetwork(nn.Module, ABC):
     @abstractmethod
     def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """Every weighted term of the loss of a batch; training minimises their sum."""
+
+    # The rest is for methods that do not rank by distances in the embedding alone.
+
+    def add_classifier(self, n_seen: int) -> None:
+        """Make what has an output for each seen class; none by default."""
+
+    def fit(self, stage: StageTensors, statistics: Statistics, first: HeadNetwork | None) -> None:
+        """Fit, in evaluation mode, the buffers that no loss trains, before clips are ranked; none by default.
+
+        Args:
+            stage: Its training clips may be used, and its evaluation clips where `first` is None: these are
+                validation clips in the first stage, and test clips in the second.
+            statistics: Of this network and stage; has what stands for a missing track.
+            first: In the second stage the network of the first, whose choices on validation are taken over.
+        """
+
+    def final_distances(
+        self, distances: Tensor, visual: Tensor, audio: Tensor, seen: Tensor, unseen: Tensor
+    ) -> Tensor:
+        """What clips are ranked by, [n, n_classes]; by default the distances in the embedding.
+
+        Args:
+            distances: [n, n_classes] in the embedding.
+            visual: [n, n_visual], missing tracks filled in.
+            audio: [n, n_audio], likewise.
+            seen: int64, sorted ids of the seen classes.
+            unseen: int64, sorted ids of the unseen classes.
+        """
+        del visual, audio, seen, unseen
+        return distances
 
 
 def unit_columns(parts: tuple[Tensor, ...]) -> Tensor:

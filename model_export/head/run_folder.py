@@ -167,7 +167,8 @@ class Run:
                 (path / "calibration.json").read_text(encoding="utf-8")
             )
             with torch.device("meta"):  # neither allocates nor draws random weights
-                network = make_network(config.head, config.data.n_visual, config.data.n_audio)
+                dims = (config.data.n_visual, config.data.n_audio)
+                network = make_network(config.head, *dims, len(config.data.seen_classes))
             network.load_state_dict(load_file(path / "head.safetensors"), assign=True)
             statistics = Statistics.load(path / "statistics.safetensors")
         except ValidationError as error:

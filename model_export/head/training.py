@@ -28,7 +28,8 @@ from model_export.head.calibration import (
     Calibrations,
     calibrate_embedding,
     calibrate_fused,
-    calibrate_gated,
+    calibrate_fusion,
+    fusion_weights,
 )
 from model_export.head.cost import FILE as COST_FILE
 from model_export.head.cost import Cost, forget_peak_memory, peak_memory_mib
@@ -122,7 +123,7 @@ def train(
 def threads_for(config: HeadConfig, data: GzslData, n_available: int) -> int:
     """Threads that a step of this size keeps busy: more would wait for each other, and cost their time."""
     with torch.device("meta"):  # counts weights without making them
-        network = make_network(config, data.n_visual, data.n_audio)
+        network = make_network(config, data.n_visual, data.n_audio, len(data.stage(2).seen))
     n_weights = sum(weight.numel() for weight in network.parameters())
     n_rows = config.batch_size + len(data.stage(2).seen)
     return max(1, min(n_available, n_weights * n_rows // PRODUCTS_PER_THREAD))
@@ -149,7 +150,7 @@ def finish(
     )
     calibrations = Calibrations(
         embedding=calibrate_embedding(ranked),
-        fused=calibrate_gated(ranked, statistics, stage, clips)
+        fused=calibrate_fusion(config, ranked, statistics, stage, clips)
         if config.raw_fusion
         else calibrate_fused(ranked, statistics, stage),
         raw=raw,
@@ -161,8 +162,10 @@ def finish(
     write_atomically(out / COST_FILE, cost.model_dump_json(indent=2))
     save_tensors(out / "stage_1.safetensors", network.state_dict())
     final = second[0].network
+    final_statistics = exact_statistics(final, config.standardisation, second[1])
+    final.fit(second[1], final_statistics, network)
     save_tensors(out / "head.safetensors", final.state_dict())
-    exact_statistics(final, config.standardisation, second[1]).save(out / "statistics.safetensors")
+    final_statistics.save(out / "statistics.safetensors")
     write_atomically(out / "calibration.json", calibrations.model_dump_json(indent=2))
 
 
@@ -179,7 +182,8 @@ def calibrate_track(
     ranked = rank_embedding(network, config, statistics, stage)
     if not config.raw_fusion:
         return calibrate_embedding(ranked)
-    return calibrate_gated(ranked, statistics, stage, clips, visual_shares=(float(track == "visual"),))
+    shares = (float(track == "visual"),)
+    return calibrate_fusion(config, ranked, statistics, stage, clips, shares)
 
 
 def untrained_track(raw: Calibration, track: Track) -> Calibration:
@@ -260,9 +264,11 @@ def epoch_steps(
 def measure(network: HeadNetwork, config: HeadConfig, stage: StageTensors) -> dict[str, float]:
     """S, U, HM and ZSL on the evaluation clips, by the ranking that selects epochs, at the best beta."""
     statistics = exact_statistics(network, config.standardisation, stage)
+    network.fit(stage, statistics, None)
     ranked = rank_embedding(network, config, statistics, stage)
     if config.select_by == "served":
-        chosen = calibrate_fused(ranked, statistics, stage)
+        weights, shares = fusion_weights(config, ranked, statistics, stage)
+        chosen = calibrate_fused(ranked, statistics, stage, weights, shares)
         raw = rank_raw(statistics, stage, chosen.visual_share)
         ranked = fuse_ranked(ranked, raw, chosen.raw_weight)
     curve = best_beta(ranked)
@@ -298,7 +304,8 @@ def finite(losses: dict[str, Tensor], number: StageNumber, epoch: int) -> dict[s
 def fresh_network(config: HeadConfig, stage: StageTensors, number: StageNumber) -> HeadNetwork:
     """A network with the initial weights of this stage and seed."""
     with seeded(config.seed, number, 0):
-        network = make_network(config, stage.texts.visual.shape[1], stage.texts.audio.shape[1])
+        dims = (stage.texts.visual.shape[1], stage.texts.audio.shape[1])
+        network = make_network(config, *dims, len(stage.seen))
     return network.to(stage.seen.device)
 
 

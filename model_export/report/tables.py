@@ -35,6 +35,8 @@ TITLES: Final[dict[MethodName, str]] = {
     "avca": "AVCA",
     "hyper_multiple": "Hyper-multiple",
     "clip_clap": "CLIP-CLAP",
+    "ez_avood": "EZ-AVOOD",
+    "hsp_moe": "HSP-MoE",
 }
 """As the paper's Table I names the methods."""
 BASELINE: Final = TITLES["clip_clap"]
