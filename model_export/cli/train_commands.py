@@ -24,6 +24,10 @@ evaluate_app = CommandApp()
 report_app = CommandApp()
 
 
+# Above this chance of random texts to do as well, those of a data set are called doubtful.
+_DOUBTFUL = 0.05
+
+
 class Preset(StrEnum):
     """Names of the presets."""
 
@@ -72,6 +76,14 @@ def train(
         f"{out}: {name}, validation HM {c.harmonic_mean:.2f}, ZSL {c.zsl:.2f}, beta {c.beta:.2f}, "
         f"weight of the raw features {c.raw_weight:.2f}"
     )
+    if c.certificate is not None:
+        typer.echo(c.certificate.in_words)
+        if c.certificate.text_p > _DOUBTFUL:
+            typer.echo(
+                "the class texts fit the validation clips no better than texts dealt at random "
+                f"(p = {c.certificate.text_p:.2f}): are their rows in another order, or from other encoders?",
+                err=True,
+            )
     typer.echo(f"next: ahse evaluate {out} {dataset}")
 
 

@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch.nn.functional import normalize
 
-from model_export.data.gzsl_data import Track
+from model_export.data.gzsl_data import SINGLE_TRACKS, Track
 from model_export.errors import RunError
 from model_export.export.bundle_parts import HeadParts
 from model_export.export.graph_export import export_graph
@@ -26,10 +26,12 @@ def trained_head(run: Run) -> HeadParts:
     """The head of a training run, both halves as graphs.
 
     Raises:
-        RunError: A bundle can't rank as the run's method does.
+        RunError: A bundle can't rank as the run's method does, or would claim more than its certificate.
     """
     if run.network.not_served:
         raise RunError(f"{run.path} can't be exported: {run.network.not_served}")
+    if run.config.head.raw_fusion:
+        _check_claims(run)
     facts = AhseSpec(
         kind="ahse",
         dim=run.statistics.av_mean.shape[0],
@@ -45,6 +47,20 @@ def trained_head(run: Run) -> HeadParts:
         ),
     )
     return HeadParts(facts, run.config.data.seen_classes, partial(_write_trained, run))
+
+
+def _check_claims(run: Run) -> None:
+    """A head counts only where its certificate says that it brings something."""
+    for track in ("both", *SINGLE_TRACKS):
+        stored = run.calibration_of(track)
+        certificate = stored.certificate
+        if stored.raw_weight == 1 or (certificate is not None and certificate.is_open):
+            continue
+        told = certificate.in_words if certificate else "it was trained before certificates were made"
+        raise RunError(
+            f"{run.path} can't be exported: its head would count, and nothing shows that it does no harm "
+            f"({told}); train it with --set raw_weight=validated"
+        )
 
 
 def similarity_head(visual_share: float = 0.5, scores: SimilarityScores | None = None) -> HeadParts:

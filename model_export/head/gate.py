@@ -123,10 +123,10 @@ class _Setting:
 
     @classmethod
     def of(cls, ranked: StageRanked, *, is_frozen: bool) -> _Setting:
-        clips = (
+        seen, unseen = (
             _Clips.of(part, ranked.seen, ranked.unseen) for part in (ranked.seen_clips, ranked.unseen_clips)
         )
-        return cls(best_beta(ranked).beta, *clips, is_frozen)
+        return cls(best_beta(ranked).beta, seen, unseen, is_frozen)
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,10 @@ The test clips took no part.
 Any other name can be ranked too. Results are better for names that are closer to what the encoders and the
 head were trained on.
 
+## What the head brings
+
+{_brings(run)}
+
 ## Measured
 
 {_measured(measured)}
@@ -69,6 +73,20 @@ head were trained on.
 
 {_listed(seen)}
 """
+
+
+def _brings(run: Run) -> str:
+    """The certificates, in words."""
+    lines = []
+    for track, what in _TRACKS.items():
+        certificate = run.calibration_of(track).certificate
+        lines.append(f"- {what}: {certificate.in_words if certificate else 'not measured'}")
+    listed = "\n".join(lines)
+    return f"""Against the ranking of the frozen encoders, in points of HM with 95 % intervals over classes.
+Weights were chosen on other classes than those that they were measured on. Where the gain is not certain, the
+head is left out, and clips are ranked as without it.
+
+{listed}"""
 
 
 def _measured(measured: MeasuredRun | None) -> str:

@@ -35,6 +35,16 @@ class Certificate(Record):
     data: str = Field(description="whose validation clips these are")
     measured: date
 
+    @property
+    def in_words(self) -> str:
+        """One sentence for people."""
+        found = f"{self.gain:+.1f} HM [{self.low:+.1f}, {self.high:+.1f}] on {self.frozen_harmonic_mean:.1f}"
+        says = "the head brings" if self.is_open else "the head brings nothing certain:"
+        return (
+            f"{says} {found} (held out: {self.n_seen_classes} seen, {self.n_unseen_classes} unseen classes; "
+            f"{self.n_clips} {self.data}, {self.measured.isoformat()})"
+        )
+
 
 class Calibration(Record):
     """How distances become a ranking and probabilities. All values were fitted on validation clips."""

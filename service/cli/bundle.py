@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,6 +44,8 @@ def inspect(
     )
     typer.echo(f"audio   {audio.window_s} s windows at {audio.sample_rate_hz} Hz -> {audio.dim}")
     typer.echo(f"head    {_head(manifest.head)}")
+    for line in _certificates(manifest.head):
+        typer.echo(f"gain    {line}")
     typer.echo(f"classes {len(manifest.seen_classes)} seen, {len(manifest.unseen_classes)} unseen")
     typer.echo(f"digest  of the encoders {manifest.encoders_digest()}")
     for metric in manifest.metrics:
@@ -60,6 +63,15 @@ def _head(head: AhseSpec | SimilaritySpec) -> str:
     fitted = f"statistics of {head.n_clips} clips" if head.n_clips else "not standardised: no clips yet"
     scores = "fitted scores" if head.scores else "the encoders' own scores"
     return f"similarity, {fitted}, {scores}, share of the picture {head.visual_share:g}"
+
+
+def _certificates(head: AhseSpec | SimilaritySpec) -> Iterator[str]:
+    """What a trained head brings, for each set of tracks."""
+    if head.kind != "ahse":
+        return
+    for tracks in ("both", "visual", "audio"):
+        certificate = getattr(head.calibrations, tracks).certificate
+        yield f"{tracks}: {certificate.in_words if certificate else 'not measured'}"
 
 
 def _source(source: Source) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from model_export.errors import ParityError
+from model_export.errors import ParityError, RunError
 from model_export.export import head_parts
 from model_export.export.bundle_parts import BundleFacts, EncoderParts, HeadParts, export_bundle
 from model_export.export.graph_export import export_graph
@@ -24,7 +25,7 @@ from model_export.head.run_folder import DataIdentity, Run, RunConfig
 from model_export.head.stage_tensors import Clips, Texts
 from model_export.head.standardisation import Statistics
 from service.bundle.directory import read_manifest
-from service.bundle.head_specs import AhseSpec
+from service.bundle.head_specs import AhseSpec, Certificate
 from service.bundle.provenance import GraphCheck
 from service.encode.features import ClipFeatures, TextFeatures
 from service.head.head import cosines_of
@@ -32,6 +33,19 @@ from service.registry import load_bundle
 from service.runtime.providers import Runtime
 
 FACTS = BundleFacts("mine", "1", "For a test.", ("b",), (), "pytest", 0, "random weights", "# card")
+CERTIFICATE = Certificate(
+    is_open=True,
+    gain=2.0,
+    low=0.5,
+    high=3.5,
+    frozen_harmonic_mean=60.0,
+    n_seen_classes=9,
+    n_unseen_classes=5,
+    n_clips=70,
+    text_p=0.005,
+    data="validation clips of a test",
+    measured=date(2026, 1, 2),
+)
 STORED = Calibration(
     raw_weight=0.3,
     visual_share=0.25,
@@ -43,6 +57,7 @@ STORED = Calibration(
     unseen=0,
     harmonic_mean=0,
     zsl=0,
+    certificate=CERTIFICATE,
 )
 
 
@@ -60,6 +75,32 @@ def _run(folder: Path, mode: Standardisation, n_visual: int = 3, n_audio: int = 
     )
     calibrations = Calibrations(embedding=STORED, fused=STORED, raw=STORED)
     return Run(folder, RunConfig(head=config, data=data), network, Statistics(*parts), calibrations)
+
+
+@pytest.mark.parametrize("certificate", [None, CERTIFICATE.model_copy(update={"is_open": False})])
+def test_a_head_without_a_certificate_that_it_helps_is_refused(
+    tmp_path: Path, certificate: Certificate | None
+) -> None:
+    """With what is known of it and what to do; one that is left out of the ranking may be exported."""
+    run = _run(tmp_path, "none")
+    doubtful = STORED.model_copy(update={"certificate": certificate})
+    claims = Calibrations(embedding=STORED, fused=doubtful, raw=STORED)
+    with pytest.raises(RunError, match=r"nothing shows that it does no harm \(.*raw_weight=validated"):
+        trained_head(replace(run, calibrations=claims))
+    without = doubtful.model_copy(update={"raw_weight": 1.0})
+    left_out = replace(run, calibrations=Calibrations(embedding=STORED, fused=without, raw=STORED))
+    assert trained_head(left_out).facts.calibrations.both.raw_weight == 1  # type: ignore[union-attr]
+
+
+def test_the_manifest_has_the_certificate(exported: Path) -> None:
+    """In numbers, and in words for people."""
+    head = read_manifest(exported).head
+    assert isinstance(head, AhseSpec)
+    assert head.calibrations.both.certificate == CERTIFICATE
+    assert CERTIFICATE.in_words == (
+        "the head brings +2.0 HM [+0.5, +3.5] on 60.0 (held out: 9 seen, 5 unseen classes; 70 validation "
+        "clips of a test, 2026-01-02)"
+    )
 
 
 def _parts(toy: Path) -> EncoderParts:

@@ -249,7 +249,7 @@ def test_a_served_bundle_ranks_as_the_run_does(toy_bundle: Path, tmp_path: Path)
     """Distances of the service, clips without sound or picture included, against torch throughout."""
     data = _toy_world()
     config = SMALL.model_copy(update={"n_epochs": 1, "n_batches_per_epoch": 3})
-    run = train(data, config, tmp_path / "run", n_threads=1)
+    run = certified(train(data, config, tmp_path / "run", n_threads=1))
     facts = BundleFacts("mine", "1", "For a test.", (), (), "pytest", 0, "simulated", "# card")
     _, parts = encoders_of(toy_bundle)
     export_bundle(tmp_path / "mine", parts, trained_head(run), facts)
