@@ -33,6 +33,7 @@ from service.encode.features import ClipFeatures, TextFeatures
 from service.head.head import cosines_of
 from service.registry import load_bundle
 from service.runtime.providers import Runtime
+from tests.model_export.head.methods.toy_run import certified
 from tests.model_export.head.small_world import N_AUDIO, N_VISUAL, small_world
 
 CPU = torch.device("cpu")
