@@ -80,9 +80,8 @@ def train(
         typer.echo(c.certificate.in_words)
         if c.certificate.text_p > _DOUBTFUL:
             typer.echo(
-                "the class texts fit the validation clips no better than texts dealt at random "
-                f"(p = {c.certificate.text_p:.2f}): are their rows in another order, or from other encoders?",
-                err=True,
+                "the class texts can't be told from texts dealt at random by the validation clips "
+                f"(p = {c.certificate.text_p:.2f}): too few clips, rows in another order, or of other encoders"
             )
     typer.echo(f"next: ahse evaluate {out} {dataset}")
 
