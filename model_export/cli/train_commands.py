@@ -81,7 +81,7 @@ def train(
         if c.certificate.text_p > _DOUBTFUL:
             typer.echo(
                 "the class texts can't be told from texts dealt at random by the validation clips "
-                f"(p = {c.certificate.text_p:.2f}): too few clips, rows in another order, or of other encoders"
+                f"(p = {c.certificate.text_p:.2f}): too few clips, or rows in another order"
             )
     typer.echo(f"next: ahse evaluate {out} {dataset}")
 
