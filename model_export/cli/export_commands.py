@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from model_export.head.run_folder import Run
     from service.bundle.manifest import Manifest
 
+_UNGATED = "For comparing methods: this head ranks whether or not it does better than the encoders alone."
 app = CommandApp(no_args_is_help=True)
 app.command("clip-clap")(export_clip_clap)
 
@@ -61,6 +62,10 @@ def export_head(
     name: BundleName = None,
     description: Annotated[str | None, typer.Option(help="One sentence about the bundle.")] = None,
     licence: Annotated[str, typer.Option(help="Licence of the head.")] = "not stated",
+    ungated: Annotated[
+        bool,
+        typer.Option("--ungated", help="Export a head that may rank worse than the encoders alone."),
+    ] = False,
 ) -> None:
     """Write a bundle of a trained head and the encoders that it was trained on.
 
@@ -75,7 +80,7 @@ def export_head(
 
     check_new_bundle(out, name := name or out.resolve().name)
     run = Run.load(path)
-    head = trained_head(run)
+    head = trained_head(run, ungated=ungated)
     manifest, parts = encoders_of(encoders)
     _check_encoders(run, manifest, encoders)
     measured = MeasuredRun.load(path) if (path / EVALUATION).is_file() else None
@@ -90,6 +95,7 @@ def export_head(
         seed=run.config.head.seed,
         data=f"{data_name(run)}, features {run.config.data.fingerprint}; encoders of {manifest.name}",
         card=model_card(run, manifest, measured),
+        notice=_UNGATED if ungated else None,
     )
     licences = (*parts.licences, head_licence(licence, data_name(run)))
     export_bundle(out, replace(parts, licences=licences), head, facts)

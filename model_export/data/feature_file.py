@@ -22,7 +22,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from model_export.data.gzsl_data import SPLIT_NAMES, GzslData, SplitFeatures, SplitName, data_problems
+from model_export.data.gzsl_data import (
+    SPLIT_NAMES,
+    GzslData,
+    SplitFeatures,
+    SplitName,
+    TextOrder,
+    data_problems,
+)
 from model_export.errors import DatasetError, Problem
 from service.faults import list_faults
 
@@ -44,6 +51,8 @@ class Description(BaseModel):
         n_audio: Dimensions of the audio and the audio text features.
         class_names: One per class, unique.
         clip_names: Of the clips of each split, in the order of the rows.
+        text_order: How classes and texts were joined.
+        law: Of made-up features, by what rule they were drawn; empty where unknown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,6 +65,8 @@ class Description(BaseModel):
     n_audio: int = Field(ge=1)
     class_names: tuple[str, ...]
     clip_names: dict[SplitName, tuple[str, ...]]
+    text_order: TextOrder = "by_name"
+    law: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,8 @@ def write_feature_file(path: Path, features: FeatureSet) -> None:
         n_audio=data.n_audio,
         class_names=data.class_names,
         clip_names=dict(features.clip_names),
+        text_order=data.text_order,
+        law=data.law,
     )
     partial = path.with_name(path.name + ".partial")
     save_file(dict(_named_arrays(data)), partial, {KEY: description.model_dump_json()})
@@ -121,6 +134,8 @@ def read_feature_file(path: Path, *, encoders: str | None = None) -> FeatureSet:
         text_audio=arrays["text_audio"],
         splits={split: _split(arrays, split) for split in SPLIT_NAMES},
         encoders=description.encoders,
+        text_order=description.text_order,
+        law=description.law,
     )
     problems = [*data_problems(data), *_clip_name_problems(data, description.clip_names)]
     if (data.n_visual, data.n_audio) != (description.n_visual, description.n_audio):

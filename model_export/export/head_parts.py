@@ -13,6 +13,7 @@ from model_export.data.gzsl_data import SINGLE_TRACKS, Track
 from model_export.errors import RunError
 from model_export.export.bundle_parts import HeadParts
 from model_export.export.graph_export import export_graph
+from model_export.head.cost import Cost
 from model_export.head.network import HeadAv, HeadText
 from model_export.head.run_folder import Run
 from service.bundle.head_specs import AhseSpec, Calibration, Calibrations, SimilarityScores, SimilaritySpec
@@ -22,15 +23,19 @@ HEAD_TOLERANCE = 1e-5
 STATISTICS_FILE: Final = "statistics.safetensors"
 
 
-def trained_head(run: Run) -> HeadParts:
+def trained_head(run: Run, *, ungated: bool = False) -> HeadParts:
     """The head of a training run, both halves as graphs.
+
+    Args:
+        run: A finished run.
+        ungated: Export a head that counts although nothing shows that it does no harm, to compare methods.
 
     Raises:
         RunError: A bundle can't rank as the run's method does, or would claim more than its certificate.
     """
     if run.network.not_served:
         raise RunError(f"{run.path} can't be exported: {run.network.not_served}")
-    if run.config.head.raw_fusion:
+    if not ungated:
         _check_claims(run)
     facts = AhseSpec(
         kind="ahse",
@@ -58,8 +63,9 @@ def _check_claims(run: Run) -> None:
             continue
         told = certificate.in_words if certificate else "it was trained before certificates were made"
         raise RunError(
-            f"{run.path} can't be exported: its head would count, and nothing shows that it does no harm "
-            f"({told}); train it with --set raw_weight=validated"
+            f"{run.path}: its head would count, and nothing shows that it does no harm ({told}); train it "
+            "with --set raw_fusion=true and raw_weight=validated, which leaves it out then, or export it as "
+            "it is with --ungated, to compare methods"
         )
 
 
@@ -90,5 +96,9 @@ def _write_trained(run: Run, folder: Path) -> dict[str, GraphCheck]:
 
 
 def _calibration(run: Run, track: Track) -> Calibration:
-    chosen = run.calibration_of(track)
-    return Calibration(**{name: getattr(chosen, name) for name in Calibration.model_fields})
+    chosen, cost = run.calibration_of(track), Cost.load(run.path)
+    found = Calibration(**{name: getattr(chosen, name) for name in Calibration.model_fields})
+    if found.certificate is None or cost is None:
+        return found
+    dated = found.certificate.model_copy(update={"measured": cost.finished})
+    return found.model_copy(update={"certificate": dated})

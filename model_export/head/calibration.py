@@ -12,7 +12,7 @@ from scipy.special import expit, log_softmax
 
 from model_export.data.gzsl_data import Indices, Reals
 from model_export.head.distances import StageRanked, best_beta, fuse_ranked, rank_raw
-from model_export.head.gate import certify
+from model_export.head.gate import Weighing, certify, choose
 from model_export.head.head_config import HeadConfig
 from model_export.head.metrics import Distances, Ranked
 from model_export.head.stage_tensors import StageTensors
@@ -90,10 +90,6 @@ def calibrate_fused(
 ) -> Calibration:
     """Choose the weights of the raw distance by validation HM, then fit the other numbers to the sum.
 
-    Where several visual shares are equally good the first is taken, of raw weights the middle one: with few
-    clips many weights reach the same HM, and next to the outermost ones it falls. Of two middle weights the
-    smaller is taken, so that a head that is as good as the raw features is used.
-
     Args:
         embedding: Distances of the embedding.
         statistics: Centres of the raw features.
@@ -106,14 +102,12 @@ def calibrate_fused(
     harmonic = np.array(
         [[_best_harmonic(fuse_ranked(embedding, raw, weight)) for weight in raw_weights] for raw in raws]
     )
-    row = int(harmonic.max(axis=1).argmax())
-    equals = np.flatnonzero(harmonic[row] == harmonic.max())
-    weight = raw_weights[equals[(len(equals) - 1) // 2]]
-    fused = fuse_ranked(embedding, raws[row], weight)
-    return _calibrated(fused, raw_weight=weight, visual_share=visual_shares[row])
+    row, column = choose(harmonic)
+    fused = fuse_ranked(embedding, raws[row], raw_weights[column])
+    return _calibrated(fused, raw_weight=raw_weights[column], visual_share=visual_shares[row])
 
 
-def calibrate_fusion(
+def calibrate_served(
     config: HeadConfig,
     embedding: StageRanked,
     statistics: Statistics,
@@ -121,13 +115,13 @@ def calibrate_fusion(
     data: str,
     visual_shares: tuple[float, ...] = VISUAL_SHARES,
 ) -> Calibration:
-    """For ranking by the embedding and the raw features, weighed as the configuration says.
+    """For the ranking that a bundle would have: by the embedding alone, or with the raw features.
 
     Weights that are chosen on validation are gated: the embedding counts only if it is certain to bring
-    something. Weights that both distances have from their means are not, but the certificate tells.
+    something. Other rankings are as their method has them, and the certificate tells what they bring.
 
     Args:
-        config: Whether the weight is `validated` or `balanced`.
+        config: Whether the raw features count, and how their weight is found.
         embedding: Distances of the embedding.
         statistics: Centres of the raw features.
         stage: The validation clips.
@@ -135,11 +129,15 @@ def calibrate_fusion(
         visual_shares: To choose from, as far as training clips had the track.
     """
     weights, shares = fusion_weights(config, embedding, statistics, stage, visual_shares)
-    raws = {share: rank_raw(statistics, stage, share) for share in shares}
-    certificate = certify(embedding, raws, (*weights, 1.0), data)
-    if config.raw_weight == "validated" and not certificate.is_open:
-        weights = (1.0,)
-    found = calibrate_fused(embedding, statistics, stage, weights, shares)
+    raws = {share: rank_raw(statistics, stage, share) for share in _known(statistics, visual_shares)}
+    certificate = certify(embedding, raws, Weighing(shares, weights), data)
+    if config.raw_weight == "validated" and config.raw_fusion:
+        weights = weights[:-1] if certificate.is_open else weights[-1:]
+    found = (
+        calibrate_fused(embedding, statistics, stage, weights, shares)
+        if config.raw_fusion
+        else calibrate_embedding(embedding)
+    )
     return found.model_copy(update={"certificate": certificate})
 
 
@@ -150,8 +148,10 @@ def fusion_weights(
     stage: StageTensors,
     visual_shares: tuple[float, ...] = VISUAL_SHARES,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Weights of the raw distance, and of the visual track in it, that a configuration may choose from."""
+    """Weights of the raw distance, the last of them 1, and of the visual track in it, to choose from."""
     visual_shares = _known(statistics, visual_shares)
+    if not config.raw_fusion:
+        return (0.0,), visual_shares[:1]
     if config.raw_weight == "validated":
         return RAW_WEIGHTS, visual_shares
     raw = rank_raw(statistics, stage, visual_shares[0])

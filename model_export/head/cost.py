@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import date
 from pathlib import Path
 from typing import Final, Self
 
@@ -21,12 +22,14 @@ class Cost(BaseModel):
         seconds: Of all epochs, on the wall clock.
         peak_memory_mib: Largest resident memory of the process since training began or went on, data and
             libraries included; None where the system does not tell.
+        finished: Day on which training ended, UTC.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seconds: float
     peak_memory_mib: float | None
+    finished: date
 
     @classmethod
     def load(cls, path: Path) -> Self | None:

@@ -19,10 +19,25 @@ PAPER_STANDARDISATION: Final[Standardisation] = "per_sample"
 """The reading of Eq. 1 that the paper's rows are measured with; it stores no statistics."""
 
 
-_OF_CLIP_CLAP: Final = (
-    *("hidden_dim", "standardisation", "align_semantic", "align_class", "align_batch", "align_weight"),
-    *("align_normaliser", "logit_scale", "geometry_weight", "distil_weight", "modality", "text"),
-)
+_METHODS_OF: Final[dict[str, tuple[MethodName, ...]]] = {
+    **dict.fromkeys(
+        (
+            "standardisation",
+            "align_semantic",
+            "align_class",
+            "align_batch",
+            "align_weight",
+            "align_normaliser",
+        ),
+        ("clip_clap",),
+    ),
+    **dict.fromkeys(("geometry_weight", "distil_weight", "modality", "text"), ("clip_clap",)),
+    "hidden_dim": ("clip_clap", "ez_avood", "hsp_moe"),
+    "logit_scale": ("clip_clap", "ez_avood"),
+    "decoder_dropout": ("avca", "hyper_multiple", "avgzslnet"),
+    "projection_dropout": ("avca", "hyper_multiple"),
+}
+"""Settings that only some methods have."""
 
 
 class HeadConfig(BaseModel):
@@ -95,10 +110,10 @@ class HeadConfig(BaseModel):
 
     @model_validator(mode="after")
     def _can_be_meant(self) -> Self:
-        if self.method != "clip_clap":
-            for name in _OF_CLIP_CLAP:
-                if getattr(self, name) != type(self).model_fields[name].default:
-                    raise ValueError(f"{name} is a setting of method=clip_clap; {self.method} has none")
+        for name, methods in _METHODS_OF.items():
+            is_set = getattr(self, name) != type(self).model_fields[name].default
+            if is_set and self.method not in methods:
+                raise ValueError(f"{name} is a setting of {', '.join(methods)}; {self.method} has none")
         if self.modality != "both" and self.modality_dropout:
             raise ValueError(
                 f"modality_dropout takes a track from some clips; modality={self.modality} has only one"

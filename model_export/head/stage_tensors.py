@@ -36,6 +36,14 @@ class Clips:
         audio = torch.zeros_like(self.audio) if track == "visual" else self.audio
         return Clips(visual, audio, self.class_index)
 
+    def having(self, track: Track) -> "Clips":
+        """Those that have the track, with this one alone; all of them where none has it, and for `both`."""
+        has = torch.ones_like(self.class_index, dtype=torch.bool)
+        if track != "both":
+            has = (self.visual if track == "visual" else self.audio).any(dim=1)
+        rows = has if has.any() else ~has
+        return Clips(self.visual[rows], self.audio[rows], self.class_index[rows]).only(track)
+
 
 @dataclass(frozen=True)
 class Texts:
@@ -92,8 +100,10 @@ class StageTensors:
         )
 
     def only(self, track: Track) -> "StageTensors":
-        """The same stage, but the clips that it is measured on have one track only."""
-        return replace(self, eval_seen=self.eval_seen.only(track), eval_unseen=self.eval_unseen.only(track))
+        """The same stage, but it is measured on clips that have the track, with this one alone."""
+        return replace(
+            self, eval_seen=self.eval_seen.having(track), eval_unseen=self.eval_unseen.having(track)
+        )
 
 
 def mean_direction(features: Tensor) -> Tensor:

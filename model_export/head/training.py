@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +29,7 @@ from model_export.head.calibration import (
     Calibrations,
     calibrate_embedding,
     calibrate_fused,
-    calibrate_fusion,
+    calibrate_served,
     fusion_weights,
 )
 from model_export.head.cost import FILE as COST_FILE
@@ -148,17 +149,17 @@ def finish(
         else untrained_track(raw, track)
         for track in SINGLE_TRACKS
     )
+    served = calibrate_served(config, ranked, statistics, stage, clips)
     calibrations = Calibrations(
-        embedding=calibrate_embedding(ranked),
-        fused=calibrate_fusion(config, ranked, statistics, stage, clips)
-        if config.raw_fusion
-        else calibrate_fused(ranked, statistics, stage),
+        embedding=calibrate_embedding(ranked) if config.raw_fusion else served,
+        fused=served if config.raw_fusion else calibrate_fused(ranked, statistics, stage),
         raw=raw,
         visual=visual,
         audio=audio,
     )
     history = [*first[0].history, *second[0].history]
-    cost = Cost(seconds=sum(record["seconds"] for record in history), peak_memory_mib=peak_memory_mib())
+    seconds = sum(record["seconds"] for record in history)
+    cost = Cost(seconds=seconds, peak_memory_mib=peak_memory_mib(), finished=datetime.now(UTC).date())
     write_atomically(out / COST_FILE, cost.model_dump_json(indent=2))
     save_tensors(out / "stage_1.safetensors", network.state_dict())
     final = second[0].network
@@ -180,10 +181,7 @@ def calibrate_track(
     """Calibrate for clips that have one track only, on the validation clips (so named) without the other."""
     stage = stage.only(track)
     ranked = rank_embedding(network, config, statistics, stage)
-    if not config.raw_fusion:
-        return calibrate_embedding(ranked)
-    shares = (float(track == "visual"),)
-    return calibrate_fusion(config, ranked, statistics, stage, clips, shares)
+    return calibrate_served(config, ranked, statistics, stage, clips, (float(track == "visual"),))
 
 
 def untrained_track(raw: Calibration, track: Track) -> Calibration:

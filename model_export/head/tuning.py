@@ -2,7 +2,8 @@
 
 First between learning rates, with the epochs that each needs, and, where the method has logits, their scale;
 then, where there is an alignment loss, between values of lambda. It chooses by the validation HM of one
-first stage. All methods get the same number of steps, whatever their own publication trained.
+first stage. All methods get the same batches and the same choice of epochs, whatever their own publication
+trained.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Final
 import torch
 
 from model_export.data.gzsl_data import GzslData
+from model_export.errors import RunError
 from model_export.head.head_config import HeadConfig
 from model_export.head.run_folder import write_atomically
 from model_export.head.stage_tensors import StageTensors
@@ -36,12 +38,17 @@ Choice = dict[str, Any]
 
 def rounds(config: HeadConfig) -> Iterator[list[Choice]]:
     """What a method may choose from, round by round; lambda only where it has a meaning."""
-    if config.method != "clip_clap":
+    if not _has_logits(config):
         yield [dict(schedule) for schedule in SCHEDULES]
         return
     yield [schedule | scale for schedule, scale in product(SCHEDULES, LOGIT_SCALES)]
     if config.align_semantic or config.align_class or config.align_batch:
         yield list(LAMBDAS)
+
+
+def _has_logits(config: HeadConfig) -> bool:
+    """Whether the method's cross entropy has the scale of CLIP-CLAP's logits."""
+    return config.method in ("clip_clap", "ez_avood")
 
 
 def n_tries(config: HeadConfig) -> int:
@@ -58,20 +65,42 @@ def tune(config: HeadConfig, data: GzslData, path: Path, report: BarProgress = u
         data: To tune on.
         path: JSON file of all tries; those that are there already are not made again.
         report: Called after each step of a try, with `tuning`.
+
+    Raises:
+        RunError: The file holds the tuning of other data or other settings.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tried: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    identity = {"data": data.fingerprint(), "config": config.model_dump(exclude=CHOSEN | {*STEPS, "seed"})}
+    tried = _read_tries(path, identity)
     chosen: Choice = dict(STEPS)
-    if config.method == "clip_clap":
+    if _has_logits(config):
         chosen |= LAMBDAS[0]
     for choices in rounds(config):
-        for choice in (chosen | one for one in choices):
+        offered = [chosen | one for one in choices]
+        for choice in offered:
             if choice not in [one["choice"] for one in tried]:
-                found = validate(with_choice(config, choice), data, report)
-                tried.append({"choice": choice, "validation": found})
-                write_atomically(path, json.dumps(tried, indent=2) + "\n")
-        chosen = dict(max(tried, key=lambda one: float(one["validation"]["harmonic_mean"]))["choice"])
+                tried.append(
+                    {"choice": choice, "validation": validate(with_choice(config, choice), data, report)}
+                )
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, json.dumps(identity | {"tries": tried}, indent=2) + "\n")
+        of_round = [one for one in tried if one["choice"] in offered]
+        chosen = dict(max(of_round, key=lambda one: float(one["validation"]["harmonic_mean"]))["choice"])
     return with_choice(config, chosen)
+
+
+def _read_tries(path: Path, identity: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tries of an earlier call.
+
+    Raises:
+        RunError: They are of other data or other settings.
+    """
+    if not path.exists():
+        return []
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if any(found.get(name) != value for name, value in identity.items()):
+        raise RunError(f"{path} holds the tuning of other data or other settings; choose another folder")
+    tries: list[dict[str, Any]] = found["tries"]
+    return tries
 
 
 def validate(config: HeadConfig, data: GzslData, report: BarProgress = unreported) -> dict[str, float]:

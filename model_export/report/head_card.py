@@ -82,9 +82,15 @@ def _brings(run: Run) -> str:
         certificate = run.calibration_of(track).certificate
         lines.append(f"- {what}: {certificate.in_words if certificate else 'not measured'}")
     listed = "\n".join(lines)
-    return f"""Against the ranking of the frozen encoders, in points of HM with 95 % intervals over classes.
-Weights were chosen on other classes than those that they were measured on. Where the gain is not certain, the
-head is left out, and clips are ranked as without it.
+    head = run.config.head
+    then = (
+        "Where the gain is not certain, the head is left out, and clips are ranked as without it."
+        if head.raw_fusion and head.raw_weight == "validated"
+        else "The head ranks as its method does, whatever it brings."
+    )
+    return f"""Against the ranking of the frozen encoders, in points of HM with 95 % intervals over classes,
+by the first stage's head on validation clips. Weights and beta were chosen on other classes than those that
+they were measured on; the epoch was chosen on all of them. {then}
 
 {listed}"""
 
@@ -114,7 +120,8 @@ def _listed(names: tuple[str, ...]) -> str:
 
 def _evaluations(measured: MeasuredRun) -> Iterator[tuple[str, Evaluation]]:
     for track, what in _TRACKS.items():
-        yield what, measured.of(measured.own_ranking, track)
+        if measured.has(measured.own_ranking, track):
+            yield what, measured.of(measured.own_ranking, track)
     yield "both tracks, untrained late fusion", measured.of("raw")
 
 

@@ -80,6 +80,10 @@ class MeasuredRun:
         """The evaluation by a ranking; single tracks were measured for the run's own ranking only."""
         return next(e for e in self.evaluations if (e.ranking, e.track) == (ranking, track))
 
+    def has(self, ranking: Ranking, track: Track = "both") -> bool:
+        """Whether it was measured: not with a track that no test clip has."""
+        return any((e.ranking, e.track) == (ranking, track) for e in self.evaluations)
+
     @property
     def own_ranking(self) -> Ranking:
         """The ranking that the configuration names."""
@@ -115,7 +119,12 @@ def measure(run: Run, data: GzslData) -> MeasuredRun:
         RunError: The data is not what the run was trained on.
     """
     evaluations = [evaluate(run, data, ranking=ranking) for ranking in RANKINGS]
-    evaluations += [evaluate(run, data, track=track) for track in SINGLE_TRACKS]
+    test = (data.splits["test_seen"], data.splits["test_unseen"])
+    evaluations += [
+        evaluate(run, data, track=track)
+        for track in SINGLE_TRACKS
+        if all(getattr(clips, track).any() for clips in test)
+    ]
     _save_sample(run, data)
     measurements = Measurements(evaluations=tuple(evaluations))
     write_atomically(run.path / EVALUATION, measurements.model_dump_json(indent=1) + "\n")

@@ -56,7 +56,7 @@ def write_report(runs: Sequence[MeasuredRun], out: Path) -> None:
     """
     found = by_data(runs)
     for method in (m for group in found for m in group):
-        if len(set(method.seeds)) < len(method.seeds):
+        if len(set(method.draws)) < len(method.draws):
             raise RunError(f"{method.name}: two runs of the same seed; name each run once")
     out.mkdir(parents=True, exist_ok=True)
     pictures = {name: png for group in found for name, png in _pictures(group).items()}

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from scipy.stats import t
 
-from model_export.data.gzsl_data import Track
+from model_export.data.gzsl_data import SINGLE_TRACKS, Track
 from model_export.head.evaluation import Evaluation, Ranking
 from model_export.head.head_config import PAPER_STANDARDISATION, PRESETS, HeadConfig, MethodName
 from model_export.report.measurements import RANKINGS, MeasuredRun
@@ -27,6 +27,7 @@ FIGURES: Final[dict[str, Callable[[Evaluation], float]]] = {
     "unknown AUROC": lambda e: e.unknown_auroc,
     "own-class AUROC": lambda e: e.unknown_auroc_own,
 }
+TRACKS: Final[tuple[Track, ...]] = ("both", *SINGLE_TRACKS)
 PAPER_ROWS: Final = ("CLIP-CLAP", "ES only", "HA only", "AHSE")
 """Of the paper's ablation; ES: embedding standardisation, HA: hierarchical alignment."""
 TITLES: Final[dict[MethodName, str]] = {
@@ -107,6 +108,11 @@ class Method:
         """Of the runs."""
         return tuple(run.config.head.seed for run in self.runs)
 
+    @property
+    def draws(self) -> tuple[tuple[int, str], ...]:
+        """Seed and data of each run: what two methods must share to be compared run by run."""
+        return tuple((run.config.head.seed, run.config.data.fingerprint) for run in self.runs)
+
     def figure(self, name: str, ranking: Ranking = "embedding", track: Track = "both") -> Figure:
         """One of FIGURES over the seeds."""
         return Figure(tuple(FIGURES[name](run.of(ranking, track)) for run in self.runs))
@@ -169,8 +175,21 @@ def _told_apart(name: str, groups: list[tuple[MeasuredRun, ...]]) -> Iterator[Me
 
 
 def _setting(run: MeasuredRun) -> str:
+    """What may tell runs of one name apart: usual settings, and all others that are not as by default."""
     head = run.config.head
-    return f"{head.standardisation}, {head.logit_scale} logits, lr {head.lr:g}, lambda {head.align_weight:g}"
+    usual = f"{head.standardisation}, {head.logit_scale} logits, lr {head.lr:g}, lambda {head.align_weight:g}"
+    told = [
+        f"{name} {getattr(head, name)}"
+        for name in _SELDOM
+        if getattr(head, name) != HeadConfig.model_fields[name].default
+    ]
+    return ", ".join([usual, *told])
+
+
+_SELDOM = (
+    *("embedding_dim", "hidden_dim", "align_normaliser", "select_by", "raw_weight", "dropout"),
+    *("projection_dropout", "decoder_dropout", "n_epochs", "n_batches_per_epoch", "batch_size"),
+)
 
 
 def _rank(name: str) -> int:
@@ -241,19 +260,16 @@ def _digits(figure: str) -> int:
 
 def track_table(found: Sequence[Method]) -> Table:
     """Figures where test clips have lost a track; each method by its own ranking."""
-    columns = tuple(f"{figure}, {track}" for figure in ("HM", "ZSL") for track in ("both", "visual", "audio"))
-    rows = tuple(
-        (
-            m.name,
-            *(
-                m.figure(figure, m.runs[0].own_ranking, track).shown()
-                for figure in ("HM", "ZSL")
-                for track in ("both", "visual", "audio")
-            ),
-        )
-        for m in found
-    )
+    columns = tuple(f"{figure}, {track}" for figure in ("HM", "ZSL") for track in TRACKS)
+    asked = [(figure, track) for figure in ("HM", "ZSL") for track in TRACKS]
+    rows = tuple((m.name, *(_track_cell(m, figure, track) for figure, track in asked)) for m in found)
     return Table(f"Missing tracks, {data_title(found)}", ("method", *columns), rows)
+
+
+def _track_cell(method: Method, figure: str, track: Track) -> str:
+    ranking = method.runs[0].own_ranking
+    is_measured = all(run.has(ranking, track) for run in method.runs)
+    return method.figure(figure, ranking, track).shown() if is_measured else NOT_MEASURED
 
 
 def evaluation_text(found: Sequence[Method]) -> str:

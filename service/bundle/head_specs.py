@@ -14,17 +14,20 @@ Standardisation = Literal["none", "per_dimension", "per_sample", "stored_then_sa
 
 
 class Certificate(Record):
-    """What a trained head brings over the ranking of the frozen encoders, measured on held-out classes.
+    """What a trained head brings over the ranking of the frozen encoders.
 
-    Weights and beta were chosen on validation clips of other classes than those that they were measured on,
-    for both rankings alike. The interval is of resampled classes.
+    Measured on validation clips by the head of the first stage: weights and beta were chosen on clips of
+    other classes than those that they were measured on, for both rankings alike; the epoch was chosen on all
+    of them. The interval is of resampled classes.
     """
 
     is_open: bool = Field(description="whether the head takes part in the ranking: only if `low` is above 0")
-    gain: float = Field(description="HM with the head less HM without it, per cent")
-    low: float = Field(description="lower end of the 95 % interval of the gain")
-    high: float = Field(description="upper end")
-    frozen_harmonic_mean: float = Field(description="HM without the head, on the same clips, per cent")
+    gain: float | None = Field(
+        description="HM with the head less HM without it, per cent; null: too few classes to measure it on"
+    )
+    low: float | None = Field(description="lower end of the 95 % interval of the gain")
+    high: float | None = Field(description="upper end")
+    frozen_harmonic_mean: float | None = Field(description="HM without the head, on the same clips, per cent")
     n_seen_classes: int
     n_unseen_classes: int
     n_clips: int = Field(description="validation clips")
@@ -33,17 +36,25 @@ class Certificate(Record):
         "in the wrong order"
     )
     data: str = Field(description="whose validation clips these are")
-    measured: date
+    measured: date | None = Field(default=None, description="day of the training")
+
+    @model_validator(mode="after")
+    def _is_open_where_it_says(self) -> Self:
+        if self.is_open != (self.low is not None and self.low > 0):
+            raise ValueError("is_open must say whether low is above 0")
+        return self
 
     @property
     def in_words(self) -> str:
         """One sentence for people."""
-        found = f"{self.gain:+.1f} HM [{self.low:+.1f}, {self.high:+.1f}] on {self.frozen_harmonic_mean:.1f}"
+        day = f", {self.measured.isoformat()}" if self.measured else ""
+        classes = f"{self.n_seen_classes} seen and {self.n_unseen_classes} unseen classes"
+        on = f"{self.n_clips} {self.data}, {classes}{day}"
+        if self.gain is None:
+            return f"too few classes to say what the head brings ({on})"
         says = "the head brings" if self.is_open else "the head brings nothing certain:"
-        return (
-            f"{says} {found} (held out: {self.n_seen_classes} seen, {self.n_unseen_classes} unseen classes; "
-            f"{self.n_clips} {self.data}, {self.measured.isoformat()})"
-        )
+        found = f"{self.gain:+.1f} HM [{self.low:+.1f}, {self.high:+.1f}] on {self.frozen_harmonic_mean:.1f}"
+        return f"{says} {found} ({on})"
 
 
 class Calibration(Record):

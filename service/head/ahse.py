@@ -96,9 +96,10 @@ class AhseHead:
         stored = self.statistics
         theta = self.text(visual=texts.visual, audio=texts.audio)
         z = standardise(theta, stored.text_mean, stored.text_std, self.spec.standardisation)
+        parts = (z * z).reshape(len(z), self.spec.parts, self.spec.dim // self.spec.parts)
         return AhseNames(
             z=z,
-            z_square=np.sum((z * z).reshape(len(z), self.spec.parts, -1), axis=2),
+            z_square=np.sum(parts, axis=2),
             visual_mean_similarity=texts.visual @ stored.visual_mean,
             visual_factor=_inverse_norms(texts.visual - stored.text_visual_mean),
             audio_mean_similarity=texts.audio @ stored.audio_mean,

@@ -39,8 +39,8 @@ CERTIFICATE = Certificate(
     low=0.5,
     high=3.5,
     frozen_harmonic_mean=60.0,
-    n_seen_classes=9,
-    n_unseen_classes=5,
+    n_seen_classes=12,
+    n_unseen_classes=11,
     n_clips=70,
     text_p=0.005,
     data="validation clips of a test",
@@ -77,7 +77,9 @@ def _run(folder: Path, mode: Standardisation, n_visual: int = 3, n_audio: int = 
     return Run(folder, RunConfig(head=config, data=data), network, Statistics(*parts), calibrations)
 
 
-@pytest.mark.parametrize("certificate", [None, CERTIFICATE.model_copy(update={"is_open": False})])
+@pytest.mark.parametrize(
+    "certificate", [None, CERTIFICATE.model_copy(update={"is_open": False, "low": -0.5})]
+)
 def test_a_head_without_a_certificate_that_it_helps_is_refused(
     tmp_path: Path, certificate: Certificate | None
 ) -> None:
@@ -98,8 +100,8 @@ def test_the_manifest_has_the_certificate(exported: Path) -> None:
     assert isinstance(head, AhseSpec)
     assert head.calibrations.both.certificate == CERTIFICATE
     assert CERTIFICATE.in_words == (
-        "the head brings +2.0 HM [+0.5, +3.5] on 60.0 (held out: 9 seen, 5 unseen classes; 70 validation "
-        "clips of a test, 2026-01-02)"
+        "the head brings +2.0 HM [+0.5, +3.5] on 60.0 (70 validation clips of a test, 12 seen and 11 unseen "
+        "classes, 2026-01-02)"
     )
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from model_export.data.gzsl_data import GzslData
+from model_export.errors import RunError
 from model_export.head import tuning
 from model_export.head.head_config import PRESETS
 from model_export.report import table_one
 from model_export.report.table_one import ROWS, Report, compare
 from tests.model_export.conftest import SMALL
+from tests.model_export.head.small_world import small_world
 
 ROWS_HERE = ("clip_clap", "es_only", "ahse_paper", "cjme")
 
@@ -36,7 +38,7 @@ def test_a_comparison_is_tuned_trained_measured_and_goes_on(
     assert lines[0].startswith("clip_clap: ")
     assert "HM " in lines[-1]
     for row in ROWS_HERE:
-        tried = json.loads((tmp_path / "tuning" / f"{row}.json").read_text())
+        tried = json.loads((tmp_path / "tuning" / f"{row}.json").read_text())["tries"]
         assert len(tried) == tuning.n_tries(ROWS[row]) == {"cjme": 2, "ahse_paper": 5}.get(row, 4)
         assert {one["choice"]["n_batches_per_epoch"] for one in tried} == {3}
     report = (tmp_path / "report.md").read_text()
@@ -73,6 +75,10 @@ def test_tuning_takes_what_is_best_on_validation(
     assert (chosen.lr, chosen.logit_scale, chosen.align_weight) == (1e-4, "reference", 10.0)
     assert chosen.seed == tuning.TUNING_SEED
     assert len(asked) == len(set(asked)) == 5
-    path.write_text(json.dumps(json.loads(path.read_text())[:3]))
+    stopped = json.loads(path.read_text())
+    path.write_text(json.dumps(stopped | {"tries": stopped["tries"][:3]}))
     assert tuning.tune(PRESETS["ahse_paper"], small_data, path) == chosen
     assert len(asked) == 7
+    for data, preset in ((small_world(seed=1), "ahse_paper"), (small_data, "ahse")):
+        with pytest.raises(RunError, match="tuning of other data or other settings"):
+            tuning.tune(PRESETS[preset], data, path)
