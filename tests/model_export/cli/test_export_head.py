@@ -149,6 +149,26 @@ def test_export_head_refuses_runs_on_features_of_unnamed_encoders(
     assert (code, "by encoders that are not named" in complaints) == (2, True)
 
 
+def test_a_method_that_ranks_in_its_own_way_is_exported_on_demand_only(
+    ahse: Ahse, made: Made, tmp_path: Path
+) -> None:
+    """Nothing shows that it does no harm; told to be, it is exported, and every answer says so."""
+    config = HeadConfig(n_epochs=1, n_batches_per_epoch=1, batch_size=8)
+    run = train(made.data, config, tmp_path / "run", n_threads=1).path
+    words = ("export", "head", run, "--encoders", made.bundle, "--out", tmp_path / "a")
+    code, _, complaints = ahse(*words)
+    assert (code, "too few classes to say what the head brings" in complaints) == (2, True)
+    assert "--ungated" in complaints
+    assert ahse(*words, "--ungated")[0] == 0
+    manifest = read_manifest(tmp_path / "a")
+    assert manifest.notice is not None
+    assert "whether or not it does better than the encoders alone" in manifest.notice
+    assert manifest.head.kind == "ahse"
+    assert manifest.head.calibrations.both.raw_weight == 0
+    code, said, _ = ahse("bundle", "inspect", tmp_path / "a")
+    assert (code, "gain    both: too few classes" in said) == (0, True)
+
+
 def test_export_head_with_bad_arguments_leaves_nothing(ahse: Ahse, made: Made, tmp_path: Path) -> None:
     """A taken directory, a name that is none, no run, no bundle, a damaged bundle."""
     broken = Path(shutil.copytree(made.bundle, tmp_path / "broken"))

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from model_export.cli.train_commands import evaluate_app, report_app, train_app
+from model_export.cli.train_commands import Preset, evaluate_app, report_app, train_app
 from model_export.data.feature_file import FeatureSet, read_feature_file, write_feature_file
+from model_export.head.head_config import PRESETS
 from model_export.head.run_folder import Run
 from tests.model_export.cli.conftest import Command
 from tests.model_export.head.small_world import small_world
@@ -116,3 +117,8 @@ def test_report_needs_evaluated_runs(command: Command, tmp_path: Path) -> None:
     assert code == 2
     assert "was not evaluated" in err
     assert not (tmp_path / "report").exists()
+
+
+def test_every_preset_can_be_named() -> None:
+    """The command line lists them by itself, since help should not wait for pydantic."""
+    assert {preset.value for preset in Preset} == set(PRESETS)

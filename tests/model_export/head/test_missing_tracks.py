@@ -17,6 +17,8 @@ from model_export.head.methods import make_network
 from model_export.head.stage_tensors import StageTensors
 from model_export.head.training import train
 from model_export.head.training_batches import TARGET_TEMPERATURE, StageInputs, Teacher, drop_tracks
+from model_export.report.measurements import measure
+from model_export.report.tables import methods, track_table
 from service.arrays import Array
 from tests.model_export.conftest import SMALL
 from tests.model_export.head.small_world import small_world
@@ -83,3 +85,21 @@ def test_clips_that_have_one_track_count_that_track_alone() -> None:
         dropped = rows[0 if chance == 0 else 1]
         assert (dropped[:, 0] < 0).nonzero().flatten().tolist() == lost
         assert torch.equal(rows[1 if chance == 0 else 0], ones)
+
+
+def test_clips_are_measured_with_a_track_that_they_have(tmp_path: Path) -> None:
+    """Of clips half of which are silent, those with sound measure the ranking by sound."""
+    data = without(small_world(), "audio", 0.5)
+    stage = StageTensors.of(data, data.stage(1), torch.device("cpu"))
+    heard = stage.only("audio")
+    assert len(heard.eval_unseen.class_index) == int(stage.eval_unseen.audio.any(dim=1).sum())
+    assert heard.eval_unseen.audio.any(dim=1).all()
+    assert not heard.eval_unseen.visual.any()
+    assert len(stage.only("visual").eval_unseen.class_index) == len(stage.eval_unseen.class_index)
+    run = train(data, SMALL, tmp_path / "run", n_threads=1)
+    measured = measure(run, data)
+    assert measured.has("fused", "audio")
+    silent = without(data, "audio", 1.0)
+    measured = measure(train(silent, SMALL, tmp_path / "silent", n_threads=1), silent)
+    assert not measured.has("fused", "audio")
+    assert "not measured" in track_table(methods([measured])).text()

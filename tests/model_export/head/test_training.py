@@ -236,6 +236,8 @@ def test_small_steps_get_one_thread(small_data: GzslData) -> None:
         ({"modality": "visual", "modality_dropout": 0.2}, "modality=visual has only one"),
         ({"modality": "audio", "raw_fusion": True}, "modality=audio has only one"),
         ({"select_by": "served"}, "without raw_fusion"),
+        ({"method": "cjme", "align_class": True}, "align_class is a setting of clip_clap; cjme has none"),
+        ({"decoder_dropout": 0.5}, "decoder_dropout is a setting of avca, .*; clip_clap has none"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any], says: str) -> None:
