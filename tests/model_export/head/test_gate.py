@@ -121,10 +121,9 @@ def test_texts_in_the_wrong_order_are_found() -> None:
     right = ranked(0.5, 0)
     random = np.random.default_rng(5)
     order = np.concatenate([random.permutation(SEEN), random.permutation(UNSEEN)])
-    wrong = StageRanked(
-        *(Ranked(p.distances[:, order], p.class_index) for p in (right.seen_clips, right.unseen_clips)),
-        SEEN,
-        UNSEEN,
+    seen, unseen = (
+        Ranked(part.distances[:, order], part.class_index) for part in (right.seen_clips, right.unseen_clips)
     )
+    wrong = StageRanked(seen, unseen, SEEN, UNSEEN)
     assert gate.text_p(right) == 0.005
     assert gate.text_p(wrong) > 0.05
