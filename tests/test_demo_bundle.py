@@ -119,20 +119,6 @@ def test_readme_shows_the_numbers_of_the_manifest() -> None:
         assert re.search(rf"^\| {row} \| {re.escape(figures)} \|$", readme, re.MULTILINE), (row, figures)
 
 
-def test_readmes_curl_gives_the_answer_that_readme_shows(client: TestClient) -> None:
-    """The command of the section on the demo world."""
-    readme = (ROOT / "README.md").read_text().split("## A trained head: the demo world")[1]
-    command = re.search(r"curl -s http://127.0.0.1:8000/v1/classify(.*?)```", readme, re.DOTALL)
-    assert command is not None
-    (file,) = re.findall(r"file=@examples/(\S+)", command[1])
-    labels = re.findall(r"'labels=([^']+)'", command[1])
-    shown = re.search(r'"label": ?"([^"]+)"', readme)
-    assert shown is not None
-    best = _classify(client, file, labels=labels)["predictions"][0]["label"]
-    (true,) = [one["label"] for one in INDEX["clips"] if one["file"] == file]
-    assert best == shown[1] == true
-
-
 def test_a_silent_stretch_does_not_spoil_a_clip() -> None:
     """A window of digital silence gives a finite feature of unit length, not NaN."""
     bundle = load_bundle(DEMO_BUNDLE, Runtime(device="cpu"))

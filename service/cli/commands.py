@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from service import __version__
 from service.cli.command_app import CommandApp
+from service.cli.interrupts import exiting_at_once
 
 # Name: where its typer app is, and its line in `ahse --help`.
 _TRAINING = "model_export.cli"
@@ -50,7 +51,9 @@ class _Commands(TyperGroup):
         if cmd_name not in _COMMANDS:
             return None
         module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
-        command = typer.main.get_command(getattr(importlib.import_module(module), attribute))
+        with exiting_at_once():
+            found = importlib.import_module(module)
+        command = typer.main.get_command(getattr(found, attribute))
         command.name = cmd_name
         return command
 
