@@ -1,14 +1,18 @@
 """The Python client: `from service.client import Client`. It loads none of the service's heavy packages.
 
-values     what the service answers, as frozen dataclasses
+answers    the ranked answer for a clip, as frozen dataclasses
+values     label sets, jobs, models and the service itself, likewise
 errors     what can go wrong
 protocol   the request of each address, and how its answer is read
 tries      when to send a request again, and what went wrong where that did not help
 upload     clips from paths, bytes or open files, with a progress callback
-clients    `Client` and `AsyncClient`, which send what the protocol says
+connection   what both clients are told
+waiting_client, async_client
+           `Client` and `AsyncClient`, which send what the protocol says
 """
 
-from service.client.clients import AsyncClient, Client
+from service.client.answers import Answer, Prediction, Segment, Tracks, TrackScore, TrackUse
+from service.client.async_client import AsyncClient
 from service.client.errors import (
     ClientError,
     ConnectionLostError,
@@ -19,7 +23,6 @@ from service.client.errors import (
 from service.client.protocol import Question
 from service.client.upload import ClipSource, Progress
 from service.client.values import (
-    Answer,
     Health,
     Info,
     Job,
@@ -31,12 +34,8 @@ from service.client.values import (
     Limits,
     Metric,
     Model,
-    Prediction,
-    Segment,
-    Tracks,
-    TrackScore,
-    TrackUse,
 )
+from service.client.waiting_client import Client
 
 __all__ = [
     "Answer",

@@ -14,6 +14,7 @@ from uuid import uuid4
 import httpx2
 
 from service.client import values
+from service.client.answers import Answer
 from service.client.errors import InvalidArgumentError, ServiceError
 from service.client.upload import Upload
 
@@ -134,11 +135,9 @@ class Question(TypedDict, total=False):
     frames: str | None
 
 
-def classify(question: Question) -> Call[values.Answer]:
+def classify(question: Question) -> Call[Answer]:
     """POST /v1/classify."""
-    return Call(
-        "POST", "/v1/classify", lambda answer: values.Answer.read(answer.json()), form=_form(question)
-    )
+    return Call("POST", "/v1/classify", lambda answer: Answer.read(answer.json()), form=_form(question))
 
 
 def _form(question: Question) -> dict[str, str]:

@@ -1,0 +1,182 @@
+"""The ranked answer for a clip, as frozen dataclasses. Their fields are those of /openapi.json.
+
+Fields that a newer service adds are left out here; `Answer.document` has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+Document = Mapping[str, Any]
+"""A JSON object."""
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A value whose fields are plain JSON values."""
+
+    @classmethod
+    def read(cls, document: Document) -> Self:
+        """Take the fields that the value has; KeyError when one is missing."""
+        return cls(**{one.name: document[one.name] for one in fields(cls)})
+
+
+@dataclass(frozen=True)
+class TrackScore(Flat):
+    """What one track alone says of a candidate.
+
+    Attributes:
+        similarity: Cosine of the track's feature and the name's text feature.
+        score: Probability among the candidates by this track alone.
+    """
+
+    similarity: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One candidate.
+
+    Attributes:
+        rank: 1 is the best.
+        label: Its name.
+        score: Probability among the candidates; all of them sum to 1.
+        distance: Smaller is better.
+        seen: The bundle's head was trained on this class.
+        visual: By the picture alone; None when no picture was used.
+        audio: By the sound alone; None when no sound was used.
+    """
+
+    rank: int
+    label: str
+    score: float
+    distance: float
+    seen: bool
+    visual: TrackScore | None
+    audio: TrackScore | None
+
+    @classmethod
+    def read(cls, document: Document) -> Self:
+        """From JSON."""
+        by_track = {
+            track: None if document[track] is None else TrackScore.read(document[track])
+            for track in ("visual", "audio")
+        }
+        return cls(**{one.name: document[one.name] for one in fields(cls)} | by_track)
+
+
+@dataclass(frozen=True)
+class TrackUse(Flat):
+    """Whether a track was used, and why not.
+
+    Attributes:
+        used: It was.
+        reason: Stable code when it was not.
+        detail: What was used, or why it was not, in words.
+    """
+
+    used: bool
+    reason: str | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Both tracks of a clip, or of a segment."""
+
+    visual: TrackUse
+    audio: TrackUse
+
+    @classmethod
+    def read(cls, document: Document) -> Self:
+        """From JSON."""
+        return cls(visual=TrackUse.read(document["visual"]), audio=TrackUse.read(document["audio"]))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The ranked answer for one segment of a clip.
+
+    Attributes:
+        start_s: Since the clip's start.
+        end_s: The next segment starts there.
+        predictions: Best first; none where there is neither picture nor sound.
+        tracks: Which were used.
+        unknown: 0..1, how likely it is that none of the labels fits; None where that can't be told.
+    """
+
+    start_s: float
+    end_s: float
+    predictions: tuple[Prediction, ...]
+    tracks: Tracks
+    unknown: float | None
+
+    @classmethod
+    def read(cls, document: Document) -> Self:
+        """From JSON."""
+        return cls(
+            start_s=document["start_s"],
+            end_s=document["end_s"],
+            predictions=tuple(map(Prediction.read, document["predictions"])),
+            tracks=Tracks.read(document["tracks"]),
+            unknown=document["unknown"],
+        )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The ranked answer for one clip.
+
+    Attributes:
+        id: Id of the request.
+        bundle: Name of the bundle that was used, and below its version and what must be known of it.
+        label_set: The label set that was used, or None.
+        n_labels: Candidates that were ranked.
+        predictions: Best first.
+        tracks: Which were used, and why one was not.
+        unknown: 0..1, how likely it is that none of the labels fits; None where that can't be told.
+        duration_s: Of the clip.
+        calibration: Beta that was added to the distances of seen classes.
+        segments: From the clip's start to its end without a gap; None unless segment_s was sent.
+        warnings: Sentences for the user.
+        timings_ms: Wall time of each step.
+        document: The whole answer as it was sent.
+    """
+
+    id: str
+    bundle: str
+    bundle_version: str
+    bundle_notice: str | None
+    label_set: str | None
+    n_labels: int
+    predictions: tuple[Prediction, ...]
+    tracks: Tracks
+    unknown: float | None
+    duration_s: float
+    calibration: float
+    segments: tuple[Segment, ...] | None
+    warnings: tuple[str, ...]
+    timings_ms: Mapping[str, float]
+    document: Document = field(repr=False, compare=False)
+
+    @property
+    def best(self) -> Prediction:
+        """The first prediction."""
+        return self.predictions[0]
+
+    @classmethod
+    def read(cls, document: Document) -> Self:
+        """From JSON."""
+        segments = document["segments"]
+        nested = {
+            "predictions": tuple(map(Prediction.read, document["predictions"])),
+            "tracks": Tracks.read(document["tracks"]),
+            "segments": None if segments is None else tuple(map(Segment.read, segments)),
+            "warnings": tuple(document["warnings"]),
+            "document": document,
+        }
+        plain = {one.name: document[one.name] for one in fields(cls) if one.name not in nested}
+        return cls(**plain | nested)
