@@ -6,7 +6,7 @@ errors     what can go wrong
 protocol   the request of each address, and how its answer is read
 tries      when to send a request again, and what went wrong where that did not help
 upload     clips from paths, bytes or open files, with a progress callback
-connection   what both clients are told
+connection what both clients are told
 waiting_client, async_client
            `Client` and `AsyncClient`, which send what the protocol says
 """
