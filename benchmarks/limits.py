@@ -88,13 +88,13 @@ def _work(bundle: Bundle, graph: str, n_clips: int) -> Callable[[], NDArray[np.f
         shape = (n_clips * visual.n_frames, size, size, 3)
         rows["frames"] = draw.integers(0, 256, shape, dtype=np.uint8)
     elif graph in NAME_GRAPHS:
-        tokens = getattr(bundle, graph.replace("text", "tokens"))
+        tokens = getattr(bundle.encoders, graph.replace("text", "tokens"))
         # Of such names as the cold requests bring: their length decides.
         names = unique_labels(_NAMES_PER_CLIP * n_clips)(40)
         rows["tokens"] = tokens([f"a video of a {name}." for name in names])
     else:
         rows["waveform"] = draw.normal(0, 0.1, (n_clips, audio.window_samples)).astype(np.float32)
-    encoder = getattr(bundle, graph)
+    encoder = getattr(bundle.encoders, graph)
     return lambda: encoder(**rows)
 
 
