@@ -142,7 +142,7 @@ def similarities(
     """Similarity of each clip that has a track to all names, float64 [n_names], as the head ranks by it."""
     kept = {clip: _only(one, track) for clip, one in enumerate(features)}
     return {
-        clip: -_distances(bundle, names, one).astype(np.float64)
+        clip: -distances_to(bundle, names, one).astype(np.float64)
         for clip, one in kept.items()
         if not one.is_empty
     }
@@ -158,7 +158,7 @@ def _only(features: ClipFeatures, track: Track) -> ClipFeatures:
 def _ranking(bundle: Bundle, names: LabelEmbeddings, clip: ClipFeatures) -> Callable[[Indices], Ranking]:
     """What ranks any of the names for a clip, as `rank_names` does."""
     ranker = bundle.head
-    distance = _distances(bundle, names, clip)
+    distance = distances_to(bundle, names, clip)
 
     def among(chosen: Indices) -> Ranking:
         scoring = ranker.scoring(clip, _rows(names.embedded, chosen))
@@ -167,7 +167,7 @@ def _ranking(bundle: Bundle, names: LabelEmbeddings, clip: ClipFeatures) -> Call
     return among
 
 
-def _distances(bundle: Bundle, names: LabelEmbeddings, clip: ClipFeatures) -> Array:
+def distances_to(bundle: Bundle, names: LabelEmbeddings, clip: ClipFeatures) -> Array:
     head = bundle.head
     return head.distances(head.embed_clip(clip), cosines_of(clip, names.features), names.embedded)
 

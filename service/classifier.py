@@ -19,6 +19,8 @@ from service.encode.clip_features import encode_clip, encode_segments
 from service.encode.features import ClipFeatures, pool
 from service.encode.text import encode_labels
 from service.errors import BundleInvalidError
+from service.guarantee import Guarantee, guarantee
+from service.head.agreement import Agreement, agreement
 from service.head.head import cosines_of
 from service.labels.label import Candidates, make_label
 from service.media import Clip, DecodeSpec
@@ -29,6 +31,8 @@ from service.tracing import Facts, Tracing
 
 # Names that a warning lists.
 _MAX_FAR_NAMES = 5
+# Agreement below this is a warning.
+_CONTRADICTION = 0.1
 
 Decode = Callable[[Path, DecodeSpec], Clip]
 """Turns a file into a clip, somewhere safe; raises MediaError or DecoderUnavailableError."""
@@ -42,12 +46,14 @@ class Ranked:
         ranking: By both tracks, or the one that is there.
         visual: What the picture alone says; None when no picture was used.
         audio: What the sound alone says; None when no sound was used.
+        agreement: Whether both say the same; None with one track or one name, and where nothing tells.
         beta: What was added to the distances of seen classes.
     """
 
     ranking: Ranking
     visual: TrackScores | None
     audio: TrackScores | None
+    agreement: Agreement | None
     beta: float
 
 
@@ -61,6 +67,7 @@ class Classification:
         names: The candidates.
         whole: Their ranking for the whole clip.
         segments: One for each segment of the clip; None for one with neither picture nor sound.
+        guarantee: The promise that was asked for, about the whole clip; None: none was.
         timings_ms: Wall time of each step, in the order of the flow.
     """
 
@@ -69,12 +76,13 @@ class Classification:
     names: LabelEmbeddings
     whole: Ranked
     segments: tuple[Ranked | None, ...]
+    guarantee: Guarantee | None
     timings_ms: dict[str, float]
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences for the user: tracks that are missing or disagree, repairs, and names far from all."""
-        return (*self._tracks(), *self.clip.warnings, *self._far_names())
+        return (*self._tracks(), *self._contradiction(), *self.clip.warnings, *self._far_names())
 
     def _tracks(self) -> Iterator[str]:
         visual, audio = self.whole.visual, self.whole.audio
@@ -93,6 +101,17 @@ class Classification:
             yield (
                 f"By the plain similarity of the {track}, which the scores of that track are of, {name!r} "
                 "would come first; the ranking is by the bundle's head, which weighs names differently."
+            )
+
+    def _contradiction(self) -> Iterator[str]:
+        """Of two tracks that show different things."""
+        found = self.whole.agreement
+        if found is not None and found.score < _CONTRADICTION:
+            picture, sound = (self.names.labels[i].name for i in (found.visual_first, found.audio_first))
+            surer = "picture" if found.surer == "visual" else "sound"
+            yield (
+                f"Picture and sound seem to show different things: {picture!r} comes first by the picture "
+                f"alone, {sound!r} by the sound alone; the {surer} is surer."
             )
 
     def _far_names(self) -> Iterator[str]:
@@ -168,7 +187,11 @@ class Classifier:
         with watch.step("rank"):
             whole = rank_names(bundle, features, names, options.beta)
             segments = tuple(_rank_segment(bundle, one, names, options.beta) for one in of_segments)
-        return Classification(bundle, clip, names, whole, segments, watch.laps_ms)
+            promise = None
+            if options.guarantee is not None:
+                level, stored = options.guarantee, bundle.guarantees
+                promise = guarantee(whole.ranking, names.seen, features.tracks, stored, level)
+        return Classification(bundle, clip, names, whole, segments, promise, watch.laps_ms)
 
     def embed_clip(self, path: Path, bundle: Bundle, options: ClassifyOptions) -> Array:
         """The clip in a file as a vector of the space that names are in, too; see `Head.clip_vector`.
@@ -233,6 +256,7 @@ def rank_names(bundle: Bundle, features: ClipFeatures, names: LabelEmbeddings, a
         rank(distance, names.seen, scoring, beta),
         None if cosines.visual is None else score_track(cosines.visual, encoders.visual.logit_scale),
         None if cosines.audio is None else score_track(cosines.audio, encoders.audio.logit_scale),
+        agreement(head, features, cosines, names.embedded),
         beta,
     )
 

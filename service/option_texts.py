@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 MAX_TOP_K = 1_000_000
 MAX_BETA = 1_000_000
+MIN_GUARANTEE, MAX_GUARANTEE = 0.5, 0.99
 MIN_SEGMENT_S, MAX_SEGMENT_S = 1.0, 600.0
 
 
@@ -33,6 +34,10 @@ TOP_K = OptionText("How many predictions.", f"a whole number from 1 to {MAX_TOP_
 BETA = OptionText(
     "Calibrated stacking of seen classes: auto (the bundle's beta), off or a number.",
     "auto, off, or a number such as 1.5",
+)
+GUARANTEE = OptionText(
+    "Also name the fewest candidates of which, as often as this, one is right; as far as that was measured.",
+    f"a number from {MIN_GUARANTEE:g} to {MAX_GUARANTEE:g}",
 )
 SEGMENT_S = OptionText(
     "Rank for segments of the clip too: their length in seconds, or auto (the window of the bundle's audio "

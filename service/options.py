@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -14,6 +14,7 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 
 from service import option_texts as texts
@@ -72,6 +73,12 @@ SegmentLength = (
 """Seconds; `auto` is the length of the window that the bundle's audio encoder takes."""
 
 
+Guarantee = Annotated[
+    float, Field(ge=texts.MIN_GUARANTEE, le=texts.MAX_GUARANTEE), _plain(r"0?\.[0-9]{1,20}")
+]
+"""How often a promise must hold."""
+
+
 class ClassifyOptions(BaseModel):
     """How one clip is classified, whatever the clip and the candidate names are."""
 
@@ -86,6 +93,9 @@ class ClassifyOptions(BaseModel):
     beta: Annotated[Beta, texts.BETA] = Field(
         default="auto", alias="calibration", description=texts.BETA.description
     )
+    guarantee: Annotated[Guarantee | None, texts.GUARANTEE] = Field(
+        default=None, description=texts.GUARANTEE.description, examples=[0.9]
+    )
     segment_s: Annotated[SegmentLength | None, texts.SEGMENT_S] = Field(
         default=None, description=texts.SEGMENT_S.description, examples=[10]
     )
@@ -97,6 +107,14 @@ class ClassifyOptions(BaseModel):
     @classmethod
     def _have_a_place_for_the_name(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         return None if value is None else check_templates(value)
+
+    @model_validator(mode="after")
+    def _promise_what_was_measured(self) -> Self:
+        if self.guarantee is not None and self.beta != "auto":
+            raise InvalidOptionError(
+                "A guarantee holds with the bundle's own calibration: leave calibration out, or the guarantee."
+            )
+        return self
 
 
 def read_options(values: Mapping[str, Any], model: type[_Options]) -> _Options:

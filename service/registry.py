@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from service.bundle.directory import open_manifest, verify_files
+from service.bundle.guarantees import Guarantees, load_guarantees
 from service.bundle.head_specs import SimilaritySpec
 from service.bundle.manifest import CARD_FILE, Manifest
 from service.encode.encoders import Encoders, load_encoders
@@ -30,6 +31,7 @@ class Bundle:
         encoders: The frozen encoders.
         head: What ranks by their features.
         card: Its model card, Markdown; None if it has none.
+        guarantees: What can be promised of its answers; None if nothing was measured.
     """
 
     manifest: Manifest
@@ -37,6 +39,7 @@ class Bundle:
     encoders: Encoders
     head: Head[Any, Any]
     card: str | None = None
+    guarantees: Guarantees | None = None
 
     @property
     def name(self) -> str:
@@ -59,6 +62,7 @@ def load_bundle(directory: Path, runtime: Runtime) -> Bundle:
         load_encoders(directory, manifest, runtime),
         _load_head(directory, manifest, runtime),
         _read_card(directory, manifest),
+        None if manifest.head.guarantee is None else load_guarantees(directory / manifest.head.guarantee),
     )
 
 

@@ -23,7 +23,15 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from service.bundle.directory import write_bundle
-from service.bundle.head_specs import AhseSpec, Calibration, Calibrations, SimilaritySpec, Standardisation
+from service.bundle.guarantees import Guarantees
+from service.bundle.head_specs import (
+    AgreementScore,
+    AhseSpec,
+    Calibration,
+    Calibrations,
+    SimilaritySpec,
+    Standardisation,
+)
 from service.bundle.manifest import AudioEncoderSpec, ImageEncoderSpec, KnownNames, Manifest, TextEncoderSpec
 from service.bundle.provenance import Licence, Provenance
 from service.head.statistics import AhseStatistics, SimilarityStatistics
@@ -59,6 +67,8 @@ def write_toy_bundle(
     middle: bool = False,
     shared: bool = False,
     notice: str | None = None,
+    agreement: AgreementScore | None = None,
+    guarantees: Guarantees | None = None,
     **calibration: float,
 ) -> Path:
     """Write the toy bundle.
@@ -73,6 +83,8 @@ def write_toy_bundle(
         middle: look at one frame only.
         shared: one text graph for both tracks, which also tells how near names are to NEARNESS.
         notice: what everybody who reads an answer must know.
+        agreement: when both tracks agree.
+        guarantees: what can be promised of answers.
         calibration: in place of some of CALIBRATION.
     """
     stored = _similarity_head() if head == "similarity" else head
@@ -83,6 +95,8 @@ def write_toy_bundle(
         for file, graph in _texts(shared=shared).items():
             onnx.save(graph, aside / file)
         _tokenizer().save(str(aside / "tokenizer.json"))
+        if guarantees is not None:
+            (aside / "guarantee.json").write_text(guarantees.model_dump_json())
         if isinstance(stored, SimilaritySpec):
             if stored.statistics is not None:
                 not_fitted(3, LOGIT_SCALE, 3, LOGIT_SCALE).save(aside / stored.statistics)
@@ -93,6 +107,8 @@ def write_toy_bundle(
 
     def manifest(files: dict[str, str]) -> Manifest:
         ours = stored if isinstance(stored, SimilaritySpec) else _ahse_head(standardisation, calibration)
+        file = None if guarantees is None else "guarantee.json"
+        ours = ours.model_copy(update={"agreement": agreement, "guarantee": file})
         whole = _manifest(files, name, version, tuple(seen), ours, middle=middle, shared=shared)
         return whole.model_copy(update={"notice": notice})
 

@@ -100,6 +100,7 @@ def calibrate(
     from model_export.extract.extraction import Journal
     from model_export.extract.listing import list_unlabelled
     from model_export.extract.moments import fit
+    from service.bundle.head_specs import SimilaritySpec
     from service.cli.serve import read_settings
     from service.head.similarity import SimilarityHead
     from service.process import n_processors
@@ -119,9 +120,13 @@ def calibrate(
         found = _extract(listing, loaded, journal, settings)
         _say_found(found)
         statistics = fit(found.features, clips)
-        # Scores were fitted to similarity on another scale, so they are dropped.
-        update = {"statistics": STATISTICS_FILE, "n_clips": len(found.clips), "scores": None}
-        fitted = head.spec.model_copy(update=update)
+        # What was fitted to similarity on another scale is dropped.
+        fitted = SimilaritySpec(
+            kind="similarity",
+            statistics=STATISTICS_FILE,
+            visual_share=head.spec.visual_share,
+            n_clips=len(found.clips),
+        )
         command = f"ahse calibrate {manifest.name} ({len(found.clips)} clips)"
         write_refitted(bundle, manifest, target, fitted, statistics, command)
         journal.remove()

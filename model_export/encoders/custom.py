@@ -15,9 +15,8 @@ from model_export.encoders.encoder_graphs import MAX_AUDIO_S, TOLERANCE, ExportO
 from model_export.encoders.encoder_types import AudioEncoder, ImageEncoder
 from model_export.errors import EncoderError
 from model_export.export.bundle_parts import BundleFacts, export_bundle
-from model_export.export.head_parts import similarity_head
+from model_export.export.head_parts import Fitted, similarity_head
 from model_export.export.reduced_precision import COSINE_FLOOR
-from service.bundle.head_specs import SimilarityScores
 from service.bundle.manifest import KnownNames
 from service.bundle.provenance import Metric, Precision
 
@@ -39,8 +38,7 @@ class CustomBundle:
         typical: Inputs like those of real use (`visual`, `audio`, `text`): smaller precisions are compared
             with fp32 on them.
         cosine_floor: Smallest cosine to fp32 that passes; lower where changed decisions were counted.
-        visual_share: Weight of the picture for clips with both tracks, 0 to 1.
-        scores: How similarity becomes probabilities; None: by the encoders' logit scales.
+        fitted: What was fitted to labelled clips.
         known: When names get a warning, where the shared text encoder gives their nearness to known names.
         notice: What everybody who reads an answer must know.
         metrics: What was measured of the bundle.
@@ -61,8 +59,7 @@ class CustomBundle:
     precision: Precision = "fp32"
     typical: Mapping[str, Tensor] = field(default_factory=dict)
     cosine_floor: float = COSINE_FLOOR
-    visual_share: float = 0.5
-    scores: SimilarityScores | None = None
+    fitted: Fitted = Fitted()
     known: KnownNames | None = None
     notice: str | None = None
     metrics: tuple[Metric, ...] = ()
@@ -133,5 +130,5 @@ def write_custom(
         created=built.created,
     )
     parts = encoder_parts(built.image, built.audio, options, built.known)
-    head = similarity_head(built.visual_share, built.scores)
+    head = similarity_head(built.fitted)
     export_bundle(out, replace(parts, texts=built.texts), head, facts)

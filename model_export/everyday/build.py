@@ -144,8 +144,7 @@ def everyday(work: Path) -> CustomBundle:
             "text": token_rows(tokenizer, sentences.pad_id, TEMPLATES, audio_names),
         },
         cosine_floor=0.985,  # how many decisions change stands in docs/results/everyday
-        visual_share=VISUAL_SHARE,
-        scores=SCORES,
+        fitted=Fitted(VISUAL_SHARE, SCORES, AGREEMENT, promises()),
         known=KnownNames(output=NEARNESS, threshold=KNOWN_THRESHOLD, alphabets=("LATIN",)),
         metrics=METRICS,
         texts={

@@ -76,7 +76,7 @@ def write_refitted(
     """
 
     def fill(aside: Path) -> None:
-        for name in manifest.files:
+        for name in manifest.files.keys() - {manifest.head.guarantee}:  # which was of the old statistics
             shutil.copyfile(source / name, aside / name)
         with (aside / "MODEL_CARD.md").open("a", encoding="utf-8") as card:
             card.write(f"\n`{command}` was run afterwards: figures above are from before it.\n")

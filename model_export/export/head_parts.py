@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -15,12 +16,37 @@ from model_export.export.bundle_parts import HeadParts
 from model_export.export.graph_export import export_graph
 from model_export.head.cost import Cost
 from model_export.head.network import HeadAv, HeadText
-from model_export.head.run_folder import Run
-from service.bundle.head_specs import AhseSpec, Calibration, Calibrations, SimilarityScores, SimilaritySpec
+from model_export.head.run_folder import GUARANTEE_FILE, Run
+from service.bundle.guarantees import Guarantees
+from service.bundle.head_specs import (
+    AgreementScore,
+    AhseSpec,
+    Calibration,
+    Calibrations,
+    SimilarityScores,
+    SimilaritySpec,
+)
 from service.bundle.provenance import GraphCheck
 
 HEAD_TOLERANCE = 1e-5
 STATISTICS_FILE: Final = "statistics.safetensors"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was fitted to labelled clips for a head without training.
+
+    Attributes:
+        visual_share: Weight of the picture for clips with both tracks, 0 to 1.
+        scores: How similarity becomes probabilities; None: by the encoders' logit scales.
+        agreement: What tells whether both tracks show the same; None: nothing does.
+        guarantees: What can be promised of answers; None: nothing was measured.
+    """
+
+    visual_share: float = 0.5
+    scores: SimilarityScores | None = None
+    agreement: AgreementScore | None = None
+    guarantees: Guarantees | None = None
 
 
 def trained_head(run: Run, *, ungated: bool = False) -> HeadParts:
@@ -50,6 +76,8 @@ def trained_head(run: Run, *, ungated: bool = False) -> HeadParts:
             visual=_calibration(run, "visual"),
             audio=_calibration(run, "audio"),
         ),
+        agreement=run.calibrations.agreement,
+        guarantee=None if run.guarantees is None else GUARANTEE_FILE,
     )
     return HeadParts(facts, run.config.data.seen_classes, partial(_write_trained, run))
 
@@ -69,15 +97,29 @@ def _check_claims(run: Run) -> None:
         )
 
 
-def similarity_head(visual_share: float = 0.5, scores: SimilarityScores | None = None) -> HeadParts:
+def similarity_head(fitted: Fitted = Fitted()) -> HeadParts:
     """A head without training and statistics: names are ranked by cosine x logit scale."""
+    promises = fitted.guarantees
     facts = SimilaritySpec(
         kind="similarity",
-        visual_share=visual_share,
+        visual_share=fitted.visual_share,
         n_clips=0,
-        scores=scores,
+        scores=fitted.scores,
+        agreement=fitted.agreement,
+        guarantee=None if promises is None else GUARANTEE_FILE,
     )
-    return HeadParts(facts, (), lambda _: {})
+
+    def write(folder: Path) -> dict[str, GraphCheck]:
+        if promises is not None:
+            write_guarantees(folder, promises)
+        return {}
+
+    return HeadParts(facts, (), write)
+
+
+def write_guarantees(folder: Path, guarantees: Guarantees) -> None:
+    """Write what can be promised into the folder of a bundle."""
+    (folder / GUARANTEE_FILE).write_text(guarantees.model_dump_json() + "\n", encoding="utf-8")
 
 
 def _write_trained(run: Run, folder: Path) -> dict[str, GraphCheck]:
@@ -88,6 +130,8 @@ def _write_trained(run: Run, folder: Path) -> dict[str, GraphCheck]:
         "audio": normalize(torch.randn(5, data.n_audio, generator=draw), dim=1),
     }
     run.statistics.save(folder / STATISTICS_FILE)
+    if run.guarantees is not None:
+        write_guarantees(folder, run.guarantees)
     modules = {"head_av": HeadAv(run.network).eval(), "head_text": HeadText(run.network).eval()}
     return {
         name: export_graph(module, examples, ["theta"], folder / f"{name}.onnx", tolerance=HEAD_TOLERANCE)

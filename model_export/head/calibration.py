@@ -17,7 +17,7 @@ from model_export.head.head_config import HeadConfig
 from model_export.head.metrics import Distances, Ranked
 from model_export.head.stage_tensors import StageTensors
 from model_export.head.standardisation import Statistics
-from service.bundle.head_specs import Certificate
+from service.bundle.head_specs import AgreementScore, Certificate
 
 RAW_WEIGHTS: Final = tuple(i / 20 for i in range(21))
 VISUAL_SHARES: Final = (0.5, 0.25, 0.75, 0.0, 1.0)  # where several are equal the first is chosen
@@ -65,6 +65,7 @@ class Calibrations(BaseModel):
         raw: For ranking by the raw features alone, which needs no training.
         visual: For clips with a visual track alone, by the configuration's ranking; None: as for both tracks.
         audio: For clips with an audio track alone, likewise.
+        agreement: What tells whether both tracks show the same; None: too few clips have both.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,6 +75,7 @@ class Calibrations(BaseModel):
     raw: Calibration
     visual: Calibration | None = None
     audio: Calibration | None = None
+    agreement: AgreementScore | None = None
 
 
 def calibrate_embedding(ranked: StageRanked) -> Calibration:
@@ -139,6 +141,16 @@ def calibrate_served(
         else calibrate_embedding(embedding)
     )
     return found.model_copy(update={"certificate": certificate})
+
+
+def rank_calibrated(
+    embedding: StageRanked, statistics: Statistics, stage: StageTensors, calibration: Calibration
+) -> StageRanked:
+    """Distances by which a calibration ranks: by the embedding alone, or together with the raw features."""
+    if not calibration.raw_weight:
+        return embedding
+    raw = rank_raw(statistics, stage, calibration.visual_share)
+    return fuse_ranked(embedding, raw, calibration.raw_weight)
 
 
 def fusion_weights(

@@ -22,9 +22,7 @@ from model_export.head.distances import (
     BETA_STEPS,
     BETA_STOP,
     StageRanked,
-    fuse_ranked,
     rank_embedding,
-    rank_raw,
 )
 from model_export.head.metrics import (
     auroc,
@@ -186,7 +184,7 @@ def evaluate(
     stage = StageTensors.of(data, data.stage(2), torch.device("cpu")).only(track)
     calibration: Calibration = getattr(run.calibrations, ranking) if ranking else run.calibration_of(track)
     z = rank_embedding(run.network, run.config.head, run.statistics, stage)
-    ranked = _rank(run, stage, z, calibration)
+    ranked = rank_calibrated(z, run.statistics, stage, calibration)
 
     curve = ranked.curve(np.linspace(0, max(BETA_STOP, calibration.beta), BETA_STEPS))
     rows = zip(curve.beta, curve.seen, curve.unseen, curve.harmonic, strict=True)
@@ -222,20 +220,14 @@ def predict(run: Run, data: GzslData) -> Indices:
     _check_data(run, data)
     stage = StageTensors.of(data, data.stage(2), torch.device("cpu"))
     z = rank_embedding(run.network, run.config.head, run.statistics, stage)
-    return predicted_and_actual(_rank(run, stage, z, run.calibration), run.calibration.beta)[0]
+    return predicted_and_actual(
+        rank_calibrated(z, run.statistics, stage, run.calibration), run.calibration.beta
+    )[0]
 
 
 def _check_data(run: Run, data: GzslData) -> None:
     if data.fingerprint() != run.config.data.fingerprint:
         raise RunError(f"{run.path} was trained on other data than this {data.name}")
-
-
-def _rank(run: Run, stage: StageTensors, z: StageRanked, calibration: Calibration) -> StageRanked:
-    """Distances by which clips are ranked: by the embedding alone, or together with the raw features."""
-    if not calibration.raw_weight:
-        return z
-    raw = rank_raw(run.statistics, stage, calibration.visual_share)
-    return fuse_ranked(z, raw, calibration.raw_weight)
 
 
 def _rank_theta(run: Run, stage: StageTensors) -> StageRanked:

@@ -10,6 +10,7 @@ What each file holds:
     stage_1.checkpoint, stage_2.checkpoint   only while training: the state after the last epoch
     head.safetensors           the final weights
     statistics.safetensors     the stored standardisation statistics
+    guarantee.json             what can be promised of answers
     calibration.json           written last: a folder without it is not finished
 
 Files are replaced in one step, so that a killed run leaves whole files: a checkpoint always holds the state
@@ -42,8 +43,11 @@ from model_export.head.head_config import HeadConfig
 from model_export.head.methods import make_network
 from model_export.head.network import HeadNetwork
 from model_export.head.standardisation import Statistics
+from service.bundle.guarantees import Guarantees, load_guarantees
+from service.errors import BundleInvalidError
 from service.faults import describe_faults
 
+GUARANTEE_FILE: Final = "guarantee.json"
 StageNumber = Literal[1, 2]
 STAGES: Final[tuple[StageNumber, ...]] = (1, 2)
 Weights = dict[str, Tensor]
@@ -134,6 +138,7 @@ class Run:
         network: With the final weights, in evaluation mode.
         statistics: Stored standardisation statistics of the final weights.
         calibrations: Chosen on validation with the first stage's weights.
+        guarantees: What can be promised of its answers; None in folders of earlier versions.
     """
 
     path: Path
@@ -141,6 +146,7 @@ class Run:
     network: HeadNetwork
     statistics: Statistics
     calibrations: Calibrations
+    guarantees: Guarantees | None
 
     @property
     def calibration(self) -> Calibration:
@@ -171,12 +177,14 @@ class Run:
                 network = make_network(config.head, *dims, len(config.data.seen_classes))
             network.load_state_dict(load_file(path / "head.safetensors"), assign=True)
             statistics = Statistics.load(path / "statistics.safetensors")
+            promised = path / GUARANTEE_FILE
+            guarantees = load_guarantees(promised) if promised.is_file() else None
         except ValidationError as error:
             faults = describe_faults(error.errors(), "calibration.json")
             raise RunError(f"{path} is damaged: {faults}") from None
-        except (OSError, SafetensorError, RuntimeError, TypeError) as error:
+        except (OSError, SafetensorError, RuntimeError, TypeError, BundleInvalidError) as error:
             raise RunError(f"{path} is damaged: {error}") from error
-        return cls(path, config, network.eval(), statistics, calibrations)
+        return cls(path, config, network.eval(), statistics, calibrations, guarantees)
 
 
 def read_config(path: Path) -> RunConfig:

@@ -31,7 +31,9 @@ from model_export.head.calibration import (
     calibrate_fused,
     calibrate_served,
     fusion_weights,
+    rank_calibrated,
 )
+from model_export.head.conformal import head_limits
 from model_export.head.cost import FILE as COST_FILE
 from model_export.head.cost import Cost, forget_peak_memory, peak_memory_mib
 from model_export.head.distances import best_beta, fuse_ranked, rank_embedding, rank_raw
@@ -39,6 +41,7 @@ from model_export.head.head_config import HeadConfig
 from model_export.head.methods import make_network
 from model_export.head.network import HeadNetwork
 from model_export.head.run_folder import (
+    GUARANTEE_FILE,
     DataIdentity,
     Record,
     Run,
@@ -54,9 +57,11 @@ from model_export.head.run_folder import (
 )
 from model_export.head.stage_checkpoint import StageState, restore_checkpoint, save_checkpoint
 from model_export.head.stage_tensors import StageTensors
-from model_export.head.standardisation import Statistics, exact_statistics
+from model_export.head.standardisation import exact_statistics
+from model_export.head.track_agreement import fit_agreement
 from model_export.head.training_batches import StageInputs
 from model_export.progress import BarProgress, unreported
+from service.bundle.guarantees import Guarantees
 from service.process import n_processors
 
 PRODUCTS_PER_THREAD: Final = 50_000_000  # of a forward pass; below, a second thread made no step faster
@@ -138,25 +143,8 @@ def finish(
     data: GzslData,
 ) -> None:
     """Calibrate on validation with the first stage's head, and write the second's; calibration.json last."""
-    network, stage = first[0].network, first[1]
-    statistics = exact_statistics(network, config.standardisation, stage)
-    ranked = rank_embedding(network, config, statistics, stage)
-    raw = calibrate_fused(ranked, statistics, stage, raw_weights=(1.0,))
-    clips = f"validation clips of {'SIMULATED ' if data.simulated else ''}{data.name}"
-    visual, audio = (
-        calibrate_track(network, config, statistics, stage, track, clips)
-        if statistics.knows(track)
-        else untrained_track(raw, track)
-        for track in SINGLE_TRACKS
-    )
-    served = calibrate_served(config, ranked, statistics, stage, clips)
-    calibrations = Calibrations(
-        embedding=calibrate_embedding(ranked) if config.raw_fusion else served,
-        fused=served if config.raw_fusion else calibrate_fused(ranked, statistics, stage),
-        raw=raw,
-        visual=visual,
-        audio=audio,
-    )
+    network = first[0].network
+    calibrations, guarantees = calibrate(network, config, first[1], data)
     history = [*first[0].history, *second[0].history]
     seconds = sum(record["seconds"] for record in history)
     cost = Cost(seconds=seconds, peak_memory_mib=peak_memory_mib(), finished=datetime.now(UTC).date())
@@ -167,21 +155,39 @@ def finish(
     final.fit(second[1], final_statistics, network)
     save_tensors(out / "head.safetensors", final.state_dict())
     final_statistics.save(out / "statistics.safetensors")
+    write_atomically(out / GUARANTEE_FILE, guarantees.model_dump_json())
     write_atomically(out / "calibration.json", calibrations.model_dump_json(indent=2))
 
 
-def calibrate_track(
-    network: HeadNetwork,
-    config: HeadConfig,
-    statistics: Statistics,
-    stage: StageTensors,
-    track: Track,
-    clips: str,
-) -> Calibration:
-    """Calibrate for clips that have one track only, on the validation clips (so named) without the other."""
-    stage = stage.only(track)
+def calibrate(
+    network: HeadNetwork, config: HeadConfig, stage: StageTensors, data: GzslData
+) -> tuple[Calibrations, Guarantees]:
+    """Fit to the validation clips all that is fitted to them, and measure what can be promised of answers."""
+    statistics = exact_statistics(network, config.standardisation, stage)
+    clips = f"validation clips of {'SIMULATED ' if data.simulated else ''}{data.name}"
     ranked = rank_embedding(network, config, statistics, stage)
-    return calibrate_served(config, ranked, statistics, stage, clips, (float(track == "visual"),))
+    served = calibrate_served(config, ranked, statistics, stage, clips)
+    raw = calibrate_fused(ranked, statistics, stage, raw_weights=(1.0,))
+    limits = [*head_limits(rank_calibrated(ranked, statistics, stage, served), served, "both")]
+    alone: dict[Track, Calibration] = {}
+    for track in SINGLE_TRACKS:
+        if statistics.knows(track):
+            only = stage.only(track)
+            ranked_only = rank_embedding(network, config, statistics, only)
+            share = (float(track == "visual"),)
+            alone[track] = one = calibrate_served(config, ranked_only, statistics, only, clips, share)
+            limits += head_limits(rank_calibrated(ranked_only, statistics, only, one), one, track)
+        else:
+            alone[track] = untrained_track(raw, track)
+    calibrations = Calibrations(
+        embedding=calibrate_embedding(ranked) if config.raw_fusion else served,
+        fused=served if config.raw_fusion else calibrate_fused(ranked, statistics, stage),
+        raw=raw,
+        visual=alone["visual"],
+        audio=alone["audio"],
+        agreement=fit_agreement(statistics, stage) if statistics.knows("both") else None,
+    )
+    return calibrations, Guarantees(data=clips, limits=tuple(limits))
 
 
 def untrained_track(raw: Calibration, track: Track) -> Calibration:

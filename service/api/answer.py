@@ -6,9 +6,19 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from service.api.schemas import ClassifyResponse, Prediction, SegmentAnswer, Tracks, TrackScore, TrackUse
+from service.api.schemas import (
+    Agreement,
+    ClassifyResponse,
+    Guarantee,
+    Prediction,
+    SegmentAnswer,
+    Tracks,
+    TrackScore,
+    TrackUse,
+)
 from service.classifier import Classification, Ranked
 from service.embed.embeddings import LabelEmbeddings
+from service.guarantee import Guarantee as Promise
 from service.media import Segment, Track
 from service.ranking import TrackScores
 
@@ -42,8 +52,9 @@ def make_answer(
         label_set=label_set,
         n_labels=len(result.names.labels),
         predictions=_predictions(whole, result.names, top_k),
-        tracks=Tracks(visual=_track_use(clip.visual), audio=_track_use(clip.audio)),
+        tracks=_tracks(clip.visual, clip.audio, whole, result.names),
         unknown=_unknown(whole),
+        guarantee=_guarantee(result.guarantee, result.names),
         duration_s=_rounded(clip.duration_s),
         calibration=_rounded(whole.beta),
         segments=_segments(result, top_k) if clip.segments else None,
@@ -67,7 +78,7 @@ def _segment(
         start_s=_rounded(segment.start_s),
         end_s=_rounded(segment.end_s),
         predictions=[] if ranked is None else _predictions(ranked, labels, n_predictions),
-        tracks=Tracks(visual=_track_use(segment.visual), audio=_track_use(segment.audio)),
+        tracks=_tracks(segment.visual, segment.audio, ranked, labels),
         unknown=None if ranked is None else _unknown(ranked),
     )
 
@@ -101,6 +112,29 @@ def _unknown(ranked: Ranked) -> float | None:
 def _rounded(value: float | np.float32) -> float:
     """Six decimals: the rest of a float32 says nothing."""
     return round(float(value), 6)
+
+
+def _guarantee(promise: Promise | None, names: LabelEmbeddings) -> Guarantee | None:
+    if promise is None:
+        return None
+    kept = None if promise.kept is None else [names.labels[index].name for index in promise.kept.tolist()]
+    return Guarantee(level=promise.level, labels=kept, holds_for=promise.holds_for)
+
+
+def _tracks(visual: Track, audio: Track, ranked: Ranked | None, names: LabelEmbeddings) -> Tracks:
+    found = None if ranked is None else ranked.agreement
+    return Tracks(
+        visual=_track_use(visual),
+        audio=_track_use(audio),
+        agreement=None
+        if found is None
+        else Agreement(
+            score=_rounded(found.score),
+            visual=names.labels[found.visual_first].name,
+            audio=names.labels[found.audio_first].name,
+            surer=found.surer,
+        ),
+    )
 
 
 def _track_use(track: Track) -> TrackUse:

@@ -136,8 +136,8 @@ class Question:
         form = read_form(self._fields)
         check_count(len(form.labels), settings.max_labels)
         self._bundle = self._context.registry.get(form.bundle)
-        candidates, templates = _candidates(self._context, form)
-        self._options = form.options(templates, settings.frames)
+        candidates, templates, promise = _candidates(self._context, form)
+        self._options = form.options(templates, promise, settings.frames)
         encoders = self._bundle.manifest
         own = max(encoders.visual.text.templates, encoders.audio.text.templates, key=len)
         candidates.check_prompt_characters(self._options.templates or own, settings.max_prompt_characters)
@@ -150,17 +150,19 @@ def _ms_since(moment: float) -> float:
     return (time.perf_counter() - moment) * 1000
 
 
-def _candidates(context: Context, form: ClassifyForm) -> tuple[Candidates, tuple[str, ...] | None]:
-    """The label set's labels, checked when it was put, and its templates; or the request's own labels."""
+def _candidates(
+    context: Context, form: ClassifyForm
+) -> tuple[Candidates, tuple[str, ...] | None, float | None]:
+    """The label set's labels, checked when it was put, its templates and guarantee; or the request's labels."""
     if form.label_set is not None:
         label_set = context.store.get(form.label_set)
         if not label_set.labels:
             raise errors.NoLabelsError(f"label set {label_set.name!r} is empty; add labels to it")
-        return label_set.candidates, label_set.templates
+        return label_set.candidates, label_set.templates, label_set.guarantee
     labels = tuple(make_label(name) for name in form.labels)
     if not labels:
         raise errors.NoLabelsError(
             "No labels were given; send candidate names (-F labels=dog -F labels=cat) or a label_set."
         )
     check_labels(labels, context.settings.max_labels)
-    return Candidates(labels), None
+    return Candidates(labels), None, None

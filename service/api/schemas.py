@@ -121,12 +121,15 @@ class ClassifyForm(ClassifyOptions):
         examples=["https://clips.example/dog.mp4"],
     )
 
-    def options(self, templates: tuple[str, ...] | None, frames: FrameChoice) -> ClassifyOptions:
+    def options(
+        self, templates: tuple[str, ...] | None, guarantee: float | None, frames: FrameChoice
+    ) -> ClassifyOptions:
         """The options alone, with what stands in for those that were not sent."""
         return ClassifyOptions(
             templates=self.templates or templates,
             top_k=self.top_k,
             beta=self.beta,
+            guarantee=self.guarantee or guarantee,
             segment_s="auto" if self.segment_s is None and self.returned != "json" else self.segment_s,
             frames=self.frames or frames,
         )
@@ -191,11 +194,36 @@ class TrackUse(Wire):
     detail: str = Field(description="what was used, or why it was not, in words")
 
 
+class Agreement(Wire):
+    """Whether picture and sound show the same of these candidates."""
+
+    score: float = Field(
+        description="0..1: how likely it is that both show the same, if that was as likely as not before; "
+        "near 0.5 where one of them tells nothing"
+    )
+    visual: str = Field(description="label that comes first by the picture alone")
+    audio: str = Field(description="label that comes first by the sound alone")
+    surer: Literal["visual", "audio"] = Field(description="track whose first label is likelier by it alone")
+
+
 class Tracks(Wire):
     """Both tracks of the clip, or of a segment."""
 
     visual: TrackUse
     audio: TrackUse
+    agreement: Agreement | None = Field(
+        description="null with one track or one label, and where the bundle can't tell"
+    )
+
+
+class Guarantee(Wire):
+    """A promise about the answer for the whole clip."""
+
+    level: float = Field(description="0.5..0.99: how often it holds at least")
+    labels: list[str] | None = Field(
+        description="one of these is right, best first; null: none of the candidates may be excluded"
+    )
+    holds_for: str = Field(description="which clips and labels it holds for, or why nothing can be promised")
 
 
 class SegmentAnswer(Wire):
@@ -230,6 +258,7 @@ class ClassifyResponse(Wire):
     unknown: float | None = Field(
         description="0..1: how likely it is that none of the labels fits; null where the head can't tell"
     )
+    guarantee: Guarantee | None = Field(description="null unless it was asked for")
     duration_s: float = Field(description="of the clip")
     calibration: float = Field(description="beta that was added to the distances of seen classes")
     segments: list[SegmentAnswer] | None = Field(

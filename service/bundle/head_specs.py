@@ -95,7 +95,35 @@ class Calibrations(Record):
     audio: Calibration
 
 
-class AhseSpec(Record):
+class AgreementScore(Record):
+    """How alike what picture and sound say must be. All values were fitted on labelled clips.
+
+    With p and q the probabilities of n names by each track alone, n x the sum of p q is how much likelier it is
+    that both tracks show the same one of these names than that each shows any.
+    """
+
+    visual_temperature: float = Field(
+        gt=0, description="p = softmax(similarity of the picture / visual_temperature)"
+    )
+    audio_temperature: float = Field(
+        gt=0, description="q = softmax(similarity of the sound / audio_temperature)"
+    )
+    threshold: float = Field(description="ln(n sum p q) at which agreement is one half")
+    scale: float = Field(gt=0, description="agreement = sigmoid((ln(n sum p q) - threshold) / scale)")
+
+
+class _HeadSpec(Record):
+    """What every head may store besides."""
+
+    agreement: AgreementScore | None = Field(
+        default=None, description="null: nothing tells whether picture and sound agree"
+    )
+    guarantee: FileName | None = Field(
+        default=None, description="file of what can be promised (guarantees.py); null: nothing was measured"
+    )
+
+
+class AhseSpec(_HeadSpec):
     """The trained fusion head.
 
     Graphs: `visual` float32 [batch, visual.dim], `audio` float32 [batch, audio.dim] -> `theta` float32
@@ -147,7 +175,7 @@ class SimilarityScores(Record):
     audio: SimilarityScore
 
 
-class SimilaritySpec(Record):
+class SimilaritySpec(_HeadSpec):
     """No trained head: labels are ranked by their standardised similarity to each track.
 
     The statistics file holds the mean and covariance of the features of each track over unlabelled clips.

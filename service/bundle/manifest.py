@@ -188,7 +188,7 @@ class Manifest(Record):
         return {
             *self.encoder_files(),
             *((head.av_graph, head.text_graph) if isinstance(head, AhseSpec) else ()),
-            *(() if head.statistics is None else (head.statistics,)),
+            *(file for file in (head.statistics, head.guarantee) if file is not None),
         }
 
     def encoder_files(self) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from service.client import Answer, Segment
+    from service.client import Answer, Guarantee, Segment
 
 # Names on a line of the timeline; more would not be read.
 _MAX_TIMELINE_NAMES = 3
@@ -28,12 +28,20 @@ def as_text(name: str, answer: Answer) -> str:
     lines = [name, *(f"  {one.score:7.2%}  {one.label}" for one in answer.predictions)]
     if answer.unknown is not None and answer.unknown >= _LIKELY_UNKNOWN:
         lines.append(f"  perhaps none of these (unknown {answer.unknown:.0%})")
+    if answer.guarantee is not None:
+        lines.append(f"  {_promise(answer.guarantee)}")
     if answer.segments:
         lines.append(f"  {'start':>7} {'end s':>7}  best names")
         lines += [f"  {one.start_s:7.1f} {one.end_s:7.1f}  {_names(one)}" for one in answer.segments]
     notice = [answer.bundle_notice] if answer.bundle_notice else []
     lines += [f"  note: {text}" for text in (*notice, *answer.warnings)]
     return "\n".join(map(printable, lines))
+
+
+def _promise(promise: Guarantee) -> str:
+    if promise.labels is None:
+        return f"none of these may be excluded ({promise.level:.0%} holds for {promise.holds_for})"
+    return f"{promise.level:.0%}: one of {', '.join(promise.labels)} (holds for {promise.holds_for})"
 
 
 def _names(segment: Segment) -> str:

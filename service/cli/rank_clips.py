@@ -55,6 +55,7 @@ def rank_clips(
     calibration: Annotated[
         str | None, typer.Option(help=texts.BETA.description, metavar="auto|off|NUMBER")
     ] = None,
+    guarantee: Annotated[str | None, typer.Option(help=texts.GUARANTEE.description, metavar="0.9")] = None,
     timeline: Annotated[bool, typer.Option("--timeline", help="Same as --segment-s auto.")] = False,
     segment_s: Annotated[
         str | None, typer.Option(help=texts.SEGMENT_S.description, metavar="auto|SECONDS")
@@ -108,6 +109,7 @@ def rank_clips(
             options = {
                 "templates": template or None,
                 "calibration": calibration,
+                "guarantee": guarantee,
                 "segment_s": segment_s or ("auto" if timeline or srt or vtt else None),
                 "frames": frames,
                 "top_k": top_k,

@@ -118,12 +118,13 @@ class LocalRanker:
         from service.registry import load_bundle
 
         labels = _labels(question.names, settings.max_labels)
-        candidates, templates = _candidates(question, labels, settings)
+        candidates, templates, promise = _candidates(question, labels, settings)
         options = question.options
         self._options = options.model_copy(
             update={
                 "frames": options.frames or settings.frames,
                 "templates": options.templates or templates,
+                "guarantee": options.guarantee or promise,
             }
         )
         directory = Path(question.bundle) if question.bundle else settings.bundles[0]
@@ -201,6 +202,7 @@ class RemoteRanker:
                 templates=asked.options.templates,
                 top_k=asked.options.top_k,
                 calibration=asked.options.beta,
+                guarantee=asked.options.guarantee,
                 segment_s=asked.options.segment_s,
                 frames=asked.options.frames,
                 progress=progress,
@@ -247,18 +249,18 @@ def _labels(names: tuple[str, ...], max_labels: int) -> tuple[Label, ...]:
 
 def _candidates(
     question: Question, labels: tuple[Label, ...], settings: Settings
-) -> tuple[Candidates, tuple[str, ...] | None]:
-    """The labels that were given, or those of a set in the data directory, with its templates."""
+) -> tuple[Candidates, tuple[str, ...] | None, float | None]:
+    """The labels that were given, or those of a set in the data directory; its templates and guarantee."""
     from service.cli.local_label_sets import LocalLabelSets
     from service.labels.label import Candidates
 
     if question.label_set is None:
-        return Candidates(labels), None
+        return Candidates(labels), None, None
     with contextlib.closing(LocalLabelSets(settings)) as store:
         label_set = store.stored(question.label_set)
     if not label_set.labels:
         raise NoLabelsError(f"label set {label_set.name!r} is empty; add labels to it")
-    return label_set.candidates, label_set.templates
+    return label_set.candidates, label_set.templates, label_set.guarantee
 
 
 def _fingerprint(question: Question, etag: str | None, digest: str) -> str:

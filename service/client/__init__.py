@@ -11,7 +11,16 @@ waiting_client, async_client
            `Client` and `AsyncClient`, which send what the protocol says
 """
 
-from service.client.answers import Answer, Prediction, Segment, Tracks, TrackScore, TrackUse
+from service.client.answers import (
+    Agreement,
+    Answer,
+    Guarantee,
+    Prediction,
+    Segment,
+    Tracks,
+    TrackScore,
+    TrackUse,
+)
 from service.client.async_client import AsyncClient
 from service.client.errors import (
     ClientError,
@@ -38,12 +47,14 @@ from service.client.values import (
 from service.client.waiting_client import Client
 
 __all__ = [
+    "Agreement",
     "Answer",
     "AsyncClient",
     "Client",
     "ClientError",
     "ClipSource",
     "ConnectionLostError",
+    "Guarantee",
     "Health",
     "Info",
     "InvalidArgumentError",

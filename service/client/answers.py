@@ -84,16 +84,66 @@ class TrackUse(Flat):
 
 
 @dataclass(frozen=True)
+class Agreement(Flat):
+    """Whether picture and sound show the same of the candidates.
+
+    Attributes:
+        score: 0..1, how likely it is that they do; near 0.5 where one of them tells nothing.
+        visual: Label that comes first by the picture alone.
+        audio: Label that comes first by the sound alone.
+        surer: `visual` or `audio`, whose first label is likelier by it alone.
+    """
+
+    score: float
+    visual: str
+    audio: str
+    surer: str
+
+
+@dataclass(frozen=True)
 class Tracks:
-    """Both tracks of a clip, or of a segment."""
+    """Both tracks of a clip, or of a segment.
+
+    Attributes:
+        visual: Whether the picture was used.
+        audio: Whether the sound was used.
+        agreement: Whether they agree; None with one track or one label, and where that can't be told.
+    """
 
     visual: TrackUse
     audio: TrackUse
+    agreement: Agreement | None
 
     @classmethod
     def read(cls, document: Document) -> Self:
         """From JSON."""
-        return cls(visual=TrackUse.read(document["visual"]), audio=TrackUse.read(document["audio"]))
+        found = document["agreement"]
+        return cls(
+            visual=TrackUse.read(document["visual"]),
+            audio=TrackUse.read(document["audio"]),
+            agreement=None if found is None else Agreement.read(found),
+        )
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """A promise about the answer for the whole clip.
+
+    Attributes:
+        level: 0.5..0.99, how often it holds at least.
+        labels: One of these is right, best first; None: none of the candidates may be excluded.
+        holds_for: Which clips and labels it holds for, or why nothing can be promised.
+    """
+
+    level: float
+    labels: tuple[str, ...] | None
+    holds_for: str
+
+    @classmethod
+    def read(cls, document: Document) -> Self:
+        """From JSON."""
+        labels = document["labels"]
+        return cls(document["level"], None if labels is None else tuple(labels), document["holds_for"])
 
 
 @dataclass(frozen=True)
@@ -138,6 +188,7 @@ class Answer:
         predictions: Best first.
         tracks: Which were used, and why one was not.
         unknown: 0..1, how likely it is that none of the labels fits; None where that can't be told.
+        guarantee: The promise that was asked for, or None.
         duration_s: Of the clip.
         calibration: Beta that was added to the distances of seen classes.
         segments: From the clip's start to its end without a gap; None unless segment_s was sent.
@@ -155,6 +206,7 @@ class Answer:
     predictions: tuple[Prediction, ...]
     tracks: Tracks
     unknown: float | None
+    guarantee: Guarantee | None
     duration_s: float
     calibration: float
     segments: tuple[Segment, ...] | None
@@ -170,10 +222,11 @@ class Answer:
     @classmethod
     def read(cls, document: Document) -> Self:
         """From JSON."""
-        segments = document["segments"]
+        segments, promise = document["segments"], document["guarantee"]
         nested = {
             "predictions": tuple(map(Prediction.read, document["predictions"])),
             "tracks": Tracks.read(document["tracks"]),
+            "guarantee": None if promise is None else Guarantee.read(promise),
             "segments": None if segments is None else tuple(map(Segment.read, segments)),
             "warnings": tuple(document["warnings"]),
             "document": document,

@@ -120,6 +120,7 @@ class Question(TypedDict, total=False):
         templates: Prompt templates instead of the bundle's; `{}` stands for the name.
         top_k: How many predictions; else all.
         calibration: `auto`, `off` or a number.
+        guarantee: How often the names in `Answer.guarantee` must hold the right one, 0.5 to 0.99.
         segment_s: Rank for segments of this length too, in seconds or `auto`.
         frames: `exact` or `key`; else as the service is set.
     """
@@ -131,6 +132,7 @@ class Question(TypedDict, total=False):
     templates: Sequence[str] | None
     top_k: int | None
     calibration: str | float | None
+    guarantee: float | None
     segment_s: str | float | None
     frames: str | None
 

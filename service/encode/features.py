@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.arrays import Array
+from service.bundle.guarantees import Tracks
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,13 @@ class ClipFeatures:
     def is_empty(self) -> bool:
         """Whether neither track is usable, so that nothing can be ranked."""
         return self.visual is None and self.audio is None
+
+    @property
+    def tracks(self) -> Tracks:
+        """Which tracks are usable, of at least one."""
+        if self.visual is None:
+            return "audio"
+        return "visual" if self.audio is None else "both"
 
 
 @dataclass(frozen=True)

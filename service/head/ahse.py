@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from service.arrays import Array
-from service.bundle.head_specs import AhseSpec, Calibration
+from service.bundle.head_specs import AgreementScore, AhseSpec, Calibration
 from service.bundle.manifest import Manifest
 from service.encode.features import ClipFeatures, TextFeatures
 from service.head.head import Cosines
@@ -149,6 +149,23 @@ class AhseHead:
             distance = (1 - raw_weight) * distance + raw_weight * raw
         return distance
 
+    def track_similarities(
+        self, clip: ClipFeatures, cosines: Cosines, names: AhseNames
+    ) -> tuple[Array | None, Array | None]:
+        """Cosine of each raw feature and text feature, each about the mean of its kind."""
+        stored, visual, audio = self.statistics, None, None
+        if clip.visual is not None and cosines.visual is not None:
+            centred = clip.visual - stored.visual_mean
+            visual = names.visual_factor * _centred_cosines(
+                cosines.visual, names.visual_mean_similarity, stored.text_visual_mean, centred
+            )
+        if clip.audio is not None and cosines.audio is not None:
+            centred = clip.audio - stored.audio_mean
+            audio = names.audio_factor * _centred_cosines(
+                cosines.audio, names.audio_mean_similarity, stored.text_audio_mean, centred
+            )
+        return visual, audio
+
     def name_vectors(self, texts: TextFeatures, names: AhseNames) -> Array:
         """Vectors [n, dim + 1], and visual dim + audio dim more where raw distances count.
 
@@ -183,6 +200,11 @@ class AhseHead:
         stored = self.spec.calibrations
         return any(one.raw_weight > 0 for one in (stored.both, stored.visual, stored.audio))
 
+    @property
+    def agreement(self) -> AgreementScore | None:
+        """As stored."""
+        return self.spec.agreement
+
     def scoring(self, clip: ClipFeatures, names: AhseNames) -> Scoring:
         """The stored calibration for these tracks; the names do not matter."""
         del names
@@ -202,22 +224,13 @@ class AhseHead:
 
         A track that the clip lacks has no weight.
         """
-        stored, share = self.statistics, self.calibration(clip).visual_share
+        visual, audio = self.track_similarities(clip, cosines, names)
+        share = self.calibration(clip).visual_share
         cosine, total = np.zeros(len(names.z), np.float32), 0.0
-        if clip.visual is not None and cosines.visual is not None:
-            centred = clip.visual - stored.visual_mean
-            product = _centred_products(
-                cosines.visual, names.visual_mean_similarity, stored.text_visual_mean, centred
-            )
-            cosine = cosine + np.float32(share * _inverse_norm(centred)) * product * names.visual_factor
-            total += share
-        if clip.audio is not None and cosines.audio is not None:
-            centred = clip.audio - stored.audio_mean
-            product = _centred_products(
-                cosines.audio, names.audio_mean_similarity, stored.text_audio_mean, centred
-            )
-            cosine = cosine + np.float32((1 - share) * _inverse_norm(centred)) * product * names.audio_factor
-            total += 1 - share
+        for similarity, weight in ((visual, share), (audio, 1 - share)):
+            if similarity is not None:
+                cosine = cosine + np.float32(weight) * similarity
+                total += weight
         # Two unit vectors with cosine c are sqrt(2 - 2 c) apart, the chord of their angle.
         chord: Array = np.sqrt(np.maximum(0, 2 - 2 * cosine / np.float32(max(total, 1e-12))))
         # An embedding standardised per sample has length sqrt(dim): on a sphere of that radius the chord can
@@ -225,10 +238,10 @@ class AhseHead:
         return np.float32(np.sqrt(self.spec.dim)) * chord
 
 
-def _centred_products(cosines: Array, mean_similarity: Array, text_mean: Array, centred: Array) -> Array:
-    """(name - text mean) . (feature - feature mean) for n names, without a pass over their features.
+def _centred_cosines(cosines: Array, mean_similarity: Array, text_mean: Array, centred: Array) -> Array:
+    """(name - text mean) . (feature - feature mean) / |feature - feature mean| for n names.
 
-    With t a name, m the text mean, f the feature, u the feature mean:
+    Without a pass over their features. With t a name, m the text mean, f the feature, u the feature mean:
         (t - m) . (f - u)  =  t . f  -  t . u  -  m . (f - u)
 
     Args:
@@ -237,7 +250,8 @@ def _centred_products(cosines: Array, mean_similarity: Array, text_mean: Array, 
         text_mean: m, float32 [dim].
         centred: f - u, float32 [dim].
     """
-    return cosines - mean_similarity - text_mean @ centred
+    products = cosines - mean_similarity - text_mean @ centred
+    return products * np.float32(_inverse_norm(centred))
 
 
 def _direction(feature: Array | None, mean: Array) -> Array:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from service.arrays import Array
+from service.bundle.head_specs import AgreementScore
 from service.encode.features import ClipFeatures, TextFeatures
 from service.ranking import Scoring
 
@@ -55,6 +56,14 @@ class Head(Protocol[Embedding, Names]):
     def distances(self, clip: Embedding, cosines: Cosines, names: Names) -> Array:
         """Distance of a clip to each of n names: float32 [n], smaller is better."""
 
+    def track_similarities(
+        self, clip: ClipFeatures, cosines: Cosines, names: Names
+    ) -> tuple[Array | None, Array | None]:
+        """Similarity of the picture, and of the sound, to each of n names: float32 [n]; None: no such track.
+
+        On the scale that the stored temperatures of `AgreementScore` were fitted to.
+        """
+
     def name_vectors(self, texts: TextFeatures, names: Names) -> Array:
         """Names as vectors of one space with clips, for a vector database: float32 [n, width].
 
@@ -68,6 +77,10 @@ class Head(Protocol[Embedding, Names]):
             clip: Features of at least one track.
             dims: Of the features of both tracks.
         """
+
+    @property
+    def agreement(self) -> AgreementScore | None:
+        """How alike what both tracks say must be; None: nothing tells."""
 
     def scoring(self, clip: ClipFeatures, names: Names) -> Scoring:
         """How distances of clips with these tracks to these names become probabilities."""

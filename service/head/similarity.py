@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from service.arrays import Array
-from service.bundle.head_specs import SimilarityScores, SimilaritySpec
+from service.bundle.head_specs import AgreementScore, SimilarityScores, SimilaritySpec
 from service.bundle.manifest import Manifest
 from service.encode.features import ClipFeatures, TextFeatures, unit
 from service.head.head import Cosines
@@ -121,7 +121,7 @@ class SimilarityHead:
         return clip
 
     def distances(self, clip: ClipFeatures, cosines: Cosines, names: SimilarityNames) -> Array:
-        """Minus the standardised similarity, z = (cosine - mean) / std, weighted over the clip's tracks.
+        """Minus the standardised similarity, weighted over the clip's tracks.
 
         Args:
             clip: Features of the clip; which tracks it has shows in the cosines too.
@@ -131,12 +131,7 @@ class SimilarityHead:
         Returns:
             float32 [n]; below zero where a clip is more similar to a name than clips are on average.
         """
-        del clip
-        visual = audio = None
-        if cosines.visual is not None:
-            visual = (cosines.visual - names.visual_mean) / names.visual_std
-        if cosines.audio is not None:
-            audio = (cosines.audio - names.audio_mean) / names.audio_std
+        visual, audio = self.track_similarities(clip, cosines, names)
         if visual is None or audio is None:
             alone = audio if visual is None else visual
             if alone is None:
@@ -145,6 +140,18 @@ class SimilarityHead:
         share = self.spec.visual_share
         fused: Array = np.float32(share) * visual + np.float32(1 - share) * audio
         return -fused
+
+    def track_similarities(
+        self, clip: ClipFeatures, cosines: Cosines, names: SimilarityNames
+    ) -> tuple[Array | None, Array | None]:
+        """Standardised similarity of each track, z = (cosine - mean) / std."""
+        del clip
+        visual = audio = None
+        if cosines.visual is not None:
+            visual = (cosines.visual - names.visual_mean) / names.visual_std
+        if cosines.audio is not None:
+            audio = (cosines.audio - names.audio_mean) / names.audio_std
+        return visual, audio
 
     def name_vectors(self, texts: TextFeatures, names: SimilarityNames) -> Array:
         """Unit vectors [n, visual dim + audio dim]. The dot product with a clip's is minus its distance.
@@ -183,6 +190,11 @@ class SimilarityHead:
             _Space(1.0, stored.visual_mean, *_roots(stored.visual_covariance)),
             _Space(1.0, stored.audio_mean, *_roots(stored.audio_covariance)),
         )
+
+    @property
+    def agreement(self) -> AgreementScore | None:
+        """As stored."""
+        return self.spec.agreement
 
     def scoring(self, clip: ClipFeatures, names: SimilarityNames) -> Scoring:
         """The stored temperature and measure of unknown, which take labelled clips.

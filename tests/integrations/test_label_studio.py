@@ -274,7 +274,7 @@ def test_configurations_that_are_no_xml_are_refused(config: str) -> None:
 def _segment(start_s: float, name: str | None, score: float = 0.8, unknown: float | None = 0.1) -> Segment:
     best = [] if name is None else [Prediction(1, name, score, 0.5, seen=False, visual=None, audio=None)]
     used = TrackUse(used=True, reason=None, detail="h264")
-    return Segment(start_s, start_s + 1.0, tuple(best), Tracks(used, used), unknown)
+    return Segment(start_s, start_s + 1.0, tuple(best), Tracks(used, used, None), unknown)
 
 
 def test_gaps_and_doubts_end_a_region() -> None:

@@ -17,7 +17,7 @@ ROOMS = [
     ["access"],
     ["bundle", "runtime", "labels", "decode", "ranking", "jobs"],
     ["options", "encode"],
-    ["head", "batch"],
+    ["head", "batch", "guarantee"],
     ["registry", "settings"],
     ["embed"],
     ["classifier"],

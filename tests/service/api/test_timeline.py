@@ -12,7 +12,9 @@ from service.api.schemas import ClassifyResponse, Prediction, SegmentAnswer, Tra
 from service.api.timeline import TIMELINES
 
 USED = Tracks(
-    visual=TrackUse(used=True, reason=None, detail=""), audio=TrackUse(used=True, reason=None, detail="")
+    agreement=None,
+    visual=TrackUse(used=True, reason=None, detail=""),
+    audio=TrackUse(used=True, reason=None, detail=""),
 )
 
 

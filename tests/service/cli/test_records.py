@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 
-from service.api.schemas import ClassifyResponse, Prediction, SegmentAnswer, Tracks, TrackScore, TrackUse
+from service.api.schemas import (
+    Agreement,
+    ClassifyResponse,
+    Guarantee,
+    Prediction,
+    SegmentAnswer,
+    Tracks,
+    TrackScore,
+    TrackUse,
+)
 from service.cli.clip_files import ClipFile
 from service.cli.records import COLUMNS, Failure, RecordFile, make_record, open_records
 from service.client import Answer
@@ -34,7 +43,8 @@ def _predictions(*labels: str) -> list[Prediction]:
 
 def _answer(*labels: str) -> Answer:
     """An answer with two segments, the second with nothing to rank by."""
-    tracks = Tracks(visual=_USED, audio=_USED)
+    agreement = Agreement(score=0.75, visual=labels[0], audio=labels[0], surer="visual")
+    tracks, alone = (Tracks(visual=_USED, audio=_USED, agreement=one) for one in (agreement, None))
     response = ClassifyResponse(
         id="secret",
         bundle="toy",
@@ -45,13 +55,14 @@ def _answer(*labels: str) -> Answer:
         predictions=_predictions(*labels),
         tracks=tracks,
         unknown=0.5,
+        guarantee=Guarantee(level=0.9, labels=[labels[0]], holds_for="these"),
         duration_s=4.0,
         calibration=0.0,
         segments=[
             SegmentAnswer(
                 start_s=0, end_s=2, predictions=_predictions(labels[0]), tracks=tracks, unknown=None
             ),
-            SegmentAnswer(start_s=2, end_s=4, predictions=[], tracks=tracks, unknown=None),
+            SegmentAnswer(start_s=2, end_s=4, predictions=[], tracks=alone, unknown=None),
         ],
         warnings=[],
         timings_ms={},
@@ -130,6 +141,13 @@ def test_tables_have_a_row_for_each_prediction(ending: str, tmp_path: Path) -> N
     ]
     assert [float(rows[0][name]) for name in ("score", "visual_score", "unknown", "duration_s")] == [
         *(1.0, 0.25, 0.5, 4.0)
+    ]
+    assert [(row["agreement"] or None, row["guaranteed"] or None) for row in rows] == [
+        ("0.75", "True"),
+        ("0.75", "False"),
+        ("0.75", None),
+        (None, None),
+        (None, None),
     ]
 
 

@@ -1,0 +1,304 @@
+"""Whether promises about answers hold: `guarantee` on splits of clips, and `tracks.agreement` on swapped sounds.
+
+    python -m benchmarks.promises run RUN DATASET
+    python -m benchmarks.promises clips DIR [--bundle weights/everyday] [--write FILE] [--distractors ...]
+
+`run` takes the test clips of a trained run, which no limit was fitted to. `clips` takes labelled clips for a
+bundle without a trained head; DIR is that of benchmarks.real_clips. It writes what such a bundle stores
+(guarantee.json), and prints its `agreement`.
+
+Coverage: 100 times the independent groups of clips (classes of unseen names, clips of seen ones) are split in
+two at random. Limits are made from one half and kept to on the other. Sets of names hold the right one with
+the frequency that the table shows; the size of a set is beside it.
+
+Agreement: every clip keeps its picture and gets the sound of a clip with another name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+
+from benchmarks.clip_measure import Measured
+from benchmarks.ranked_lists import distances_to
+from benchmarks.real_clips import CAN_FAIL, add_ranking_options, rank_folder
+from model_export.data.datasets import open_dataset
+from model_export.data.gzsl_data import GzslData, Indices, Reals
+from model_export.errors import RunError
+from model_export.head.calibration import rank_calibrated
+from model_export.head.conformal import Case, cases, conformal_limits
+from model_export.head.distances import StageRanked, rank_embedding
+from model_export.head.metrics import Distances, auroc
+from model_export.head.run_folder import Run
+from model_export.head.stage_tensors import Clips, StageTensors
+from model_export.head.track_agreement import factors, fit_score, others, track_cosines
+from service.bundle.guarantees import MIN_PERCENT, Guarantees, Limits, Tracks
+from service.bundle.head_specs import AgreementScore
+from service.embed.embedder import LabelEmbedder
+from service.embed.embeddings import LabelEmbeddings
+from service.encode.features import ClipFeatures
+from service.head.head import cosines_of
+from service.head.similarity import SimilarityHead
+from service.labels.label import Candidates
+from service.registry import Bundle
+
+LEVELS: Final = (0.8, 0.9, 0.95)
+N_SPLITS: Final = 100
+_TRACKS: Final[tuple[Tracks, ...]] = ("both", "visual", "audio")
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What became of one promise.
+
+    Attributes:
+        case: Clips and lists.
+        tracks: What the clips had.
+        n_names: In each list.
+        level: That was promised.
+        held: [N_SPLITS], how often the set held the right name, 0..1.
+        size: [N_SPLITS], mean number of names in a set.
+    """
+
+    case: Case
+    tracks: Tracks
+    n_names: int
+    level: float
+    held: Reals
+    size: Reals
+
+
+def coverages(case: Case, tracks: Tracks, lengths: Sequence[int]) -> Iterator[Coverage]:
+    """Split the groups of a case many times."""
+    groups = case.groups()
+    for n_names in lengths:
+        surprise = np.stack(list(case.surprises(n_names)), axis=1)
+        right, best = surprise[:, :, 0], surprise.min(axis=2)
+        for level in LEVELS:
+            held, size = np.zeros(N_SPLITS), np.zeros(N_SPLITS)
+            for split in range(N_SPLITS):
+                order = np.random.default_rng(split).permutation(len(groups))
+                fitted, tested = ([groups[i] for i in half] for half in np.split(order, [len(groups) // 2]))
+                stored = conformal_limits([right[rows].ravel() for rows in fitted])
+                limit = stored[round(100 * level) - MIN_PERCENT]
+                limit = np.inf if limit is None else limit
+                held[split] = _mean(tested, (right <= limit) | (right <= best))
+                size[split] = _mean(tested, np.maximum((surprise <= limit).sum(axis=2), 1))
+            yield Coverage(case, tracks, n_names, level, held, size)
+
+
+def _mean(groups: Sequence[Indices], values: Reals | np.ndarray) -> float:
+    """Mean over groups of the mean within each."""
+    return float(np.mean([values[rows].mean() for rows in groups]))
+
+
+def coverage_table(found: Sequence[Coverage]) -> list[str]:
+    """In Markdown."""
+    lines = [
+        "| tracks | right name | among | names | groups | promised | held, mean of 100 splits | sd | names kept |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {one.tracks} | {one.case.kind} | {one.case.among} | {one.n_names} | {len(one.case.groups())} | "
+        f"{one.level:.0%} | {one.held.mean():.1%} | {one.held.std(ddof=1):.1%} | {one.size.mean():.1f} |"
+        for one in found
+    ]
+    return lines
+
+
+@dataclass(frozen=True)
+class Swapped:
+    """Clips, and the same with other sounds.
+
+    Attributes:
+        visual: Similarity [n, c] of the pictures to the candidates.
+        audio: Of the sounds.
+        right: int64 [n], column of the right name.
+        other: int64 [n], clip whose sound each gets.
+        fused: Distances [n, c] with that sound.
+        by_picture: Distances [n, c] of the pictures alone.
+        by_sound: Distances [n, c] of the own sounds alone.
+    """
+
+    visual: Distances
+    audio: Distances
+    right: Indices
+    other: Indices
+    fused: Distances
+    by_picture: Distances
+    by_sound: Distances
+
+    def lines(self, stored: AgreementScore) -> list[str]:
+        """What was found, in Markdown."""
+        temperatures = stored.visual_temperature, stored.audio_temperature
+        own = self._score(self.audio, temperatures, stored)
+        swapped = self._score(self.audio[self.other], temperatures, stored)
+        n, theirs = len(self.right), self.right[self.other]
+        first = self.fused.argmin(axis=1)
+        picture = self.by_picture.argmin(axis=1) == self.right
+        sound = self.by_sound.argmin(axis=1)[self.other] == theirs
+        either = (first == self.right) | (first == theirs)
+        return [
+            f"{n} clips, {self.visual.shape[1]} names; as many with the sound of another.",
+            "",
+            f"- AUROC of agreement: {auroc(-own, -swapped):.3f}",
+            f"- agreement below 0.1, which warns: {(own < 0.1).sum()} of the own, {(swapped < 0.1).sum()} of the "
+            "swapped",
+            f"- with other sounds, the picture's name first: fused {(first == self.right).sum()}, by the picture "
+            f"alone {picture.sum()}",
+            f"- the sound's name first: fused {(first == theirs).sum()}, by the sound alone {sound.sum()}",
+            f"- one of both names first, fused: {either.sum()}; the better track alone: "
+            f"{max(picture.sum(), sound.sum())}",
+        ]
+
+    def _score(self, audio: Distances, temperatures: tuple[float, float], stored: AgreementScore) -> Reals:
+        found = (factors(self.visual, audio, temperatures) - stored.threshold) / stored.scale
+        return np.asarray(1 / (1 + np.exp(-found)))
+
+
+def of_run(run: Run, data: GzslData) -> list[str]:
+    """Everything of a trained run, on its test clips."""
+    stage = StageTensors.of(data, data.stage(2), torch.device("cpu"))
+    found = []
+    for tracks in _TRACKS:
+        if run.statistics.knows(tracks):
+            ranked = _ranked(run, stage.only(tracks), tracks)
+            for case in cases(ranked, run.calibration_of(tracks)):
+                found += coverages(case, tracks, [n for n in case.lengths() if n in (10, 50)])
+    lines = coverage_table(found)
+    if run.calibrations.agreement is not None:
+        lines += ["", *_swapped_run(run, stage).lines(run.calibrations.agreement)]
+    return lines
+
+
+def _ranked(run: Run, stage: StageTensors, tracks: Tracks) -> StageRanked:
+    embedding = rank_embedding(run.network, run.config.head, run.statistics, stage)
+    return rank_calibrated(embedding, run.statistics, stage, run.calibration_of(tracks))
+
+
+def _swapped_run(run: Run, stage: StageTensors) -> Swapped:
+    visual, audio, right = track_cosines(run.statistics, stage)
+    own = [clips for clips in (stage.eval_seen, stage.eval_unseen)]
+    whole = Clips(
+        *(torch.cat([getattr(one, name) for one in own]) for name in ("visual", "audio", "class_index"))
+    )
+    both = whole.visual.any(dim=1) & whole.audio.any(dim=1)
+    whole = Clips(whole.visual[both], whole.audio[both], whole.class_index[both])
+    other = others(right)
+    mixed = Clips(whole.visual, whole.audio[torch.from_numpy(other)], whole.class_index)
+
+    def distances(clips: Clips, tracks: Tracks) -> Distances:
+        of_all = StageTensors(
+            stage.train, clips.only(tracks), clips.only(tracks), stage.texts, stage.seen, stage.unseen
+        )
+        ranked = _ranked(run, of_all, tracks)
+        stacked = ranked.seen_clips.distances[:, ranked.candidates()]
+        return stacked + run.calibration_of(tracks).beta * np.isin(ranked.candidates(), ranked.seen)
+
+    return Swapped(
+        visual,
+        audio,
+        right,
+        other,
+        distances(mixed, "both"),
+        distances(whole, "visual"),
+        distances(whole, "audio"),
+    )
+
+
+def of_clips(bundle: Bundle, measured: Measured) -> tuple[Guarantees, AgreementScore, list[str]]:
+    """What a bundle without a trained head may store, and whether it holds."""
+    names = LabelEmbedder(2**30).embed(bundle, Candidates(measured.labels))
+    ids, limits, found = np.arange(len(measured.labels)), list[Limits](), list[Coverage]()
+    for tracks in _TRACKS:
+        rows = [i for i, one in enumerate(measured.encoded.features) if tracks == "both" or _has(one, tracks)]
+        rows = [i for i in rows if tracks != "both" or measured.encoded.features[i].tracks == "both"]
+        clips = [_only(measured.encoded.features[i], tracks) for i in rows]
+        temperature = bundle.head.scoring(clips[0], names.embedded).temperature
+        logits = (
+            np.stack([-distances_to(bundle, names, one) for one in clips]).astype(np.float64) / temperature
+        )
+        case = Case("unseen", "same", logits, measured.right[rows], ids, ids[:0])
+        limits += case.limits(tracks)
+        found += coverages(case, tracks, [n for n in case.lengths() if n in (10, 100)])
+    data = f"labelled clips of {len(np.unique(measured.right))} names"
+    swapped = _swapped_clips(bundle, measured, names)
+    score = fit_score(swapped.visual, swapped.audio, swapped.right)
+    lines = [*coverage_table(found), "", *swapped.lines(score)]
+    return Guarantees(data=data, limits=tuple(limits)), score, lines
+
+
+def _swapped_clips(bundle: Bundle, measured: Measured, names: LabelEmbeddings) -> Swapped:
+    """Clips with both tracks, among their own names."""
+    rows = [i for i, one in enumerate(measured.encoded.features) if one.tracks == "both"]
+    clips = [measured.encoded.features[i] for i in rows]
+    own = np.unique(measured.right[rows])
+    right = np.searchsorted(own, measured.right[rows])
+    other = others(right)
+    alone = [
+        bundle.head.track_similarities(one, cosines_of(one, names.features), names.embedded) for one in clips
+    ]
+    mixed = [ClipFeatures(one.visual, clips[i].audio) for one, i in zip(clips, other, strict=True)]
+
+    def distances(some: Sequence[ClipFeatures]) -> Distances:
+        return np.stack([distances_to(bundle, names, one)[own] for one in some])
+
+    return Swapped(
+        np.stack([visual[own] for visual, _ in alone if visual is not None]),
+        np.stack([audio[own] for _, audio in alone if audio is not None]),
+        right,
+        other,
+        distances(mixed),
+        distances([_only(one, "visual") for one in clips]),
+        distances([_only(one, "audio") for one in clips]),
+    )
+
+
+def _has(features: ClipFeatures, track: Tracks) -> bool:
+    return (features.visual if track == "visual" else features.audio) is not None
+
+
+def _only(features: ClipFeatures, tracks: Tracks) -> ClipFeatures:
+    return ClipFeatures(
+        None if tracks == "audio" else features.visual, None if tracks == "visual" else features.audio
+    )
+
+
+def main() -> None:
+    """Print what was found."""
+    style = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=style)
+    what = parser.add_subparsers(dest="what", required=True)
+    trained = what.add_parser("run", help="of a trained run")
+    trained.add_argument("run", type=Path)
+    trained.add_argument("dataset", type=Path)
+    labelled = what.add_parser("clips", help="of a bundle without a trained head, by labelled clips")
+    labelled.add_argument("folder", type=Path, metavar="DIR")
+    labelled.add_argument("--write", type=Path, metavar="FILE", help="what the bundle may store")
+    add_ranking_options(labelled)
+    options = parser.parse_args()
+    try:
+        if options.what == "run":
+            lines = of_run(Run.load(options.run), open_dataset(options.dataset))
+        else:
+            bundle, measured = rank_folder(options.folder, options)
+            if not isinstance(bundle.head, SimilarityHead):
+                parser.exit(2, "The bundle has a trained head: `ahse train` measures what it can promise.\n")
+            guarantees, score, lines = of_clips(bundle, measured)
+            lines += ["", score.model_dump_json()]
+            if options.write is not None:
+                options.write.write_text(guarantees.model_dump_json() + "\n", encoding="utf-8")
+    except (*CAN_FAIL, RunError) as error:
+        parser.exit(2, f"{error}\n")
+    sys.stdout.write("\n".join([*lines, ""]))
+
+
+if __name__ == "__main__":
+    main()
