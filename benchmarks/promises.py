@@ -1,4 +1,4 @@
-"""Whether promises about answers hold: `guarantee` on splits of clips, and `tracks.agreement` on swapped sounds.
+"""Whether promises hold: `guarantee` on splits of clips, and `tracks.agreement` on swapped sounds.
 
     python -m benchmarks.promises run RUN DATASET
     python -m benchmarks.promises clips DIR [--bundle weights/everyday] [--write FILE] [--distractors ...]
@@ -38,9 +38,10 @@ from model_export.head.distances import StageRanked, rank_embedding
 from model_export.head.metrics import Distances, auroc
 from model_export.head.run_folder import Run
 from model_export.head.stage_tensors import Clips, StageTensors
-from model_export.head.track_agreement import factors, fit_score, others, track_cosines
+from model_export.head.track_agreement import factors, fit_score, others, track_cosines, with_both_tracks
 from service.bundle.guarantees import MIN_PERCENT, Guarantees, Limits, Tracks
 from service.bundle.head_specs import AgreementScore
+from service.classifier import CONTRADICTION
 from service.embed.embedder import LabelEmbedder
 from service.embed.embeddings import LabelEmbeddings
 from service.encode.features import ClipFeatures
@@ -102,7 +103,7 @@ def _mean(groups: Sequence[Indices], values: Reals | np.ndarray) -> float:
 def coverage_table(found: Sequence[Coverage]) -> list[str]:
     """In Markdown."""
     lines = [
-        "| tracks | right name | among | names | groups | promised | held, mean of 100 splits | sd | names kept |",
+        "| tracks | right name | among | names | groups | promised | held, mean | sd | names kept |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
@@ -140,22 +141,20 @@ class Swapped:
         temperatures = stored.visual_temperature, stored.audio_temperature
         own = self._score(self.audio, temperatures, stored)
         swapped = self._score(self.audio[self.other], temperatures, stored)
-        n, theirs = len(self.right), self.right[self.other]
-        first = self.fused.argmin(axis=1)
-        picture = self.by_picture.argmin(axis=1) == self.right
-        sound = self.by_sound.argmin(axis=1)[self.other] == theirs
-        either = (first == self.right) | (first == theirs)
+        theirs, first = self.right[self.other], self.fused.argmin(axis=1)
+        n_picture = int((self.by_picture.argmin(axis=1) == self.right).sum())
+        n_sound = int((self.by_sound.argmin(axis=1)[self.other] == theirs).sum())
+        warned = [int((one < CONTRADICTION).sum()) for one in (own, swapped)]
         return [
-            f"{n} clips, {self.visual.shape[1]} names; as many with the sound of another.",
+            f"{len(self.right)} clips, {self.visual.shape[1]} names; as many with the sound of another.",
             "",
             f"- AUROC of agreement: {auroc(-own, -swapped):.3f}",
-            f"- agreement below 0.1, which warns: {(own < 0.1).sum()} of the own, {(swapped < 0.1).sum()} of the "
-            "swapped",
-            f"- with other sounds, the picture's name first: fused {(first == self.right).sum()}, by the picture "
-            f"alone {picture.sum()}",
-            f"- the sound's name first: fused {(first == theirs).sum()}, by the sound alone {sound.sum()}",
-            f"- one of both names first, fused: {either.sum()}; the better track alone: "
-            f"{max(picture.sum(), sound.sum())}",
+            f"- a warning: {warned[0]} of the own, {warned[1]} of the swapped",
+            f"- of the swapped, the picture's name first: fused {(first == self.right).sum()}, by the picture "
+            f"alone {n_picture}",
+            f"- the sound's name first: fused {(first == theirs).sum()}, by the sound alone {n_sound}",
+            f"- one of both names first: fused {((first == self.right) | (first == theirs)).sum()}; by the "
+            f"better track alone {max(n_picture, n_sound)}",
         ]
 
     def _score(self, audio: Distances, temperatures: tuple[float, float], stored: AgreementScore) -> Reals:
@@ -184,15 +183,10 @@ def _ranked(run: Run, stage: StageTensors, tracks: Tracks) -> StageRanked:
 
 
 def _swapped_run(run: Run, stage: StageTensors) -> Swapped:
-    visual, audio, right = track_cosines(run.statistics, stage)
-    own = [clips for clips in (stage.eval_seen, stage.eval_unseen)]
-    whole = Clips(
-        *(torch.cat([getattr(one, name) for one in own]) for name in ("visual", "audio", "class_index"))
-    )
-    both = whole.visual.any(dim=1) & whole.audio.any(dim=1)
-    whole = Clips(whole.visual[both], whole.audio[both], whole.class_index[both])
+    clips = with_both_tracks(stage)
+    visual, audio, right = track_cosines(run.statistics, stage, clips)
     other = others(right)
-    mixed = Clips(whole.visual, whole.audio[torch.from_numpy(other)], whole.class_index)
+    mixed = Clips(clips.visual, clips.audio[torch.from_numpy(other)], clips.class_index)
 
     def distances(clips: Clips, tracks: Tracks) -> Distances:
         of_all = StageTensors(
@@ -208,8 +202,8 @@ def _swapped_run(run: Run, stage: StageTensors) -> Swapped:
         right,
         other,
         distances(mixed, "both"),
-        distances(whole, "visual"),
-        distances(whole, "audio"),
+        distances(clips, "visual"),
+        distances(clips, "audio"),
     )
 
 

@@ -168,6 +168,7 @@ def _ranking(bundle: Bundle, names: LabelEmbeddings, clip: ClipFeatures) -> Call
 
 
 def distances_to(bundle: Bundle, names: LabelEmbeddings, clip: ClipFeatures) -> Array:
+    """Distance of a clip to all names, float32 [n], as the head ranks by it."""
     head = bundle.head
     return head.distances(head.embed_clip(clip), cosines_of(clip, names.features), names.embedded)
 

@@ -32,7 +32,7 @@ from service.tracing import Facts, Tracing
 # Names that a warning lists.
 _MAX_FAR_NAMES = 5
 # Agreement below this is a warning.
-_CONTRADICTION = 0.1
+CONTRADICTION = 0.1
 
 Decode = Callable[[Path, DecodeSpec], Clip]
 """Turns a file into a clip, somewhere safe; raises MediaError or DecoderUnavailableError."""
@@ -106,7 +106,7 @@ class Classification:
     def _contradiction(self) -> Iterator[str]:
         """Of two tracks that show different things."""
         found = self.whole.agreement
-        if found is not None and found.score < _CONTRADICTION:
+        if found is not None and found.score < CONTRADICTION:
             picture, sound = (self.names.labels[i].name for i in (found.visual_first, found.audio_first))
             surer = "picture" if found.surer == "visual" else "sound"
             yield (

@@ -178,6 +178,10 @@ def report(
         list[str] | None, typer.Option("--row", help="Of Table I: only this preset; repeat for several.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Of Table I: how many, from 0 on.")] = 5,
+    batches: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of Table I: batches in an epoch of every row; fewer take less time."),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of torch; by the size of a step.")] = None,
     legacy_text_order: Annotated[
         bool, typer.Option("--legacy-text-order", help="Mix up class texts as the published runs did.")
@@ -188,7 +192,7 @@ def report(
     from model_export.progress import progress_bars
     from model_export.report.measurements import MeasuredRun
     from model_export.report.report_files import write_report
-    from model_export.report.table_one import ROWS, Report, compare
+    from model_export.report.table_one import ROWS, Plan, Report, compare
 
     if (table1 is None) == (not runs):
         raise typer.BadParameter("name run folders, or a data set with --table1")
@@ -200,5 +204,5 @@ def report(
         data = open_dataset(table1, legacy_text_order=legacy_text_order)
         with progress_bars(["tuning", "stage 1", "stage 2"], show=sys.stderr.isatty()) as bars:
             told = Report(partial(typer.echo, err=True), bars)
-            compare(data, out, rows or list(ROWS), range(seeds), threads, told)
+            compare(data, out, Plan(rows or list(ROWS), range(seeds), batches, threads), told)
     typer.echo(f"{out / 'report.html'}")

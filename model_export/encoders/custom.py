@@ -15,7 +15,7 @@ from model_export.encoders.encoder_graphs import MAX_AUDIO_S, TOLERANCE, ExportO
 from model_export.encoders.encoder_types import AudioEncoder, ImageEncoder
 from model_export.errors import EncoderError
 from model_export.export.bundle_parts import BundleFacts, export_bundle
-from model_export.export.head_parts import Fitted, similarity_head
+from model_export.export.head_parts import NOT_FITTED, Fitted, similarity_head
 from model_export.export.reduced_precision import COSINE_FLOOR
 from service.bundle.manifest import KnownNames
 from service.bundle.provenance import Metric, Precision
@@ -59,7 +59,7 @@ class CustomBundle:
     precision: Precision = "fp32"
     typical: Mapping[str, Tensor] = field(default_factory=dict)
     cosine_floor: float = COSINE_FLOOR
-    fitted: Fitted = Fitted()
+    fitted: Fitted = NOT_FITTED
     known: KnownNames | None = None
     notice: str | None = None
     metrics: tuple[Metric, ...] = ()

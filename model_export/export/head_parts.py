@@ -49,6 +49,9 @@ class Fitted:
     guarantees: Guarantees | None = None
 
 
+NOT_FITTED: Final = Fitted()
+
+
 def trained_head(run: Run, *, ungated: bool = False) -> HeadParts:
     """The head of a training run, both halves as graphs.
 
@@ -97,7 +100,7 @@ def _check_claims(run: Run) -> None:
         )
 
 
-def similarity_head(fitted: Fitted = Fitted()) -> HeadParts:
+def similarity_head(fitted: Fitted = NOT_FITTED) -> HeadParts:
     """A head without training and statistics: names are ranked by cosine x logit scale."""
     promises = fitted.guarantees
     facts = SimilaritySpec(

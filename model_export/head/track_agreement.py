@@ -10,7 +10,7 @@ from model_export.data.gzsl_data import Indices, Reals
 from model_export.head.calibration import fit_temperature, fit_unknown
 from model_export.head.distances import raw_cosines
 from model_export.head.metrics import Distances
-from model_export.head.stage_tensors import StageTensors
+from model_export.head.stage_tensors import Clips, StageTensors
 from model_export.head.standardisation import Statistics
 from service.bundle.head_specs import AgreementScore
 from service.head.agreement import log_factor
@@ -24,24 +24,31 @@ def fit_agreement(statistics: Statistics, stage: StageTensors) -> AgreementScore
     Returns:
         None where too few have.
     """
-    visual, audio, target = track_cosines(statistics, stage)
+    visual, audio, target = track_cosines(statistics, stage, with_both_tracks(stage))
     if len(target) < MIN_CLIPS or len(np.unique(target)) == 1:
         return None
     return fit_score(visual, audio, target)
 
 
-def track_cosines(statistics: Statistics, stage: StageTensors) -> tuple[Distances, Distances, Indices]:
-    """Cosines of each track of the clips with both, to all candidates [n, c] each, and the right columns [n]."""
+def with_both_tracks(stage: StageTensors) -> Clips:
+    """The clips that a stage is measured on, of seen classes and then of unseen ones, if they have both."""
+    parts = (stage.eval_seen, stage.eval_unseen)
+    visual, audio, classes = (
+        torch.cat([getattr(one, name) for one in parts]) for name in ("visual", "audio", "class_index")
+    )
+    rows = visual.any(dim=1) & audio.any(dim=1)
+    return Clips(visual[rows], audio[rows], classes[rows])
+
+
+def track_cosines(
+    statistics: Statistics, stage: StageTensors, clips: Clips
+) -> tuple[Distances, Distances, Indices]:
+    """Cosines of each track of clips to all candidates [n, c] each, and the right columns [n]."""
     s, ids = statistics, torch.cat([stage.seen, stage.unseen])
-    found = []
-    for clips in (stage.eval_seen, stage.eval_unseen):
-        both = clips.visual.any(dim=1) & clips.audio.any(dim=1)
-        visual = raw_cosines(clips.visual[both], stage.texts.visual[ids], s.visual_mean, s.text_visual_mean)
-        audio = raw_cosines(clips.audio[both], stage.texts.audio[ids], s.audio_mean, s.text_audio_mean)
-        column = (clips.class_index[both][:, None] == ids[None, :]).int().argmax(dim=1)
-        found.append((visual, audio, column))
-    visual, audio, target = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
-    return visual, audio, target
+    visual = raw_cosines(clips.visual, stage.texts.visual[ids], s.visual_mean, s.text_visual_mean)
+    audio = raw_cosines(clips.audio, stage.texts.audio[ids], s.audio_mean, s.text_audio_mean)
+    column = (clips.class_index[:, None] == ids[None, :]).int().argmax(dim=1)
+    return visual.cpu().numpy(), audio.cpu().numpy(), column.cpu().numpy()
 
 
 def fit_score(visual: Distances, audio: Distances, target: Indices) -> AgreementScore:

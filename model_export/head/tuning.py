@@ -57,13 +57,20 @@ def n_tries(config: HeadConfig) -> int:
     return sizes[0] + sum(size - 1 for size in sizes[1:])
 
 
-def tune(config: HeadConfig, data: GzslData, path: Path, report: BarProgress = unreported) -> HeadConfig:
+def tune(
+    config: HeadConfig,
+    data: GzslData,
+    path: Path,
+    n_batches: int | None = None,
+    report: BarProgress = unreported,
+) -> HeadConfig:
     """The configuration with the highest validation HM.
 
     Args:
         config: Of the method; its schedule, number of steps, logit scale and lambda are replaced.
         data: To tune on.
         path: JSON file of all tries; those that are there already are not made again.
+        n_batches: In an epoch; None: as STEPS has it.
         report: Called after each step of a try, with `tuning`.
 
     Raises:
@@ -71,7 +78,7 @@ def tune(config: HeadConfig, data: GzslData, path: Path, report: BarProgress = u
     """
     identity = {"data": data.fingerprint(), "config": config.model_dump(exclude=CHOSEN | {*STEPS, "seed"})}
     tried = _read_tries(path, identity)
-    chosen: Choice = dict(STEPS)
+    chosen = dict(STEPS) if n_batches is None else STEPS | {"n_batches_per_epoch": n_batches}
     if _has_logits(config):
         chosen |= LAMBDAS[0]
     for choices in rounds(config):

@@ -53,39 +53,47 @@ class Report:
     bars: BarProgress = unreported
 
 
-def compare(
-    data: GzslData,
-    out: Path,
-    rows: Sequence[str],
-    seeds: Sequence[int],
-    n_threads: int | None,
-    report: Report,
-) -> None:
+@dataclass(frozen=True)
+class Plan:
+    """What is trained.
+
+    Attributes:
+        rows: Names from ROWS.
+        seeds: Paired: every row trains each of them.
+        n_batches: In an epoch, of every row and in tuning too; None: as tuning has it.
+        n_threads: Of torch; None chooses by the size of a step.
+    """
+
+    rows: Sequence[str]
+    seeds: Sequence[int]
+    n_batches: int | None = None
+    n_threads: int | None = None
+
+
+def compare(data: GzslData, out: Path, plan: Plan, report: Report) -> None:
     """Tune every row in the same way, train each seed of it, measure, and write the report.
 
     Args:
         data: To train and measure on.
         out: Folder of all that is written.
-        rows: Names from ROWS.
-        seeds: Paired: every row trains each of them.
-        n_threads: Of torch; None chooses by the size of a step.
+        plan: Rows, seeds and steps.
         report: Told of the progress.
 
     Raises:
         RunError: The folder holds runs of other settings or other data.
     """
-    clock = _Clock(sum(n_tries(ROWS[row]) + 2 * len(seeds) for row in rows))
+    clock = _Clock(sum(n_tries(ROWS[row]) + 2 * len(plan.seeds) for row in plan.rows))
     measured: list[MeasuredRun] = []
-    for row in rows:
-        torch.set_num_threads(n_threads or threads_for(ROWS[row], data, n_processors()))
-        config = tune(ROWS[row], data, out / "tuning" / f"{row}.json", report.bars)
+    for row in plan.rows:
+        torch.set_num_threads(plan.n_threads or threads_for(ROWS[row], data, n_processors()))
+        config = tune(ROWS[row], data, out / "tuning" / f"{row}.json", plan.n_batches, report.bars)
         clock.did(n_tries(ROWS[row]))
         chosen = ", ".join(f"{name} {value}" for name, value in config.model_dump(include=CHOSEN).items())
         report.line(f"{row}: {chosen}{clock.left()}")
-        for seed in seeds:
+        for seed in plan.seeds:
             path = out / "runs" / row / f"seed_{seed}"
             one = config.model_copy(update={"seed": seed})
-            train(data, one, path, n_threads=n_threads, report=report.bars)
+            train(data, one, path, n_threads=plan.n_threads, report=report.bars)
             clock.did(2)
             measured.append(_measured(path, data))
             accuracy = measured[-1].of("embedding").accuracy

@@ -42,12 +42,14 @@ def kept(found: Guarantee) -> list[int] | None:
 
 
 def test_names_up_to_the_limit_are_kept_best_first() -> None:
+    """With a limit just below and just above the surprise of a name."""
     assert kept(promised([limits(-math.log(0.29))])) == [0, 1]
     assert kept(promised([limits(-math.log(0.31))])) == [0]
     assert kept(promised([limits(-math.log(0.03))])) == [0, 1, 2, 3]
 
 
 def test_the_best_name_is_kept_whatever_the_limit() -> None:
+    """A set without names would promise nothing."""
     assert kept(promised([limits(0.0)])) == [0]
 
 
@@ -67,6 +69,7 @@ def test_nothing_is_promised_that_was_not_measured() -> None:
 
 
 def test_seen_and_unseen_names_have_limits_of_their_own() -> None:
+    """And names of a kind without a limit are all kept."""
     stored = [
         limits(-math.log(0.5), kind="seen", among="mixed"),
         limits(-math.log(0.05), kind="unseen", among="mixed"),
@@ -77,18 +80,21 @@ def test_seen_and_unseen_names_have_limits_of_their_own() -> None:
 
 
 def test_a_promise_says_for_what_it_holds() -> None:
+    """On how many clips of what, and for how long lists."""
     text = promised([limits(1.0, n_names=2), limits(1.0, n_names=10)]).holds_for
     assert "60 validation clips, in lists of 2 to 10 names" in text
     assert "its 12 such classes" in text
 
 
 def test_between_two_lengths_the_laxer_limit_counts() -> None:
+    """And beyond the longest none does."""
     measured = [limits(1.0, n_names=2), limits(2.0, n_names=10)]
     assert [limit_for(measured, n, 0.9) for n in (1, 2, 3, 10, 11)] == [1.0, 1.0, 2.0, 2.0, None]
     assert limit_for([limits(1.0, n_names=2), limits(None, n_names=10)], 3, 0.9) is None
 
 
 def test_a_level_between_two_is_as_strict_as_the_higher() -> None:
+    """Whole per cents are stored."""
     rising = Limits(
         tracks="both",
         kind="unseen",
@@ -102,6 +108,7 @@ def test_a_level_between_two_is_as_strict_as_the_higher() -> None:
 
 
 def test_limits_that_fall_are_refused() -> None:
+    """As are too few of them."""
     with pytest.raises(ValidationError, match="must not fall"):
         Limits(
             tracks="both",

@@ -85,6 +85,7 @@ def test_promises_hold_for_new_groups() -> None:
 
 
 def test_lists_hold_the_right_name_first_and_none_twice() -> None:
+    """Mixed ones have a name of the other kind."""
     for case in cases(stage(), CALIBRATION):
         pool = {*case.same.tolist(), *case.other.tolist()}
         for n_names in case.lengths():
@@ -111,6 +112,7 @@ def test_a_surprise_is_that_of_the_score_with_beta() -> None:
 
 
 def test_limits_tell_what_they_were_measured_on() -> None:
+    """Clips of seen classes count one by one, of unseen ones whole classes."""
     limits = [one for case in cases(stage(), CALIBRATION) for one in case.limits("visual")]
     seen = next(one for one in limits if (one.kind, one.among, one.n_names) == ("seen", "same", 3))
     unseen = next(one for one in limits if (one.kind, one.among, one.n_names) == ("unseen", "mixed", 7))
@@ -122,12 +124,14 @@ def test_limits_tell_what_they_were_measured_on() -> None:
 
 
 def test_of_a_class_with_many_clips_some_are_taken() -> None:
+    """So that large data sets take no longer."""
     found = {one.kind: one for one in cases(stage(n_clips=50), CALIBRATION)}
     assert len(found["seen"].class_index) == 60
     assert np.bincount(found["unseen"].class_index).max() == 20
 
 
 def test_a_stage_without_unseen_clips_promises_nothing_for_them() -> None:
+    """What is not measured is not promised."""
     whole = stage()
     none = Ranked(whole.unseen_clips.distances[:0], whole.unseen_clips.class_index[:0])
     found = list(cases(StageRanked(whole.seen_clips, none, whole.seen, whole.unseen), CALIBRATION))
@@ -135,5 +139,6 @@ def test_a_stage_without_unseen_clips_promises_nothing_for_them() -> None:
 
 
 def test_a_single_name_is_no_list() -> None:
+    """It is right whatever is promised."""
     one = Case("seen", "same", np.zeros((3, 1)), np.zeros(3, np.int64), np.array([0]), np.array([], np.int64))
     assert one.lengths() == []

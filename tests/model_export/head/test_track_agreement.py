@@ -19,11 +19,13 @@ def _similarities(strength: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_other_sounds_are_of_other_classes() -> None:
+    """However large one class is."""
     right = np.repeat([0, 1, 2], [50, 3, 1])
     assert (right[others(right)] != right).all()
 
 
 def test_swapped_sounds_are_told_from_own_ones() -> None:
+    """Where both tracks tell the class well."""
     (visual, right), (audio, _) = _similarities(3, 0), _similarities(3, 1)
     stored = fit_score(visual, audio, right)
     temperatures = stored.visual_temperature, stored.audio_temperature
@@ -33,6 +35,7 @@ def test_swapped_sounds_are_told_from_own_ones() -> None:
 
 
 def test_a_track_that_tells_nothing_tells_nothing_of_agreement() -> None:
+    """The AUROC is that of chance."""
     (visual, right), (audio, _) = _similarities(3, 0), _similarities(0, 1)
     stored = fit_score(visual, audio, right)
     temperatures = stored.visual_temperature, stored.audio_temperature
@@ -41,6 +44,7 @@ def test_a_track_that_tells_nothing_tells_nothing_of_agreement() -> None:
 
 
 def test_training_and_service_have_the_same_factor() -> None:
+    """So the fitted numbers mean the same in both."""
     (visual, right), (audio, _) = _similarities(2, 0), _similarities(2, 1)
     stored = fit_score(visual, audio, right)
     factor = factors(visual, audio, (stored.visual_temperature, stored.audio_temperature))

@@ -12,11 +12,12 @@ from model_export.errors import RunError
 from model_export.head import tuning
 from model_export.head.head_config import PRESETS
 from model_export.report import table_one
-from model_export.report.table_one import ROWS, Report, compare
+from model_export.report.table_one import ROWS, Plan, Report, compare
 from tests.model_export.conftest import SMALL
 from tests.model_export.head.small_world import small_world
 
 ROWS_HERE = ("clip_clap", "es_only", "ahse_paper", "cjme")
+PLAN = Plan(ROWS_HERE, (0, 1), n_threads=1)
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_a_comparison_is_tuned_trained_measured_and_goes_on(
 ) -> None:
     """Every row with the same number of steps; what is there already is not trained again."""
     lines: list[str] = []
-    compare(small_data, tmp_path, ROWS_HERE, (0, 1), 1, Report(lines.append))
+    compare(small_data, tmp_path, PLAN, Report(lines.append))
     assert len(lines) == len(ROWS_HERE) * 3
     assert lines[0].startswith("clip_clap: ")
     assert "HM " in lines[-1]
@@ -52,7 +53,7 @@ def test_a_comparison_is_tuned_trained_measured_and_goes_on(
     monkeypatch.setattr(table_one, "train", lambda *_, **__: None)
     monkeypatch.setattr(tuning, "validate", None)
     (tmp_path / "report.md").unlink()
-    compare(small_data, tmp_path, ROWS_HERE, (0, 1), 1, Report(lines.append))
+    compare(small_data, tmp_path, PLAN, Report(lines.append))
     assert (tmp_path / "report.md").read_text() == report
 
 
@@ -75,6 +76,8 @@ def test_tuning_takes_what_is_best_on_validation(
     assert (chosen.lr, chosen.logit_scale, chosen.align_weight) == (1e-4, "reference", 10.0)
     assert chosen.seed == tuning.TUNING_SEED
     assert len(asked) == len(set(asked)) == 5
+    fewer = tuning.tune(PRESETS["ahse_paper"], small_data, tmp_path / "fewer.json", n_batches=2)
+    assert fewer.n_batches_per_epoch == 2
     stopped = json.loads(path.read_text())
     path.write_text(json.dumps(stopped | {"tries": stopped["tries"][:3]}))
     assert tuning.tune(PRESETS["ahse_paper"], small_data, path) == chosen

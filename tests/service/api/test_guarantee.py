@@ -56,6 +56,7 @@ def test_a_promise_keeps_few_names(promising: TestClient, clips: Clips) -> None:
 
 
 def test_a_promise_does_not_depend_on_top_k(promising: TestClient, clips: Clips) -> None:
+    """It is about all candidates."""
     whole, short = (
         classify(promising, clips["red low"], labels=CLASSES, guarantee="0.9", **more).json()
         for more in ({}, {"top_k": "1"})
@@ -76,6 +77,7 @@ def test_what_can_not_be_promised_excludes_nothing(promising: TestClient, clips:
 
 
 def test_without_limits_nothing_is_promised(client: TestClient, clips: Clips) -> None:
+    """And without a request for one there is none."""
     found = classify(client, clips["red low"], labels=CLASSES, guarantee="0.9").json()
     assert found["guarantee"]["labels"] is None
     assert found["tracks"]["agreement"] is None
@@ -84,6 +86,7 @@ def test_without_limits_nothing_is_promised(client: TestClient, clips: Clips) ->
 
 @pytest.mark.parametrize("value", ["0.3", "1", "0.995", "90%", "nan", "9e-1", ""])
 def test_levels_that_are_none(promising: TestClient, clips: Clips, value: str) -> None:
+    """The message says what would be."""
     refused = classify(promising, clips["red low"], labels=CLASSES, guarantee=value)
     assert refused.status_code == 422
     assert refused.json()["code"] == "invalid_option"
@@ -91,6 +94,7 @@ def test_levels_that_are_none(promising: TestClient, clips: Clips, value: str) -
 
 
 def test_a_promise_is_of_the_own_calibration(promising: TestClient, clips: Clips) -> None:
+    """With another beta nothing was measured."""
     refused = classify(promising, clips["red low"], labels=CLASSES, guarantee="0.9", calibration="off")
     assert refused.status_code == 422
     assert "leave calibration out" in refused.json()["detail"]
@@ -117,5 +121,6 @@ def test_tracks_that_contradict_each_other(promising: TestClient, clips: Clips) 
 
 
 def test_one_track_or_one_name_has_no_agreement(promising: TestClient, clips: Clips) -> None:
+    """There is nothing to compare."""
     assert classify(promising, clips["green"], labels=CLASSES).json()["tracks"]["agreement"] is None
     assert classify(promising, clips["blue high"], labels=["x"]).json()["tracks"]["agreement"] is None

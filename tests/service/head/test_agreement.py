@@ -30,22 +30,26 @@ def test_the_factor_is_that_of_a_shared_name() -> None:
 
 
 def test_tracks_that_name_the_same_agree() -> None:
+    """The picture is surer here."""
     found = compare(_floats(9, 0, 0), _floats(4, 0, 0), SCORE)
     assert found.score > 0.7
     assert (found.visual_first, found.audio_first, found.surer) == (0, 0, "visual")
 
 
 def test_tracks_that_name_different_things_do_not() -> None:
+    """The sound is surer here, by its lower temperature."""
     found = compare(_floats(5, 0, 0), _floats(0, 4, 0), SCORE)
     assert found.score < 0.1
     assert (found.visual_first, found.audio_first, found.surer) == (0, 1, "audio")
 
 
 def test_a_track_that_tells_nothing_neither_agrees_nor_contradicts() -> None:
+    """Its names are equally likely."""
     assert compare(_floats(9, 0, 0), _floats(0, 0, 0), SCORE).score == pytest.approx(0.5, abs=1e-6)
 
 
 def test_the_stored_numbers_say_what_a_factor_means() -> None:
+    """The log-odds are moved and divided."""
     shifted = SCORE.model_copy(update={"threshold": 1.0, "scale": 2.0})
     plain, other = (compare(_floats(5, 0, 0), _floats(0, 4, 0), one).score for one in (SCORE, shifted))
     factor = np.log(plain / (1 - plain))
