@@ -33,7 +33,7 @@ from model_export.data.datasets import open_dataset
 from model_export.data.gzsl_data import GzslData, Indices, Reals
 from model_export.errors import RunError
 from model_export.head.calibration import rank_calibrated
-from model_export.head.conformal import Case, cases, conformal_limits
+from model_export.head.conformal import LENGTHS, Case, cases, conformal_limits
 from model_export.head.distances import StageRanked, rank_embedding
 from model_export.head.metrics import Distances, auroc
 from model_export.head.run_folder import Run
@@ -150,8 +150,8 @@ class Swapped:
             "",
             f"- AUROC of agreement: {auroc(-own, -swapped):.3f}",
             f"- a warning: {warned[0]} of the own, {warned[1]} of the swapped",
-            f"- of the swapped, the picture's name first: fused {(first == self.right).sum()}, by the picture "
-            f"alone {n_picture}",
+            f"- of the swapped, the picture's name first: fused {(first == self.right).sum()}, by the "
+            f"picture alone {n_picture}",
             f"- the sound's name first: fused {(first == theirs).sum()}, by the sound alone {n_sound}",
             f"- one of both names first: fused {((first == self.right) | (first == theirs)).sum()}; by the "
             f"better track alone {max(n_picture, n_sound)}",
@@ -170,7 +170,7 @@ def of_run(run: Run, data: GzslData) -> list[str]:
         if run.statistics.knows(tracks):
             ranked = _ranked(run, stage.only(tracks), tracks)
             for case in cases(ranked, run.calibration_of(tracks)):
-                found += coverages(case, tracks, [n for n in case.lengths() if n in (10, 50)])
+                found += coverages(case, tracks, [n for n in case.lengths if n in (10, 50)])
     lines = coverage_table(found)
     if run.calibrations.agreement is not None:
         lines += ["", *_swapped_run(run, stage).lines(run.calibrations.agreement)]
@@ -210,23 +210,32 @@ def _swapped_run(run: Run, stage: StageTensors) -> Swapped:
 def of_clips(bundle: Bundle, measured: Measured) -> tuple[Guarantees, AgreementScore, list[str]]:
     """What a bundle without a trained head may store, and whether it holds."""
     names = LabelEmbedder(2**30).embed(bundle, Candidates(measured.labels))
-    ids, limits, found = np.arange(len(measured.labels)), list[Limits](), list[Coverage]()
+    limits, found = list[Limits](), list[Coverage]()
     for tracks in _TRACKS:
-        rows = [i for i, one in enumerate(measured.encoded.features) if tracks == "both" or _has(one, tracks)]
-        rows = [i for i in rows if tracks != "both" or measured.encoded.features[i].tracks == "both"]
-        clips = [_only(measured.encoded.features[i], tracks) for i in rows]
-        temperature = bundle.head.scoring(clips[0], names.embedded).temperature
-        logits = (
-            np.stack([-distances_to(bundle, names, one) for one in clips]).astype(np.float64) / temperature
-        )
-        case = Case("unseen", "same", logits, measured.right[rows], ids, ids[:0])
-        limits += case.limits(tracks)
-        found += coverages(case, tracks, [n for n in case.lengths() if n in (10, 100)])
-    data = f"labelled clips of {len(np.unique(measured.right))} names"
+        for case in _cases(bundle, measured, names, tracks):
+            limits += case.limits(tracks)
+            found += coverages(case, tracks, [n for n in case.lengths if n in (10, 50, 500)])
     swapped = _swapped_clips(bundle, measured, names)
     score = fit_score(swapped.visual, swapped.audio, swapped.right)
     lines = [*coverage_table(found), "", *swapped.lines(score)]
-    return Guarantees(data=data, limits=tuple(limits)), score, lines
+    return Guarantees(data="labelled clips", limits=tuple(limits)), score, lines
+
+
+def _cases(bundle: Bundle, measured: Measured, names: LabelEmbeddings, tracks: Tracks) -> Iterator[Case]:
+    """Clips that have the tracks, among the clips' own names, and among longer lists of these and others."""
+    kept = [
+        (one, right)
+        for one, right in zip(measured.encoded.features, measured.right, strict=True)
+        if one.tracks in ("both", tracks)
+    ]
+    clips, right = [_only(one, tracks) for one, _ in kept], np.array([index for _, index in kept])
+    temperature = bundle.head.scoring(clips[0], names.embedded).temperature
+    logits = -np.stack([distances_to(bundle, names, one) for one in clips]).astype(np.float64) / temperature
+    own, everything = np.unique(measured.right), np.arange(len(measured.labels))
+    lengths = [n for n in LENGTHS if n < len(own)]
+    yield Case("unseen", "same", logits, right, own, own[:0], (*lengths, len(own)))
+    longer = [n for n in (*LENGTHS, len(everything)) if len(own) < n <= len(everything)]
+    yield Case("unseen", "same", logits, right, everything, own[:0], tuple(longer))
 
 
 def _swapped_clips(bundle: Bundle, measured: Measured, names: LabelEmbeddings) -> Swapped:
@@ -253,10 +262,6 @@ def _swapped_clips(bundle: Bundle, measured: Measured, names: LabelEmbeddings) -
         distances([_only(one, "visual") for one in clips]),
         distances([_only(one, "audio") for one in clips]),
     )
-
-
-def _has(features: ClipFeatures, track: Tracks) -> bool:
-    return (features.visual if track == "visual" else features.audio) is not None
 
 
 def _only(features: ClipFeatures, tracks: Tracks) -> ClipFeatures:

@@ -74,15 +74,14 @@ def _why_nothing(measured: dict[Kind, list[Limits]], n_names: int, tracks: Track
 
 def _holds_for(stored: Guarantees, measured: dict[Kind, list[Limits]], tracks: Tracks) -> str:
     rows = [one for kind in measured.values() for one in kind]
-    shortest, longest = (pick(one.n_names for one in rows) for pick in (min, max))
-    n_clips = sum(max((one.n_clips for one in kind), default=0) for kind in measured.values())
-    new = measured.get("unseen")
+    shortest, longest = min(one.n_names for one in rows), max(one.n_names for one in rows)
+    clips = []
+    if seen := measured.get("seen"):
+        clips.append(f"{seen[0].n_clips} of classes that the head was trained on")
+    if new := measured.get("unseen"):
+        clips.append(f"{new[0].n_clips} of {new[0].n_groups} classes new to the bundle")
     return (
         f"clips with {_TRACKS[tracks]} whose right name is in the list, as far as clips and names are like "
-        f"those that it was measured on: {n_clips} {stored.data}, in lists of {shortest} to {longest} names"
-        + (
-            f"; names that no head was trained on are like its {new[0].n_groups} such classes."
-            if new
-            else "."
-        )
+        f"those that it was measured on ({stored.data}: {' and '.join(clips)}), in lists of {shortest} to "
+        f"{longest} names."
     )

@@ -112,7 +112,7 @@ class ClassifyOptions(BaseModel):
     def _promise_what_was_measured(self) -> Self:
         if self.guarantee is not None and self.beta != "auto":
             raise InvalidOptionError(
-                "A guarantee holds with the bundle's own calibration: leave calibration out, or the guarantee."
+                "A guarantee holds with the bundle's own calibration: leave one of both out."
             )
         return self
 

@@ -16,8 +16,8 @@ from model_export.export.bundle_parts import HeadParts
 from model_export.export.graph_export import export_graph
 from model_export.head.cost import Cost
 from model_export.head.network import HeadAv, HeadText
-from model_export.head.run_folder import GUARANTEE_FILE, Run
-from service.bundle.guarantees import Guarantees
+from model_export.head.run_folder import Run
+from service.bundle.guarantees import GUARANTEE_FILE, Guarantees
 from service.bundle.head_specs import (
     AgreementScore,
     AhseSpec,

@@ -73,6 +73,7 @@ class Case:
         class_index: int64 [n], the right class.
         same: Ids of the classes of that kind.
         other: Ids of the others, of which mixed lists have at least one.
+        lengths: How many names lists have.
     """
 
     kind: Kind
@@ -81,11 +82,7 @@ class Case:
     class_index: Indices
     same: Indices
     other: Indices
-
-    def lengths(self) -> list[int]:
-        """How many names lists have; the longest have all."""
-        longest = len(self.same) + len(self.other)
-        return sorted({n for n in LENGTHS if n < longest} | ({longest} if longest > 1 else set()))
+    lengths: tuple[int, ...]
 
     def groups(self) -> list[Indices]:
         """Rows of clips that count as one: each clip of a seen class, all clips of an unseen one."""
@@ -94,8 +91,9 @@ class Case:
         return [np.flatnonzero(self.class_index == c) for c in np.unique(self.class_index)]
 
     def surprises(self, n_names: int) -> Iterator[Reals]:
-        """-ln(score) of the names of a random list for each clip, [n, n_names], the right one first; N_DRAWS
-        times.
+        """-ln(score) of the names of a random list for each clip, [n, n_names], the right one first.
+
+        N_DRAWS times.
         """
         random = np.random.default_rng(n_names)
         for _ in range(N_DRAWS):
@@ -104,7 +102,7 @@ class Case:
 
     def limits(self, tracks: Tracks) -> Iterator[Limits]:
         """For lists of each length."""
-        for n_names in self.lengths():
+        for n_names in self.lengths:
             right = np.stack([one[:, 0] for one in self.surprises(n_names)], axis=1)
             groups = [right[rows].ravel() for rows in self.groups()]
             yield Limits(
@@ -140,8 +138,14 @@ def cases(ranked: StageRanked, calibration: Calibration) -> Iterator[Case]:
             stacked = few.distances.astype(np.float64)
             stacked[:, ranked.seen] += calibration.beta
             logits = -stacked / calibration.temperature
-            yield Case(kind, "same", logits, few.class_index, same, other[:0])
-            yield Case(kind, "mixed", logits, few.class_index, same, other)
+            for among, others in (("same", other[:0]), ("mixed", other)):
+                lengths = _lengths(len(same) + len(others))
+                yield Case(kind, among, logits, few.class_index, same, others, lengths)
+
+
+def _lengths(longest: int) -> tuple[int, ...]:
+    """Those of LENGTHS, and the longest, which has all names; none of a single name."""
+    return (*(n for n in LENGTHS if n < longest), longest) if longest > 1 else ()
 
 
 def _few_of_each_class(clips: Ranked) -> Ranked:

@@ -16,6 +16,7 @@ from model_export.head.calibration import (
     Calibration,
     UnknownScore,
     log_probabilities,
+    rank_calibrated,
     with_and_without_own,
 )
 from model_export.head.distances import (

@@ -43,11 +43,10 @@ from model_export.head.head_config import HeadConfig
 from model_export.head.methods import make_network
 from model_export.head.network import HeadNetwork
 from model_export.head.standardisation import Statistics
-from service.bundle.guarantees import Guarantees, load_guarantees
+from service.bundle.guarantees import GUARANTEE_FILE, Guarantees, load_guarantees
 from service.errors import BundleInvalidError
 from service.faults import describe_faults
 
-GUARANTEE_FILE: Final = "guarantee.json"
 StageNumber = Literal[1, 2]
 STAGES: Final[tuple[StageNumber, ...]] = (1, 2)
 Weights = dict[str, Tensor]

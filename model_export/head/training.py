@@ -41,7 +41,6 @@ from model_export.head.head_config import HeadConfig
 from model_export.head.methods import make_network
 from model_export.head.network import HeadNetwork
 from model_export.head.run_folder import (
-    GUARANTEE_FILE,
     DataIdentity,
     Record,
     Run,
@@ -61,7 +60,7 @@ from model_export.head.standardisation import exact_statistics
 from model_export.head.track_agreement import fit_agreement
 from model_export.head.training_batches import StageInputs
 from model_export.progress import BarProgress, unreported
-from service.bundle.guarantees import Guarantees
+from service.bundle.guarantees import GUARANTEE_FILE, Guarantees
 from service.process import n_processors
 
 PRODUCTS_PER_THREAD: Final = 50_000_000  # of a forward pass; below, a second thread made no step faster

@@ -153,7 +153,7 @@ def _ms_since(moment: float) -> float:
 def _candidates(
     context: Context, form: ClassifyForm
 ) -> tuple[Candidates, tuple[str, ...] | None, float | None]:
-    """The label set's labels, checked when it was put, its templates and guarantee; or the request's labels."""
+    """A label set's labels, checked when it was put, its templates and guarantee; or the request's labels."""
     if form.label_set is not None:
         label_set = context.store.get(form.label_set)
         if not label_set.labels:

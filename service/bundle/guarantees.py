@@ -25,6 +25,7 @@ Tracks = Literal["both", "visual", "audio"]
 Kind = Literal["seen", "unseen"]
 Among = Literal["same", "mixed"]
 
+GUARANTEE_FILE: Final = "guarantee.json"
 MIN_PERCENT: Final = 50
 MAX_PERCENT: Final = 99
 

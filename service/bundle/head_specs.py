@@ -98,8 +98,8 @@ class Calibrations(Record):
 class AgreementScore(Record):
     """How alike what picture and sound say must be. All values were fitted on labelled clips.
 
-    With p and q the probabilities of n names by each track alone, n x the sum of p q is how much likelier it is
-    that both tracks show the same one of these names than that each shows any.
+    With p and q the probabilities of n names by each track alone, n x the sum of p q is how much likelier it
+    is that both tracks show the same one of these names than that each shows any.
     """
 
     visual_temperature: float = Field(

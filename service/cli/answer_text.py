@@ -34,14 +34,16 @@ def as_text(name: str, answer: Answer) -> str:
         lines.append(f"  {'start':>7} {'end s':>7}  best names")
         lines += [f"  {one.start_s:7.1f} {one.end_s:7.1f}  {_names(one)}" for one in answer.segments]
     notice = [answer.bundle_notice] if answer.bundle_notice else []
+    if answer.guarantee is not None:
+        notice.append(f"{answer.guarantee.level:.0%} holds for {answer.guarantee.holds_for}")
     lines += [f"  note: {text}" for text in (*notice, *answer.warnings)]
     return "\n".join(map(printable, lines))
 
 
 def _promise(promise: Guarantee) -> str:
     if promise.labels is None:
-        return f"none of these may be excluded ({promise.level:.0%} holds for {promise.holds_for})"
-    return f"{promise.level:.0%}: one of {', '.join(promise.labels)} (holds for {promise.holds_for})"
+        return f"{promise.level:.0%}: none of these may be excluded"
+    return f"{promise.level:.0%}: one of {', '.join(promise.labels)}"
 
 
 def _names(segment: Segment) -> str:

@@ -29,7 +29,7 @@ def _classification(toy_bundle: Path, visual: TrackScores, audio: TrackScores | 
     ranking = Ranking(np.array([1, 2], np.float32), np.array([0.7, 0.3], np.float32), None)
     used = Track(used=True)
     clip = Clip(None, np.empty(0), None, 1.0, used, MISSING if audio is None else used)
-    return Classification(bundle, clip, names, Ranked(ranking, visual, audio, 0.0), (), {})
+    return Classification(bundle, clip, names, Ranked(ranking, visual, audio, None, 0.0), (), None, {})
 
 
 def test_a_lone_track_that_disagrees_with_the_ranking_is_named(toy_bundle: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from scipy.special import softmax
 
 from model_export.head.calibration import Calibration
-from model_export.head.conformal import Case, cases, conformal_limits
+from model_export.head.conformal import cases, conformal_limits
 from model_export.head.distances import StageRanked
 from model_export.head.metrics import Ranked
 from service.bundle.guarantees import MIN_PERCENT
@@ -88,7 +88,7 @@ def test_lists_hold_the_right_name_first_and_none_twice() -> None:
     """Mixed ones have a name of the other kind."""
     for case in cases(stage(), CALIBRATION):
         pool = {*case.same.tolist(), *case.other.tolist()}
-        for n_names in case.lengths():
+        for n_names in case.lengths:
             lists = case._lists(n_names, np.random.default_rng(0))
             assert lists.shape == (len(case.class_index), n_names)
             assert (lists[:, 0] == case.class_index).all()
@@ -140,5 +140,13 @@ def test_a_stage_without_unseen_clips_promises_nothing_for_them() -> None:
 
 def test_a_single_name_is_no_list() -> None:
     """It is right whatever is promised."""
-    one = Case("seen", "same", np.zeros((3, 1)), np.zeros(3, np.int64), np.array([0]), np.array([], np.int64))
-    assert one.lengths() == []
+    whole = stage()
+    one = StageRanked(
+        Ranked(whole.seen_clips.distances[:12], whole.seen_clips.class_index[:12]),
+        whole.unseen_clips,
+        whole.seen[:1],
+        whole.unseen,
+    )
+    found = {(case.kind, case.among): case.lengths for case in cases(one, CALIBRATION)}
+    assert found["seen", "same"] == ()
+    assert found["seen", "mixed"] == (2, 3, 5)

@@ -24,7 +24,7 @@ LIMITS = Limits(
     n_names=9,
     n_groups=20,
     n_clips=40,
-    surprise=(*[0.5] * 31, *[4.5] * 14, *[None] * 5),
+    surprise=(*[0.5] * 31, *[6.2] * 14, *[None] * 5),
 )
 
 
@@ -52,7 +52,7 @@ def test_a_promise_keeps_few_names(promising: TestClient, clips: Clips) -> None:
     assert high["level"] == 0.9
     assert high["labels"][0] == "blue with a high tone"
     assert 1 < len(high["labels"]) < 9
-    assert "40 clips of tests" in high["holds_for"]
+    assert "clips of tests: 40 of 20 classes" in high["holds_for"]
 
 
 def test_a_promise_does_not_depend_on_top_k(promising: TestClient, clips: Clips) -> None:
@@ -97,7 +97,7 @@ def test_a_promise_is_of_the_own_calibration(promising: TestClient, clips: Clips
     """With another beta nothing was measured."""
     refused = classify(promising, clips["red low"], labels=CLASSES, guarantee="0.9", calibration="off")
     assert refused.status_code == 422
-    assert "leave calibration out" in refused.json()["detail"]
+    assert "leave one of both out" in refused.json()["detail"]
 
 
 def test_tracks_that_agree(promising: TestClient, clips: Clips) -> None:

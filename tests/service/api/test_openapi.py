@@ -104,6 +104,7 @@ def test_bodies_and_codes_of_the_main_addresses(client: TestClient) -> None:
         "top_k",
         "templates",
         "calibration",
+        "guarantee",
         "segment_s",
         "frames",
         "bundle",

@@ -29,6 +29,7 @@ def _answer(*segments: tuple[float, float, str | None], notice: str | None = Non
         predictions=[],
         tracks=USED,
         unknown=None,
+        guarantee=None,
         duration_s=9,
         calibration=0,
         segments=[_segment(*one) for one in segments],
