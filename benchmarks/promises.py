@@ -9,7 +9,8 @@ bundle without a trained head; DIR is that of benchmarks.real_clips. It writes w
 
 Coverage: 100 times the independent groups of clips (classes of unseen names, clips of seen ones) are split in
 two at random. Limits are made from one half and kept to on the other. Sets of names hold the right one with
-the frequency that the table shows; the size of a set is beside it.
+the frequency that the table shows; the size of a set is beside it. The last columns are of the limits that
+the run or the bundle has stored, on all of these clips: what users get.
 
 Agreement: every clip keeps its picture and gets the sound of a clip with another name.
 """
@@ -39,7 +40,7 @@ from model_export.head.metrics import Distances, auroc
 from model_export.head.run_folder import Run
 from model_export.head.stage_tensors import Clips, StageTensors
 from model_export.head.track_agreement import factors, fit_score, others, track_cosines, with_both_tracks
-from service.bundle.guarantees import MIN_PERCENT, Guarantees, Limits, Tracks
+from service.bundle.guarantees import MIN_PERCENT, Guarantees, Limits, Tracks, limit_for
 from service.bundle.head_specs import AgreementScore
 from service.classifier import CONTRADICTION
 from service.embed.embedder import LabelEmbedder
@@ -66,6 +67,8 @@ class Coverage:
         level: That was promised.
         held: [N_SPLITS], how often the set held the right name, 0..1.
         size: [N_SPLITS], mean number of names in a set.
+        stored_held: The same with the stored limit, on all clips; None: nothing is promised.
+        stored_size: Likewise.
     """
 
     case: Case
@@ -74,25 +77,43 @@ class Coverage:
     level: float
     held: Reals
     size: Reals
+    stored_held: float | None
+    stored_size: float | None
 
 
-def coverages(case: Case, tracks: Tracks, lengths: Sequence[int]) -> Iterator[Coverage]:
-    """Split the groups of a case many times."""
+def coverages(
+    case: Case, tracks: Tracks, lengths: Sequence[int], stored: Guarantees | None
+) -> Iterator[Coverage]:
+    """Split the groups of a case many times; and keep to the stored limits."""
     groups = case.groups()
+    measured = [] if stored is None else stored.of(tracks, case.kind, case.among)
     for n_names in lengths:
         surprise = np.stack(list(case.surprises(n_names)), axis=1)
-        right, best = surprise[:, :, 0], surprise.min(axis=2)
+        right = surprise[:, :, 0]
         for level in LEVELS:
             held, size = np.zeros(N_SPLITS), np.zeros(N_SPLITS)
             for split in range(N_SPLITS):
                 order = np.random.default_rng(split).permutation(len(groups))
                 fitted, tested = ([groups[i] for i in half] for half in np.split(order, [len(groups) // 2]))
-                stored = conformal_limits([right[rows].ravel() for rows in fitted])
-                limit = stored[round(100 * level) - MIN_PERCENT]
-                limit = np.inf if limit is None else limit
-                held[split] = _mean(tested, (right <= limit) | (right <= best))
-                size[split] = _mean(tested, np.maximum((surprise <= limit).sum(axis=2), 1))
-            yield Coverage(case, tracks, n_names, level, held, size)
+                limits = conformal_limits([right[rows].ravel() for rows in fitted])
+                limit = limits[round(100 * level) - MIN_PERCENT]
+                held[split], size[split] = _kept(surprise, tested, np.inf if limit is None else limit)
+            own = limit_for(measured, n_names, level)
+            as_stored = (None, None) if own is None else _kept(surprise, groups, own)
+            yield Coverage(case, tracks, n_names, level, held, size, *as_stored)
+
+
+def _kept(surprise: Reals, groups: Sequence[Indices], limit: float) -> tuple[float, float]:
+    """How often the right name is kept, and how many are.
+
+    Args:
+        surprise: [n_clips, n_lists, n_names], the right name first.
+        groups: Rows of clips that count as one.
+        limit: Up to which names are kept; the best one always is.
+    """
+    right, best = surprise[:, :, 0], surprise.min(axis=2)
+    held = (right <= limit) | (right <= best)
+    return _mean(groups, held), _mean(groups, np.maximum((surprise <= limit).sum(axis=2), 1))
 
 
 def _mean(groups: Sequence[Indices], values: Reals | np.ndarray) -> float:
@@ -103,12 +124,18 @@ def _mean(groups: Sequence[Indices], values: Reals | np.ndarray) -> float:
 def coverage_table(found: Sequence[Coverage]) -> list[str]:
     """In Markdown."""
     lines = [
-        "| tracks | right name | among | names | groups | promised | held, mean | sd | names kept |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| tracks | right name | among | names | groups | promised | held, mean | sd | names kept | "
+        "as stored: held | kept |",
+        f"|{'---|' * 11}",
     ]
     lines += [
         f"| {one.tracks} | {one.case.kind} | {one.case.among} | {one.n_names} | {len(one.case.groups())} | "
-        f"{one.level:.0%} | {one.held.mean():.1%} | {one.held.std(ddof=1):.1%} | {one.size.mean():.1f} |"
+        f"{one.level:.0%} | {one.held.mean():.1%} | {one.held.std(ddof=1):.1%} | {one.size.mean():.1f} | "
+        + (
+            "nothing | all |"
+            if one.stored_held is None
+            else f"{one.stored_held:.1%} | {one.stored_size:.1f} |"
+        )
         for one in found
     ]
     return lines
@@ -136,8 +163,13 @@ class Swapped:
     by_picture: Distances
     by_sound: Distances
 
-    def lines(self, stored: AgreementScore) -> list[str]:
-        """What was found, in Markdown."""
+    def lines(self, stored: AgreementScore, how: str) -> list[str]:
+        """What was found, in Markdown.
+
+        Args:
+            stored: The numbers of the score.
+            how: Where they are from.
+        """
         temperatures = stored.visual_temperature, stored.audio_temperature
         own = self._score(self.audio, temperatures, stored)
         swapped = self._score(self.audio[self.other], temperatures, stored)
@@ -146,7 +178,8 @@ class Swapped:
         n_sound = int((self.by_sound.argmin(axis=1)[self.other] == theirs).sum())
         warned = [int((one < CONTRADICTION).sum()) for one in (own, swapped)]
         return [
-            f"{len(self.right)} clips, {self.visual.shape[1]} names; as many with the sound of another.",
+            f"{len(self.right)} clips, {self.visual.shape[1]} names; as many with the sound of another. "
+            f"Agreement {how}:",
             "",
             f"- AUROC of agreement: {auroc(-own, -swapped):.3f}",
             f"- a warning: {warned[0]} of the own, {warned[1]} of the swapped",
@@ -170,10 +203,10 @@ def of_run(run: Run, data: GzslData) -> list[str]:
         if run.statistics.knows(tracks):
             ranked = _ranked(run, stage.only(tracks), tracks)
             for case in cases(ranked, run.calibration_of(tracks)):
-                found += coverages(case, tracks, [n for n in case.lengths if n in (10, 50)])
+                found += coverages(case, tracks, [n for n in case.lengths if n in (10, 50)], run.guarantees)
     lines = coverage_table(found)
     if run.calibrations.agreement is not None:
-        lines += ["", *_swapped_run(run, stage).lines(run.calibrations.agreement)]
+        lines += ["", *_swapped_run(run, stage).lines(run.calibrations.agreement, "as stored")]
     return lines
 
 
@@ -214,10 +247,14 @@ def of_clips(bundle: Bundle, measured: Measured) -> tuple[Guarantees, AgreementS
     for tracks in _TRACKS:
         for case in _cases(bundle, measured, names, tracks):
             limits += case.limits(tracks)
-            found += coverages(case, tracks, [n for n in case.lengths if n in (10, 50, 500)])
+            found += coverages(
+                case, tracks, [n for n in case.lengths if n in (10, 50, 500)], bundle.guarantees
+            )
     swapped = _swapped_clips(bundle, measured, names)
     score = fit_score(swapped.visual, swapped.audio, swapped.right)
-    lines = [*coverage_table(found), "", *swapped.lines(score)]
+    lines = [*coverage_table(found), "", *swapped.lines(score, "fitted to them")]
+    if bundle.head.agreement is not None:
+        lines += ["", *swapped.lines(bundle.head.agreement, "as stored")]
     return Guarantees(data="labelled clips", limits=tuple(limits)), score, lines
 
 

@@ -145,7 +145,7 @@ class Run:
     network: HeadNetwork
     statistics: Statistics
     calibrations: Calibrations
-    guarantees: Guarantees | None
+    guarantees: Guarantees | None = None
 
     @property
     def calibration(self) -> Calibration:

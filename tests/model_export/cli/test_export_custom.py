@@ -32,6 +32,7 @@ from torch.nn.functional import normalize
 from model_export.encoders.custom import CustomBundle
 from model_export.encoders.encoder_types import ImageEncoder, AudioEncoder, TextEncoder
 from model_export.encoders.tokenizer_file import stand_in_tokenizer
+from model_export.export.head_parts import Fitted
 from service.bundle.manifest import KnownNames
 from service.bundle.head_specs import SimilarityScore, SimilarityScores
 from service.bundle.provenance import Licence
@@ -112,9 +113,9 @@ def shared(work):
     visual, audio = Words(6), Words(5)
     text = _text(SharedWords(visual, audio))
     return _bundle(
-        text, text, Sound(), visual_share=0.7, notice="Random weights.", texts={"NOTICE": "Nobody."},
+        text, text, Sound(), notice="Random weights.", texts={"NOTICE": "Nobody."},
         known=KnownNames(output="nearness", threshold=0.3),
-        scores=SimilarityScores(both=SCORE, visual=SCORE, audio=SCORE),
+        fitted=Fitted(0.7, SimilarityScores(both=SCORE, visual=SCORE, audio=SCORE)),
     )
 
 

@@ -25,7 +25,8 @@ from model_export.head.run_folder import DataIdentity, Run, RunConfig
 from model_export.head.stage_tensors import Clips, Texts
 from model_export.head.standardisation import Statistics
 from service.bundle.directory import read_manifest
-from service.bundle.head_specs import AhseSpec, Certificate
+from service.bundle.guarantees import Guarantees
+from service.bundle.head_specs import AgreementScore, AhseSpec, Certificate
 from service.bundle.provenance import GraphCheck
 from service.encode.features import ClipFeatures, TextFeatures
 from service.head.head import cosines_of
@@ -46,6 +47,7 @@ CERTIFICATE = Certificate(
     data="validation clips of a test",
     measured=date(2026, 1, 2),
 )
+AGREEMENT = AgreementScore(visual_temperature=0.1, audio_temperature=0.2, threshold=0.3, scale=0.4)
 STORED = Calibration(
     raw_weight=0.3,
     visual_share=0.25,
@@ -105,6 +107,13 @@ def test_the_manifest_has_the_certificate(exported: Path) -> None:
     )
 
 
+def test_the_bundle_has_what_was_measured_of_agreement_and_promises(exported: Path) -> None:
+    """The service reads both."""
+    bundle = load_bundle(exported, Runtime(device="cpu"))
+    assert bundle.head.agreement == AGREEMENT
+    assert bundle.guarantees == Guarantees(data="clips", limits=())
+
+
 def _parts(toy: Path) -> EncoderParts:
     """The toy bundle's encoders."""
     manifest = read_manifest(toy)
@@ -122,7 +131,13 @@ def _parts(toy: Path) -> EncoderParts:
 def exported(toy_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with an exported head. Don't change it."""
     folder = tmp_path_factory.mktemp("exported")
-    export_bundle(folder / "mine", _parts(toy_bundle), trained_head(_run(folder, "per_sample")), FACTS)
+    run = _run(folder, "per_sample")
+    told = replace(
+        run,
+        calibrations=run.calibrations.model_copy(update={"agreement": AGREEMENT}),
+        guarantees=Guarantees(data="clips", limits=()),
+    )
+    export_bundle(folder / "mine", _parts(toy_bundle), trained_head(told), FACTS)
     return folder / "mine"
 
 

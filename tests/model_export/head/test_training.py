@@ -49,6 +49,7 @@ def test_a_run_folder_holds_what_is_needed_to_use_and_to_judge_it(small_run: Run
         "stage_1.safetensors",
         "head.safetensors",
         "statistics.safetensors",
+        "guarantee.json",
         "calibration.json",
     }
     metrics = (small_run.path / "metrics.jsonl").read_text().splitlines()
@@ -60,6 +61,18 @@ def test_a_run_folder_holds_what_is_needed_to_use_and_to_judge_it(small_run: Run
     assert cost.seconds == pytest.approx(sum(json.loads(line)["seconds"] for line in metrics))
     assert cost.peak_memory_mib is None or cost.peak_memory_mib > 10
     assert small_run.config.data.seen_classes == tuple(f"class {i}" for i in range(9))
+
+
+def test_a_run_tells_what_can_be_promised_and_whether_tracks_agree(small_run: Run) -> None:
+    """For each set of tracks, by clips that the first stage's head was not trained on."""
+    assert small_run.guarantees is not None
+    found = {(one.tracks, one.kind, one.n_names): one for one in small_run.guarantees.limits}
+    assert {tracks for tracks, _, _ in found} == {"both", "visual", "audio"}
+    assert found["both", "seen", 9].n_groups == 48
+    assert found["audio", "unseen", 9].n_groups == 3
+    agreement = small_run.calibrations.agreement
+    assert agreement is not None
+    assert agreement.visual_temperature > 0
 
 
 def test_the_second_stage_trains_as_long_and_as_fast_as_was_best_in_the_first(small_run: Run) -> None:
