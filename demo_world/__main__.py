@@ -61,7 +61,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Make the fixed test clips where they are missing, classify all of them, and print the figures."""
-    from demo_world.evaluate import evaluate_demo, kind_table, table
+    from demo_world.evaluate import agreement_lines, evaluate_demo, kind_table, table
 
     scores = evaluate_demo(bundle, work, seed, lambda line: typer.echo(line, err=True))
     if as_json:
@@ -69,10 +69,13 @@ def evaluate(
             "tracks": {track: accuracy.model_dump() for track, accuracy in scores.tracks.items()},
             "kinds": [asdict(kind) for kind in scores.kinds],
             "n_clips": scores.n_clips,
+            "agreement": None if scores.agreement is None else asdict(scores.agreement),
         }
         typer.echo(json.dumps(document, indent=2))
     else:
         typer.echo(f"{table(scores)}\n\n{kind_table(scores)}")
+        if scores.agreement is not None:
+            typer.echo(agreement_lines(scores.agreement))
 
 
 @app.command()

@@ -187,7 +187,7 @@ def bundle_demo(
     manifest, parts = encoders_of(encoders)
     facts = BundleFacts(
         name="demo",
-        version="1.1.0",
+        version="1.2.0",
         description="A made-up world of shapes and sounds, to try the service with; knows nothing else.",
         notice="This bundle knows a made-up world of drawn shapes and synthetic sounds only: on real clips "
         "its answers mean nothing.",

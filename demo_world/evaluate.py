@@ -11,18 +11,20 @@ import numpy as np
 from demo_world.clip_folders import HeadClip, list_head_clips, record_clips
 from demo_world.recording import run_in_processes
 from demo_world.world import KINDS, Kind, World
-from model_export.data.gzsl_data import Track
+from model_export.data.gzsl_data import Indices, Track
 from model_export.head.distances import StageRanked
 from model_export.head.evaluation import Accuracy, accuracy_of, predicted_and_actual
-from model_export.head.metrics import Ranked, mean_class_accuracy, nearest
+from model_export.head.metrics import Ranked, auroc, mean_class_accuracy, nearest
 from model_export.progress import Progress
+from service.arrays import Array
 from service.bundle.provenance import Metric
-from service.classifier import decode_spec
+from service.classifier import CONTRADICTION, decode_spec
 from service.decode import decode_clip
 from service.embed.embedder import LabelEmbedder
 from service.embed.embeddings import LabelEmbeddings
 from service.encode.clip_features import encode_clip
 from service.encode.features import ClipFeatures
+from service.head.agreement import agreement
 from service.head.head import cosines_of
 from service.labels.label import Candidates, make_label
 from service.media import DecodeLimits
@@ -59,6 +61,22 @@ class KindAccuracy:
 
 
 @dataclass(frozen=True)
+class TrackAgreement:
+    """Test clips, and the same with sounds that with their pictures make no class of the world.
+
+    Attributes:
+        auroc: Of `tracks.agreement` between both, 0..1.
+        n_warned: How many of the clips are warned of, and how many with the other sounds.
+        n_first: With the other sounds, how often the picture's or the sound's class comes first by the
+            bundle's ranking, by the picture alone (its own), and by the sound alone (its own).
+    """
+
+    auroc: float
+    n_warned: tuple[int, int]
+    n_first: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
 class DemoScores:
     """What was measured.
 
@@ -67,12 +85,14 @@ class DemoScores:
         kinds: Both tracks, by kind of unseen class.
         predicted: Name of the class that each test clip was given, both tracks; clips of seen classes first.
         n_clips: Test clips of seen and of unseen classes.
+        agreement: None where the bundle does not tell whether tracks agree.
     """
 
     tracks: dict[Track, Accuracy]
     kinds: tuple[KindAccuracy, ...]
     predicted: tuple[str, ...]
     n_clips: tuple[int, int]
+    agreement: TrackAgreement | None
 
 
 def evaluate_demo(
@@ -135,7 +155,64 @@ def _score(
         kinds=tuple(_kind(both, world, kind, beta) for kind in KINDS),
         predicted=tuple(world.classes[i].name for i in predicted_and_actual(both, beta)[0]),
         n_clips=(len(both.seen_clips.class_index), len(both.unseen_clips.class_index)),
+        agreement=_agreement(bundle, labels, world, clips, features),
     )
+
+
+def _agreement(
+    bundle: Bundle,
+    labels: LabelEmbeddings,
+    world: World,
+    clips: Sequence[HeadClip],
+    features: Sequence[ClipFeatures],
+) -> TrackAgreement | None:
+    if bundle.head.agreement is None:
+        return None
+    actual = np.array([clip.class_index for clip in clips])
+    other = contradicting(world, actual)
+    mixed = [ClipFeatures(one.visual, features[i].audio) for one, i in zip(features, other, strict=True)]
+    own, swapped = (
+        np.array([_score_of_agreement(bundle, labels, one) for one in some]) for some in (features, mixed)
+    )
+    first = np.array([_distances(bundle, labels, one).argmin() for one in mixed])
+    by_picture, by_sound = (
+        np.array([_distances(bundle, labels, _only(one, track)).argmin() for one in features]) == actual
+        for track in ("visual", "audio")
+    )
+    either = (first == actual) | (first == actual[other])
+    return TrackAgreement(
+        auroc=auroc(-own, -swapped),
+        n_warned=(int((own < CONTRADICTION).sum()), int((swapped < CONTRADICTION).sum())),
+        n_first=(int(either.sum()), int(by_picture.sum()), int(by_sound[other].sum())),
+    )
+
+
+def contradicting(world: World, actual: Indices) -> Indices:
+    """For each clip another whose sound makes no class of the world with its picture, drawn at random.
+
+    Args:
+        world: In which some sound goes with no class of each shape.
+        actual: int64 [n], class of each clip.
+    """
+    shape, sound = (np.array([getattr(one, part) for one in world.classes]) for part in ("shape", "sound"))
+    pairs = np.zeros((len(world.shapes), len(world.sounds)), bool)
+    pairs[shape, sound] = True
+    random = np.random.default_rng(0)
+    rows = random.integers(len(actual), size=len(actual))
+    while (agree := pairs[shape[actual], sound[actual[rows]]]).any():
+        rows[agree] = random.integers(len(actual), size=int(agree.sum()))
+    return rows
+
+
+def _score_of_agreement(bundle: Bundle, labels: LabelEmbeddings, clip: ClipFeatures) -> float:
+    cosines = cosines_of(clip, labels.features)
+    found = agreement(bundle.head, clip, cosines, labels.embedded)
+    return np.nan if found is None else found.score
+
+
+def _distances(bundle: Bundle, labels: LabelEmbeddings, clip: ClipFeatures) -> Array:
+    head = bundle.head
+    return head.distances(head.embed_clip(clip), cosines_of(clip, labels.features), labels.embedded)
 
 
 def _ranked(
@@ -147,13 +224,7 @@ def _ranked(
 ) -> StageRanked:
     """Distances of every clip to every class, in the order of the clips: seen ones first."""
     kept = [_only(one, track) for one in features]
-    head = bundle.head
-    distances = np.stack(
-        [
-            head.distances(head.embed_clip(one), cosines_of(one, labels.features), labels.embedded)
-            for one in kept
-        ]
-    )
+    distances = np.stack([_distances(bundle, labels, one) for one in kept])
     actual = np.array([clip.class_index for clip in clips])
     is_seen = np.array([clip.split == "test_seen" for clip in clips])
     return StageRanked(
@@ -222,6 +293,17 @@ def kind_table(scores: DemoScores) -> str:
         for kind in scores.kinds
     ]
     return "\n".join(lines)
+
+
+def agreement_lines(found: TrackAgreement) -> str:
+    """The agreement of tracks in words."""
+    first, by_picture, by_sound = found.n_first
+    return (
+        f"agreement of tracks, own sounds against contradicting ones: AUROC {found.auroc:.3f}; warned of "
+        f"{found.n_warned[0]} with their own, {found.n_warned[1]} with other sounds; with these the class of "
+        f"the picture or of the sound comes first in {first}, by the picture alone its own in {by_picture}, "
+        f"by the sound alone in {by_sound}"
+    )
 
 
 def _verdict(scores: DemoScores) -> list[str]:

@@ -46,14 +46,14 @@ _MODEL = {
     "object": "model",
     "created": 1764000000,
     "owned_by": "ahse",
-    "version": "1.1.0",
+    "version": "1.2.0",
     "description": "A made-up world of shapes and sounds, to try the service with; knows nothing else.",
     "notice": "On real clips its answers mean nothing.",
     "digest": "b0233a0250fb5ec74253aee221e0c42cd7fe845c7c3239c99fdb9d1a70eb3be4",
     "default": True,
     "provider": "CPUExecutionProvider",
     "seen_classes": ["disc with a bell"],
-    "metrics": [{"name": "HM, both tracks", "value": 94.7, "unit": "percent", "data": "demo test"}],
+    "metrics": [{"name": "HM, both tracks", "value": 94.5, "unit": "percent", "data": "demo test"}],
 }
 _JOB = {
     "id": "job_018f2a6c1b7e5d0c9a4f3e2b4d6f",
@@ -78,7 +78,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "ClassifyResponse": {
         "id": "7d0f3a9c2b1e4d5f6a7b8c9d",
         "bundle": "demo",
-        "bundle_version": "1.1.0",
+        "bundle_version": "1.2.0",
         "bundle_notice": "On real clips its answers mean nothing.",
         "label_set": None,
         "n_labels": 2,
