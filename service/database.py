@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,9 @@ _BUSY_TIMEOUT_S = 5.0
 # Marks the file as one of the service: "AHSE".
 _APPLICATION_ID = 0x41485345
 
+Migration = str | Callable[[sqlite3.Connection], None]
+"""A statement, or a function that changes the file within the transaction it is called in."""
+
 
 class Database:
     """Readers never wait for a writer, and every error is StoreUnavailableError.
@@ -24,8 +27,8 @@ class Database:
         schema: Statements that create the missing tables.
         durability: `FULL` makes an acknowledged write survive a power cut, `NORMAL` is faster.
         content: What is stored, for messages: the ... store.
-        migrations: One statement for each version of the file: the first brings what `schema` makes to
-            version 1. A file keeps its version, and gets the statements that it has not seen.
+        migrations: One for each version of the file: the first brings what `schema` makes to version 1. A
+            file keeps its version, and gets the migrations that it has not seen, all or none of them.
     """
 
     def __init__(
@@ -34,7 +37,7 @@ class Database:
         schema: str,
         durability: Literal["FULL", "NORMAL"],
         content: str,
-        migrations: Sequence[str] = (),
+        migrations: Sequence[Migration] = (),
     ) -> None:
         self._path = path
         self._content = content
@@ -53,7 +56,7 @@ class Database:
                 f"the {content} store can't be opened; check that its directory exists and is writable"
             ) from error
 
-    def _migrate(self, migrations: Sequence[str]) -> None:
+    def _migrate(self, migrations: Sequence[Migration]) -> None:
         with self.writing() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version > len(migrations):
@@ -61,8 +64,11 @@ class Database:
                     f"the {self._content} store was written by a newer version of the service; use that one, "
                     "or restore an older file"
                 )
-            for number, statement in enumerate(migrations[version:], start=version + 1):
-                connection.execute(statement)
+            for number, migration in enumerate(migrations[version:], start=version + 1):
+                if isinstance(migration, str):
+                    connection.execute(migration)
+                else:
+                    migration(connection)
                 connection.execute(f"PRAGMA user_version = {number}")
 
     @contextmanager

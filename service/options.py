@@ -116,6 +116,10 @@ class ClassifyOptions(BaseModel):
             )
         return self
 
+    def promise(self, of_label_set: float | None) -> float | None:
+        """The guarantee to give: its own, else that of the label set, unless it has its own calibration."""
+        return self.guarantee or (of_label_set if self.beta == "auto" else None)
+
 
 def read_options(values: Mapping[str, Any], model: type[_Options]) -> _Options:
     """Check options as they were sent: text, or lists of text.

@@ -36,9 +36,11 @@ from service.api.middleware import RequestContext
 from service.api.openapi import openapi_of
 from service.api.problems import HEADER
 from service.api.prometheus import Metrics
+from service.api.question import embed_label_set
 from service.api.routes import clips, embeddings, label_sets, page, status
 from service.api.routes import jobs as job_routes
 from service.api.tracing import TracedRequests
+from service.api.warmer import Warmer
 from service.batch.batched_encoders import batched
 from service.classifier import Classifier, decode_spec, try_bundle
 from service.decode.pool import DecodePool
@@ -107,6 +109,7 @@ def create_app(settings: Settings) -> FastAPI:
         fetcher=_fetcher(settings),
         clip_workers=clip_workers,
         name_workers=Workers("names", settings.max_concurrency),
+        warmer=Warmer(metrics),
         store_readers=Workers("store reader", _STORE_READERS),
         store_writer=store_writer,
         jobs=jobs,
@@ -119,7 +122,9 @@ def create_app(settings: Settings) -> FastAPI:
         ring.start()
         health.start()
         runner.start()
+        context.warmer.start(partial(embed_label_set, context))
         yield
+        await context.warmer.close()
         await runner.close()
         health.close()
         ring.close()

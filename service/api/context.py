@@ -22,6 +22,7 @@ from service.api.intake.fetch import Fetcher
 from service.api.intake.upload_folder import UploadFolder
 from service.api.jobs.board import JobBoard
 from service.api.prometheus import Metrics
+from service.api.warmer import Warmer
 from service.cancellation import (
     CancellationToken,
     WorkCancelled,
@@ -107,6 +108,8 @@ class Context:
     clip_workers: Workers
     name_workers: Workers
     """encode new names, so that clips with known names never wait behind them."""
+    warmer: Warmer
+    """embeds the labels of changed label sets, behind requests."""
     store_readers: Workers
     store_writer: Workers
     """one thread, since the store takes one change at a time: others would wait in it, holding a thread."""

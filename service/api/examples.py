@@ -38,7 +38,10 @@ _PREDICTIONS = [
 _SET = {
     "name": "mine",
     "n_labels": 2,
+    "templates": None,
+    "guarantee": 0.9,
     "etag": "0f4c6a0f1d2b3e4f5a6b7c8d9e0f1a2b",
+    "created": "2026-11-25T09:00:00Z",
     "updated": "2026-11-25T09:30:00Z",
 }
 _MODEL = {
@@ -127,9 +130,8 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
             {"name": "dog", "prompts": []},
             {"name": "siren", "prompts": ["the wail of an ambulance siren"]},
         ],
-        "templates": None,
-        "created": "2026-11-25T09:00:00Z",
     },
+    "LabelSetSummary": _SET,
     "LabelSetPage": {"label_sets": [_SET], "next_cursor": None},
     "Model": _MODEL,
     "ModelWithCard": {**_MODEL, "card": "# Model card: the demo bundle"},

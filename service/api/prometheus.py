@@ -53,6 +53,12 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._warm_ups = Counter(
+            "ahse_warm_ups",
+            "Label sets whose labels were to be embedded behind requests, by what became of it.",
+            ["outcome"],
+            registry=self.registry,
+        )
         self._jobs = Gauge("ahse_jobs", "Jobs that have not ended.", registry=self.registry)
         self._job_clips = Counter(
             "ahse_job_clips",
@@ -94,6 +100,10 @@ class Metrics:
     def job_clip(self, outcome: str) -> None:
         """Count a finished clip of a job: `answer` or `problem`."""
         self._job_clips.labels(outcome).inc()
+
+    def warm_up(self, outcome: str) -> None:
+        """Count a label set that was to be embedded: `done`, `failed`, or `refused` where too many wait."""
+        self._warm_ups.labels(outcome).inc()
 
     def dropped(self, waited_for: str) -> None:
         """Count a request that was given up."""

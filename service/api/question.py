@@ -14,7 +14,13 @@ from service.api.intake.body import Fields
 from service.api.intake.upload import Upload
 from service.api.schemas import ClassifyForm, ClassifyLine
 from service.api.timeline import TIMELINES
+from service.embed.embedder import Embedding
 from service.labels.label import Candidates, check_count, check_labels, make_label
+from service.options import ClassifyOptions
+from service.registry import Bundle
+
+# How long a step of embedding a label set behind requests gives way to new names of requests.
+_PATIENCE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -138,12 +144,35 @@ class Question:
         self._bundle = self._context.registry.get(form.bundle)
         candidates, templates, promise = _candidates(self._context, form)
         self._options = form.options(templates, promise, settings.frames)
-        encoders = self._bundle.manifest
-        own = max(encoders.visual.text.templates, encoders.audio.text.templates, key=len)
-        candidates.check_prompt_characters(self._options.templates or own, settings.max_prompt_characters)
         self._names_began = time.perf_counter()
-        self._names = self._context.classifier.embed(self._bundle, candidates, self._options)
+        self._names = _begin_to_embed(self._context, self._bundle, candidates, self._options)
         self._form = form
+
+
+async def embed_label_set(context: Context, name: str) -> None:
+    """Embed a label set behind requests, as a request with nothing but its name would.
+
+    Raises:
+        AhseError: There is no such set, or it can't be embedded.
+    """
+    label_set = await context.ask_store(context.store.get, name)
+    if not label_set.labels:
+        return
+    bundle, options = context.registry.get(), ClassifyOptions(templates=label_set.templates)
+    names = await context.work_on_names(_begin_to_embed, context, bundle, label_set.candidates, options)
+    while not names.is_known:
+        await context.name_workers.fewer_than(1, _PATIENCE_S)
+        await context.work_on_names(names.step)
+    await context.work_on_names(names.finish)
+
+
+def _begin_to_embed(
+    context: Context, bundle: Bundle, candidates: Candidates, options: ClassifyOptions
+) -> Embedding:
+    encoders = bundle.manifest
+    own = max(encoders.visual.text.templates, encoders.audio.text.templates, key=len)
+    candidates.check_prompt_characters(options.templates or own, context.settings.max_prompt_characters)
+    return context.classifier.embed(bundle, candidates, options)
 
 
 def _ms_since(moment: float) -> float:

@@ -129,7 +129,7 @@ class ClassifyForm(ClassifyOptions):
             templates=self.templates or templates,
             top_k=self.top_k,
             beta=self.beta,
-            guarantee=self.guarantee or guarantee,
+            guarantee=self.promise(guarantee),
             segment_s="auto" if self.segment_s is None and self.returned != "json" else self.segment_s,
             frames=self.frames or frames,
         )
@@ -312,27 +312,31 @@ class LabelSetBody(LabelsBody):
     templates: Templates | None = Field(
         default=None, description="prompt templates instead of the bundle's", examples=[["a video of a {}."]]
     )
-
-
-class LabelSet(Wire):
-    """A stored label set."""
-
-    name: str
-    labels: list[LabelBody]
-    templates: list[str] | None
-    n_labels: int
-    etag: str = Field(description="also in the ETag header; send it as If-Match to change what you have read")
-    created: datetime
-    updated: datetime
+    guarantee: Annotated[float, Field(strict=True, ge=texts.MIN_GUARANTEE, le=texts.MAX_GUARANTEE)] | None = (
+        Field(
+            default=None,
+            description="for requests with the set that have neither one nor a calibration of their own",
+            examples=[0.9],
+        )
+    )
 
 
 class LabelSetSummary(Wire):
-    """A label set in a listing."""
+    """A stored label set without its labels."""
 
     name: str
     n_labels: int
-    etag: str
-    updated: datetime
+    templates: list[str] | None
+    guarantee: float | None = Field(description="of requests with this set that have none of their own")
+    etag: str = Field(description="also in the ETag header; send it as If-Match to change what you have read")
+    created: datetime
+    updated: datetime = Field(description="when the etag changed last")
+
+
+class LabelSet(LabelSetSummary):
+    """A stored label set."""
+
+    labels: list[LabelBody]
 
 
 class LabelSetPage(Wire):

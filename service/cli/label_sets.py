@@ -35,6 +35,13 @@ IfMatch = Annotated[
     ),
 ]
 
+Warm = Annotated[
+    bool,
+    typer.Option(
+        "--warm", help="Let the service of --url embed new names at once, so that the next request need not."
+    ),
+]
+
 
 @app.callback()
 def _root() -> None:
@@ -50,8 +57,7 @@ def list_sets(as_json: Json = False, url: Url = None, key: Key = None, data_dir:
     with _label_sets(url, key, data_dir) as store:
         for one in store.label_sets():
             if as_json:
-                facts = {"name": one.name, "n_labels": one.n_labels, "etag": one.etag}
-                typer.echo(json.dumps({**facts, "updated": one.updated.isoformat()}))
+                typer.echo(json.dumps(one.as_document(), ensure_ascii=False))
             else:
                 typer.echo(f"{one.name}  {one.n_labels} labels  changed {one.updated:%Y-%m-%d %H:%M}")
 
@@ -78,7 +84,16 @@ def put(
     template: Annotated[
         list[str] | None, typer.Option(help=f"{texts.TEMPLATES.description} Repeat for several.")
     ] = None,
+    guarantee: Annotated[
+        float | None,
+        typer.Option(
+            help="Guarantee of requests with the set that have none of their own.",
+            min=texts.MIN_GUARANTEE,
+            max=texts.MAX_GUARANTEE,
+        ),
+    ] = None,
     if_match: IfMatch = None,
+    warm: Warm = False,
     url: Url = None,
     key: Key = None,
     data_dir: DataDir = None,
@@ -88,7 +103,9 @@ def put(
     if not given and labels_file is None:
         raise InvalidOptionError("no names were given; to delete the set: ahse labels rm SET --all")
     with _label_sets(url, key, data_dir) as store:
-        label_set = store.put_label_set(name, given, templates=template or None, if_match=if_match)
+        label_set = store.put_label_set(
+            name, given, templates=template or None, guarantee=guarantee, if_match=if_match, warm=warm
+        )
     _tell(name, label_set.n_labels)
 
 
@@ -98,6 +115,7 @@ def add(
     labels: Names = None,
     labels_file: LabelsFile = None,
     if_match: IfMatch = None,
+    warm: Warm = False,
     url: Url = None,
     key: Key = None,
     data_dir: DataDir = None,
@@ -107,7 +125,7 @@ def add(
     if not given:
         raise InvalidOptionError("no names were given to add")
     with _label_sets(url, key, data_dir) as store:
-        label_set = store.add_labels(name, given, if_match=if_match)
+        label_set = store.add_labels(name, given, if_match=if_match, warm=warm)
     _tell(name, label_set.n_labels)
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
 from service.client import Label, LabelSet, LabelSetSummary
-from service.errors import UnknownLabelSetError
+from service.errors import InvalidOptionError, UnknownLabelSetError
 from service.labels.label import check_templates, make_label
 from service.labels.sqlite import SqliteLabelStore
-from service.labels.store import Precondition, check_set_name
+from service.labels.store import Content, Precondition, check_set_name
 
 if TYPE_CHECKING:
     from service.labels.label import Label as StoredLabel
     from service.labels.store import LabelSet as StoredSet
+    from service.labels.store import LabelSetSummary as StoredSummary
     from service.settings import Settings
 
 _PAGE = 1000
@@ -37,26 +40,20 @@ class LocalLabelSets:
         Raises:
             UnknownLabelSetError: There is none of that name.
         """
-        try:
-            # Reading makes no directory.
-            if not self._path.exists():
-                raise UnknownLabelSetError(name)
-            return self._store.get(check_set_name(name))
-        except UnknownLabelSetError as error:
-            raise UnknownLabelSetError(
-                f"there is no label set {name[:80]!r} in the data directory; make it with: "
-                f"ahse labels put {name[:80]}"
-            ) from error
+        with self._having(name) as store:
+            return store.get(name)
 
     def label_set(self, name: str) -> LabelSet:
         """One label set."""
-        return _value(self.stored(name))
+        stored = self.stored(name)
+        labels = tuple(Label(one.name, one.prompts) for one in stored.labels)
+        return LabelSet(**_facts(stored), labels=labels)
 
     def label_sets(self) -> Iterator[LabelSetSummary]:
         """All of them in order of name."""
         after = ""
         while page := self._store.page(after, _PAGE) if self._path.exists() else []:
-            yield from (LabelSetSummary(one.name, one.n_labels, one.etag, one.updated) for one in page)
+            yield from map(_summary, page)
             after = page[-1].name
 
     def put_label_set(
@@ -65,34 +62,59 @@ class LocalLabelSets:
         labels: Sequence[str | Label],
         *,
         templates: Sequence[str] | None = None,
+        guarantee: float | None = None,
         if_match: str | None = None,
-    ) -> LabelSet:
+        warm: bool = False,
+    ) -> LabelSetSummary:
         """Create a label set, or replace all of one."""
+        _refuse_to_warm(warm)
         checked = None if templates is None else check_templates(templates)
-        stored, _ = self._store.put(check_set_name(name), _labels(labels), checked, _condition(if_match))
-        return _value(stored)
+        content = Content(tuple(_labels(labels)), checked, guarantee)
+        stored, _ = self._store.put(check_set_name(name), content, _condition(if_match))
+        return _summary(stored)
 
     def add_labels(
-        self, name: str, labels: Sequence[str | Label], *, if_match: str | None = None
-    ) -> LabelSet:
+        self,
+        name: str,
+        labels: Sequence[str | Label],
+        *,
+        if_match: str | None = None,
+        warm: bool = False,
+    ) -> LabelSetSummary:
         """Add labels to a set."""
-        self.stored(name)
-        return _value(self._store.add(name, _labels(labels), _condition(if_match)))
+        _refuse_to_warm(warm)
+        with self._having(name) as store:
+            return _summary(store.add(name, _labels(labels), _condition(if_match)))
 
-    def remove_label(self, name: str, label: str, *, if_match: str | None = None) -> LabelSet:
+    def remove_label(self, name: str, label: str, *, if_match: str | None = None) -> LabelSetSummary:
         """Take one label out of a set."""
-        self.stored(name)
-        return _value(self._store.remove(name, label, _condition(if_match)))
+        with self._having(name) as store:
+            return _summary(store.remove(name, label, _condition(if_match)))
 
     def delete_label_set(self, name: str, *, if_match: str | None = None) -> None:
         """Delete a set."""
-        self.stored(name)
-        self._store.delete(name, _condition(if_match))
+        with self._having(name) as store:
+            store.delete(name, _condition(if_match))
 
     def close(self) -> None:
         """Close the file."""
         if self._open is not None:
             self._open.close()
+
+    @contextmanager
+    def _having(self, name: str) -> Iterator[SqliteLabelStore]:
+        """The store, for what needs a set of that name; it says how to make one here if there is none."""
+        try:
+            # Where nothing is stored yet, no directory is made.
+            if not self._path.exists():
+                raise UnknownLabelSetError(name)
+            check_set_name(name)
+            yield self._store
+        except UnknownLabelSetError as error:
+            raise UnknownLabelSetError(
+                f"there is no label set {name[:80]!r} in the data directory; make it with: "
+                f"ahse labels put {name[:80]}"
+            ) from error
 
     @property
     def _store(self) -> SqliteLabelStore:
@@ -109,13 +131,14 @@ def _condition(if_match: str | None) -> Precondition:
     return Precondition(etags=None if if_match is None else (if_match,))
 
 
-def _value(stored: StoredSet) -> LabelSet:
-    return LabelSet(
-        name=stored.name,
-        labels=tuple(Label(one.name, one.prompts) for one in stored.labels),
-        templates=stored.templates,
-        n_labels=len(stored.labels),
-        etag=stored.etag,
-        created=stored.created,
-        updated=stored.updated,
-    )
+def _refuse_to_warm(warm: bool) -> None:
+    if warm:
+        raise InvalidOptionError("--warm is for a running service; give its --url too")
+
+
+def _facts(stored: StoredSummary) -> dict[str, Any]:
+    return {one.name: getattr(stored, one.name) for one in fields(LabelSetSummary)}
+
+
+def _summary(stored: StoredSummary) -> LabelSetSummary:
+    return LabelSetSummary(**_facts(stored))

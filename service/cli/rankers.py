@@ -124,7 +124,7 @@ class LocalRanker:
             update={
                 "frames": options.frames or settings.frames,
                 "templates": options.templates or templates,
-                "guarantee": options.guarantee or promise,
+                "guarantee": options.promise(promise),
             }
         )
         directory = Path(question.bundle) if question.bundle else settings.bundles[0]
@@ -132,7 +132,8 @@ class LocalRanker:
         self._bundle = replace(bundle, encoders=batched(bundle.encoders, settings.budgets(), _Unobserved()))
         self._label_set = question.label_set
         self.n_jobs = n_jobs or n_processors()
-        self.fingerprint = _fingerprint(question, candidates.cache_key, bundle.digest)
+        etag = None if candidates.version is None else candidates.version.etag
+        self.fingerprint = _fingerprint(question, etag, bundle.digest)
         self._token = CancellationToken()
         self._decoder = DecodePool(settings.decode_limits(), self.n_jobs)
         self._classifier = Classifier(self._decoder.decode, LabelEmbedder(settings.label_cache_bytes))

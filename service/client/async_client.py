@@ -97,19 +97,27 @@ class AsyncClient(Connection):
         labels: Sequence[str | Label],
         *,
         templates: Sequence[str] | None = None,
+        guarantee: float | None = None,
         if_match: str | None = None,
         is_new: bool = False,
-    ) -> LabelSet:
+        warm: bool = False,
+    ) -> LabelSetSummary:
         """Create a label set, or replace all of one; see `Client.put_label_set`."""
-        return await self._send(protocol.put_label_set(name, labels, templates, if_match, is_new=is_new))
+        call = protocol.put_label_set(name, labels, templates, guarantee, if_match, is_new=is_new, warm=warm)
+        return await self._send(call)
 
     async def add_labels(
-        self, name: str, labels: Sequence[str | Label], *, if_match: str | None = None
-    ) -> LabelSet:
-        """Add labels to a set; the next request already ranks them."""
-        return await self._send(protocol.add_labels(name, labels, if_match))
+        self,
+        name: str,
+        labels: Sequence[str | Label],
+        *,
+        if_match: str | None = None,
+        warm: bool = False,
+    ) -> LabelSetSummary:
+        """Add labels to a set; the next request already ranks them. See `put_label_set` for the arguments."""
+        return await self._send(protocol.add_labels(name, labels, if_match, warm=warm))
 
-    async def remove_label(self, name: str, label: str, *, if_match: str | None = None) -> LabelSet:
+    async def remove_label(self, name: str, label: str, *, if_match: str | None = None) -> LabelSetSummary:
         """Take one label out of a set."""
         return await self._send(protocol.remove_label(name, label, if_match))
 

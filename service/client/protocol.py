@@ -218,15 +218,29 @@ def put_label_set(
     name: str,
     labels: Sequence[str | values.Label],
     templates: Sequence[str] | None,
+    guarantee: float | None,
     if_match: str | None,
     *,
     is_new: bool,
-) -> Call[values.LabelSet]:
+    warm: bool,
+) -> Call[values.LabelSetSummary]:
     """PUT /v1/label-sets/{name}."""
-    body = {"labels": _labels(labels), "templates": None if templates is None else list(templates)}
+    body = {
+        "labels": _labels(labels),
+        "templates": None if templates is None else list(templates),
+        "guarantee": guarantee,
+    }
     conditions = _conditions(match=if_match, none="*" if is_new else None)
     # With a condition, a second try would fail after a first one that was carried out.
-    return Call("PUT", _set(name), _label_set, headers=conditions, body=body, is_safe=not conditions)
+    return Call(
+        "PUT",
+        _set(name),
+        _summary,
+        params=_warm(warm),
+        headers=conditions,
+        body=body,
+        is_safe=not conditions,
+    )
 
 
 def delete_label_set(name: str, if_match: str | None) -> Call[None]:
@@ -235,24 +249,25 @@ def delete_label_set(name: str, if_match: str | None) -> Call[None]:
 
 
 def add_labels(
-    name: str, labels: Sequence[str | values.Label], if_match: str | None
-) -> Call[values.LabelSet]:
+    name: str, labels: Sequence[str | values.Label], if_match: str | None, *, warm: bool
+) -> Call[values.LabelSetSummary]:
     """POST /v1/label-sets/{name}/labels; labels that are there already change nothing."""
     conditions = _conditions(match=if_match)
     return Call(
         "POST",
         f"{_set(name)}/labels",
-        _label_set,
+        _summary,
+        params=_warm(warm),
         headers=conditions,
         body={"labels": _labels(labels)},
         is_safe=not conditions,
     )
 
 
-def remove_label(name: str, label: str, if_match: str | None) -> Call[values.LabelSet]:
+def remove_label(name: str, label: str, if_match: str | None) -> Call[values.LabelSetSummary]:
     """DELETE /v1/label-sets/{name}/labels/{label}."""
     path = f"{_set(name)}/labels/{_quoted(label)}"
-    return Call("DELETE", path, _label_set, headers=_conditions(match=if_match), is_safe=False)
+    return Call("DELETE", path, _summary, headers=_conditions(match=if_match), is_safe=False)
 
 
 def create_job(
@@ -325,6 +340,14 @@ def _quoted(name: str) -> str:
 
 def _label_set(answer: httpx2.Response) -> values.LabelSet:
     return values.LabelSet.read(answer.json())
+
+
+def _summary(answer: httpx2.Response) -> values.LabelSetSummary:
+    return values.LabelSetSummary.read(answer.json())
+
+
+def _warm(warm: bool) -> dict[str, str | int] | None:
+    return {"warm": "true"} if warm else None
 
 
 def _labels(labels: Sequence[str | values.Label]) -> list[str | dict[str, Any]]:

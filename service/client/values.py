@@ -28,23 +28,23 @@ class Label:
 
 
 @dataclass(frozen=True)
-class LabelSet:
-    """A stored label set.
+class LabelSetSummary:
+    """A stored label set without its labels.
 
     Attributes:
         name: Its name.
-        labels: In the order they were added.
+        n_labels: How many labels it has.
         templates: Prompt templates instead of the bundle's, or None.
-        n_labels: Their number.
+        guarantee: Of requests with it that have none of their own, or None.
         etag: Send it as `if_match` to change only what you have read.
         created: When the set was made.
-        updated: When its content changed last.
+        updated: When its etag changed last.
     """
 
     name: str
-    labels: tuple[Label, ...]
-    templates: tuple[str, ...] | None
     n_labels: int
+    templates: tuple[str, ...] | None
+    guarantee: float | None
     etag: str
     created: datetime
     updated: datetime
@@ -52,37 +52,35 @@ class LabelSet:
     @classmethod
     def read(cls, document: Document) -> Self:
         """From JSON."""
-        templates = document["templates"]
-        return cls(
-            name=document["name"],
-            labels=tuple(map(Label.read, document["labels"])),
-            templates=None if templates is None else tuple(templates),
-            n_labels=document["n_labels"],
-            etag=document["etag"],
-            created=datetime.fromisoformat(document["created"]),
-            updated=datetime.fromisoformat(document["updated"]),
-        )
+        return cls(**_summary(document))
 
     def as_document(self) -> dict[str, Any]:
         """As JSON, of the form that the service sends."""
-        times = {"created": self.created.isoformat(), "updated": self.updated.isoformat()}
-        return asdict(self) | {"labels": [label.as_document() for label in self.labels]} | times
+        return asdict(self) | {"created": self.created.isoformat(), "updated": self.updated.isoformat()}
 
 
 @dataclass(frozen=True)
-class LabelSetSummary:
-    """A label set in a listing."""
+class LabelSet(LabelSetSummary):
+    """A stored label set.
 
-    name: str
-    n_labels: int
-    etag: str
-    updated: datetime
+    Attributes:
+        labels: In the order they were added.
+    """
+
+    labels: tuple[Label, ...]
 
     @classmethod
     def read(cls, document: Document) -> Self:
         """From JSON."""
-        updated = datetime.fromisoformat(document["updated"])
-        return cls(document["name"], document["n_labels"], document["etag"], updated)
+        return cls(**_summary(document), labels=tuple(map(Label.read, document["labels"])))
+
+
+def _summary(document: Document) -> dict[str, Any]:
+    """The fields of a label set without its labels."""
+    found = {one.name: document[one.name] for one in fields(LabelSetSummary)}
+    templates = found["templates"]
+    times = {name: datetime.fromisoformat(found[name]) for name in ("created", "updated")}
+    return found | times | {"templates": None if templates is None else tuple(templates)}
 
 
 @dataclass(frozen=True)

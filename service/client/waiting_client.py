@@ -121,27 +121,37 @@ class Client(Connection):
         labels: Sequence[str | Label],
         *,
         templates: Sequence[str] | None = None,
+        guarantee: float | None = None,
         if_match: str | None = None,
         is_new: bool = False,
-    ) -> LabelSet:
+        warm: bool = False,
+    ) -> LabelSetSummary:
         """Create a label set, or replace all of one.
 
         Args:
             name: Of the set.
             labels: Names, or labels with prompts of their own.
             templates: Prompt templates instead of the bundle's.
+            guarantee: Of requests with the set that have none of their own, 0.5 to 0.99.
             if_match: Only if the set still has this etag.
             is_new: Only if there is no set of that name.
+            warm: Let the service embed new labels at once, behind requests, with its default bundle.
         """
-        return self._send(protocol.put_label_set(name, labels, templates, if_match, is_new=is_new))
+        call = protocol.put_label_set(name, labels, templates, guarantee, if_match, is_new=is_new, warm=warm)
+        return self._send(call)
 
     def add_labels(
-        self, name: str, labels: Sequence[str | Label], *, if_match: str | None = None
-    ) -> LabelSet:
-        """Add labels to a set; the next request already ranks them."""
-        return self._send(protocol.add_labels(name, labels, if_match))
+        self,
+        name: str,
+        labels: Sequence[str | Label],
+        *,
+        if_match: str | None = None,
+        warm: bool = False,
+    ) -> LabelSetSummary:
+        """Add labels to a set; the next request already ranks them. See `put_label_set` for the arguments."""
+        return self._send(protocol.add_labels(name, labels, if_match, warm=warm))
 
-    def remove_label(self, name: str, label: str, *, if_match: str | None = None) -> LabelSet:
+    def remove_label(self, name: str, label: str, *, if_match: str | None = None) -> LabelSetSummary:
         """Take one label out of a set."""
         return self._send(protocol.remove_label(name, label, if_match))
 

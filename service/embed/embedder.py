@@ -6,18 +6,20 @@ import hashlib
 import json
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import compress
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import structlog
 from cachetools import LRUCache
+from numpy.typing import NDArray
 
 from service.arrays import Array
 from service.cancellation import raise_if_cancelled
 from service.embed.embedding_store import EmbeddingStore
-from service.embed.embeddings import LabelEmbeddings, label_embeddings, row_width, rows_of
+from service.embed.embeddings import LabelEmbeddings, Reuse, label_embeddings, row_width, rows_of
 from service.encode.text import encode_labels
 from service.errors import StoreUnavailableError
 from service.labels.label import Candidates, Label
@@ -38,44 +40,69 @@ _ROWS_PER_HOLD = 2_000
 _log = structlog.get_logger(__name__)
 
 _Key = tuple[str, Templates, Label]
-_ListKey = tuple[str, Templates, str]
+_SetKey = tuple[str, Templates, str]
 _Item = TypeVar("_Item")
 
 
-class _InList(NamedTuple):
-    """A row that is kept as part of a whole list."""
+class _InSet(NamedTuple):
+    """A row that is kept as part of a whole label set."""
 
     found: LabelEmbeddings
     place: int
 
 
-class _Lists(LRUCache[_ListKey, LabelEmbeddings]):
-    """Whole lists, bounded by their memory; at least one is kept, however long it is."""
+class _KeptSet:
+    """The embeddings of a label set in the version that was embedded last. Guarded by the embedder's lock.
 
-    def __init__(self, capacity: int, rows: LRUCache[_Key, Array | _InList]) -> None:
-        super().__init__(capacity, lambda one: min(one.n_bytes + len(one.labels) * _NAME_BYTES, capacity))
-        self._rows = rows
+    The rows of its names are kept as references to it, which stay behind when names leave the set or it makes
+    room for another: so it is emptied then, lest one of them keeps all its arrays in memory.
+    """
 
-    def popitem(self) -> tuple[_ListKey, LabelEmbeddings]:
-        """Forget a list, and the rows that are parts of it: one would keep all its arrays in memory."""
-        key, found = super().popitem()
-        for name in _row_keys(key, found):
-            row = self._rows.get(name)
-            if isinstance(row, _InList) and row.found is found:
-                del self._rows[name]
-        return key, found
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.etag = ""
+        self.found: LabelEmbeddings | None = None
+        self.places: dict[str, int] = {}
+        """places of the names; replaced as a whole, never changed."""
+
+    def row(self, label: Label) -> _InSet | None:
+        """The row of a label, if it has it."""
+        place = self.places.get(label.name)
+        if place is None or self.found is None or self.found.labels[place] != label:
+            return None
+        return _InSet(self.found, place)
+
+    def n_bytes(self) -> int:
+        """Its memory."""
+        return 0 if self.found is None else self.found.n_bytes + len(self.found.labels) * _NAME_BYTES
+
+
+class _KeptSets(LRUCache[_SetKey, _KeptSet]):
+    """Label sets, bounded by their memory; at least one is kept, however long it is."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__(capacity, lambda one: min(one.n_bytes(), capacity))
+
+    def popitem(self) -> tuple[_SetKey, _KeptSet]:
+        """Forget a set."""
+        key, kept = super().popitem()
+        kept.clear()
+        return key, kept
 
 
 class LabelEmbedder:
     """A thread-safe cache of label embeddings, least recently used out first.
 
     An embedding is a pure function of (bundle, templates, label), so nothing is ever invalidated: a new
-    bundle has another digest, and rows of the old one age out. Lists that have a cache key, as label sets
-    have, are kept whole too, so that a list of any length costs nothing when it comes again.
+    bundle has another digest, and rows of the old one age out. Label sets are kept whole too, so that one of
+    any size costs nothing when it comes again, and once it was edited little more than its memory is copied.
 
     Args:
-        capacity: Maximum memory in bytes: one half for single names, one for whole lists, of which at least
-            one is kept, however long it is.
+        capacity: Maximum memory in bytes: one half for single names, one for whole label sets, of which at
+            least one is kept, however large it is.
         store: Where embeddings outlive this process; None for nowhere.
     """
 
@@ -83,8 +110,8 @@ class LabelEmbedder:
         self._store = store
         # Guarded by the lock, reads too: they change the order of use.
         half = capacity // 2
-        self._rows: LRUCache[_Key, Array | _InList] = LRUCache(half, lambda row: min(_row_bytes(row), half))
-        self._lists = _Lists(half, self._rows)
+        self._rows: LRUCache[_Key, Array | _KeptSet] = LRUCache(half, lambda row: min(_row_bytes(row), half))
+        self._sets = _KeptSets(half)
         self._lock = threading.Lock()
         self._being_encoded: set[_Key] = set()
         self._encoded = threading.Condition(self._lock)
@@ -104,34 +131,51 @@ class LabelEmbedder:
 
     def begin(self, bundle: Bundle, candidates: Candidates, templates: Templates = None) -> Embedding:
         """Look up what is known in memory; the value that is returned encodes the rest step by step."""
-        key = None
-        if candidates.cache_key is not None:
-            key = (bundle.digest, templates, candidates.cache_key)
-            with self._lock:
-                known = self._lists.get(key)
-            if known is not None:
-                return Embedding(self, bundle, known.labels, templates, key, replace(known, n_encoded=0))
-        return Embedding(self, bundle, candidates.labels, templates, key)
+        version = candidates.version
+        if version is None:
+            return Embedding(self, bundle, candidates, templates)
+        with self._lock:
+            kept = self._sets.get((bundle.digest, templates, version.name), _KeptSet())
+            etag, known, places = kept.etag, kept.found, kept.places
+        if known is None:
+            return Embedding(self, bundle, candidates, templates)
+        if etag == version.etag:
+            return Embedding(self, bundle, candidates, templates, whole=replace(known, n_encoded=0))
+        return Embedding(self, bundle, candidates, templates, Reuse(known, _find(candidates, known, places)))
 
-    def known(self, keys: Sequence[_Key]) -> dict[_Key, Array | _InList]:
+    def known(self, keys: Sequence[_Key]) -> dict[_Key, Array | _InSet]:
         """Rows of those of the names that are in memory."""
-        known: dict[_Key, Array | _InList] = {}
+        known: dict[_Key, Array | _InSet] = {}
         for some in _parts(keys, _ROWS_PER_HOLD):
             with self._lock:
-                known |= {key: self._rows[key] for key in some if key in self._rows}
+                rows = {key: self._row(key) for key in some}
+            known |= {key: row for key, row in rows.items() if row is not None}
         return known
 
-    def keep_whole(self, key: _ListKey, found: LabelEmbeddings) -> None:
-        """Keep a list, and let the rows of its names be parts of it, not copies."""
+    def _row(self, key: _Key) -> Array | _InSet | None:
+        """A row that is in memory; call it with the lock held."""
+        row = self._rows.get(key)
+        return row.row(key[2]) if isinstance(row, _KeptSet) else row
+
+    def keep_whole(self, key: _SetKey, etag: str, found: LabelEmbeddings, new: Sequence[_Key]) -> None:
+        """Keep a label set in place of its version before, and let the rows of its names be parts of it.
+
+        Args:
+            key: Of the set.
+            etag: Of the version.
+            found: Its embeddings.
+            new: Names that the version before did not have. The rows of the others are parts of it already.
+        """
+        places = {label.name: place for place, label in enumerate(found.labels)}
         with self._lock:
-            self._lists[key] = found
-        for some in _parts(list(enumerate(_row_keys(key, found))), _ROWS_PER_HOLD):
+            kept = self._sets.pop(key, None) or _KeptSet()
+            kept.etag, kept.found, kept.places = etag, found, places
+            self._sets[key] = kept
+        for some in _parts(new, _ROWS_PER_HOLD):
             with self._lock:
-                if self._lists.get(key) is not found:  # it made room for another list meanwhile
-                    return
-                for index, name in some:
+                for name in some:
                     if name in self._rows:
-                        self._rows[name] = _InList(found, index)
+                        self._rows[name] = kept
 
     def encode(self, bundle: Bundle, keys: Sequence[_Key], *, waits: bool) -> tuple[dict[_Key, Array], int]:
         """Rows of those of the names that no other thread is encoding, and how many of them were encoded.
@@ -144,7 +188,7 @@ class LabelEmbedder:
             waits: While others encode all of the names, wait for one of them.
         """
         with self._encoded:
-            claimed = [key for key in keys if key not in self._being_encoded and key not in self._rows]
+            claimed = [key for key in keys if key not in self._being_encoded and self._row(key) is None]
             self._being_encoded.update(claimed)
             if not claimed and waits:
                 self._encoded.wait_for(lambda: not self._being_encoded.issuperset(keys))
@@ -205,32 +249,40 @@ class Embedding:
     Args:
         embedder: Whose cache is used.
         bundle: Whose encoders and head are used.
-        labels: The names.
+        candidates: The names.
         templates: Prompt templates instead of the bundle's own.
-        key: Under which the whole list is kept; None where it is not.
-        known: The embeddings, if the whole list is known.
+        reuse: Another version of the same label set.
+        whole: The embeddings, if all of them are known.
     """
 
     def __init__(
         self,
         embedder: LabelEmbedder,
         bundle: Bundle,
-        labels: Sequence[Label],
+        candidates: Candidates,
         templates: Templates,
-        key: _ListKey | None,
-        known: LabelEmbeddings | None = None,
+        reuse: Reuse | None = None,
+        whole: LabelEmbeddings | None = None,
     ) -> None:
         self._embedder = embedder
         self._bundle = bundle
-        self._labels = labels
-        self._list_key = key
-        self._whole = known
+        self._candidates = candidates
+        self._templates = templates
+        self._reuse = reuse
+        self._whole = whole
         self._n_encoded = 0
         self._n_passed_over = 0
-        self._keys = [] if known is not None else [(bundle.digest, templates, label) for label in labels]
+        self._keys = [(bundle.digest, templates, label) for label in self._new_labels()]
         # Kept here too: a list may be longer than the cache.
         self._rows = embedder.known(self._keys)
         self._missing = deque(key for key in self._keys if key not in self._rows)
+
+    def _new_labels(self) -> Iterable[Label]:
+        """The labels that have to be looked up one by one."""
+        if self._whole is not None:
+            return ()
+        labels = self._candidates.labels
+        return labels if self._reuse is None else compress(labels, self._reuse.is_new)
 
     @property
     def is_known(self) -> bool:
@@ -259,11 +311,26 @@ class Embedding:
         while self._missing:
             self.step()
         if self._whole is None:
-            rows = (_row(self._rows[key]) for key in self._keys)
-            self._whole = label_embeddings(self._bundle, self._labels, rows, self._n_encoded)
-            if self._list_key is not None:
-                self._embedder.keep_whole(self._list_key, self._whole)
+            bundle, labels, version = self._bundle, self._candidates.labels, self._candidates.version
+            rows = (_array(self._rows[key]) for key in self._keys)
+            self._whole = label_embeddings(bundle, labels, rows, self._n_encoded, self._reuse)
+            if version is not None:
+                key = (bundle.digest, self._templates, version.name)
+                self._embedder.keep_whole(key, version.etag, self._whole, self._keys)
+            self._reuse = None  # the memory of the version before
         return self._whole
+
+
+def _find(candidates: Candidates, known: LabelEmbeddings, places: Mapping[str, int]) -> NDArray[np.intp]:
+    """Places of labels in another version of their set; -1: it is not there, or with other prompts."""
+
+    def place(label: Label) -> int:
+        found = places.get(label.name, -1)
+        # Labels of versions that follow each other are mostly the same values, which is known faster.
+        same = found >= 0 and ((there := known.labels[found]) is label or there == label)
+        return found if same else -1
+
+    return np.fromiter(map(place, candidates.labels), np.intp, len(candidates.labels))
 
 
 def _parts(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
@@ -272,18 +339,12 @@ def _parts(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
         yield items[start : start + size]
 
 
-def _row_keys(key: _ListKey, found: LabelEmbeddings) -> Iterator[_Key]:
-    """The keys of a list's names, one by one."""
-    digest, templates, _ = key
-    return ((digest, templates, label) for label in found.labels)
+def _row_bytes(entry: Array | _KeptSet) -> int:
+    return _NAME_BYTES + (0 if isinstance(entry, _KeptSet) else entry.nbytes)
 
 
-def _row_bytes(entry: Array | _InList) -> int:
-    return _NAME_BYTES + (0 if isinstance(entry, _InList) else entry.nbytes)
-
-
-def _row(entry: Array | _InList) -> Array:
-    return entry.found.row(entry.place) if isinstance(entry, _InList) else entry
+def _array(row: Array | _InSet) -> Array:
+    return row.found.row(row.place) if isinstance(row, _InSet) else row
 
 
 def _place(key: _Key) -> bytes:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -59,28 +59,73 @@ def row_width(bundle: Bundle) -> int:
     return sum(array.size for array in _arrays(*_empty(bundle, 1)))
 
 
+@dataclass(frozen=True)
+class Reuse:
+    """Embeddings of which those of another list are made in part.
+
+    Attributes:
+        known: The embeddings.
+        places: int [n]: for each name of the other list its row in `known`; -1: it has none there.
+    """
+
+    known: LabelEmbeddings
+    places: NDArray[np.intp]
+
+    @property
+    def is_new(self) -> NDArray[np.bool_]:
+        """Names of the other list that have no row there: bool [n]."""
+        return self.places < 0
+
+    def runs(self) -> Iterator[tuple[slice, slice]]:
+        """Rows of the other list, and the same in `known`: few and long runs where few names differ."""
+        here = np.flatnonzero(~self.is_new)
+        there = self.places[here]
+        starts = np.flatnonzero((np.diff(here, prepend=-2) != 1) | (np.diff(there, prepend=-2) != 1))
+        for start, end in pairwise([*starts.tolist(), len(here)]):
+            n = end - start
+            yield slice(here[start], here[start] + n), slice(there[start], there[start] + n)
+
+
 def label_embeddings(
-    bundle: Bundle, labels: Sequence[Label], rows: Iterable[Array], n_encoded: int = 0
+    bundle: Bundle,
+    labels: Sequence[Label],
+    rows: Iterable[Array],
+    n_encoded: int = 0,
+    reuse: Reuse | None = None,
 ) -> LabelEmbeddings:
     """The value that the rows of names make, at least one.
 
     Text features are read from end to end for every clip, so those of each track have memory of their own.
     What the head keeps lies as the head wants it: ranking 100,000 names takes a quarter less than on one
     matrix of all rows.
+
+    Args:
+        bundle: Whose encoders and head made the rows.
+        labels: The names.
+        rows: Of the names that are not reused, in their order.
+        n_encoded: How many names were encoded for it.
+        reuse: Where the rest of the rows are.
     """
     features, embedded = _empty(bundle, len(labels))
-    arrays, remaining, first = _arrays(features, embedded), iter(rows), 0
+    seen = np.empty(len(labels), np.bool_)
+    arrays, new = [*_arrays(features, embedded), seen], np.arange(len(labels))
+    if reuse is not None:
+        new = np.flatnonzero(reuse.is_new)
+        known = [*_arrays(reuse.known.features, reuse.known.embedded), reuse.known.seen]
+        for here, there in reuse.runs():
+            for array, source in zip(arrays, known, strict=True):
+                array[here] = source[there]
+    remaining, n_filled = iter(rows), 0
     while some := list(islice(remaining, _ROWS_AT_ONCE)):
+        places = new[n_filled : n_filled + len(some)]
         matrix, column = np.stack(some), 0
-        for array in arrays:
+        for array in arrays[:-1]:
             width = array[0].size
-            array[first : first + len(some)] = matrix[:, column : column + width].reshape(
-                -1, *array.shape[1:]
-            )
+            array[places] = matrix[:, column : column + width].reshape(-1, *array.shape[1:])
             column += width
-        first += len(some)
+        n_filled += len(some)
     trained = {label_key(name) for name in bundle.manifest.seen_classes}
-    seen = np.array([bool(trained) and label_key(label.name) in trained for label in labels])
+    seen[new] = [bool(trained) and label_key(labels[place].name) in trained for place in new.tolist()]
     return LabelEmbeddings(tuple(labels), features, embedded, seen, n_encoded)
 
 

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from service.errors import (
     AmbiguousLabelsError,
@@ -68,17 +69,29 @@ class Label:
     prompts: tuple[str, ...] = ()
 
 
+class SetVersion(NamedTuple):
+    """A label set at one time.
+
+    Attributes:
+        name: Of the set.
+        etag: Of its content: no other content has it.
+    """
+
+    name: str
+    etag: str
+
+
 @dataclass(frozen=True)
 class Candidates:
     """The labels that one request ranks.
 
     Attributes:
         labels: At least one, already checked.
-        cache_key: A key that only this list has, such as the ETag of its label set; None: it has none.
+        version: The label set that they are all of, by which they are recognised; None: there is none.
     """
 
     labels: tuple[Label, ...]
-    cache_key: str | None = None
+    version: SetVersion | None = None
 
     def check_prompt_characters(self, templates: Sequence[str], maximum: int) -> None:
         """Check how much text would have to be encoded, before any of it is put together.
@@ -140,20 +153,6 @@ def check_lone_label(value: str, remedy: str) -> None:
 def label_key(name: str) -> str:
     """What makes two names the same: compatibility form, case and spacing are ignored."""
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
-
-
-def merge_labels(stored: Sequence[Label], added: Sequence[Label]) -> list[Label]:
-    """The stored labels and behind them those of the added ones that are new.
-
-    A label that is stored already stays where it is, and takes the prompts of the added one if that has any.
-    So adding the same labels again changes nothing.
-    """
-    merged = {label_key(label.name): label for label in stored}
-    for label in added:
-        known = merged.setdefault(label_key(label.name), label)
-        if label.prompts:
-            merged[label_key(label.name)] = Label(known.name, label.prompts)
-    return list(merged.values())
 
 
 def check_count(n_labels: int, max_labels: int) -> None:

@@ -6,20 +6,30 @@ import json
 import sqlite3
 import threading
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from cachetools import LRUCache
 
-from service.database import Database
+from service.database import Database, Migration
 from service.errors import (
     PreconditionFailedError,
     QuotaExceededError,
     UnknownLabelError,
     UnknownLabelSetError,
 )
-from service.labels.label import Label, check_count, check_labels, label_key, merge_labels
-from service.labels.store import NOBODY, LabelSet, LabelSetSummary, Owner, Precondition, content_etag
+from service.labels.label import Label, check_count, check_labels, label_key
+from service.labels.store import (
+    NOBODY,
+    Content,
+    Edit,
+    LabelSet,
+    LabelSetSummary,
+    Owner,
+    Precondition,
+)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS label_sets (
@@ -38,7 +48,22 @@ CREATE TABLE IF NOT EXISTS labels (
     PRIMARY KEY (label_set, position)
 ) STRICT, WITHOUT ROWID;
 """
-_MIGRATIONS = ("ALTER TABLE label_sets ADD COLUMN owner TEXT NOT NULL DEFAULT ''",)
+
+
+def _add_keys(connection: sqlite3.Connection) -> None:
+    """Let a label be found by what makes its name the same as another."""
+    connection.create_function("label_key", 1, label_key, deterministic=True)
+    connection.execute("ALTER TABLE labels ADD COLUMN label_key TEXT NOT NULL DEFAULT ''")
+    connection.execute("UPDATE labels SET label_key = label_key(name)")
+    connection.execute("CREATE UNIQUE INDEX labels_by_key ON labels (label_set, label_key)")
+
+
+_MIGRATIONS: tuple[Migration, ...] = (
+    "ALTER TABLE label_sets ADD COLUMN owner TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE label_sets ADD COLUMN guarantee REAL",
+    _add_keys,
+)
+_SUMMARY = "name, n_labels, templates, guarantee, etag, created, updated"
 # Labels of sets that are kept as read, so that a large one is not read again for every clip.
 _RECENT_LABELS = 1_000_000
 
@@ -63,72 +88,94 @@ class SqliteLabelStore:
     def get(self, name: str) -> LabelSet:
         """The set of that name; the same value as before if it has not changed."""
         with self._database.reading() as connection:
-            stamp = _version(connection, name)
+            summary = _read_summary(connection, name)
             with self._lock:
                 known = self._recent.get(name)
-            if known is not None and stamp == (known.etag, known.created, known.updated):
+            if known is not None and _is_of(known, summary):
                 return known
-            found = _read(connection, name)
-        with self._lock:
-            self._recent[name] = found
+            found = _with_labels(summary, _read_labels(connection, name))
+        self._remember(found)
         return found
 
     def page(self, after: str, limit: int) -> list[LabelSetSummary]:
         """Up to limit sets whose names sort behind `after`, in order of name."""
         with self._database.reading() as connection:
             rows = connection.execute(
-                "SELECT name, n_labels, etag, updated FROM label_sets WHERE name > ? ORDER BY name LIMIT ?",
+                f"SELECT {_SUMMARY} FROM label_sets WHERE name > ? ORDER BY name LIMIT ?",  # noqa: S608 (columns)
                 (after, limit),
             ).fetchall()
-        return [LabelSetSummary(name, n, etag, _time(updated)) for name, n, etag, updated in rows]
+        return [_summary(row) for row in rows]
 
     def put(
-        self,
-        name: str,
-        labels: Sequence[Label],
-        templates: tuple[str, ...] | None,
-        precondition: Precondition,
-        owner: Owner = NOBODY,
-    ) -> tuple[LabelSet, bool]:
+        self, name: str, content: Content, precondition: Precondition, owner: Owner = NOBODY
+    ) -> tuple[LabelSetSummary, bool]:
         """Create or replace a set; the flag says that it is new."""
-        check_labels(labels, self._max_labels, may_be_empty=True)
+        check_labels(content.labels, self._max_labels, may_be_empty=True)
         with self._database.writing() as connection:
-            etag = _etag(connection, name)
-            _check(precondition, name, etag)
-            _check_quotas(connection, owner, name, len(labels))
-            _write(connection, name, labels, templates, owner.id)
-            return _read(connection, name), etag is None
+            before = _find_summary(connection, name)
+            _check(precondition, name, before)
+            _check_quotas(connection, owner, name, len(content.labels))
+            now = datetime.now(UTC)
+            after = LabelSetSummary(
+                name=name,
+                n_labels=len(content.labels),
+                templates=content.templates,
+                guarantee=content.guarantee,
+                etag=content.etag,
+                created=now if before is None else before.created,
+                updated=now,
+            )
+            if before is not None and before.etag == after.etag:
+                after = replace(after, updated=before.updated)
+            _write(connection, after, owner.id)
+            connection.execute("DELETE FROM labels WHERE label_set = ?", (name,))
+            connection.executemany(
+                "INSERT INTO labels (label_set, position, name, prompts, label_key) VALUES (?, ?, ?, ?, ?)",
+                ((name, i, *_row(label)) for i, label in enumerate(content.labels)),
+            )
+        self._remember(_with_labels(after, content.labels))
+        return after, before is None
 
     def add(
         self, name: str, labels: Sequence[Label], precondition: Precondition, owner: Owner = NOBODY
-    ) -> LabelSet:
+    ) -> LabelSetSummary:
         """Append the labels that are new; the sum is checked like a new set."""
         check_labels(labels, self._max_labels, may_be_empty=True)
         with self._database.writing() as connection:
-            stored = _read(connection, name)
-            _check(precondition, name, stored.etag)
-            together = merge_labels(stored.labels, labels)
-            check_count(len(together), self._max_labels)
-            _check_quotas(connection, owner, name, len(together))
-            _write(connection, name, together, stored.templates, owner.id)
-            return _read(connection, name)
+            before = _read_summary(connection, name)
+            _check(precondition, name, before)
+            edit = _add_rows(connection, name, labels)
+            after = _edited(before, edit)
+            check_count(after.n_labels, self._max_labels)
+            _check_quotas(connection, owner, name, after.n_labels)
+            _write(connection, after, owner.id)
+        self._edit_recent(before, after, edit)
+        return after
 
-    def remove(self, name: str, label: str, precondition: Precondition) -> LabelSet:
+    def remove(self, name: str, label: str, precondition: Precondition) -> LabelSetSummary:
         """Take one label out."""
         with self._database.writing() as connection:
-            stored = _read(connection, name)
-            _check(precondition, name, stored.etag)
-            left = [kept for kept in stored.labels if label_key(kept.name) != label_key(label)]
-            if len(left) == len(stored.labels):
+            before = _read_summary(connection, name)
+            _check(precondition, name, before)
+            gone = connection.execute(
+                "DELETE FROM labels WHERE label_set = ? AND label_key = ? RETURNING name",
+                (name, label_key(label)),
+            ).fetchall()
+            if not gone:
                 raise UnknownLabelError(f"label set {name!r} has no label {label[:80]!r}")
-            _write(connection, name, left, stored.templates)
-            return _read(connection, name)
+            edit = Edit(removed=tuple(stored for (stored,) in gone))
+            after = _edited(before, edit)
+            _write(connection, after)
+        self._edit_recent(before, after, edit)
+        return after
 
     def delete(self, name: str, precondition: Precondition) -> None:
         """Delete a set."""
         with self._database.writing() as connection:
-            _check(precondition, name, _read(connection, name).etag)
+            _check(precondition, name, _read_summary(connection, name))
             connection.execute("DELETE FROM label_sets WHERE name = ?", (name,))
+        with self._lock:
+            self._recent.pop(name, None)
 
     def check(self) -> None:
         """Raise StoreUnavailableError when the store can't answer now."""
@@ -138,84 +185,131 @@ class SqliteLabelStore:
         """Close the file."""
         self._database.close()
 
+    def _remember(self, found: LabelSet) -> None:
+        with self._lock:
+            self._recent[found.name] = found
 
-def _etag(connection: sqlite3.Connection, name: str) -> str | None:
-    row = connection.execute("SELECT etag FROM label_sets WHERE name = ?", (name,)).fetchone()
-    return None if row is None else str(row[0])
+    def _edit_recent(self, before: LabelSetSummary, after: LabelSetSummary, edit: Edit) -> None:
+        """Edit what is kept as read, so that the next request does not read the whole set again."""
+        with self._lock:
+            known = self._recent.get(before.name)
+        if known is not None and edit != Edit() and _is_of(known, before):
+            self._remember(_with_labels(after, edit.applied(known.labels)))
 
 
-def _version(connection: sqlite3.Connection, name: str) -> tuple[str, datetime, datetime]:
-    """ETag, creation and last change: two reads that agree in them read the same set."""
-    row = connection.execute(
-        "SELECT etag, created, updated FROM label_sets WHERE name = ?", (name,)
-    ).fetchone()
-    if row is None:
+def _find_summary(connection: sqlite3.Connection, name: str) -> LabelSetSummary | None:
+    row = connection.execute(f"SELECT {_SUMMARY} FROM label_sets WHERE name = ?", (name,)).fetchone()  # noqa: S608 (columns)
+    return None if row is None else _summary(row)
+
+
+def _read_summary(connection: sqlite3.Connection, name: str) -> LabelSetSummary:
+    found = _find_summary(connection, name)
+    if found is None:
         raise UnknownLabelSetError(
             f"there is no label set {name!r}; create it with PUT /v1/label-sets/{name}"
         )
-    return row[0], _time(row[1]), _time(row[2])
+    return found
 
 
-def _read(connection: sqlite3.Connection, name: str) -> LabelSet:
-    etag, created, updated = _version(connection, name)
-    (templates,) = connection.execute("SELECT templates FROM label_sets WHERE name = ?", (name,)).fetchone()
-    labels = connection.execute(
+def _summary(row: tuple[Any, ...]) -> LabelSetSummary:
+    name, n_labels, templates, guarantee, etag, created, updated = row
+    return LabelSetSummary(
+        name=name,
+        n_labels=n_labels,
+        templates=None if templates is None else tuple(json.loads(templates)),
+        guarantee=guarantee,
+        etag=etag,
+        created=datetime.fromisoformat(created),
+        updated=datetime.fromisoformat(updated),
+    )
+
+
+def _read_labels(connection: sqlite3.Connection, name: str) -> tuple[Label, ...]:
+    rows = connection.execute(
         "SELECT name, prompts FROM labels WHERE label_set = ? ORDER BY position", (name,)
     )
-    return LabelSet(
-        name=name,
-        labels=tuple(Label(label, tuple(json.loads(prompts))) for label, prompts in labels),
-        templates=None if templates is None else tuple(json.loads(templates)),
-        etag=etag,
-        created=created,
-        updated=updated,
-    )
+    return tuple(Label(label, tuple(json.loads(prompts))) for label, prompts in rows)
 
 
-def _write(
-    connection: sqlite3.Connection,
-    name: str,
-    labels: Sequence[Label],
-    templates: tuple[str, ...] | None,
-    owner: str | None = None,
-) -> None:
-    """Write a set; without an owner a stored one keeps its own."""
-    now = datetime.now(UTC).isoformat()
+def _with_labels(summary: LabelSetSummary, labels: tuple[Label, ...]) -> LabelSet:
+    facts = {field.name: getattr(summary, field.name) for field in fields(LabelSetSummary)}
+    return LabelSet(**facts, labels=labels)
+
+
+def _is_of(known: LabelSet, summary: LabelSetSummary) -> bool:
+    """Whether a set as it was read is still what is stored: the etag is also that of an equal set before."""
+    return (known.etag, known.created, known.updated) == (summary.etag, summary.created, summary.updated)
+
+
+def _edited(before: LabelSetSummary, edit: Edit) -> LabelSetSummary:
+    if edit == Edit():
+        return before
+    n_labels = before.n_labels + len(edit.added) - len(edit.removed)
+    return replace(before, n_labels=n_labels, etag=edit.etag(before.etag), updated=datetime.now(UTC))
+
+
+def _write(connection: sqlite3.Connection, summary: LabelSetSummary, owner: str | None = None) -> None:
+    """Write a set but for its labels; without an owner a stored one keeps its own."""
     connection.execute(
-        """
-        INSERT INTO label_sets (name, etag, templates, n_labels, created, updated, owner)
-        VALUES (?, ?, ?, ?, ?, ?, coalesce(?, ''))
-        ON CONFLICT (name) DO UPDATE SET etag = excluded.etag, templates = excluded.templates,
-            n_labels = excluded.n_labels, owner = coalesce(?, owner),
-            updated = CASE WHEN etag = excluded.etag THEN updated ELSE excluded.updated END
-        """,
+        f"""
+        INSERT INTO label_sets ({_SUMMARY}, owner) VALUES (?, ?, ?, ?, ?, ?, ?, coalesce(?, ''))
+        ON CONFLICT (name) DO UPDATE SET n_labels = excluded.n_labels, templates = excluded.templates,
+            guarantee = excluded.guarantee, etag = excluded.etag, updated = excluded.updated,
+            owner = coalesce(?, owner)
+        """,  # noqa: S608 (columns)
         (
-            name,
-            content_etag(labels, templates),
-            None if templates is None else json.dumps(templates),
-            len(labels),
-            now,
-            now,
+            summary.name,
+            summary.n_labels,
+            None if summary.templates is None else json.dumps(summary.templates),
+            summary.guarantee,
+            summary.etag,
+            summary.created.isoformat(),
+            summary.updated.isoformat(),
             owner,
             owner,
         ),
     )
-    connection.execute("DELETE FROM labels WHERE label_set = ?", (name,))
-    connection.executemany(
-        "INSERT INTO labels (label_set, position, name, prompts) VALUES (?, ?, ?, ?)",
-        [(name, i, label.name, json.dumps(label.prompts)) for i, label in enumerate(labels)],
-    )
 
 
-def _check(precondition: Precondition, name: str, etag: str | None) -> None:
-    if precondition.absent and etag is not None:
+def _row(label: Label) -> tuple[str, str, str]:
+    return label.name, json.dumps(label.prompts), label_key(label.name)
+
+
+def _add_rows(connection: sqlite3.Connection, name: str, labels: Sequence[Label]) -> Edit:
+    """Append the labels that are new, and give the others the prompts that come with them."""
+    (position,) = connection.execute(
+        "SELECT coalesce(max(position), -1) + 1 FROM labels WHERE label_set = ?", (name,)
+    ).fetchone()
+    added, prompted = [], []
+    for label in labels:
+        row = connection.execute(
+            """
+            INSERT INTO labels (label_set, position, name, prompts, label_key) VALUES (?, ?, ?, ?, ?)
+            ON CONFLICT (label_set, label_key) DO UPDATE SET prompts = excluded.prompts
+                WHERE excluded.prompts NOT IN ('[]', prompts)
+            RETURNING position, name
+            """,
+            (name, position, *_row(label)),
+        ).fetchone()
+        if row is None:  # it is there, with these prompts
+            continue
+        if row[0] == position:
+            added.append(label)
+            position += 1
+        else:
+            prompted.append(Label(row[1], label.prompts))
+    return Edit(added=tuple(added), prompted=tuple(prompted))
+
+
+def _check(precondition: Precondition, name: str, stored: LabelSetSummary | None) -> None:
+    if precondition.absent and stored is not None:
         raise PreconditionFailedError(f"label set {name!r} exists already (If-None-Match: *)")
     wanted = precondition.etags
-    if wanted is not None and etag is None:
+    if wanted is not None and stored is None:
         raise PreconditionFailedError(
             f"there is no label set {name!r} to match; leave If-Match out to make it"
         )
-    if wanted is not None and not {"*", etag} & set(wanted):
+    if wanted is not None and stored is not None and not {"*", stored.etag} & set(wanted):
         raise PreconditionFailedError(
             f"label set {name!r} has changed since you read it; read it again and repeat the change"
         )
@@ -223,6 +317,8 @@ def _check(precondition: Precondition, name: str, etag: str | None) -> None:
 
 def _check_quotas(connection: sqlite3.Connection, owner: Owner, name: str, n_labels: int) -> None:
     """Check what an owner would own with a set of so many labels under that name, whoever owns it now."""
+    if owner.max_label_sets is None and owner.max_labels is None:
+        return
     n_others, n_their_labels = connection.execute(
         "SELECT count(*), coalesce(sum(n_labels), 0) FROM label_sets WHERE owner = ? AND name <> ?",
         (owner.id, name),
@@ -236,7 +332,3 @@ def _check_quotas(connection: sqlite3.Connection, owner: Owner, name: str, n_lab
             f"this key may own {owner.max_labels} labels in all its sets; {n_their_labels} in others and "
             f"{n_labels} here would be more"
         )
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)

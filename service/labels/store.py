@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Protocol
 
 from service.errors import InvalidNameError
-from service.labels.label import Candidates, Label
+from service.labels.label import Candidates, Label, SetVersion
 
 SET_NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -32,39 +32,104 @@ def check_set_name(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class LabelSet:
-    """A named list of labels, kept across restarts.
+class Content:
+    """What a client says of a label set.
 
     Attributes:
-        name: Its name in URLs.
-        labels: In the order they were added.
+        labels: In order; checked, also as a list (`check_labels`).
         templates: Prompt templates for both tracks; None for those of the bundle.
-        etag: Hash of the content: equal content has an equal etag.
-        created: When the set was created.
-        updated: When its content changed last.
+        guarantee: 0.5..0.99, of requests that have none of their own; None for none.
     """
 
-    name: str
     labels: tuple[Label, ...]
-    templates: tuple[str, ...] | None
-    etag: str
-    created: datetime
-    updated: datetime
+    templates: tuple[str, ...] | None = None
+    guarantee: float | None = None
 
-    @cached_property
-    def candidates(self) -> Candidates:
-        """Its labels as what a request ranks; always the same value, so sums over it are made once."""
-        return Candidates(self.labels, self.etag)
+    @property
+    def etag(self) -> str:
+        """Of a set that was put with this content: equal content has an equal etag."""
+        labels = [[label.name, label.prompts] for label in self.labels]
+        # Without a guarantee as it was before there were any, so that stored etags stay right.
+        return _hash([self.templates, labels, *([] if self.guarantee is None else [self.guarantee])])
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What adding or removing changes in a set: without what was there already, or had not to be removed.
+
+    Attributes:
+        added: New labels, in the order in which they follow those of the set.
+        prompted: Labels of the set with other prompts than before.
+        removed: Names of labels of the set.
+    """
+
+    added: tuple[Label, ...] = ()
+    prompted: tuple[Label, ...] = ()
+    removed: tuple[str, ...] = ()
+
+    def etag(self, before: str) -> str:
+        """Of the edited set, at the cost of the edit alone.
+
+        Args:
+            before: Etag of the set, which stands for its content. So the new one stands for the new content,
+                and the same edits of equal sets lead to equal etags.
+        """
+        if self == Edit():
+            return before
+        added, prompted = (
+            [[label.name, label.prompts] for label in some] for some in (self.added, self.prompted)
+        )
+        # Begins with a text, which no content does: the etag of an edit is never that of another content.
+        return _hash([before, added, prompted, self.removed])
+
+    def applied(self, labels: tuple[Label, ...]) -> tuple[Label, ...]:
+        """The labels of the edited set, from those before the edit."""
+        for name in self.removed:
+            place = next(place for place, label in enumerate(labels) if label.name == name)
+            labels = labels[:place] + labels[place + 1 :]
+        if self.prompted:
+            prompted = {label.name: label for label in self.prompted}
+            labels = tuple(prompted.get(label.name, label) for label in labels)
+        return labels + self.added
 
 
 @dataclass(frozen=True)
 class LabelSetSummary:
-    """A label set without its labels, for listings."""
+    """A label set without its labels.
+
+    Attributes:
+        name: Its name in URLs.
+        n_labels: How many labels it has.
+        templates: Prompt templates for both tracks; None for those of the bundle.
+        guarantee: 0.5..0.99, of requests that have none of their own; None for none.
+        etag: Changes with the content, and stands for it: sets with equal etags are equal.
+        created: When the set was created.
+        updated: When its etag changed last.
+    """
 
     name: str
     n_labels: int
+    templates: tuple[str, ...] | None
+    guarantee: float | None
     etag: str
+    created: datetime
     updated: datetime
+
+
+@dataclass(frozen=True)
+class LabelSet(LabelSetSummary):
+    """A named list of labels, kept across restarts.
+
+    Attributes:
+        labels: In the order they were added.
+    """
+
+    labels: tuple[Label, ...]
+
+    @cached_property
+    def candidates(self) -> Candidates:
+        """Its labels as what a request ranks; always the same value, so sums over it are made once."""
+        return Candidates(self.labels, SetVersion(self.name, self.etag))
 
 
 @dataclass(frozen=True)
@@ -104,6 +169,8 @@ class LabelStore(Protocol):
     Writes raise PreconditionFailedError when the precondition does not hold, and all methods but `put` and
     `page` raise UnknownLabelSetError when no set has the name. `put` and `add` give the set to the owner, and
     raise QuotaExceededError when it would then own more than it may, also with other writes at the same time.
+
+    The etag of a set is `Content.etag` when it was put, and goes on with `Edit.etag`.
     """
 
     def get(self, name: str) -> LabelSet:
@@ -113,25 +180,26 @@ class LabelStore(Protocol):
         """Up to limit sets whose names sort behind `after`, in order of name."""
 
     def put(
-        self,
-        name: str,
-        labels: Sequence[Label],
-        templates: tuple[str, ...] | None,
-        precondition: Precondition,
-        owner: Owner = NOBODY,
-    ) -> tuple[LabelSet, bool]:
-        """Create or replace a set; the flag says that it is new."""
+        self, name: str, content: Content, precondition: Precondition, owner: Owner = NOBODY
+    ) -> tuple[LabelSetSummary, bool]:
+        """Create or replace a set; the flag says that it is new.
+
+        Raises DuplicateLabelsError and TooManyLabelsError, as `check_labels` says.
+        """
 
     def add(
         self, name: str, labels: Sequence[Label], precondition: Precondition, owner: Owner = NOBODY
-    ) -> LabelSet:
-        """Append the labels that are new, as `merge_labels` says.
+    ) -> LabelSetSummary:
+        """Append the labels that are new. A label that is there stays, and takes the prompts that are given.
+
+        So the same labels again change nothing, and prompts are never taken away. Costs what is added,
+        however large the set is.
 
         Raises DuplicateLabelsError when two of them are the same, and TooManyLabelsError when the sum is more
         than a set may hold.
         """
 
-    def remove(self, name: str, label: str, precondition: Precondition) -> LabelSet:
+    def remove(self, name: str, label: str, precondition: Precondition) -> LabelSetSummary:
         """Take one label out; raises UnknownLabelError when the set has no such label."""
 
     def delete(self, name: str, precondition: Precondition) -> None:
@@ -144,7 +212,6 @@ class LabelStore(Protocol):
         """Release what the store holds."""
 
 
-def content_etag(labels: Sequence[Label], templates: tuple[str, ...] | None) -> str:
-    """Hash of a set's content, 32 hex characters."""
-    content = json.dumps([templates, [[label.name, label.prompts] for label in labels]])
-    return hashlib.sha256(content.encode()).hexdigest()[:32]
+def _hash(content: object) -> str:
+    """Of what JSON can say, 32 hex characters."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]

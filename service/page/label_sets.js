@@ -6,6 +6,7 @@ import { Fault, Fragment, count, html, lines, sameKey, useEffect, useRef, useSta
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 const ifSame = (set) => ({ "If-Match": `"${set.etag}"` });
+const contentOf = ({ labels, templates, guarantee }) => ({ labels, templates, guarantee });
 const IF_NEW = { "If-None-Match": "*" };
 const TAKEN = 412;
 
@@ -28,13 +29,13 @@ export function LabelSets({ sets, onChanged, onUse }) {
   const [problem, setProblem] = useState(null);
   const [done, setDone] = useState("");
 
-  /** Do one change; what it answers is the open set now. */
+  /** Do one change, and open the set that it answers with, which is without its labels. */
   async function change(work, said) {
     setDone("");
     try {
-      const answered = await work();
+      const changed = (await work())?.data;
       setProblem(null);
-      setOpen(answered?.data ?? null);
+      setOpen(changed ? (await ask("GET", addressOf(changed.name))).data : null);
       setDone(said);
       onChanged();
       return true;
@@ -132,7 +133,7 @@ function OpenSet({ set, onUse, change }) {
 
   function remove(name) {
     // In an address, browsers read the names "." and ".." as steps: the set itself would be meant.
-    const rest = { labels: set.labels.filter((label) => label.name !== name), templates: set.templates };
+    const rest = { ...contentOf(set), labels: set.labels.filter((label) => label.name !== name) };
     const request = /^\.{1,2}$/.test(name)
       ? () => ask("PUT", addressOf(set.name), { body: rest, headers: ifSame(set) })
       : () => ask("DELETE", `${addressOf(set.name)}/labels/${encodeURIComponent(name)}`, { headers: ifSame(set) });
@@ -141,7 +142,7 @@ function OpenSet({ set, onUse, change }) {
 
   async function copy(event) {
     event.preventDefault();
-    const body = { labels: set.labels, templates: set.templates };
+    const body = contentOf(set);
     await change(() => ask("PUT", addressOf(copyName.trim()), { body, headers: IF_NEW }), `“${copyName.trim()}” is a copy of “${set.name}”`);
   }
 
@@ -149,7 +150,8 @@ function OpenSet({ set, onUse, change }) {
     <div class="row wrap"><h2 id="open-set" ref=${heading} tabindex="-1">${set.name}</h2>
       <button type="button" class="plain-button" disabled=${!set.labels.length} onClick=${() => onUse(set.name)}>Classify with it</button></div>
     <p class="small">${count(set.n_labels, "name")}, last changed ${new Date(set.updated).toLocaleString()}
-      ${set.templates && html`<br />Templates: ${set.templates.join(" · ")}`}</p>
+      ${set.templates && html`<br />Templates: ${set.templates.join(" · ")}`}
+      ${set.guarantee && html`<br />Guarantee: ${set.guarantee}`}</p>
     ${set.labels.length > 30 && html`<div class="field"><label for="wanted">Find a name</label>
       <input id="wanted" type="search" value=${wanted} onInput=${(event) => setWanted(event.target.value)} /></div>`}
     <${ChipList} names=${names} onRemove=${remove} titleOf=${(name) => promptsOf.get(name).join("\n") || undefined} />

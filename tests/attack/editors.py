@@ -8,12 +8,12 @@ import json
 import random
 import threading
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
 from service.labels.label import Label
-from service.labels.store import content_etag
+from service.labels.store import Content, Edit
 
 _TIMEOUT_S = 30.0
 _MAX_LABELS = 150
@@ -23,20 +23,20 @@ _REFUSED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 @dataclass(frozen=True)
-class Content:
-    """What a label set holds."""
+class Stored:
+    """A label set as it must be stored: its content, and the etag that came of all edits."""
 
-    labels: tuple[Label, ...]
-    templates: tuple[str, ...] | None
+    content: Content
+    etag: str
 
 
-State = Content | None
+State = Stored | None
 """None: there is no such set."""
 
 
 @dataclass(frozen=True)
-class Edit:
-    """One request, and what the set holds if it is applied."""
+class Change:
+    """One request, and the state of the set if it is applied."""
 
     method: str
     path: str
@@ -79,6 +79,8 @@ class Editor:
         self._known: dict[str, State] = {f"set-{number}-{index}": None for index in range(_SETS_OF_EACH)}
         self._refused: dict[str, list[State]] = {}
         self._open: tuple[str, State] | None = None
+        # By etag: a set that has another content than its etag stands for is half written.
+        self._contents: dict[str, str] = {}
         self.n_acknowledged = 0
 
     def work(self, port: int, stop: threading.Event, pause_s: float = 0.0) -> None:
@@ -111,6 +113,8 @@ class Editor:
     def _edit(self, connection: http.client.HTTPConnection, name: str) -> None:
         edit = self._next(name, self._known[name])
         self._open = (name, edit.after)
+        if edit.after is not None:
+            self._contents[edit.after.etag] = edit.after.content.etag
         status, answer = _ask(connection, edit.method, edit.path, edit.body)
         self._open = None
         self._tally.answers[status] += 1
@@ -132,35 +136,43 @@ class Editor:
             return None
         labels = tuple(Label(one["name"], tuple(one["prompts"])) for one in answer["labels"])
         templates = None if answer["templates"] is None else tuple(answer["templates"])
-        if answer["etag"] != content_etag(labels, templates) or answer["n_labels"] != len(labels):
+        content = Content(labels, templates)
+        if self._contents.get(answer["etag"]) != content.etag or answer["n_labels"] != len(labels):
             self._tally.torn += 1
-        return Content(labels, templates)
+        return Stored(content, answer["etag"])
 
-    def _next(self, name: str, before: State) -> Edit:
+    def _next(self, name: str, before: State) -> Change:
         path, chance = f"/v1/label-sets/{name}", self._chance.random()
-        if before is None or chance < 0.3 or len(before.labels) > _MAX_LABELS:
+        if before is None or chance < 0.3 or len(before.content.labels) > _MAX_LABELS:
             return self._replace(path)
         if chance < 0.35:
-            return Edit("DELETE", path, None, None)
-        if chance < 0.6 and before.labels:
-            gone = self._chance.choice(before.labels)
-            left = tuple(label for label in before.labels if label != gone)
-            return Edit("DELETE", f"{path}/labels/{gone.name}", None, Content(left, before.templates))
+            return Change("DELETE", path, None, None)
+        if chance < 0.6 and before.content.labels:
+            gone = self._chance.choice(before.content.labels)
+            after = _edited(before, Edit(removed=(gone.name,)))
+            return Change("DELETE", f"{path}/labels/{gone.name}", None, after)
         added = self._labels(self._chance.randint(1, 30))
-        after = Content(before.labels + added, before.templates)
-        return Edit("POST", f"{path}/labels", {"labels": _as_json(added)}, after)
+        return Change(
+            "POST", f"{path}/labels", {"labels": _as_json(added)}, _edited(before, Edit(added=added))
+        )
 
-    def _replace(self, path: str) -> Edit:
+    def _replace(self, path: str) -> Change:
         labels = self._labels(self._chance.randint(0, _MAX_LABELS))
         templates = self._chance.choice([None, ("a {}.", "the {}.")])
         body = {"labels": _as_json(labels), "templates": templates}
-        return Edit("PUT", path, body, Content(labels, templates))
+        content = Content(labels, templates)
+        return Change("PUT", path, body, Stored(content, content.etag))
 
     def _labels(self, count: int) -> tuple[Label, ...]:
         """Names that no edit had before, some with prompts."""
         first, self._n_names = self._n_names, self._n_names + count
         numbers = range(first, first + count)
         return tuple(Label(f"name-{self._number}-{i}", ("a b",) if i % 5 == 0 else ()) for i in numbers)
+
+
+def _edited(before: Stored, edit: Edit) -> Stored:
+    labels = edit.applied(before.content.labels)
+    return Stored(replace(before.content, labels=labels), edit.etag(before.etag))
 
 
 def put_large_set(port: int, n_labels: int) -> int:

@@ -41,7 +41,6 @@ from service.labels.label import (
     fill,
     label_key,
     make_label,
-    merge_labels,
 )
 from service.media import Clip, DecodeLimits, DecodeSpec, Track
 from tests.attack.damage import damaged_json, mutate
@@ -234,7 +233,6 @@ def _read_name(text: str) -> None:
 def _check_candidates(labels: list[Label], templates: tuple[str, ...] = ("a {}",)) -> None:
     """What a request does with names before it encodes them, and the promises that later code relies on."""
     check_labels(labels, _MAX_LABELS)
-    assert merge_labels(labels, labels) == labels
     candidates = Candidates(tuple(labels))
     candidates.check_prompt_characters(templates, 10_000)
     prompts = [fill(text, one.name) for one in labels for text in (one.prompts or templates)]

@@ -33,7 +33,7 @@ from schemathesis.specs.openapi.formats import unregister_string_format
 
 from service.api.app import create_app
 from service.labels.label import MAX_PLACEHOLDERS, PLACEHOLDER, label_key, make_label
-from service.labels.store import Precondition
+from service.labels.store import Content, Precondition
 from service.settings import Settings
 from tests.service.api.guard.guarded import new_key
 from tests.toy import CLASSES, write_clip, write_toy_bundle
@@ -107,7 +107,8 @@ def _described(folder: Path, config: dict[str, Any]) -> Iterator[schemathesis.Ba
     described = _name_what_is_there(copy.deepcopy(app.openapi()), [clip.read_bytes() for clip in clips])
     document = schemathesis.openapi.from_dict(described, config=SchemathesisConfig.from_dict(config))
     document.app = app
-    app.state.context.store.put(LABEL_SET, [make_label(name) for name in CLASSES], None, Precondition())
+    content = Content(tuple(make_label(name) for name in CLASSES))
+    app.state.context.store.put(LABEL_SET, content, Precondition())
     document.hook("filter_failure")(_is_our_fault)
     schemathesis.hook("before_call")(_send_nothing_twice)
     try:

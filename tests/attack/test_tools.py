@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from service.labels.label import Label
-from service.labels.store import content_etag
+from service.labels.store import Content, Edit
 from tests.attack import editors
 from tests.attack.editors import Editor, Tally
 from tests.attack.figures import write_figures
@@ -40,26 +40,28 @@ class _Store:
             return (200, self.sets[name]) if name in self.sets else (404, {"code": "unknown_label_set"})
         how = self._spoil()
         if how != "lose":
-            self._store(name, self._after(method, name, label.removeprefix("/"), body))
+            self._store(name, method, label.removeprefix("/"), body)
         return (503, {"code": "store_unavailable"}) if how == "refuse" else (200, {})
 
-    def _after(self, method: str, name: str, label: str, body: Any) -> dict[str, Any] | None:
-        stored = self.sets.get(name, {"labels": [], "templates": None})
+    def _store(self, name: str, method: str, label: str, body: Any) -> None:
+        if method == "DELETE" and not label:
+            self.sets.pop(name, None)
+            return
         if method == "PUT":
-            return dict(body)
-        if method == "POST":
-            return {**stored, "labels": stored["labels"] + body["labels"]}
-        return (
-            {**stored, "labels": [one for one in stored["labels"] if one["name"] != label]} if label else None
-        )
+            content = Content(_read(body["labels"]), body["templates"] and tuple(body["templates"]))
+            etag = content.etag
+        else:
+            before = self.sets[name]
+            edit = Edit(removed=(label,)) if label else Edit(added=_read(body["labels"]))
+            etag = edit.etag(before["etag"])
+            content = Content(edit.applied(_read(before["labels"])), before["templates"])
+        labels = [{"name": one.name, "prompts": list(one.prompts)} for one in content.labels]
+        whole = {"labels": labels, "templates": content.templates, "etag": etag, "n_labels": len(labels)}
+        self.sets[name] = json.loads(json.dumps(whole))
 
-    def _store(self, name: str, content: dict[str, Any] | None) -> None:
-        self.sets.pop(name, None)
-        if content is not None:
-            labels = [Label(one["name"], tuple(one["prompts"])) for one in content["labels"]]
-            templates = None if content["templates"] is None else tuple(content["templates"])
-            whole = {**content, "etag": content_etag(labels, templates), "n_labels": len(labels)}
-            self.sets[name] = json.loads(json.dumps(whole))
+
+def _read(labels: list[dict[str, Any]]) -> tuple[Label, ...]:
+    return tuple(Label(one["name"], tuple(one["prompts"])) for one in labels)
 
 
 def _edited(

@@ -11,6 +11,7 @@ from service.access.keys import ApiKey
 from service.labels.label import Label
 from service.labels.store import (
     NOBODY,
+    Content,
     LabelSet,
     LabelSetSummary,
     LabelStore,
@@ -78,28 +79,23 @@ class GuardedStore:
         return self._store.page(after, limit)
 
     def put(
-        self,
-        name: str,
-        labels: Sequence[Label],
-        templates: tuple[str, ...] | None,
-        precondition: Precondition,
-        owner: Owner | None = None,
-    ) -> tuple[LabelSet, bool]:
+        self, name: str, content: Content, precondition: Precondition, owner: Owner | None = None
+    ) -> tuple[LabelSetSummary, bool]:
         """Create or replace a set, which is then the requester's."""
         owner = owner or current_requester.get().owner
-        found = self._store.put(name, labels, templates, precondition, owner)
+        found = self._store.put(name, content, precondition, owner)
         record_edit_of_request("put_label_set", f"label-sets/{name}")
         return found
 
     def add(
         self, name: str, labels: Sequence[Label], precondition: Precondition, owner: Owner | None = None
-    ) -> LabelSet:
+    ) -> LabelSetSummary:
         """Append labels to a set, which is then the requester's."""
         found = self._store.add(name, labels, precondition, owner or current_requester.get().owner)
         record_edit_of_request("add_labels", f"label-sets/{name}")
         return found
 
-    def remove(self, name: str, label: str, precondition: Precondition) -> LabelSet:
+    def remove(self, name: str, label: str, precondition: Precondition) -> LabelSetSummary:
         """Take one label out."""
         found = self._store.remove(name, label, precondition)
         record_edit_of_request("remove_label", f"label-sets/{name}/labels/{label}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response, status
 
@@ -22,7 +22,13 @@ from service.errors import (
     StoreUnavailableError,
 )
 from service.labels.label import Label, check_count, check_templates, make_label
-from service.labels.store import SET_NAME, LabelSet, Precondition, check_set_name
+from service.labels.store import (
+    SET_NAME,
+    Content,
+    LabelSetSummary,
+    Precondition,
+    check_set_name,
+)
 
 router = APIRouter(
     prefix="/v1/label-sets",
@@ -44,6 +50,12 @@ IfChanged = Annotated[
 IfNew = Annotated[
     str | None, Header(description="*: only if the set is new", json_schema_extra={"enum": ["*"]})
 ]
+Warm = Annotated[
+    bool,
+    Query(
+        description="Embed new labels behind requests with the default bundle, so that the next one need not."
+    ),
+]
 
 
 @router.get("")
@@ -61,18 +73,15 @@ async def list_label_sets(
     found = await context.ask_store(context.store.page, cursor or "", limit + 1)
     page = found[:limit]
     return schemas.LabelSetPage(
-        label_sets=[
-            schemas.LabelSetSummary(name=one.name, n_labels=one.n_labels, etag=one.etag, updated=one.updated)
-            for one in page
-        ],
+        label_sets=[schemas.LabelSetSummary(**_facts(one)) for one in page],
         next_cursor=page[-1].name if len(found) > limit else None,
     )
 
 
 @router.put(
     "/{name}",
-    response_model=schemas.LabelSet,
-    responses={201: {"model": schemas.LabelSet, "description": "The set is new."}},
+    response_model=schemas.LabelSetSummary,
+    responses={201: {"model": schemas.LabelSetSummary, "description": "The set is new."}},
     openapi_extra=request_body(schemas.LabelSetBody),
 )
 async def put_label_set(
@@ -81,11 +90,15 @@ async def put_label_set(
     context: ContextDep,
     if_match: IfMatch = None,
     if_none_match: IfNew = None,
+    warm: Warm = False,
 ) -> Response:
     """Create a label set, or replace all of one."""
     condition = Precondition(etags=etags.read_etags(if_match), absent=_must_be_new(if_none_match))
     raw = await read_body(request)
-    return await context.change_store(_put, context, check_set_name(name), raw, condition)
+    answer = await context.change_store(_put, context, check_set_name(name), raw, condition)
+    if warm:
+        context.warmer.ask(name)
+    return answer
 
 
 @router.get(
@@ -105,16 +118,21 @@ async def delete_label_set(name: Name, context: ContextDep, if_match: IfMatch = 
 
 
 @router.post(
-    "/{name}/labels", response_model=schemas.LabelSet, openapi_extra=request_body(schemas.LabelsBody)
+    "/{name}/labels", response_model=schemas.LabelSetSummary, openapi_extra=request_body(schemas.LabelsBody)
 )
-async def add_labels(name: Name, request: Request, context: ContextDep, if_match: IfMatch = None) -> Response:
+async def add_labels(
+    name: Name, request: Request, context: ContextDep, if_match: IfMatch = None, warm: Warm = False
+) -> Response:
     """Add labels to a set; the next request already ranks them."""
     condition = Precondition(etags=etags.read_etags(if_match))
     raw = await read_body(request)
-    return await context.change_store(_add, context, check_set_name(name), raw, condition)
+    answer = await context.change_store(_add, context, check_set_name(name), raw, condition)
+    if warm:
+        context.warmer.ask(name)
+    return answer
 
 
-@router.delete("/{name}/labels/{label:path}", response_model=schemas.LabelSet)
+@router.delete("/{name}/labels/{label:path}", response_model=schemas.LabelSetSummary)
 async def remove_label(name: Name, label: str, context: ContextDep, if_match: IfMatch = None) -> Response:
     """Take one label out of a set."""
     condition = Precondition(etags=etags.read_etags(if_match))
@@ -124,10 +142,11 @@ async def remove_label(name: Name, label: str, context: ContextDep, if_match: If
 def _put(context: Context, name: str, raw: bytes, condition: Precondition) -> Response:
     body = parse_body(raw, schemas.LabelSetBody)
     templates = None if body.templates is None else check_templates(body.templates)
-    label_set, is_new = context.store.put(name, _labels(context, body.labels), templates, condition)
+    content = Content(tuple(_labels(context, body.labels)), templates, body.guarantee)
+    summary, is_new = context.store.put(name, content, condition)
     if not is_new:
-        return _answer(label_set)
-    return _answer(label_set, status.HTTP_201_CREATED, {"Location": f"/v1/label-sets/{name}"})
+        return _answer_change(summary)
+    return _answer_change(summary, status.HTTP_201_CREATED, {"Location": f"/v1/label-sets/{name}"})
 
 
 def _get(context: Context, name: str, if_none_match: str | None) -> Response:
@@ -136,16 +155,17 @@ def _get(context: Context, name: str, if_none_match: str | None) -> Response:
         return Response(
             status_code=status.HTTP_304_NOT_MODIFIED, headers={"ETag": etags.quoted(label_set.etag)}
         )
-    return _answer(label_set)
+    labels = [schemas.LabelBody(name=one.name, prompts=list(one.prompts)) for one in label_set.labels]
+    return _answer(schemas.LabelSet(**_facts(label_set), labels=labels))
 
 
 def _add(context: Context, name: str, raw: bytes, condition: Precondition) -> Response:
     body = parse_body(raw, schemas.LabelsBody)
-    return _answer(context.store.add(name, _labels(context, body.labels), condition))
+    return _answer_change(context.store.add(name, _labels(context, body.labels), condition))
 
 
 def _remove(context: Context, name: str, label: str, condition: Precondition) -> Response:
-    return _answer(context.store.remove(name, label, condition))
+    return _answer_change(context.store.remove(name, label, condition))
 
 
 def _labels(context: Context, sent: Sequence[str | schemas.LabelBody]) -> list[Label]:
@@ -153,23 +173,28 @@ def _labels(context: Context, sent: Sequence[str | schemas.LabelBody]) -> list[L
     return [make_label(one) if isinstance(one, str) else make_label(one.name, one.prompts) for one in sent]
 
 
-def _answer(
-    label_set: LabelSet, status_code: int = status.HTTP_200_OK, headers: dict[str, str] | None = None
+def _facts(label_set: LabelSetSummary) -> dict[str, Any]:
+    """All but the labels, as it goes over the wire."""
+    return {name: getattr(label_set, name) for name in schemas.LabelSetSummary.model_fields}
+
+
+def _answer_change(
+    summary: LabelSetSummary, status_code: int = status.HTTP_200_OK, headers: dict[str, str] | None = None
 ) -> Response:
-    body = schemas.LabelSet(
-        name=label_set.name,
-        labels=[schemas.LabelBody(name=one.name, prompts=list(one.prompts)) for one in label_set.labels],
-        templates=None if label_set.templates is None else list(label_set.templates),
-        n_labels=len(label_set.labels),
-        etag=label_set.etag,
-        created=label_set.created,
-        updated=label_set.updated,
-    )
+    """Without the labels: the answer to a small change of a large set would be the most of its cost."""
+    return _answer(schemas.LabelSetSummary(**_facts(summary)), status_code, headers)
+
+
+def _answer(
+    body: schemas.LabelSetSummary,
+    status_code: int = status.HTTP_200_OK,
+    headers: dict[str, str] | None = None,
+) -> Response:
     return Response(
         body.model_dump_json(),
         status_code=status_code,
         media_type="application/json",
-        headers={"ETag": etags.quoted(label_set.etag), **(headers or {})},
+        headers={"ETag": etags.quoted(body.etag), **(headers or {})},
     )
 
 

@@ -18,6 +18,10 @@ def _put(client: TestClient, name: str, labels: list[Any], **headers: str) -> An
     return client.put(f"/v1/label-sets/{name}", json={"labels": labels}, headers=sent)
 
 
+def _labels(client: TestClient, name: str) -> Any:
+    return client.get(f"/v1/label-sets/{name}").json()["labels"]
+
+
 def test_a_new_label_changes_the_next_ranking(client: TestClient, clips: Clips) -> None:
     """No retraining, no restart: the added name wins at once, and loses its place when it is removed."""
     assert _put(client, "colours", ["green", "blue"]).status_code == 201
@@ -48,6 +52,23 @@ def test_templates_of_a_set_are_used(client: TestClient, clips: Clips) -> None:
     near = classify(client, clips["red low"], label_set="styled").json()
     far = classify(client, clips["red low"], label_set="styled", templates="{} blue high").json()
     assert near["predictions"][0]["distance"] < 0.2 < 1 < far["predictions"][0]["distance"]
+
+
+def test_a_set_has_the_guarantee_of_requests_without_one(client: TestClient, clips: Clips) -> None:
+    """The request's own goes before it, and a calibration of its own rules it out."""
+    client.put("/v1/label-sets/promised", json={"labels": ["red", "blue"], "guarantee": 0.9})
+
+    def level(**fields: str) -> float | None:
+        answer = classify(client, clips["red low"], label_set="promised", **fields)
+        assert answer.status_code == 200, answer.text
+        found = answer.json()["guarantee"]
+        return None if found is None else float(found["level"])
+
+    assert level() == 0.9
+    assert level(guarantee="0.6") == 0.6
+    assert level(calibration="off") is None
+    client.put("/v1/label-sets/promised", json={"labels": ["red", "blue"]})
+    assert level() is None
 
 
 def test_etags_guard_against_lost_updates(client: TestClient) -> None:
@@ -100,12 +121,29 @@ def test_an_emptied_set_is_kept_but_ranks_nothing(client: TestClient, clips: Cli
 
 
 def test_a_set_is_emptied_by_put_as_by_delete(client: TestClient) -> None:
-    """Both leave a set without labels, with the same ETag."""
+    """Both leave a set without labels."""
     _put(client, "by-delete", ["only"])
-    deleted = client.delete("/v1/label-sets/by-delete/labels/only")
+    assert client.delete("/v1/label-sets/by-delete/labels/only").json()["n_labels"] == 0
     put = _put(client, "by-put", [])
-    assert (put.status_code, put.json()["labels"], put.json()["n_labels"]) == (201, [], 0)
-    assert deleted.headers["ETag"] == put.headers["ETag"]
+    assert (put.status_code, put.json()["n_labels"]) == (201, 0)
+    assert _labels(client, "by-delete") == _labels(client, "by-put") == []
+
+
+def test_changes_answer_with_all_but_the_labels(client: TestClient) -> None:
+    """The same as the listing has; reading the set has the labels too."""
+    sent = {"labels": ["a"], "templates": ["a {}"], "guarantee": 0.9}
+    put = client.put("/v1/label-sets/answered", json=sent)
+    added = client.post("/v1/label-sets/answered/labels", json={"labels": ["b", "c"]})
+    removed = client.delete("/v1/label-sets/answered/labels/a")
+    for answer, n_labels in ((put, 1), (added, 3), (removed, 2)):
+        found = answer.json()
+        assert (found["n_labels"], found["templates"], found["guarantee"]) == (n_labels, ["a {}"], 0.9)
+        assert answer.headers["ETag"] == f'"{found["etag"]}"'
+        assert found["created"] == put.json()["created"]
+    listed = client.get("/v1/label-sets", params={"cursor": "answere"}).json()["label_sets"]
+    whole = client.get("/v1/label-sets/answered").json()
+    assert listed[0] == removed.json()
+    assert whole == removed.json() | {"labels": [{"name": name, "prompts": []} for name in ("b", "c")]}
 
 
 def test_adding_a_label_that_is_there_changes_nothing(client: TestClient) -> None:
@@ -113,20 +151,20 @@ def test_adding_a_label_that_is_there_changes_nothing(client: TestClient) -> Non
     before = _put(client, "twice", ["a", "b"])
     again = client.post("/v1/label-sets/twice/labels", json={"labels": ["B", "c"]})
     repeated = client.post("/v1/label-sets/twice/labels", json={"labels": ["B", "c"]})
-    assert [label["name"] for label in again.json()["labels"]] == ["a", "b", "c"]
+    assert [label["name"] for label in _labels(client, "twice")] == ["a", "b", "c"]
     assert repeated.status_code == 200
+    assert repeated.json() == again.json()
     assert repeated.headers["ETag"] == again.headers["ETag"] != before.headers["ETag"]
 
 
 def test_prompts_that_are_added_replace_those_of_the_label(client: TestClient) -> None:
     """The label stays where it is; a plain name leaves its prompts."""
     _put(client, "prompted", [{"name": "a", "prompts": ["old {}"]}, "b"])
-    added = client.post(
-        "/v1/label-sets/prompted/labels", json={"labels": [{"name": "A", "prompts": ["new"]}]}
-    )
-    assert added.json()["labels"] == [{"name": "a", "prompts": ["new"]}, {"name": "b", "prompts": []}]
-    plain = client.post("/v1/label-sets/prompted/labels", json={"labels": ["a"]})
-    assert plain.json()["labels"] == added.json()["labels"]
+    client.post("/v1/label-sets/prompted/labels", json={"labels": [{"name": "A", "prompts": ["new"]}]})
+    added = [{"name": "a", "prompts": ["new"]}, {"name": "b", "prompts": []}]
+    assert _labels(client, "prompted") == added
+    client.post("/v1/label-sets/prompted/labels", json={"labels": ["a"]})
+    assert _labels(client, "prompted") == added
 
 
 @pytest.mark.parametrize(
@@ -137,6 +175,9 @@ def test_prompts_that_are_added_replace_those_of_the_label(client: TestClient) -
         ("ok", {"labels": [f"label {i}" for i in range(61)]}, 422, "too_many_labels"),
         ("ok", {"labels": ["a"], "templates": ["no"]}, 422, "invalid_template"),
         ("ok", {"labels": [1]}, 422, "invalid_request"),
+        ("ok", {"labels": ["a"], "guarantee": 0.3}, 422, "invalid_request"),
+        ("ok", {"labels": ["a"], "guarantee": 1}, 422, "invalid_request"),
+        ("ok", {"labels": ["a"], "guarantee": "0.9"}, 422, "invalid_request"),
         ("ok", {"lables": ["a"]}, 422, "invalid_request"),
         ("ok", [], 422, "invalid_request"),
         ("-bad", {"labels": ["a"]}, 422, "invalid_name"),

@@ -183,7 +183,7 @@ def test_no_text_ends_in_a_5xx(
     put = client.put("/v1/label-sets/any", content=json.dumps(body), headers=headers)
     assert put.status_code < 500
     if put.status_code < 400:
-        assert client.get("/v1/label-sets/any").json()["labels"] == put.json()["labels"]
+        assert client.get("/v1/label-sets/any").headers["ETag"] == put.headers["ETag"]
         assert classify(client, clips["red low"], label_set="any").status_code == 200
     fields = {"labels": json.dumps([name]), "templates": json.dumps([template + "{}"])}
     assert classify(client, clips["red low"], **fields).status_code < 500

@@ -44,12 +44,13 @@ def test_a_set_is_made_changed_and_deleted(ahse: Ahse, place: tuple[str, str], t
 
 def test_json_has_all_of_a_set(ahse: Ahse, place: tuple[str, str]) -> None:
     """And the listing a line each; an ETag guards a change."""
-    assert ahse("labels", "put", "json-set", "dog", "cat", "--template", "a {}.", *place)[0] == 0
+    more = ("--template", "a {}.", "--guarantee", "0.9")
+    assert ahse("labels", "put", "json-set", "dog", "cat", *more, *place)[0] == 0
     whole = json.loads(ahse("labels", "get", "json-set", "--json", *place)[1])
     assert whole["labels"] == [{"name": "dog", "prompts": []}, {"name": "cat", "prompts": []}]
-    assert (whole["templates"], whole["n_labels"]) == (["a {}."], 2)
+    assert (whole["templates"], whole["guarantee"], whole["n_labels"]) == (["a {}."], 0.9, 2)
     lines = [json.loads(line) for line in ahse("labels", "ls", "--json", *place)[1].splitlines()]
-    assert whole["etag"] in [line["etag"] for line in lines]
+    assert {name: value for name, value in whole.items() if name != "labels"} in lines
     etag = ("--if-match", whole["etag"])
     assert ahse("labels", "rm", "json-set", "dog", "cat", *etag, *place)[0] == 0
     for change in (("put", "json-set", "a", "b"), ("add", "json-set", "a"), ("rm", "json-set", "--all")):
@@ -71,6 +72,8 @@ def test_json_has_all_of_a_set(ahse: Ahse, place: tuple[str, str]) -> None:
         (("add", "none-of-it", "a"), "[unknown_label_set]"),
         (("rm", "none-of-it", "a"), "[unknown_label_set]"),
         (("put", "s", "a", "A"), "[duplicate_labels]"),
+        (("put", "s", "a", "--warm"), "--warm is for a running service"),
+        (("add", "s", "a", "--warm"), "--warm is for a running service"),
     ],
 )
 def test_what_can_not_be_meant_is_told(ahse: Ahse, tmp_path: Path, words: tuple[str, ...], says: str) -> None:
@@ -78,6 +81,24 @@ def test_what_can_not_be_meant_is_told(ahse: Ahse, tmp_path: Path, words: tuple[
     code, out, err = ahse("labels", *words, "--data-dir", tmp_path / "data")
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert says in err
+
+
+def test_a_guarantee_is_no_more_than_can_be_promised(ahse: Ahse, tmp_path: Path) -> None:
+    """The limits are said."""
+    code, _, err = ahse("labels", "put", "s", "a", "b", "--guarantee", "0.3", "--data-dir", tmp_path)
+    assert code == 2
+    assert "0.5" in err
+    assert "0.99" in err
+    assert ahse("labels", "ls", "--data-dir", tmp_path)[1] == ""
+
+
+def test_names_can_be_embedded_at_once(ahse: Ahse, toy_service: str) -> None:
+    """By the service; nothing is waited for."""
+    place = ("--url", toy_service)
+    assert ahse("labels", "put", "warm-set", "dog", "cat", "--warm", *place)[0] == 0
+    assert (
+        ahse("labels", "add", "warm-set", "cow", "--warm", *place)[2] == "label set warm-set has 3 labels\n"
+    )
 
 
 def test_one_place_is_meant(ahse: Ahse, tmp_path: Path) -> None:

@@ -113,20 +113,27 @@ def test_an_error_has_the_words_of_the_service(kind: Callable[[str], Ask], toy_s
 def test_label_sets_are_made_changed_listed_and_deleted(kind: Callable[[str], Ask], toy_service: str) -> None:
     """With their ETags; names that look like parts of a path are only names."""
     ask, name = kind(toy_service), f"sets.of.{kind.__name__}"
-    made = ask("put_label_set", name, ["dog", Label("siren", ("a wailing siren",))], templates=["a {}."])
-    assert made.labels == (Label("dog"), Label("siren", ("a wailing siren",)))
-    assert made.templates == ("a {}.",)
-    assert ask("label_set", name) == made
+    labels = ["dog", Label("siren", ("a wailing siren",))]
+    made = ask("put_label_set", name, labels, templates=["a {}."], guarantee=0.9, warm=True)
+    assert (made.n_labels, made.templates, made.guarantee) == (2, ("a {}.",), 0.9)
+    read = ask("label_set", name)
+    assert read.labels == (Label("dog"), Label("siren", ("a wailing siren",)))
+    assert read.as_document().items() >= made.as_document().items()
     assert ask("label_set_if_changed", name, made.etag) is None
-    more = ask("add_labels", name, ["..", "a/b", "50 %?"], if_match=made.etag)
-    assert more.n_labels == 5
-    assert ask("label_set_if_changed", name, made.etag) == more
+    more = ask("add_labels", name, ["..", "a/b", "50 %?"], if_match=made.etag, warm=True)
+    assert (more.n_labels, more.created) == (5, made.created)
+    assert ask("label_set_if_changed", name, made.etag).labels[2:] == (
+        Label(".."),
+        Label("a/b"),
+        Label("50 %?"),
+    )
     with pytest.raises(ServiceError, match="has changed since you read it") as caught:
         ask("remove_label", name, "dog", if_match=made.etag)
     assert caught.value.code == "precondition_failed"
     for odd in ("..", "a/b", "50 %?"):
         less = ask("remove_label", name, odd)
-    assert less.etag == made.etag
+    assert ask("label_set", name).labels == read.labels
+    assert less in ask("label_sets")
     with pytest.raises(ServiceError, match="exists already"):
         ask("put_label_set", name, [], is_new=True)
     assert name in [one.name for one in ask("label_sets")]

@@ -41,8 +41,8 @@ INFO = {
     },
 }
 TIME = "2026-01-01T00:00:00+00:00"
-SET: dict[str, Any] = {"name": "s", "labels": [], "templates": None, "n_labels": 0, "etag": "e"}
-SET |= {"created": TIME, "updated": TIME}
+SET: dict[str, Any] = {"name": "s", "labels": [], "templates": None, "guarantee": None, "n_labels": 0}
+SET |= {"etag": "e", "created": TIME, "updated": TIME}
 Reply = httpx2.Response | Exception
 URL = "http://service.example"
 

@@ -12,16 +12,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.cancellation import CancellationToken, WorkCancelled
 from service.embed import embedder as embedder_module
 from service.embed.embedder import LabelEmbedder
 from service.embed.embedding_store import EmbeddingStore
+from service.embed.embeddings import LabelEmbeddings
 from service.encode.encoders import Encoders
 from service.encode.features import TextFeatures
 from service.encode.text import encode_labels
 from service.errors import StoreUnavailableError
-from service.labels.label import Candidates, Label, make_label
+from service.labels.label import Candidates, Label, SetVersion, make_label
 from service.registry import Bundle, load_bundle
 from service.runtime.providers import Runtime
 
@@ -73,8 +76,12 @@ def _labels(*names: str) -> tuple[Label, ...]:
     return tuple(make_label(name) for name in names)
 
 
-def _names(*names: str, key: str | None = None) -> Candidates:
-    return Candidates(_labels(*names), key)
+def _names(*names: str) -> Candidates:
+    return Candidates(_labels(*names))
+
+
+def _set(name: str, *names: str, etag: str = "etag") -> Candidates:
+    return Candidates(_labels(*names), SetVersion(name, etag))
 
 
 def test_new_names_do_not_wait_behind_those_of_others(bundle: Bundle, held: _Held) -> None:
@@ -144,14 +151,14 @@ def test_a_restart_costs_no_encoding(bundle: Bundle, held: _Held, tmp_path: Path
     assert LabelEmbedder(ROOM, _kept(tmp_path)).embed(bundle, names, ("a {}.",)).n_encoded == 2
 
 
-def test_a_list_with_a_name_of_its_own_is_kept_whole(bundle: Bundle, held: _Held) -> None:
-    """The same arrays come again; another list, other templates, and the list without its name do not."""
-    embedder, names = LabelEmbedder(ROOM), _names("red", "blue", key="etag")
+def test_a_label_set_is_kept_whole(bundle: Bundle, held: _Held) -> None:
+    """The same arrays come again; another set, other templates, and the same names without a set do not."""
+    embedder, names = LabelEmbedder(ROOM), _set("s", "red", "blue")
     first = embedder.embed(bundle, names)
     again = embedder.embed(bundle, names)
     assert again.features.visual is first.features.visual
     assert (first.n_encoded, again.n_encoded) == (2, 0)
-    other = embedder.embed(bundle, _names("red", "green", key="other"))
+    other = embedder.embed(bundle, _set("other", "red", "green"))
     assert [label.name for label in other.labels] == ["red", "green"]
     assert embedder.embed(bundle, names, ("a {}.",)).n_encoded == 2
     alone = embedder.embed(bundle, _names("red", "blue"))
@@ -159,24 +166,80 @@ def test_a_list_with_a_name_of_its_own_is_kept_whole(bundle: Bundle, held: _Held
     assert held.asked == [["red", "blue"], ["green"], ["red", "blue"]]
 
 
+def test_an_edited_set_is_embedded_by_what_changed(bundle: Bundle, held: _Held) -> None:
+    """Other prompts and new names are encoded; the rest is where it was, or has moved."""
+    embedder = LabelEmbedder(ROOM)
+    embedder.embed(bundle, _set("s", "red", "low", "blue", etag="1"))
+    labels = (make_label("new"), *_labels("red", "blue"), make_label("low", ["high"]), make_label("green"))
+    edited = Candidates(labels, SetVersion("s", "2"))
+    found = embedder.embed(bundle, edited)
+    assert held.asked == [["red", "low", "blue"], ["new", "low", "green"]]
+    assert (found.labels, found.n_encoded) == (labels, 3)
+    _check_same(found, LabelEmbedder(ROOM).embed(bundle, Candidates(labels)))
+    assert embedder.embed(bundle, edited).features.visual is found.features.visual
+    assert embedder.embed(bundle, _names("green", "blue", "new", "red")).n_encoded == 0
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdef"), min_size=1, unique=True), min_size=2, max_size=4))
+def test_all_versions_of_a_set_are_embedded_as_if_they_were_alone(
+    shared: Bundle, versions: list[list[str]]
+) -> None:
+    """Whatever was added, removed or moved from one to the next."""
+    embedder = LabelEmbedder(ROOM)
+    alone = LabelEmbedder(ROOM)
+    for number, names in enumerate(versions):
+        found = embedder.embed(shared, _set("s", *names, etag=str(number)))
+        assert found.labels == _labels(*names)
+        _check_same(found, alone.embed(shared, _names(*names)))
+
+
+def test_a_version_that_was_replaced_is_gone_whole(bundle: Bundle) -> None:
+    """No row that both have keeps its arrays in memory; a name that left the set is encoded anew."""
+    embedder = LabelEmbedder(ROOM)
+    weak = weakref.ref(embedder.embed(bundle, _set("s", "red", "blue", etag="1")).features.visual)
+    embedder.embed(bundle, _set("s", "red", "green", etag="2"))
+    gc.collect()
+    assert weak() is None
+    assert embedder.embed(bundle, _names("red", "green")).n_encoded == 0
+    assert embedder.embed(bundle, _names("blue")).n_encoded == 1
+
+
+def test_the_version_before_is_not_waited_for(bundle: Bundle, held: _Held) -> None:
+    """Two requests with two versions at once; the one that comes late is kept, and both are right."""
+    embedder = LabelEmbedder(ROOM)
+    embedder.embed(bundle, _set("s", "red", etag="1"))
+    late = embedder.begin(bundle, _set("s", "red", "blue", etag="2"))
+    assert embedder.embed(bundle, _set("s", "green", etag="3")).n_encoded == 1
+    found = late.finish()
+    _check_same(found, LabelEmbedder(ROOM).embed(bundle, _names("red", "blue")))
+    assert embedder.embed(bundle, _set("s", "red", "blue", etag="2")).n_encoded == 0
+    assert held.asked[:3] == [["red"], ["green"], ["blue"]]
+
+
+def _check_same(found: LabelEmbeddings, expected: LabelEmbeddings) -> None:
+    ours, theirs = (np.stack([one.row(i) for i in range(len(one.labels))]) for one in (found, expected))
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    np.testing.assert_array_equal(found.seen, expected.seen)
+
+
 def test_lists_make_room_for_each_other(bundle: Bundle) -> None:
     """The one that was used least recently goes; a list longer than the cache is kept alone."""
     embedder = LabelEmbedder(_room(3))
-    one = embedder.embed(bundle, _names("red", "blue", key="one"))
-    embedder.embed(bundle, _names("a", "b", "c", "d", key="long"))
-    kept = embedder.embed(bundle, _names("a", "b", "c", "d", key="long"))
+    one = embedder.embed(bundle, _set("one", "red", "blue"))
+    embedder.embed(bundle, _set("long", "a", "b", "c", "d"))
+    kept = embedder.embed(bundle, _set("long", "a", "b", "c", "d"))
     assert kept.n_encoded == 0
-    again = embedder.embed(bundle, _names("red", "blue", key="one"))
+    again = embedder.embed(bundle, _set("one", "red", "blue"))
     assert again.features.visual is not one.features.visual
 
 
 def test_a_list_that_made_room_is_gone_whole(bundle: Bundle, held: _Held) -> None:
     """No row of it stays behind, which would keep all its arrays in memory; rows of others do stay."""
     embedder = LabelEmbedder(_room(4))
-    weak = weakref.ref(embedder.embed(bundle, _names("red", "blue", key="one")).features.visual)
+    weak = weakref.ref(embedder.embed(bundle, _set("one", "red", "blue")).features.visual)
     embedder.embed(bundle, _names("green"))
     assert weak() is not None
-    embedder.embed(bundle, _names("a", "b", "c", key="other"))
+    embedder.embed(bundle, _set("other", "a", "b", "c"))
     gc.collect()
     assert weak() is None
     assert embedder.embed(bundle, _names("a", "c")).n_encoded == 0
@@ -186,7 +249,7 @@ def test_a_list_that_made_room_is_gone_whole(bundle: Bundle, held: _Held) -> Non
 def test_names_of_a_list_that_is_kept_whole_are_known_alone(bundle: Bundle, held: _Held) -> None:
     """In another order, beside new ones, and as what the encoders and the head say of them."""
     embedder = LabelEmbedder(ROOM)
-    whole = embedder.embed(bundle, _names("red", "blue", "green", key="etag"))
+    whole = embedder.embed(bundle, _set("s", "red", "blue", "green"))
     some = embedder.embed(bundle, _names("green", "new", "red"))
     assert held.asked == [["red", "blue", "green"], ["new"]]
     for ours, index in ((0, 2), (2, 0)):
@@ -275,8 +338,8 @@ def test_nearness_is_kept_with_a_name(shared: Bundle, held: _Held, tmp_path: Pat
     found = [
         embedder.embed(shared, _names(*names)),
         embedder.embed(shared, _names(*names)),
-        embedder.embed(shared, _names(*names, key="etag")),
-        embedder.embed(shared, _names(*names, key="etag")),
+        embedder.embed(shared, _set("s", *names)),
+        embedder.embed(shared, _set("s", *names)),
         LabelEmbedder(ROOM, _kept(tmp_path)).embed(shared, _names(*names)),
     ]
     assert held.asked == [list(names)]
@@ -291,7 +354,7 @@ def test_nearness_is_kept_with_a_name(shared: Bundle, held: _Held, tmp_path: Pat
 def test_a_name_of_a_whole_list_has_its_own_nearness(shared: Bundle) -> None:
     """In another order and beside a new one."""
     embedder = LabelEmbedder(ROOM)
-    embedder.embed(shared, _names("piano", "red", "filler0", key="etag"))
+    embedder.embed(shared, _set("s", "piano", "red", "filler0"))
     nearness = embedder.embed(shared, _names("filler0", "blue", "piano")).features.nearness
     assert nearness is not None
     np.testing.assert_allclose(nearness, [0.5, 0.9, 0], atol=1e-6)
