@@ -198,7 +198,7 @@ class Swapped:
 def of_run(run: Run, data: GzslData) -> list[str]:
     """Everything of a trained run, on its test clips."""
     stage = StageTensors.of(data, data.stage(2), torch.device("cpu"))
-    found = []
+    found = list[Coverage]()
     for tracks in _TRACKS:
         if run.statistics.knows(tracks):
             ranked = _ranked(run, stage.only(tracks), tracks)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle.guarantees import Guarantees, Kind, Limits, Tracks, limit_for
+from service.bundle.guarantees import Among, Guarantees, Kind, Limits, Tracks, limit_for
 from service.ranking import Ranking
 
 _TRACKS: dict[Tracks, str] = {"both": "picture and sound", "visual": "picture only", "audio": "sound only"}
@@ -45,7 +45,7 @@ def guarantee(
     if stored is None:
         return Guarantee(level, None, "nothing: nobody has measured yet what this bundle can promise.")
     n_names, n_seen = len(seen), int(np.count_nonzero(seen))
-    among = "mixed" if 0 < n_seen < n_names else "same"
+    among: Among = "mixed" if 0 < n_seen < n_names else "same"
     kinds: dict[Kind, NDArray[np.bool_]] = {"seen": seen, "unseen": ~seen}
     measured = {kind: stored.of(tracks, kind, among) for kind, of_kind in kinds.items() if of_kind.any()}
     limits = np.full(n_names, np.inf)

@@ -138,9 +138,9 @@ def cases(ranked: StageRanked, calibration: Calibration) -> Iterator[Case]:
             stacked = few.distances.astype(np.float64)
             stacked[:, ranked.seen] += calibration.beta
             logits = -stacked / calibration.temperature
-            for among, others in (("same", other[:0]), ("mixed", other)):
-                lengths = _lengths(len(same) + len(others))
-                yield Case(kind, among, logits, few.class_index, same, others, lengths)
+            lengths, all_lengths = _lengths(len(same)), _lengths(len(same) + len(other))
+            yield Case(kind, "same", logits, few.class_index, same, other[:0], lengths)
+            yield Case(kind, "mixed", logits, few.class_index, same, other, all_lengths)
 
 
 def _lengths(longest: int) -> tuple[int, ...]:

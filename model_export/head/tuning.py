@@ -78,7 +78,9 @@ def tune(
     """
     identity = {"data": data.fingerprint(), "config": config.model_dump(exclude=CHOSEN | {*STEPS, "seed"})}
     tried = _read_tries(path, identity)
-    chosen = dict(STEPS) if n_batches is None else STEPS | {"n_batches_per_epoch": n_batches}
+    chosen: Choice = dict(STEPS)
+    if n_batches is not None:
+        chosen["n_batches_per_epoch"] = n_batches
     if _has_logits(config):
         chosen |= LAMBDAS[0]
     for choices in rounds(config):

@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 _USED = {"used": True, "reason": None}
-_TRACKS = {"visual": {**_USED, "detail": "h264 512x288"}, "audio": {**_USED, "detail": "aac 44100 Hz"}}
-_TRACKS |= {
-    "agreement": {
-        "score": 0.912,
-        "visual": "bead with a harp",
-        "audio": "bead with a harp",
-        "surer": "audio",
-    }
+_AGREEMENT = {"score": 0.912, "visual": "bead with a harp", "audio": "bead with a harp", "surer": "audio"}
+_TRACKS = {
+    "visual": {**_USED, "detail": "h264 512x288"},
+    "audio": {**_USED, "detail": "aac 44100 Hz"},
+    "agreement": _AGREEMENT,
 }
 _PREDICTIONS = [
     {
