@@ -289,6 +289,7 @@ def _is_invalid_after_all(case: AnyCase) -> bool:
         return True
     return (
         sent.keys() >= {"labels", "label_set"}
+        or (sent.get("guarantee") is not None and sent.get("calibration", "auto") != "auto")
         or headers.get("if-match") == ""
         or headers.get("if-none-match") == ""
     )
