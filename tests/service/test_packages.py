@@ -27,7 +27,7 @@ PACKAGES = {
         "pytest",
     ),
     *("safetensors", "scipy", "service", "starlette", "structlog", "tests", "tokenizers", "typer"),
-    *("openai", "pyarrow", "uvicorn"),
+    *("openai", "prometheus_client", "pyarrow", "uvicorn"),
 }
 
 
