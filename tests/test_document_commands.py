@@ -130,4 +130,4 @@ def test_the_commands_of_a_page_run(page: Path, folder: Path, url: str) -> None:
 )
 def test_the_slow_commands_of_a_page_run_too(page: Path, folder: Path, url: str) -> None:
     """All of its commands, in order."""
-    _run(_runnable(page, slow=True), folder, url, 500)
+    _run(_runnable(page, slow=True), folder, url, 900)
