@@ -39,7 +39,7 @@ def row_of(folder: Path) -> Method:
     """
     runs = [MeasuredRun.load(path) for path in folder.glob("seed_*")]
     if not runs:
-        raise RunError(f"{folder} holds no seed_<s>; name a row's folder of benchmarks.ablation")
+        raise RunError(f"{folder} holds no seed_<s>; name the folder of one row")
     return Method(folder.name, tuple(sorted(runs, key=lambda run: run.config.head.seed)))
 
 
