@@ -61,7 +61,7 @@ def test_an_example_is_answered_after_two_clicks(page: Page) -> None:
         "The sound decides this; the picture alone can't tell “bead with a harp” from “bead with a bell”."
         in said
     )
-    assert "It is 0.8\u00a0% likely that none of these names fits." in said
+    assert "It is 0.9\u00a0% likely that none of these names fits." in said
     both, picture = bars(page, "Picture and sound together"), bars(page, "Picture alone")
     assert [name for name, _ in both] == [one["label"] for one in answer["predictions"]]
     assert {name for name, _ in picture[:2]} == {"bead with a harp", "bead with a bell"}
