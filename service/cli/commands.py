@@ -17,6 +17,7 @@ _TRAINING = "model_export.cli"
 _COMMANDS = {
     "serve": ("service.cli.serve:app", "Serve over HTTP until interrupted."),
     "classify": ("service.cli.rank_clips:app", "Rank candidate names for each clip."),
+    "bulk": ("service.cli.bulk.commands:app", "Label clips by the million, in shards."),
     "labels": ("service.cli.label_sets:app", "Read and change label sets."),
     "info": ("service.cli.info:app", "Show what is installed here, or what a service runs."),
     "bundle": ("service.cli.bundle:app", "Look into bundles."),

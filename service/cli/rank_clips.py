@@ -122,7 +122,11 @@ def rank_clips(
             ranker = stack.enter_context(_ranker(question, url, key, jobs))
         interrupts = stack.enter_context(Interrupts())
         records = _open(output, ranker, found, resume=resume, overwrite=overwrite)
-        run = RankingRun(ranker, interrupts, Outputs(records, subtitles, as_json=as_json))
+        run = RankingRun(
+            ranker,
+            interrupts,
+            Outputs(records, subtitles, as_json, "" if records is None else "Go on with --resume."),
+        )
         code = run.go(found)
     raise typer.Exit(code)
 
@@ -153,14 +157,14 @@ def _find(words: Sequence[str], stack: ExitStack) -> tuple[ClipFile, ...]:
 
 @contextmanager
 def _ranker(question: Question, url: str | None, key: str | None, n_jobs: int | None) -> Iterator[Ranker]:
-    from service.cli.rankers import LocalRanker, RemoteRanker
+    from service.cli.rankers import RemoteRanker, ranker_here
     from service.cli.serve import read_settings
 
     if url is not None:
         with connected(url, key) as client:
             yield RemoteRanker(question, client, n_jobs)
         return
-    ranker = LocalRanker(question, read_settings({}), n_jobs)
+    ranker = ranker_here(question, read_settings({}), n_jobs)
     try:
         yield ranker
     finally:

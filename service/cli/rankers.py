@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from service.client import Answer, Client
     from service.labels.label import Candidates, Label
     from service.options import ClassifyOptions
+    from service.registry import Bundle
     from service.settings import Settings
 
 # What is wrong with the request or its sender would be wrong with every other clip too.
@@ -100,44 +101,49 @@ class Ranker(Protocol):
         """Release everything."""
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A question with everything that is known before a bundle is opened.
+
+    Attributes:
+        candidates: What is ranked.
+        options: With what a label set or the settings have for those that were not given.
+        label_set: Name of the label set that the candidates are of.
+    """
+
+    candidates: Candidates
+    options: ClassifyOptions
+    label_set: str | None
+
+
 class LocalRanker:
     """Ranks in this process, with decoders beside it, as the service is set up.
 
     Args:
-        question: What is asked.
+        asked: What is asked.
+        bundle: The models.
         settings: From the environment.
         n_jobs: Clips at once; None: as many as there are processors.
+        fingerprint: Of the question.
     """
 
-    def __init__(self, question: Question, settings: Settings, n_jobs: int | None) -> None:
+    def __init__(
+        self, asked: Asked, bundle: Bundle, settings: Settings, n_jobs: int | None, fingerprint: str
+    ) -> None:
         from service.batch.batched_encoders import batched
         from service.classifier import Classifier
         from service.decode.pool import DecodePool
         from service.embed.embedder import LabelEmbedder
         from service.process import n_processors
-        from service.registry import load_bundle
 
-        labels = _labels(question.names, settings.max_labels)
-        candidates, templates, promise = _candidates(question, labels, settings)
-        options = question.options
-        self._options = options.model_copy(
-            update={
-                "frames": options.frames or settings.frames,
-                "templates": options.templates or templates,
-                "guarantee": options.promise(promise),
-            }
-        )
-        directory = Path(question.bundle) if question.bundle else settings.bundles[0]
-        bundle = load_bundle(directory, settings.runtime())
+        self._options, self._label_set = asked.options, asked.label_set
         self._bundle = replace(bundle, encoders=batched(bundle.encoders, settings.budgets(), _Unobserved()))
-        self._label_set = question.label_set
         self.n_jobs = n_jobs or n_processors()
-        etag = None if candidates.version is None else candidates.version.etag
-        self.fingerprint = _fingerprint(question, etag, bundle.digest)
+        self.fingerprint = fingerprint
         self._token = CancellationToken()
         self._decoder = DecodePool(settings.decode_limits(), self.n_jobs)
         self._classifier = Classifier(self._decoder.decode, LabelEmbedder(settings.label_cache_bytes))
-        self._names = self._classifier.embed(self._bundle, candidates, self._options).finish()
+        self._names = self._classifier.embed(self._bundle, asked.candidates, self._options).finish()
 
     def rank(self, path: Path, progress: Callable[[int, int | None], object]) -> Answer:
         """Decode, encode, rank."""
@@ -248,20 +254,48 @@ def _labels(names: tuple[str, ...], max_labels: int) -> tuple[Label, ...]:
     return labels
 
 
-def _candidates(
-    question: Question, labels: tuple[Label, ...], settings: Settings
-) -> tuple[Candidates, tuple[str, ...] | None, float | None]:
-    """The labels that were given, or those of a set in the data directory; its templates and guarantee."""
+def ranker_here(question: Question, settings: Settings, n_jobs: int | None) -> LocalRanker:
+    """A ranker in this process.
+
+    Args:
+        question: What is asked.
+        settings: From the environment.
+        n_jobs: Clips at once; None: as many as there are processors.
+    """
+    from service.registry import load_bundle
+
+    asked = ask_here(question, settings)
+    directory = Path(question.bundle) if question.bundle else settings.bundles[0]
+    bundle, version = load_bundle(directory, settings.runtime()), asked.candidates.version
+    fingerprint = _fingerprint(question, None if version is None else version.etag, bundle.digest)
+    return LocalRanker(asked, bundle, settings, n_jobs, fingerprint)
+
+
+def ask_here(question: Question, settings: Settings) -> Asked:
+    """The labels that were given, or those of a set in the data directory; its templates and guarantee.
+
+    Raises:
+        LabelError: The labels are not acceptable, or the set is empty.
+        UnknownLabelSetError: There is no such set.
+    """
     from service.cli.local_label_sets import LocalLabelSets
     from service.labels.label import Candidates
 
+    labels, options = _labels(question.names, settings.max_labels), question.options
     if question.label_set is None:
-        return Candidates(labels), None, None
-    with contextlib.closing(LocalLabelSets(settings)) as store:
-        label_set = store.stored(question.label_set)
-    if not label_set.labels:
-        raise NoLabelsError(f"label set {label_set.name!r} is empty; add labels to it")
-    return label_set.candidates, label_set.templates, label_set.guarantee
+        candidates, templates, promise = Candidates(labels), None, None
+    else:
+        with contextlib.closing(LocalLabelSets(settings)) as store:
+            label_set = store.stored(question.label_set)
+        if not label_set.labels:
+            raise NoLabelsError(f"label set {label_set.name!r} is empty; add labels to it")
+        candidates, templates, promise = label_set.candidates, label_set.templates, label_set.guarantee
+    given = {
+        "frames": options.frames or settings.frames,
+        "templates": options.templates or templates,
+        "guarantee": options.promise(promise),
+    }
+    return Asked(candidates, options.model_copy(update=given), question.label_set)
 
 
 def _fingerprint(question: Question, etag: str | None, digest: str) -> str:

@@ -6,21 +6,24 @@ import json
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import typer
 
 from service.cli.answer_text import as_text, printable
 from service.cli.clip_files import ClipFile
 from service.cli.interrupts import INTERRUPTED, Interrupts
+from service.errors import AhseError
 
 if TYPE_CHECKING:
     from service.cli.progress import Display
     from service.cli.rankers import Ranker
-    from service.cli.records import Failure, RecordFile
+    from service.cli.records import Failure, Record
     from service.cli.subtitles import Subtitles
     from service.client import Answer
 
@@ -38,11 +41,33 @@ class Outputs:
         records: The output file; None: they are printed.
         subtitles: Files beside the clips.
         as_json: Print one JSON object a clip.
+        how_to_go_on: Said where a run ends early; empty: it can't go on.
     """
 
-    records: RecordFile | None
-    subtitles: Subtitles
+    records: Records | None
+    subtitles: Subtitles | None
     as_json: bool
+    how_to_go_on: str
+
+
+class Records(Protocol):
+    """Takes a record for each clip, in the order of the clips.
+
+    Attributes:
+        done: Names of clips that have an answer already.
+    """
+
+    done: set[str]
+
+    def write(self, record: Record) -> None:
+        """Take a record."""
+
+    def close(self) -> None:
+        """No further one comes."""
+
+
+def _as_it_is(clip: ClipFile) -> AbstractContextManager[Path]:
+    return nullcontext(clip.path)
 
 
 class RankingRun:
@@ -52,10 +77,18 @@ class RankingRun:
         ranker: Ranks them.
         interrupts: Tells of Ctrl-C.
         outputs: Takes the results.
+        opened: Gives the path of a clip for as long as it is needed.
     """
 
-    def __init__(self, ranker: Ranker, interrupts: Interrupts, outputs: Outputs) -> None:
+    def __init__(
+        self,
+        ranker: Ranker,
+        interrupts: Interrupts,
+        outputs: Outputs,
+        opened: Callable[[ClipFile], AbstractContextManager[Path]] = _as_it_is,
+    ) -> None:
         self._ranker = ranker
+        self._opened = opened
         self._interrupts = interrupts
         self._outputs = outputs
         self._pending: deque[tuple[ClipFile, Future[Answer | Failure]]] = deque()
@@ -127,8 +160,9 @@ class RankingRun:
         if clip.problem:
             return Failure("missing_file", clip.problem)
         try:
-            return self._ranker.rank(clip.path, display.sent(clip))
-        except ClipFailedError as error:
+            with self._opened(clip) as path:
+                return self._ranker.rank(path, display.sent(clip))
+        except (AhseError, ClipFailedError) as error:
             return Failure(error.code, error.message)
 
     def _take(self, clip: ClipFile, outcome: Answer | Failure, display: Display) -> None:
@@ -142,7 +176,8 @@ class RankingRun:
             display.message(printable(f"{clip.name}: {outcome.message} [{outcome.code}]"))
         else:
             self._n_answered += 1
-            outputs.subtitles.write(clip, outcome)
+            if outputs.subtitles is not None:
+                outputs.subtitles.write(clip, outcome)
             if outputs.records is None and not outputs.as_json:
                 display.result(as_text(clip.name, outcome))
         if outputs.as_json:
@@ -157,7 +192,8 @@ class RankingRun:
             typer.echo(f"{len(self._failed)} of {n_clips} clips failed:", err=True)
             for clip, failure in self._failed:
                 typer.echo(printable(f"  {clip.name} [{failure.code}]"), err=True)
-        how = " Go on with --resume." if self._outputs.records is not None else ""
+        how = self._outputs.how_to_go_on
+        how = how and f" {how}"
         done = f"{self._n_answered + len(self._failed)} of {n_clips} clips are done"
         if stopped:
             typer.echo(printable(f"ahse: {stopped} {done}.{how}"), err=True)

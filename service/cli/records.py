@@ -279,19 +279,35 @@ def _from_cell(text: str) -> str | None:
     return was if text.startswith("'") and as_cell(was) == text else text or None
 
 
+def parquet_modules() -> tuple[Any, Any]:
+    """The packages pyarrow and pyarrow.parquet.
+
+    Raises:
+        InvalidOptionError: They are not installed.
+    """
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ModuleNotFoundError as error:
+        raise InvalidOptionError(
+            "Parquet files need the package pyarrow: pip install 'ahse[parquet]'. Results can go without it "
+            "into a file that ends in .jsonl or .csv"
+        ) from error
+    return pa, parquet
+
+
+def schema_of(columns: Mapping[str, str]) -> Any:
+    """The schema of a Parquet file with these columns, by their types."""
+    pa, _ = parquet_modules()
+    return pa.schema([(name, pa.type_for_alias(kind)) for name, kind in columns.items()])
+
+
 class Parquet(RecordFile):
     """Parquet, which is complete when it is closed; until then it is beside its place, ending in `.part`."""
 
     def _open(self, *, resume: bool) -> None:
-        try:
-            import pyarrow as pa
-            from pyarrow import parquet
-        except ModuleNotFoundError as error:
-            raise InvalidOptionError(
-                "Parquet files need the package pyarrow: pip install 'ahse[parquet]'. Without it, choose a "
-                "file that ends in .jsonl or .csv"
-            ) from error
-        self._schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()])
+        pa, parquet = parquet_modules()
+        self._schema = schema_of(COLUMNS)
         self._table = pa.Table
         self._part = self.path.with_name(f"{self.path.name}.part")
         self._rows: list[Row] = []

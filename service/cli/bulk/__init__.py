@@ -1,0 +1,1 @@
+"""`ahse bulk`: clips by the million, in shards that any number of machines work on."""

@@ -1,0 +1,193 @@
+"""`ahse bulk plan`, `run` and `status`."""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service import option_texts as texts
+from service.cli.command_app import CommandApp
+from service.cli.interrupts import Interrupts, exiting_at_once
+from service.cli.names import LabelsFile, read_names
+from service.errors import InvalidOptionError
+
+if TYPE_CHECKING:
+    from service.cli.bulk.plan import Plan
+    from service.cli.rankers import LocalRanker
+
+app = CommandApp(no_args_is_help=True)
+Folder = Annotated[Path, typer.Argument(help="Folder of a plan.", metavar="DIR")]
+_SHOWN_SHARDS = 10
+
+
+@app.callback()
+def _bulk() -> None:
+    """Label clips by the million: a fixed plan, shards for any number of workers, one result file each."""
+
+
+@app.command()
+def plan(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files, folders, patterns, a CSV with a column `clip`, or URLs such as s3://BUCKET/FOLDER.",
+            metavar="INPUT...",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the plan; must not exist. Workers need it too.")],
+    label: Annotated[list[str] | None, typer.Option(help="Candidate name; repeat for each.")] = None,
+    labels_file: LabelsFile = None,
+    label_set: Annotated[
+        str | None, typer.Option(help="Label set of the data directory; its labels of now are in the plan.")
+    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle directory; default the first served.")] = None,
+    template: Annotated[
+        list[str] | None, typer.Option(help=f"{texts.TEMPLATES.description} Repeat for several.")
+    ] = None,
+    segment_s: Annotated[
+        str | None, typer.Option(help=texts.SEGMENT_S.description, metavar="auto|SECONDS")
+    ] = None,
+    frames: Annotated[str | None, typer.Option(help=texts.FRAMES.description, metavar="exact|key")] = None,
+    guarantee: Annotated[str | None, typer.Option(help=texts.GUARANTEE.description, metavar="0.9")] = None,
+    top_k: Annotated[str, typer.Option(help=texts.TOP_K.description, metavar="N")] = "5",
+    shard_size: Annotated[int, typer.Option(min=1, help="Clips in a shard.")] = 1000,
+) -> None:
+    """List the clips and cut the list into shards; no clip is decoded."""
+    from service.bundle.directory import open_manifest
+    from service.cli.bulk.plan import PlannedLabel, write_plan
+    from service.cli.bulk.sources import find
+    from service.cli.rankers import Question, ask_here, check_question
+    from service.cli.serve import read_settings
+    from service.options import ClassifyOptions, read_options
+
+    given = {
+        "templates": template or None,
+        "segment_s": segment_s,
+        "frames": frames,
+        "guarantee": guarantee,
+        "top_k": top_k,
+    }
+    options = read_options({name: one for name, one in given.items() if one is not None}, ClassifyOptions)
+    question = Question(read_names(label, labels_file), label_set, None, options)
+    check_question(question)
+    settings = read_settings({})
+    asked = ask_here(question, settings)
+    manifest, digest = open_manifest(bundle or settings.bundles[0])
+    clips, skipped = find(inputs)
+    if skipped:
+        typer.echo(f"skipped in folders: {skipped}", err=True)
+    if not clips:
+        raise InvalidOptionError("there are no clips in what was given")
+    made = write_plan(
+        out,
+        clips,
+        shard_size,
+        {
+            "bundle": f"{manifest.name} {manifest.version}",
+            "bundle_digest": digest,
+            "labels": [PlannedLabel(name=one.name, prompts=one.prompts) for one in asked.candidates.labels],
+            "label_set": label_set,
+            "options": asked.options,
+        },
+    )
+    typer.echo(f"{out}: {made.n_clips} clips in {made.n_shards} shards, {len(made.labels)} labels")
+    typer.echo(f"next: ahse bulk run {out}")
+
+
+@app.command()
+def run(
+    folder: Folder,
+    shard: Annotated[
+        str, typer.Option(help="Of n workers the k-th, from 0: shards k, k + n, k + 2n ...", metavar="K/N")
+    ] = "0/1",
+    bundle: Annotated[
+        Path | None, typer.Option(help="Directory of the planned bundle; default the first served.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, max=256, metavar="N", help="Clips at once; default: the processors.")
+    ] = None,
+) -> None:
+    """Classify the clips of all own shards that have no results yet."""
+    from service.cli.bulk.plan import Plan, read_shard
+    from service.cli.bulk.results import ShardResults, is_done
+    from service.cli.bulk.sources import local
+    from service.cli.ranking_run import Outputs, RankingRun
+
+    with ExitStack() as stack:
+        with exiting_at_once():
+            k, n = _worker(shard)
+            planned = Plan.read(folder)
+            todo = [one for one in range(k, planned.n_shards, n) if not is_done(folder, one)]
+            if not todo:
+                typer.echo("every shard of this worker has its results already")
+                return
+            shards = {one: list(read_shard(folder, one)) for one in todo}
+            ranker = _ranker(planned, bundle, jobs)
+            stack.callback(ranker.close)
+        interrupts = stack.enter_context(Interrupts())
+        results = ShardResults(folder, [(one, len(clips)) for one, clips in shards.items()])
+        outputs = Outputs(results, None, as_json=False, how_to_go_on="Go on with the same command.")
+        clips = [clip for of_shard in shards.values() for clip in of_shard]
+        code = RankingRun(ranker, interrupts, outputs, local).go(clips)
+    raise typer.Exit(code)
+
+
+@app.command()
+def status(folder: Folder) -> None:
+    """How many shards and clips are done. Exit code 0: all; 1: not all."""
+    from service.cli.bulk.plan import Plan
+    from service.cli.bulk.results import read_status
+
+    with exiting_at_once():
+        planned = Plan.read(folder)
+        found = read_status(folder, planned)
+    n_done = planned.n_shards - len(found.missing)
+    typer.echo(f"{n_done} of {planned.n_shards} shards, {found.n_clips} of {planned.n_clips} clips")
+    for code, n in found.failed.most_common():
+        typer.echo(f"{n} failed [{code}]")
+    if found.missing:
+        shown = ", ".join(map(str, found.missing[:_SHOWN_SHARDS]))
+        more = "" if len(found.missing) <= _SHOWN_SHARDS else ", ..."
+        typer.echo(f"missing: {shown}{more}")
+        typer.echo(f"next: ahse bulk run {folder}")
+        raise typer.Exit(1)
+
+
+def _worker(text: str) -> tuple[int, int]:
+    """Both numbers of K/N.
+
+    Raises:
+        InvalidOptionError: It is something else, or k is not below n.
+    """
+    found = re.fullmatch("([0-9]{1,9})/([0-9]{1,9})", text)
+    k, n = (int(one) for one in found.groups()) if found else (0, 0)
+    if k >= n:
+        raise InvalidOptionError("--shard must be K/N, workers counted from 0: 0/4, 1/4, 2/4, 3/4")
+    return k, n
+
+
+def _ranker(planned: Plan, directory: Path | None, n_jobs: int | None) -> LocalRanker:
+    """What ranks the clips of a plan here.
+
+    Raises:
+        InvalidOptionError: The bundle here is not the one that was planned with.
+    """
+    from service.cli.bulk.plan import fingerprint
+    from service.cli.rankers import Asked, LocalRanker
+    from service.cli.serve import read_settings
+    from service.labels.label import Candidates
+    from service.registry import load_bundle
+
+    settings = read_settings({})
+    bundle = load_bundle(directory or settings.bundles[0], settings.runtime())
+    if bundle.digest != planned.bundle_digest:
+        raise InvalidOptionError(
+            f"the plan was made with the bundle {planned.bundle}; the one here is another or has changed: "
+            "give its directory, --bundle DIR"
+        )
+    asked = Asked(Candidates(planned.candidates), planned.options, planned.label_set)
+    return LocalRanker(asked, bundle, settings, n_jobs, fingerprint(planned))

@@ -1,0 +1,114 @@
+"""Results of shards: each one file, which appears when it is complete and is never changed."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from service.cli.bulk.plan import RESULTS, Plan, shard_name
+from service.cli.records import COLUMNS, Record, Row, parquet_modules, rows_of, schema_of
+from service.errors import UnavailableError
+
+# What is wrong with this machine now, and not with a clip.
+_OF_NOW = frozenset(error.code for error in UnavailableError.__subclasses__())
+
+
+class ShardResults:
+    """Takes the records of some shards in order, and publishes each shard when it has all of its own.
+
+    Args:
+        folder: Of the plan.
+        shards: Number, and how many clips it has, of each.
+    """
+
+    def __init__(self, folder: Path, shards: Sequence[tuple[int, int]]) -> None:
+        self.done: set[str] = set()
+        self._folder = folder / RESULTS
+        self._left = list(shards)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._rows: list[Row] = []
+        self._n_clips = 0
+        self._is_final = True
+
+    def write(self, record: Record) -> None:
+        """Add a record."""
+        self._rows += rows_of(record)
+        self._n_clips += 1
+        self._is_final &= record.get("error", {}).get("code") not in _OF_NOW
+        shard, n_clips = self._left[0]
+        if self._n_clips == n_clips:
+            if self._is_final:
+                self._publish(shard)
+            else:
+                typer.echo(f"shard {shard} could not be finished; the same command tries it again", err=True)
+            del self._left[0]
+            self._begin()
+
+    def close(self) -> None:
+        """Forget the shard that is not complete: nothing half is left behind."""
+        self._begin()
+
+    def _publish(self, shard: int) -> None:
+        """Write beside its place and link it there, which fails where another worker was faster."""
+        pa, parquet = parquet_modules()
+        place = self._folder / shard_name(shard)
+        part = place.with_name(f".{place.name}.{os.uname().nodename}-{os.getpid()}")
+        try:
+            parquet.write_table(pa.Table.from_pylist(self._rows, schema_of(COLUMNS)), part)
+            _link(part, place)
+        except FileExistsError:
+            typer.echo(f"shard {shard} has results of another worker already; these are dropped", err=True)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _link(part: Path, place: Path) -> None:
+    """Give a file its name if nothing has that name yet."""
+    try:
+        os.link(part, place)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links; another worker's file has the same rows
+        part.replace(place)
+
+
+def is_done(folder: Path, shard: int) -> bool:
+    """Whether the results of a shard are there."""
+    return (folder / RESULTS / shard_name(shard)).is_file()
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a plan is.
+
+    Attributes:
+        missing: Shards without results.
+        n_clips: With results.
+        failed: How many of them failed, by code.
+    """
+
+    missing: tuple[int, ...]
+    n_clips: int
+    failed: Counter[str]
+
+
+def read_status(folder: Path, plan: Plan) -> Status:
+    """Read what is there."""
+    _, parquet = parquet_modules()
+    missing, n_clips, failed = [], 0, Counter[str]()
+    for shard in range(plan.n_shards):
+        if not is_done(folder, shard):
+            missing.append(shard)
+            continue
+        rows = parquet.read_table(folder / RESULTS / shard_name(shard), columns=["file", "error"]).to_pylist()
+        by_clip = {row["file"]: row["error"] for row in rows}
+        n_clips += len(by_clip)
+        failed.update(code for code in by_clip.values() if code)
+    return Status(tuple(missing), n_clips, failed)

@@ -1,0 +1,172 @@
+"""The clips of a plan: files, folders, patterns, lists in CSV, and objects of s3://, gs:// and the like."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from service.cli.clip_files import ClipFile, find_clips
+from service.errors import AhseError, InvalidOptionError
+
+_COLUMN = "clip"
+
+
+class ClipChangedError(AhseError):
+    """A clip is not the one that was planned."""
+
+    code = "clip_changed"
+
+
+class ClipGoneError(AhseError):
+    """A clip can't be read any more, or could not when it was planned."""
+
+    code = "clip_gone"
+
+
+def find(inputs: Sequence[str]) -> tuple[tuple[ClipFile, ...], str]:
+    """All clips, each once, in the order given.
+
+    Args:
+        inputs: What `ahse classify` takes; a file that ends in .csv, with a column `clip` of paths, relative
+            to it, or URLs; and URLs of files, folders and patterns that fsspec can open.
+
+    Returns:
+        The clips, and what was left out, in words.
+
+    Raises:
+        InvalidOptionError: A list has no such column, or a URL can't be opened.
+    """
+    clips: dict[str, ClipFile] = {}
+    skipped = []
+    for word in inputs:
+        if "://" in word:
+            found = list(_remote(word))
+        elif word.lower().endswith(".csv"):
+            found = [one for entry in _listed(Path(word)) for one in _entry(entry)]
+        else:
+            of_word = find_clips([word])
+            found = [_absolute(one) for one in of_word.clips]
+            skipped += [text] if (text := of_word.skipped_text()) else []
+        for clip in found:
+            clips.setdefault(clip.name, clip)
+    return tuple(clips.values()), "; ".join(skipped)
+
+
+def _absolute(clip: ClipFile) -> ClipFile:
+    """Under its whole path, since workers may run in other folders."""
+    path = clip.path.absolute()
+    return ClipFile(str(path), path, clip.below, clip.size_bytes, clip.modified, clip.problem)
+
+
+def _entry(entry: str) -> Iterator[ClipFile]:
+    """The clip of one row; a folder or a pattern is none."""
+    if "://" in entry:
+        yield from _remote(entry)
+    else:
+        (clip,) = find_clips([entry]).clips or (ClipFile(entry, Path(entry), Path(entry)),)
+        yield _absolute(clip)
+
+
+def _listed(file: Path) -> Iterator[str]:
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            rows = csv.DictReader(opened, restval="")
+            if _COLUMN not in (rows.fieldnames or ()):
+                raise InvalidOptionError(f"{file.name} has no column {_COLUMN!r} in its first row")
+            for row in rows:
+                entry = row[_COLUMN].strip()
+                if entry:
+                    yield entry if "://" in entry else str(file.parent / entry)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InvalidOptionError(f"{file.name} is no CSV in UTF-8; save it as one") from error
+
+
+def _remote(url: str) -> Iterator[ClipFile]:
+    """The objects that a URL stands for, in order of their names."""
+    system, path = _open_system(url)
+    scheme = url.partition("://")[0]
+    try:
+        if "*" in url or "?" in url:
+            found = system.glob(path, detail=True)
+        elif system.isdir(path):
+            found = system.find(path, detail=True)
+        else:
+            found = {path: system.info(path)}
+    except Exception as error:
+        raise InvalidOptionError(f"{url} can't be listed") from error
+    for name in sorted(found):
+        facts = found[name]
+        if facts.get("type") == "file":
+            yield ClipFile(f"{scheme}://{name.lstrip('/')}", Path(), Path(name), *_state(facts))
+
+
+# What tells a change of an object, by the names that file systems have for it.
+_MARKS = ("ETag", "etag", "LastModified", "mtime", "created")
+
+
+def _state(facts: dict[str, Any], mark: str | None = None) -> tuple[int | None, str | None]:
+    """Size, and what tells a change, with its name: by this mark if there is one, else by the first there is."""
+    known = [one for one in _MARKS if facts.get(one) and mark in (None, one)]
+    return facts.get("size"), f"{known[0]}={_as_text(facts[known[0]])}" if known else None
+
+
+def _as_text(value: Any) -> str:
+    """A mark; times are told as dates here and as seconds there."""
+    if isinstance(value, (int, float)):
+        value = datetime.fromtimestamp(value, UTC)
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _open_system(url: str) -> tuple[Any, str]:
+    try:
+        import fsspec
+    except ModuleNotFoundError as error:
+        raise InvalidOptionError(
+            f"{url.partition('://')[0]}:// needs the package fsspec: pip install 'ahse[bulk]', and the one "
+            "for its scheme, such as s3fs or gcsfs"
+        ) from error
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise InvalidOptionError(f"{url} can't be opened; install the package for its scheme") from error
+    return system, path
+
+
+@contextmanager
+def local(clip: ClipFile) -> Iterator[Path]:
+    """The clip as a file of this machine, for as long as the block takes.
+
+    Raises:
+        ClipGoneError: It can't be read.
+        ClipChangedError: It has another size or another time of change than when it was planned.
+    """
+    if "://" not in clip.name:
+        (now,) = find_clips([str(clip.path)]).clips or (None,)
+        _compare(clip, None if now is None or now.problem else (now.size_bytes, now.modified))
+        yield clip.path
+        return
+    system, path = _open_system(clip.name)
+    with tempfile.NamedTemporaryFile(prefix="ahse-bulk-") as copy:
+        try:
+            _compare(clip, _state(system.info(path), (clip.modified or "").partition("=")[0]))
+            with system.open(path, "rb") as remote:
+                shutil.copyfileobj(remote, copy)
+        except AhseError:
+            raise
+        except Exception as error:
+            raise ClipGoneError("the clip can't be read; it was there when the plan was made") from error
+        copy.flush()
+        yield Path(copy.name)
+
+
+def _compare(planned: ClipFile, now: tuple[int | None, str | None] | None) -> None:
+    if now is None:
+        raise ClipGoneError("the clip can't be read; it was there when the plan was made")
+    if now != (planned.size_bytes, planned.modified):
+        raise ClipChangedError("the clip has changed since the plan was made; plan it anew")

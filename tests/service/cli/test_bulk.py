@@ -1,0 +1,253 @@
+"""`ahse bulk`: a plan, its shards by any number of workers, and results that are the same in all ways."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.cli.bulk import results
+from service.cli.bulk.plan import Plan
+from service.cli.rankers import ClipFailedError, LocalRanker
+from tests.conftest import Ahse
+from tests.toy import write_clip, write_toy_bundle
+
+parquet = pytest.importorskip("pyarrow.parquet", reason="plans are Parquet files (the extra bulk)")
+KINDS = [("red", "low"), ("green", "high"), ("blue", "middle"), ("red", "high"), ("green", None)]
+LABELS = ["red low", "green high", "blue middle"]
+WORDS = [word for name in LABELS for word in ("--label", name)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five clips and a file that is none but is called as one. Don't change it."""
+    made = tmp_path_factory.mktemp("bulk_clips")
+    for index, (colour, tone) in enumerate(KINDS):
+        write_clip(made / f"{index}.mp4", colour, tone, seconds=0.5)
+    (made / "broken.mp4").write_bytes(b"\0" * 200)
+    return made
+
+
+@pytest.fixture
+def planned(folder: Path, toy_bundle: Path, tmp_path: Path, ahse: Ahse) -> Path:
+    """A plan of three shards of two clips."""
+    words = ("bulk", "plan", str(folder), "--out", str(tmp_path / "plan"), "--shard-size", "2")
+    code, said, complaint = ahse(*words, *WORDS, "--bundle", str(toy_bundle))
+    assert code == 0, complaint
+    assert "6 clips in 3 shards, 3 labels" in said
+    return tmp_path / "plan"
+
+
+def rows_in(plan: Path) -> list[dict[str, Any]]:
+    """All results, in the order of the plan."""
+    files = sorted((plan / "results").iterdir())
+    return [row for file in files for row in parquet.read_table(file).to_pylist()]
+
+
+def test_one_machine_does_all_of_it(planned: Path, toy_bundle: Path, ahse: Ahse) -> None:
+    """Rows in the order of the plan, a clip that failed among them; and nothing is left to do."""
+    code, _, complaint = ahse("bulk", "run", str(planned), "--bundle", str(toy_bundle))
+    assert code == 1
+    assert "1 of 6 clips failed" in complaint
+    best = {Path(row["file"]).name: row["label"] for row in rows_in(planned) if row["rank"] in (1, None)}
+    assert best == {
+        "0.mp4": "red low",
+        "1.mp4": "green high",
+        "2.mp4": "blue middle",
+        "3.mp4": best["3.mp4"],
+        "4.mp4": "green high",
+        "broken.mp4": None,
+    }
+    assert [row["error"] for row in rows_in(planned) if row["error"]] == ["not_media"]
+    assert ahse("bulk", "status", str(planned)) == (
+        0,
+        "3 of 3 shards, 6 of 6 clips\n1 failed [not_media]\n",
+        "",
+    )
+    code, said, _ = ahse("bulk", "run", str(planned), "--bundle", str(toy_bundle))
+    assert (code, "has its results already" in said) == (0, True)
+
+
+def test_workers_share_it_and_the_results_are_the_same(
+    planned: Path, toy_bundle: Path, ahse: Ahse, tmp_path: Path
+) -> None:
+    """Two of two, in any order, on copies of one plan."""
+    shared = tmp_path / "shared"
+    shutil.copytree(planned, shared)
+    ahse("bulk", "run", str(planned), "--bundle", str(toy_bundle))
+    for worker in ("1/2", "0/2"):
+        ahse("bulk", "run", str(shared), "--bundle", str(toy_bundle), "--shard", worker, "--jobs", "1")
+        done = len(list((shared / "results").iterdir()))
+        assert done == {"1/2": 1, "0/2": 3}[worker]
+    assert rows_in(shared) == rows_in(planned)
+
+
+def test_what_is_there_is_not_done_again(
+    planned: Path, toy_bundle: Path, ahse: Ahse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was killed goes on with the shards that are missing."""
+    ahse("bulk", "run", str(planned), "--bundle", str(toy_bundle))
+    before = rows_in(planned)
+    (planned / "results" / "00001.parquet").unlink()
+    code, said, _ = ahse("bulk", "status", str(planned))
+    assert code == 1
+    assert "2 of 3 shards, 4 of 6 clips" in said
+    assert "missing: 1" in said
+    asked = []
+    rank = LocalRanker.rank
+
+    def counted(self: LocalRanker, path: Path, progress: Any) -> Any:
+        asked.append(path.name)
+        return rank(self, path, progress)
+
+    monkeypatch.setattr(LocalRanker, "rank", counted)
+    assert ahse("bulk", "run", str(planned), "--bundle", str(toy_bundle))[0] == 0
+    assert sorted(asked) == ["2.mp4", "3.mp4"]
+    assert rows_in(planned) == before
+
+
+def test_a_shard_is_whole_or_not_there(
+    planned: Path, toy_bundle: Path, ahse: Ahse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong with the machine is no result of a clip: such a shard is left for another try."""
+    rank = LocalRanker.rank
+
+    def unavailable(self: LocalRanker, path: Path, progress: Any) -> Any:
+        if path.name == "3.mp4":
+            raise ClipFailedError("decoder_unavailable", "no memory")
+        return rank(self, path, progress)
+
+    monkeypatch.setattr(LocalRanker, "rank", unavailable)
+    code, _, complaint = ahse("bulk", "run", str(planned), "--bundle", str(toy_bundle))
+    assert code == 1
+    assert "shard 1 could not be finished" in complaint
+    assert sorted(path.name for path in (planned / "results").iterdir()) == ["00000.parquet", "00002.parquet"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_two_workers_on_one_shard_the_first_counts(
+    planned: Path, toy_bundle: Path, ahse: Ahse, monkeypatch: pytest.MonkeyPatch, *, links: bool
+) -> None:
+    """The other's rows are dropped, and no file of its own is left; without links they replace equal ones."""
+    if not links:
+
+        def refused(*_: object) -> None:
+            raise PermissionError
+
+        monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr("service.cli.bulk.results.is_done", lambda *_: False)
+    ahse("bulk", "run", str(planned), "--bundle", str(toy_bundle))
+    first = rows_in(planned)
+    _, _, complaint = ahse("bulk", "run", str(planned), "--bundle", str(toy_bundle))
+    assert ("shard 0 has results of another worker already" in complaint) == links
+    assert rows_in(planned) == first
+    assert len(list((planned / "results").iterdir())) == 3
+
+
+def test_clips_that_changed_or_went_away_are_rows(
+    folder: Path, toy_bundle: Path, ahse: Ahse, tmp_path: Path
+) -> None:
+    """Each with its code; nothing that was not planned is ranked."""
+    clips = tmp_path / "clips"
+    shutil.copytree(folder, clips)
+    plan = tmp_path / "plan"
+    ahse("bulk", "plan", str(clips / "0.mp4"), str(clips / "1.mp4"), str(clips / "nope.mp4"), *WORDS,
+         "--bundle", str(toy_bundle), "--out", str(plan))  # fmt: skip
+    (clips / "0.mp4").unlink()
+    shutil.copyfile(clips / "2.mp4", clips / "1.mp4")
+    assert ahse("bulk", "run", str(plan), "--bundle", str(toy_bundle))[0] == 1
+    assert [row["error"] for row in rows_in(plan)] == ["clip_gone", "clip_changed", "missing_file"]
+
+
+def test_a_list_and_a_label_set_with_prompts(
+    folder: Path, toy_bundle: Path, ahse: Ahse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The set as it was when the plan was made: what is done to it later changes nothing."""
+    monkeypatch.setenv("AHSE_DATA_DIR", str(tmp_path / "data"))
+    (tmp_path / "labels.json").write_text(json.dumps([{"name": "x", "prompts": ["red low"]}, "blue middle"]))
+    lists = folder.parent / "list.csv"
+    lists.write_text(f"note,clip\na,{folder.name}/0.mp4\nb,{folder.name}/2.mp4\n,\n")
+    from service.cli.local_label_sets import LocalLabelSets
+    from service.client import Label
+    from service.settings import Settings
+
+    sets = LocalLabelSets(Settings())
+    sets.put_label_set("mine", [Label("x", ("red low",)), "blue middle"])
+    plan = tmp_path / "plan"
+    words = ("--label-set", "mine", "--bundle", str(toy_bundle), "--out", str(plan), "--top-k", "1")
+    assert ahse("bulk", "plan", str(lists), *words)[0] == 0
+    sets.delete_label_set("mine")
+    sets.close()
+    assert ahse("bulk", "run", str(plan), "--bundle", str(toy_bundle))[0] == 0
+    assert [row["label"] for row in rows_in(plan)] == ["x", "blue middle"]
+    assert Plan.read(plan).label_set == "mine"
+
+
+@pytest.fixture
+def memory(folder: Path) -> Iterator[str]:
+    """The clips in fsspec's file system in memory, which stands for s3:// and gs://."""
+    fsspec = pytest.importorskip("fsspec", reason="URLs of objects need fsspec (the extra bulk)")
+    system = fsspec.filesystem("memory")
+    for clip in sorted(folder.glob("[012].mp4")):
+        system.pipe_file(f"/bucket/some/{clip.name}", clip.read_bytes())
+    yield "memory://bucket/some"
+    system.store.clear()
+    system.pseudo_dirs[:] = [""]
+
+
+def test_objects_by_url(memory: str, toy_bundle: Path, ahse: Ahse, tmp_path: Path) -> None:
+    """A folder and a pattern; one that is replaced later is told."""
+    import fsspec
+
+    plan = tmp_path / "plan"
+    words = (*WORDS, "--bundle", str(toy_bundle), "--out", str(plan), "--top-k", "1")
+    code, said, complaint = ahse("bulk", "plan", memory, f"{memory}/*.mp4", *words)
+    assert code == 0, complaint
+    assert "3 clips in 1 shards" in said
+    fsspec.filesystem("memory").pipe_file("/bucket/some/1.mp4", b"other")
+    assert ahse("bulk", "run", str(plan), "--bundle", str(toy_bundle))[0] == 1
+    found = {row["file"]: row["label"] or row["error"] for row in rows_in(plan)}
+    assert found == {
+        "memory://bucket/some/0.mp4": "red low",
+        "memory://bucket/some/1.mp4": "clip_changed",
+        "memory://bucket/some/2.mp4": "blue middle",
+    }
+
+
+def test_nothing_is_replaced_and_nothing_else_is_taken(
+    planned: Path, folder: Path, toy_bundle: Path, ahse: Ahse, tmp_path: Path
+) -> None:
+    """A plan that is there, another bundle, a changed manifest, no plan, no such worker or scheme."""
+    plan, bundle = str(planned), ("--bundle", str(toy_bundle))
+    other = write_toy_bundle(tmp_path / "other", name="other")
+    lists = tmp_path / "l.csv"
+    lists.write_text("file\na.mp4\n")
+    refused = {
+        ("plan", str(folder), *WORDS, *bundle, "--out", plan): "is there already",
+        ("run", plan, "--bundle", str(other)): "the plan was made with the bundle toy 1",
+        ("run", str(tmp_path / "none")): "holds no plan",
+        ("run", plan, *bundle, "--shard", "2/2"): "workers counted from 0",
+        ("run", plan, *bundle, "--shard", "a"): "--shard must be K/N",
+        ("plan", str(lists), *WORDS, *bundle, "--out", f"{plan}2"): "has no column 'clip'",
+        ("plan", "nosuch://a/b", *WORDS, *bundle, "--out", f"{plan}2"): "install the package for its scheme",
+        ("plan", str(tmp_path / "data"), *bundle, "--out", f"{plan}2"): "no labels were given",
+    }
+    for words, said in refused.items():
+        code, _, complaint = ahse("bulk", *words)
+        assert (code, said in complaint) == (2, True), (words, complaint)
+    assert not Path(f"{plan}2").exists()
+    with (planned / "manifest" / "00001.parquet").open("ab") as file:
+        file.write(b" ")
+    code, _, complaint = ahse("bulk", "run", plan, *bundle)
+    assert (code, "is not the one that was planned" in complaint) == (2, True)
+
+
+def test_codes_of_the_moment_are_those_of_an_unavailable_service() -> None:
+    """Everything else is a property of the clip, and a result."""
+    assert {"decoder_unavailable", "overloaded"} <= results._OF_NOW
+    assert "not_media" not in results._OF_NOW
