@@ -14,10 +14,10 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from service.arrays import Array
 from service.embed.embeddings import LabelEmbeddings
 from service.encode.features import ClipFeatures
-from service.head.head import cosines_of
+from service.head.head import distances_of
+from service.media import Tracks
 from service.ranking import Ranking, rank
 from service.registry import Bundle
 
@@ -26,6 +26,7 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
+_TRACKS_OF: Final[dict[Track, Tracks]] = {"picture": "visual", "sound": "audio", "fused": "both"}
 TRACKS: Final[tuple[Track, ...]] = get_args(Track)
 N_DRAWS: Final = 20
 _TOP: Final = 5
@@ -131,7 +132,7 @@ def answer(
     Returns:
         One for each of the lists.
     """
-    kept = [_only(one, track) for one in features]
+    kept = [one.only(_TRACKS_OF[track]) for one in features]
     rankings = {clip: _ranking(bundle, names, one) for clip, one in enumerate(kept) if not one.is_empty}
     return [_answers(rankings, right, one) for one in lists]
 
@@ -140,37 +141,24 @@ def similarities(
     bundle: Bundle, names: LabelEmbeddings, features: Sequence[ClipFeatures], track: Track
 ) -> dict[int, Floats]:
     """Similarity of each clip that has a track to all names, float64 [n_names], as the head ranks by it."""
-    kept = {clip: _only(one, track) for clip, one in enumerate(features)}
+    kept = {clip: one.only(_TRACKS_OF[track]) for clip, one in enumerate(features)}
     return {
-        clip: -distances_to(bundle, names, one).astype(np.float64)
+        clip: -distances_of(bundle.head, one, names.features, names.embedded).astype(np.float64)
         for clip, one in kept.items()
         if not one.is_empty
     }
 
 
-def _only(features: ClipFeatures, track: Track) -> ClipFeatures:
-    return ClipFeatures(
-        visual=None if track == "sound" else features.visual,
-        audio=None if track == "picture" else features.audio,
-    )
-
-
 def _ranking(bundle: Bundle, names: LabelEmbeddings, clip: ClipFeatures) -> Callable[[Indices], Ranking]:
     """What ranks any of the names for a clip, as `rank_names` does."""
     ranker = bundle.head
-    distance = distances_to(bundle, names, clip)
+    distance = distances_of(ranker, clip, names.features, names.embedded)
 
     def among(chosen: Indices) -> Ranking:
         scoring = ranker.scoring(clip, _rows(names.embedded, chosen))
         return rank(distance[chosen], names.seen[chosen], scoring, scoring.beta)
 
     return among
-
-
-def distances_to(bundle: Bundle, names: LabelEmbeddings, clip: ClipFeatures) -> Array:
-    """Distance of a clip to all names, float32 [n], as the head ranks by it."""
-    head = bundle.head
-    return head.distances(head.embed_clip(clip), cosines_of(clip, names.features), names.embedded)
 
 
 def _rows(embedded: Any, chosen: Indices) -> Any:

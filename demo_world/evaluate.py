@@ -14,9 +14,8 @@ from demo_world.world import KINDS, Kind, World
 from model_export.data.gzsl_data import Indices, Track
 from model_export.head.distances import StageRanked
 from model_export.head.evaluation import Accuracy, accuracy_of, predicted_and_actual
-from model_export.head.metrics import Ranked, auroc, mean_class_accuracy, nearest
+from model_export.head.metrics import Distances, Ranked, auroc, mean_class_accuracy, nearest
 from model_export.progress import Progress
-from service.arrays import Array
 from service.bundle.provenance import Metric
 from service.classifier import CONTRADICTION, decode_spec
 from service.decode import decode_clip
@@ -25,7 +24,7 @@ from service.embed.embeddings import LabelEmbeddings
 from service.encode.clip_features import encode_clip
 from service.encode.features import ClipFeatures
 from service.head.agreement import agreement
-from service.head.head import cosines_of
+from service.head.head import cosines_of, distances_of
 from service.labels.label import Candidates, make_label
 from service.media import DecodeLimits
 from service.registry import Bundle, load_bundle
@@ -148,7 +147,7 @@ def _score(
     )
     ranked = {track: _ranked(bundle, labels, clips, features, track) for track in _TRACK_NAMES}
     scoring = bundle.head.scoring
-    betas = {track: scoring(_only(features[0], track), labels.embedded).beta for track in _TRACK_NAMES}
+    betas = {track: scoring(features[0].only(track), labels.embedded).beta for track in _TRACK_NAMES}
     both, beta = ranked["both"], betas["both"]
     return DemoScores(
         tracks={track: accuracy_of(one, betas[track]) for track, one in ranked.items()},
@@ -174,9 +173,11 @@ def _agreement(
     own, swapped = (
         np.array([_score_of_agreement(bundle, labels, one) for one in some]) for some in (features, mixed)
     )
-    first = np.array([_distances(bundle, labels, one).argmin() for one in mixed])
+    first = np.array(
+        [distances_of(bundle.head, one, labels.features, labels.embedded).argmin() for one in mixed]
+    )
     by_picture, by_sound = (
-        np.array([_distances(bundle, labels, _only(one, track)).argmin() for one in features]) == actual
+        _nearest(bundle, labels, [one.only(track) for one in features]) == actual
         for track in ("visual", "audio")
     )
     either = (first == actual) | (first == actual[other])
@@ -210,9 +211,13 @@ def _score_of_agreement(bundle: Bundle, labels: LabelEmbeddings, clip: ClipFeatu
     return np.nan if found is None else found.score
 
 
-def _distances(bundle: Bundle, labels: LabelEmbeddings, clip: ClipFeatures) -> Array:
-    head = bundle.head
-    return head.distances(head.embed_clip(clip), cosines_of(clip, labels.features), labels.embedded)
+def _nearest(bundle: Bundle, labels: LabelEmbeddings, clips: Sequence[ClipFeatures]) -> Indices:
+    nearest_names: Indices = _distances(bundle, labels, clips).argmin(axis=1)
+    return nearest_names
+
+
+def _distances(bundle: Bundle, labels: LabelEmbeddings, clips: Sequence[ClipFeatures]) -> Distances:
+    return np.stack([distances_of(bundle.head, one, labels.features, labels.embedded) for one in clips])
 
 
 def _ranked(
@@ -223,8 +228,8 @@ def _ranked(
     track: Track,
 ) -> StageRanked:
     """Distances of every clip to every class, in the order of the clips: seen ones first."""
-    kept = [_only(one, track) for one in features]
-    distances = np.stack([_distances(bundle, labels, one) for one in kept])
+    kept = [one.only(track) for one in features]
+    distances = np.stack([distances_of(bundle.head, one, labels.features, labels.embedded) for one in kept])
     actual = np.array([clip.class_index for clip in clips])
     is_seen = np.array([clip.split == "test_seen" for clip in clips])
     return StageRanked(
@@ -232,13 +237,6 @@ def _ranked(
         unseen_clips=Ranked(distances[~is_seen], actual[~is_seen]),
         seen=np.flatnonzero(labels.seen),
         unseen=np.flatnonzero(~labels.seen),
-    )
-
-
-def _only(features: ClipFeatures, track: Track) -> ClipFeatures:
-    return ClipFeatures(
-        visual=None if track == "audio" else features.visual,
-        audio=None if track == "visual" else features.audio,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,11 @@ from service.encode.clip_features import encode_clip, encode_segments
 from service.encode.features import ClipFeatures, pool
 from service.encode.text import encode_labels
 from service.errors import BundleInvalidError
-from service.guarantee import Guarantee, guarantee
+from service.guarantee import KeptNames, keep_names
 from service.head.agreement import Agreement, agreement
 from service.head.head import cosines_of
 from service.labels.label import Candidates, make_label
-from service.media import Clip, DecodeSpec
+from service.media import Clip, DecodeSpec, Tracks
 from service.options import Beta, ClassifyOptions
 from service.ranking import Ranking, TrackScores, beta_of, rank, score_track
 from service.registry import Bundle
@@ -67,7 +67,7 @@ class Classification:
         names: The candidates.
         whole: Their ranking for the whole clip.
         segments: One for each segment of the clip; None for one with neither picture nor sound.
-        guarantee: The promise that was asked for, about the whole clip; None: none was.
+        guarantee: The names that it keeps of the whole clip; None: none was asked for.
         timings_ms: Wall time of each step, in the order of the flow.
     """
 
@@ -76,7 +76,7 @@ class Classification:
     names: LabelEmbeddings
     whole: Ranked
     segments: tuple[Ranked | None, ...]
-    guarantee: Guarantee | None
+    guarantee: KeptNames | None
     timings_ms: dict[str, float]
 
     @property
@@ -187,11 +187,8 @@ class Classifier:
         with watch.step("rank"):
             whole = rank_names(bundle, features, names, options.beta)
             segments = tuple(_rank_segment(bundle, one, names, options.beta) for one in of_segments)
-            promise = None
-            if options.guarantee is not None:
-                level, stored = options.guarantee, bundle.guarantees
-                promise = guarantee(whole.ranking, names.seen, features.tracks, stored, level)
-        return Classification(bundle, clip, names, whole, segments, promise, watch.laps_ms)
+            kept = _kept(bundle, whole.ranking, names, features.tracks, options)
+        return Classification(bundle, clip, names, whole, segments, kept, watch.laps_ms)
 
     def embed_clip(self, path: Path, bundle: Bundle, options: ClassifyOptions) -> Array:
         """The clip in a file as a vector of the space that names are in, too; see `Head.clip_vector`.
@@ -228,6 +225,23 @@ def decode_spec(manifest: Manifest, options: ClassifyOptions | None = None) -> D
         frames=options.frames or "exact",
         segment_s=audio.window_s if options.segment_s == "auto" else options.segment_s,
     )
+
+
+def _kept(
+    bundle: Bundle, ranking: Ranking, names: LabelEmbeddings, tracks: Tracks, options: ClassifyOptions
+) -> KeptNames | None:
+    """What the guarantee keeps that was asked for; says where something else was asked than was measured."""
+    if options.guarantee is None:
+        return None
+    found = keep_names(ranking, names.seen, tracks, bundle.guarantees, options.guarantee)
+    otherwise = [
+        *(["templates of its own"] if options.templates is not None else []),
+        *(["labels with prompts of their own"] if any(label.prompts for label in names.labels) else []),
+        *(["key frames"] if options.frames == "key" else []),
+    ]
+    if found.kept is None or not otherwise:
+        return found
+    return replace(found, holds_for=f"{found.holds_for} Not measured with {' and '.join(otherwise)}.")
 
 
 def _rank_segment(

@@ -1,4 +1,4 @@
-"""The names that an answer must keep, so that the right one is among them as often as was promised."""
+"""The names that an answer must keep, so that the right one is among them about as often as was asked for."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle.guarantees import Among, Guarantees, Kind, Limits, Tracks, limit_for
+from service.bundle.guarantees import Guarantees, Kind, Limits, limit_for
+from service.media import Tracks
 from service.ranking import Ranking
 
 _TRACKS: dict[Tracks, str] = {"both": "picture and sound", "visual": "picture only", "audio": "sound only"}
+_TRAINED: dict[Kind, str] = {"seen": "trained on", "unseen": "not trained on"}
 
 
 @dataclass(frozen=True)
-class Guarantee:
-    """A promise about one answer.
+class KeptNames:
+    """The names that a guarantee keeps.
 
     Attributes:
-        level: How often it holds at least, 0.5..0.99.
-        kept: Indices of the names, one of which is right, best first; None: no name may be excluded.
-        holds_for: Which clips and names it holds for, or why no name may be excluded; a sentence.
+        level: Of the guarantee, 0.5..0.99.
+        kept: Indices of the names, best first; None: no name may be excluded.
+        holds_for: Which clips and names it holds for, or why no name may be excluded; sentences.
     """
 
     level: float
@@ -28,60 +30,75 @@ class Guarantee:
     holds_for: str
 
 
-def guarantee(
+def keep_names(
     ranking: Ranking, seen: NDArray[np.bool_], tracks: Tracks, stored: Guarantees | None, level: float
-) -> Guarantee:
-    """The smallest set of names that keeps the promise, by the limits that the bundle stores.
+) -> KeptNames:
+    """The names within the limits that the bundle stores, and the best.
 
-    A name of a kind, seen or unseen, for which nothing can be promised is always kept, and so is the best.
+    A name of a kind, seen or unseen, for which nothing was measured is always kept. In a list of both kinds a
+    limit is the laxer of those for such lists and for lists of one kind: how many of each there are is not
+    known before.
 
     Args:
         ranking: All candidates, with the bundle's own beta.
         seen: bool [n], which of them the head was trained on.
         tracks: What the clip has.
         stored: None: the bundle has none.
-        level: Of the promise.
+        level: Of the guarantee.
     """
     if stored is None:
-        return Guarantee(level, None, "nothing: nobody has measured yet what this bundle can promise.")
-    n_names, n_seen = len(seen), int(np.count_nonzero(seen))
-    among: Among = "mixed" if 0 < n_seen < n_names else "same"
+        return KeptNames(level, None, "nothing: it was not measured what can be guaranteed of this bundle.")
     kinds: dict[Kind, NDArray[np.bool_]] = {"seen": seen, "unseen": ~seen}
-    measured = {kind: stored.of(tracks, kind, among) for kind, of_kind in kinds.items() if of_kind.any()}
-    limits = np.full(n_names, np.inf)
-    for kind, rows in measured.items():
-        limit = limit_for(rows, n_names, level)
-        limits[kinds[kind]] = np.inf if limit is None else limit
-    if np.isinf(limits).all():
-        return Guarantee(level, None, _why_nothing(measured, n_names, tracks, level))
+    there = [kind for kind, of_kind in kinds.items() if of_kind.any()]
+    measured = {kind: _measured(stored, tracks, kind, is_mixed=len(there) > 1) for kind in there}
+    limits = {kind: _limit(rows, len(seen), level) for kind, rows in measured.items()}
+    reasons = {kind: _why(measured[kind][0], len(seen), level) for kind in there if limits[kind] is None}
+    if len(reasons) == len(there):
+        return KeptNames(level, None, f"nothing: {reasons[there[-1]]}.")
+    of_names = np.full(len(seen), np.inf)
+    for kind, limit in limits.items():
+        of_names[kinds[kind]] = np.inf if limit is None else limit
     surprise = -np.log(np.maximum(ranking.score.astype(np.float64), np.finfo(np.float64).tiny))
-    keep = surprise <= limits
-    order = ranking.best()
+    keep, order = surprise <= of_names, ranking.best()
     keep[order[0]] = True
-    return Guarantee(level, order[keep[order]], _holds_for(stored, measured, tracks))
+    holds_for = _holds_for(stored, [measured[kind][0] for kind in there if kind not in reasons], tracks)
+    for kind, reason in reasons.items():
+        holds_for += f" Names of classes {_TRAINED[kind]} are all kept: {reason}."
+    return KeptNames(level, order[keep[order]], holds_for)
 
 
-def _why_nothing(measured: dict[Kind, list[Limits]], n_names: int, tracks: Tracks, level: float) -> str:
-    rows = [one for kind in measured.values() for one in kind]
-    longest = max((one.n_names for one in rows), default=0)
-    if not rows:
-        return f"nothing: what can be promised for clips with {_TRACKS[tracks]} was not measured."
-    if n_names > longest:
-        return f"nothing: what can be promised was measured for lists of at most {longest} names."
-    n_groups = min(one.n_groups for one in rows)
-    return f"nothing: {n_groups} independent groups of clips are too few to promise {level:.0%}."
+def _measured(stored: Guarantees, tracks: Tracks, kind: Kind, *, is_mixed: bool) -> list[list[Limits]]:
+    """The limits that count for names of a kind: first those of lists like this one."""
+    alike = stored.of(tracks, kind, "mixed" if is_mixed else "same")
+    return [alike, stored.of(tracks, kind, "same")] if is_mixed else [alike]
 
 
-def _holds_for(stored: Guarantees, measured: dict[Kind, list[Limits]], tracks: Tracks) -> str:
-    rows = [one for kind in measured.values() for one in kind]
+def _limit(measured: list[list[Limits]], n_names: int, level: float) -> float | None:
+    """The laxest one, of which lists of one kind may have been shorter; None if the first says nothing."""
+    alike, *others = (limit_for(rows, n_names, level) for rows in measured)
+    return None if alike is None else max(alike, *(one for one in others if one is not None), 0.0)
+
+
+def _why(measured: list[Limits], n_names: int, level: float) -> str:
+    """Why nothing can be guaranteed."""
+    if not measured:
+        return "it was not measured what can be guaranteed of such clips and lists"
+    if n_names > measured[-1].n_names:
+        return f"it was measured for lists of at most {measured[-1].n_names} names"
+    return f"{measured[0].n_groups} independent groups of clips are too few for {level:.0%}"
+
+
+def _holds_for(stored: Guarantees, measured: list[list[Limits]], tracks: Tracks) -> str:
+    rows = [one for of_kind in measured for one in of_kind]
     shortest, longest = min(one.n_names for one in rows), max(one.n_names for one in rows)
-    clips = []
-    if seen := measured.get("seen"):
-        clips.append(f"{seen[0].n_clips} of classes that the head was trained on")
-    if new := measured.get("unseen"):
-        clips.append(f"{new[0].n_clips} of {new[0].n_groups} classes new to the bundle")
+    clips = [
+        f"{one.n_clips} of classes trained on"
+        if one.kind == "seen"
+        else f"{one.n_clips} of {one.n_groups} classes not trained on"
+        for one in (of_kind[0] for of_kind in measured)
+    ]
     return (
-        f"clips with {_TRACKS[tracks]} whose right name is in the list, as far as clips and names are like "
-        f"those that it was measured on ({stored.data}: {' and '.join(clips)}), in lists of {shortest} to "
-        f"{longest} names."
+        f"clips with {_TRACKS[tracks]} whose right name is in the list, on average, as far as clips and "
+        f"names are like those that it was measured on ({stored.data}: {' and '.join(clips)}), in lists of "
+        f"{shortest} to {longest} names."
     )

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+Tracks = Literal["both", "visual", "audio"]
+"""What a clip has that can be used, or what of it is used."""
 Sampling = Literal["uniform", "middle"]
 FrameChoice = Literal["exact", "key"]
 Resize = Literal[

@@ -36,7 +36,8 @@ BETA = OptionText(
     "auto, off, or a number such as 1.5",
 )
 GUARANTEE = OptionText(
-    "Also name the fewest candidates of which, as often as this, one is right; as far as that was measured.",
+    "Also name as few candidates as the bundle can, of which one is right about as often as this, as far as "
+    "that was measured.",
     f"a number from {MIN_GUARANTEE:g} to {MAX_GUARANTEE:g}",
 )
 SEGMENT_S = OptionText(

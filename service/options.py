@@ -76,7 +76,7 @@ SegmentLength = (
 Guarantee = Annotated[
     float, Field(ge=texts.MIN_GUARANTEE, le=texts.MAX_GUARANTEE), _plain(r"0?\.[0-9]{1,20}")
 ]
-"""How often a promise must hold."""
+"""How often one of the names must be right."""
 
 
 class ClassifyOptions(BaseModel):
@@ -109,14 +109,14 @@ class ClassifyOptions(BaseModel):
         return None if value is None else check_templates(value)
 
     @model_validator(mode="after")
-    def _promise_what_was_measured(self) -> Self:
+    def _guarantee_what_was_measured(self) -> Self:
         if self.guarantee is not None and self.beta != "auto":
             raise InvalidOptionError(
                 "A guarantee holds with the bundle's own calibration: leave one of both out."
             )
         return self
 
-    def promise(self, of_label_set: float | None) -> float | None:
+    def guarantee_or(self, of_label_set: float | None) -> float | None:
         """The guarantee to give: its own, else that of the label set, unless it has its own calibration."""
         return self.guarantee or (of_label_set if self.beta == "auto" else None)
 

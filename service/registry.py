@@ -31,7 +31,7 @@ class Bundle:
         encoders: The frozen encoders.
         head: What ranks by their features.
         card: Its model card, Markdown; None if it has none.
-        guarantees: What can be promised of its answers; None if nothing was measured.
+        guarantees: What can be guaranteed of its answers; None if nothing was measured.
     """
 
     manifest: Manifest

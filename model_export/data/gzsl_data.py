@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from model_export.errors import Problem
 from service.arrays import Array
+from service.media import Tracks
 
 Reals = NDArray[np.float64]
 Indices = NDArray[np.int64]
-Track = Literal["both", "visual", "audio"]
+Track = Tracks
 TextOrder = Literal["by_name", "legacy"]
 SINGLE_TRACKS: Final[tuple[Track, ...]] = ("visual", "audio")
 SplitName = Literal["train", "val_seen", "val_unseen", "test_seen", "test_unseen"]

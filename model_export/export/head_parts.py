@@ -40,7 +40,7 @@ class Fitted:
         visual_share: Weight of the picture for clips with both tracks, 0 to 1.
         scores: How similarity becomes probabilities; None: by the encoders' logit scales.
         agreement: What tells whether both tracks show the same; None: nothing does.
-        guarantees: What can be promised of answers; None: nothing was measured.
+        guarantees: What can be guaranteed of answers; None: nothing was measured.
     """
 
     visual_share: float = 0.5
@@ -102,26 +102,26 @@ def _check_claims(run: Run) -> None:
 
 def similarity_head(fitted: Fitted = NOT_FITTED) -> HeadParts:
     """A head without training and statistics: names are ranked by cosine x logit scale."""
-    promises = fitted.guarantees
+    stored = fitted.guarantees
     facts = SimilaritySpec(
         kind="similarity",
         visual_share=fitted.visual_share,
         n_clips=0,
         scores=fitted.scores,
         agreement=fitted.agreement,
-        guarantee=None if promises is None else GUARANTEE_FILE,
+        guarantee=None if stored is None else GUARANTEE_FILE,
     )
 
     def write(folder: Path) -> dict[str, GraphCheck]:
-        if promises is not None:
-            write_guarantees(folder, promises)
+        if stored is not None:
+            write_guarantees(folder, stored)
         return {}
 
     return HeadParts(facts, (), write)
 
 
 def write_guarantees(folder: Path, guarantees: Guarantees) -> None:
-    """Write what can be promised into the folder of a bundle."""
+    """Write what can be guaranteed into the folder of a bundle."""
     (folder / GUARANTEE_FILE).write_text(guarantees.model_dump_json() + "\n", encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""What can be promised of answers: limits that a bundle stores (service/bundle/guarantees.py).
+"""What can be guaranteed of answers: limits that a bundle stores (service/bundle/guarantees.py).
 
 Every validation clip is ranked among lists of names drawn at random, of several lengths, by the first stage's
 head, to whose training it did not belong. Clips of a seen class count one by one; of unseen classes whole
@@ -19,7 +19,8 @@ from model_export.data.gzsl_data import Indices, Reals
 from model_export.head.calibration import Calibration
 from model_export.head.distances import StageRanked
 from model_export.head.metrics import Ranked
-from service.bundle.guarantees import MAX_PERCENT, MIN_PERCENT, Among, Kind, Limits, Tracks
+from service.bundle.guarantees import MAX_PERCENT, MIN_PERCENT, Among, Kind, Limits
+from service.media import Tracks
 
 LENGTHS: Final = (2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 N_DRAWS: Final = 10
@@ -28,7 +29,7 @@ _STEP: Final = 1e-4  # limits are rounded up to it
 
 
 def conformal_limits(groups: Sequence[Reals]) -> tuple[float | None, ...]:
-    """The smallest limits that hold promises of 50, 51, ... 99 per cent for a member of a new group.
+    """The smallest limits that hold for guarantees of 50, 51, ... 99 per cent for a member of a new group.
 
     Each of K groups weighs 1 / (K + 1), shared out over its members, and 1 / (K + 1) lies at infinity
     (hierarchical conformal prediction; with groups of one it is plain split conformal prediction).
@@ -133,7 +134,7 @@ def cases(ranked: StageRanked, calibration: Calibration) -> Iterator[Case]:
         ("unseen", ranked.unseen_clips, ranked.unseen, ranked.seen),
     )
     for kind, clips, same, other in parts:
-        few = _few_of_each_class(clips)
+        few = clips if kind == "seen" else _few_of_each_class(clips)
         if len(few.class_index):
             stacked = few.distances.astype(np.float64)
             stacked[:, ranked.seen] += calibration.beta
@@ -149,7 +150,7 @@ def _lengths(longest: int) -> tuple[int, ...]:
 
 
 def _few_of_each_class(clips: Ranked) -> Ranked:
-    """At most MAX_CLIPS_PER_CLASS of each class, drawn at random."""
+    """At most MAX_CLIPS_PER_CLASS of each class, drawn at random: classes weigh the same in any case."""
     random, kept = np.random.default_rng(0), list[Indices]()
     for c in np.unique(clips.class_index):
         kept.append(random.permutation(np.flatnonzero(clips.class_index == c))[:MAX_CLIPS_PER_CLASS])

@@ -10,7 +10,7 @@ What each file holds:
     stage_1.checkpoint, stage_2.checkpoint   only while training: the state after the last epoch
     head.safetensors           the final weights
     statistics.safetensors     the stored standardisation statistics
-    guarantee.json             what can be promised of answers
+    guarantee.json             what can be guaranteed of answers
     calibration.json           written last: a folder without it is not finished
 
 Files are replaced in one step, so that a killed run leaves whole files: a checkpoint always holds the state
@@ -137,7 +137,7 @@ class Run:
         network: With the final weights, in evaluation mode.
         statistics: Stored standardisation statistics of the final weights.
         calibrations: Chosen on validation with the first stage's weights.
-        guarantees: What can be promised of its answers; None in folders of earlier versions.
+        guarantees: What can be guaranteed of its answers; None in folders of earlier versions.
     """
 
     path: Path
@@ -176,8 +176,8 @@ class Run:
                 network = make_network(config.head, *dims, len(config.data.seen_classes))
             network.load_state_dict(load_file(path / "head.safetensors"), assign=True)
             statistics = Statistics.load(path / "statistics.safetensors")
-            promised = path / GUARANTEE_FILE
-            guarantees = load_guarantees(promised) if promised.is_file() else None
+            file = path / GUARANTEE_FILE
+            guarantees = load_guarantees(file) if file.is_file() else None
         except ValidationError as error:
             faults = describe_faults(error.errors(), "calibration.json")
             raise RunError(f"{path} is damaged: {faults}") from None

@@ -32,12 +32,10 @@ def fit_agreement(statistics: Statistics, stage: StageTensors) -> AgreementScore
 
 def with_both_tracks(stage: StageTensors) -> Clips:
     """The clips that a stage is measured on, of seen classes and then of unseen ones, if they have both."""
-    parts = (stage.eval_seen, stage.eval_unseen)
-    visual, audio, classes = (
-        torch.cat([getattr(one, name) for one in parts]) for name in ("visual", "audio", "class_index")
-    )
-    rows = visual.any(dim=1) & audio.any(dim=1)
-    return Clips(visual[rows], audio[rows], classes[rows])
+    whole = stage.complete()
+    parts = (whole.eval_seen, whole.eval_unseen)
+    names = ("visual", "audio", "class_index")
+    return Clips(*(torch.cat([getattr(one, name) for one in parts]) for name in names))
 
 
 def track_cosines(

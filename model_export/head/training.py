@@ -161,13 +161,15 @@ def finish(
 def calibrate(
     network: HeadNetwork, config: HeadConfig, stage: StageTensors, data: GzslData
 ) -> tuple[Calibrations, Guarantees]:
-    """Fit to the validation clips all that is fitted to them, and measure what can be promised of answers."""
+    """Fit to the validation clips all that is fitted to them, and measure what can be guaranteed of answers."""
     statistics = exact_statistics(network, config.standardisation, stage)
     clips = f"validation clips of {'SIMULATED ' if data.simulated else ''}{data.name}"
     ranked = rank_embedding(network, config, statistics, stage)
     served = calibrate_served(config, ranked, statistics, stage, clips)
     raw = calibrate_fused(ranked, statistics, stage, raw_weights=(1.0,))
-    limits = [*head_limits(rank_calibrated(ranked, statistics, stage, served), served, "both")]
+    whole = stage.complete()
+    ranked_whole = rank_embedding(network, config, statistics, whole)
+    limits = [*head_limits(rank_calibrated(ranked_whole, statistics, whole, served), served, "both")]
     alone: dict[Track, Calibration] = {}
     for track in SINGLE_TRACKS:
         if statistics.knows(track):

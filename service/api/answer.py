@@ -18,7 +18,7 @@ from service.api.schemas import (
 )
 from service.classifier import Classification, Ranked
 from service.embed.embeddings import LabelEmbeddings
-from service.guarantee import Guarantee as Promise
+from service.guarantee import KeptNames
 from service.media import Segment, Track
 from service.ranking import TrackScores
 
@@ -114,11 +114,11 @@ def _rounded(value: float | np.float32) -> float:
     return round(float(value), 6)
 
 
-def _guarantee(promise: Promise | None, names: LabelEmbeddings) -> Guarantee | None:
-    if promise is None:
+def _guarantee(found: KeptNames | None, names: LabelEmbeddings) -> Guarantee | None:
+    if found is None:
         return None
-    kept = None if promise.kept is None else [names.labels[index].name for index in promise.kept.tolist()]
-    return Guarantee(level=promise.level, labels=kept, holds_for=promise.holds_for)
+    kept = None if found.kept is None else [names.labels[index].name for index in found.kept.tolist()]
+    return Guarantee(level=found.level, labels=kept, holds_for=found.holds_for)
 
 
 def _tracks(visual: Track, audio: Track, ranked: Ranked | None, names: LabelEmbeddings) -> Tracks:

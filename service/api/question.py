@@ -142,8 +142,8 @@ class Question:
         form = read_form(self._fields)
         check_count(len(form.labels), settings.max_labels)
         self._bundle = self._context.registry.get(form.bundle)
-        candidates, templates, promise = _candidates(self._context, form)
-        self._options = form.options(templates, promise, settings.frames)
+        candidates, templates, guarantee = _candidates(self._context, form)
+        self._options = form.options(templates, guarantee, settings.frames)
         self._names_began = time.perf_counter()
         self._names = _begin_to_embed(self._context, self._bundle, candidates, self._options)
         self._form = form

@@ -129,7 +129,7 @@ class ClassifyForm(ClassifyOptions):
             templates=self.templates or templates,
             top_k=self.top_k,
             beta=self.beta,
-            guarantee=self.promise(guarantee),
+            guarantee=self.guarantee_or(guarantee),
             segment_s="auto" if self.segment_s is None and self.returned != "json" else self.segment_s,
             frames=self.frames or frames,
         )
@@ -217,13 +217,13 @@ class Tracks(Wire):
 
 
 class Guarantee(Wire):
-    """A promise about the answer for the whole clip."""
+    """Names of which one is right about as often as was asked for, for the whole clip."""
 
-    level: float = Field(description="0.5..0.99: how often it holds at least")
+    level: float = Field(description="0.5..0.99: how often it holds on average")
     labels: list[str] | None = Field(
         description="one of these is right, best first; null: none of the candidates may be excluded"
     )
-    holds_for: str = Field(description="which clips and labels it holds for, or why nothing can be promised")
+    holds_for: str = Field(description="which clips and labels it holds for, or why nothing is guaranteed")
 
 
 class SegmentAnswer(Wire):

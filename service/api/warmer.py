@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from service.api.prometheus import Metrics
-from service.errors import AhseError
+from service.errors import AhseError, UnknownLabelSetError
 
 _log = structlog.get_logger(__name__)
 
@@ -68,6 +68,8 @@ class Warmer:
     async def _warm(self, name: str, embed: Callable[[str], Awaitable[None]]) -> None:
         try:
             await embed(name)
+        except UnknownLabelSetError:
+            pass  # it was deleted meanwhile
         except Exception as error:  # noqa: BLE001  (one set must not end the work on all others)
             code = error.code if isinstance(error, AhseError) else None
             _log.warning("warm_up_failed", label_set=name, code=code, exc_info=error)

@@ -119,7 +119,7 @@ class _HeadSpec(Record):
         default=None, description="null: nothing tells whether picture and sound agree"
     )
     guarantee: FileName | None = Field(
-        default=None, description="file of what can be promised (guarantees.py); null: nothing was measured"
+        default=None, description="file of what can be guaranteed (guarantees.py); null: nothing was measured"
     )
 
 

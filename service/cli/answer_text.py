@@ -29,7 +29,7 @@ def as_text(name: str, answer: Answer) -> str:
     if answer.unknown is not None and answer.unknown >= _LIKELY_UNKNOWN:
         lines.append(f"  perhaps none of these (unknown {answer.unknown:.0%})")
     if answer.guarantee is not None:
-        lines.append(f"  {_promise(answer.guarantee)}")
+        lines.append(f"  {_kept(answer.guarantee)}")
     if answer.segments:
         lines.append(f"  {'start':>7} {'end s':>7}  best names")
         lines += [f"  {one.start_s:7.1f} {one.end_s:7.1f}  {_names(one)}" for one in answer.segments]
@@ -40,10 +40,10 @@ def as_text(name: str, answer: Answer) -> str:
     return "\n".join(map(printable, lines))
 
 
-def _promise(promise: Guarantee) -> str:
-    if promise.labels is None:
-        return f"{promise.level:.0%}: none of these may be excluded"
-    return f"{promise.level:.0%}: one of {', '.join(promise.labels)}"
+def _kept(guarantee: Guarantee) -> str:
+    if guarantee.labels is None:
+        return f"{guarantee.level:.0%}: none of these may be excluded"
+    return f"{guarantee.level:.0%}: one of {', '.join(guarantee.labels)}"
 
 
 def _names(segment: Segment) -> str:

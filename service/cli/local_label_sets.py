@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from service import option_texts as texts
 from service.client import Label, LabelSet, LabelSetSummary
 from service.errors import InvalidOptionError, UnknownLabelSetError
 from service.labels.label import check_templates, make_label
@@ -68,6 +69,8 @@ class LocalLabelSets:
     ) -> LabelSetSummary:
         """Create a label set, or replace all of one."""
         _refuse_to_warm(warm)
+        if guarantee is not None and not texts.MIN_GUARANTEE <= guarantee <= texts.MAX_GUARANTEE:
+            raise InvalidOptionError(f"guarantee must be {texts.GUARANTEE.takes}.")
         checked = None if templates is None else check_templates(templates)
         content = Content(tuple(_labels(labels)), checked, guarantee)
         stored, _ = self._store.put(check_set_name(name), content, _condition(if_match))

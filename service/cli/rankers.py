@@ -283,17 +283,17 @@ def ask_here(question: Question, settings: Settings) -> Asked:
 
     labels, options = _labels(question.names, settings.max_labels), question.options
     if question.label_set is None:
-        candidates, templates, promise = Candidates(labels), None, None
+        candidates, templates, guarantee = Candidates(labels), None, None
     else:
         with contextlib.closing(LocalLabelSets(settings)) as store:
             label_set = store.stored(question.label_set)
         if not label_set.labels:
             raise NoLabelsError(f"label set {label_set.name!r} is empty; add labels to it")
-        candidates, templates, promise = label_set.candidates, label_set.templates, label_set.guarantee
+        candidates, templates, guarantee = label_set.candidates, label_set.templates, label_set.guarantee
     given = {
         "frames": options.frames or settings.frames,
         "templates": options.templates or templates,
-        "guarantee": options.promise(promise),
+        "guarantee": options.guarantee_or(guarantee),
     }
     return Asked(candidates, options.model_copy(update=given), question.label_set)
 

@@ -97,15 +97,15 @@ def rows_of(record: Record) -> Iterator[Row]:
     about |= {name: record[name] for name in ("duration_s", "bundle", "bundle_version")}
     for part in (record, *(record["segments"] or ())):
         span = {name: part.get(name) for name in ("start_s", "end_s")} | {"unknown": part["unknown"]}
-        span |= {"agreement": (part["tracks"]["agreement"] or {}).get("score")}
-        promised = (part.get("guarantee") or {}).get("labels")
+        span |= {"agreement": (part["tracks"].get("agreement") or {}).get("score")}
+        kept_names = (part.get("guarantee") or {}).get("labels")
         for one in part["predictions"]:
             named = {name: one[name] for name in ("rank", "label", "score", "distance", "seen")}
             alone = {
                 f"{track}_score": None if one[track] is None else one[track]["score"]
                 for track in ("visual", "audio")
             }
-            kept = {} if promised is None else {"guaranteed": one["label"] in promised}
+            kept = {} if kept_names is None else {"guaranteed": one["label"] in kept_names}
             yield {**about, **span, **named, **alone, **kept}
         if not part["predictions"]:
             yield {**about, **span}

@@ -117,7 +117,7 @@ class Tracks:
     @classmethod
     def read(cls, document: Document) -> Self:
         """From JSON."""
-        found = document["agreement"]
+        found = document.get("agreement")
         return cls(
             visual=TrackUse.read(document["visual"]),
             audio=TrackUse.read(document["audio"]),
@@ -127,12 +127,12 @@ class Tracks:
 
 @dataclass(frozen=True)
 class Guarantee:
-    """A promise about the answer for the whole clip.
+    """Names of which one is right about as often as was asked for, for the whole clip.
 
     Attributes:
-        level: 0.5..0.99, how often it holds at least.
+        level: 0.5..0.99, how often it holds on average.
         labels: One of these is right, best first; None: none of the candidates may be excluded.
-        holds_for: Which clips and labels it holds for, or why nothing can be promised.
+        holds_for: Which clips and labels it holds for, or why nothing is guaranteed.
     """
 
     level: float
@@ -188,7 +188,7 @@ class Answer:
         predictions: Best first.
         tracks: Which were used, and why one was not.
         unknown: 0..1, how likely it is that none of the labels fits; None where that can't be told.
-        guarantee: The promise that was asked for, or None.
+        guarantee: What was asked for, or None; None too from a service that has none yet.
         duration_s: Of the clip.
         calibration: Beta that was added to the distances of seen classes.
         segments: From the clip's start to its end without a gap; None unless segment_s was sent.
@@ -222,11 +222,11 @@ class Answer:
     @classmethod
     def read(cls, document: Document) -> Self:
         """From JSON."""
-        segments, promise = document["segments"], document["guarantee"]
+        segments, kept = document["segments"], document.get("guarantee")
         nested = {
             "predictions": tuple(map(Prediction.read, document["predictions"])),
             "tracks": Tracks.read(document["tracks"]),
-            "guarantee": None if promise is None else Guarantee.read(promise),
+            "guarantee": None if kept is None else Guarantee.read(kept),
             "segments": None if segments is None else tuple(map(Segment.read, segments)),
             "warnings": tuple(document["warnings"]),
             "document": document,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.arrays import Array
-from service.bundle.guarantees import Tracks
+from service.media import Tracks
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,13 @@ class ClipFeatures:
         if self.visual is None:
             return "audio"
         return "visual" if self.audio is None else "both"
+
+    def only(self, tracks: Tracks) -> ClipFeatures:
+        """What is left of it with these tracks."""
+        return ClipFeatures(
+            visual=None if tracks == "audio" else self.visual,
+            audio=None if tracks == "visual" else self.audio,
+        )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ it (model_export/export/head_parts.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from service.arrays import Array
 from service.bundle.head_specs import AgreementScore
@@ -35,6 +35,11 @@ def cosines_of(clip: ClipFeatures, texts: TextFeatures) -> Cosines:
         None if clip.visual is None else texts.visual @ clip.visual,
         None if clip.audio is None else texts.audio @ clip.audio,
     )
+
+
+def distances_of(head: Head[Any, Names], clip: ClipFeatures, texts: TextFeatures, names: Names) -> Array:
+    """Distance of a clip to n names by a head, from its features alone: float32 [n]."""
+    return head.distances(head.embed_clip(clip), cosines_of(clip, texts), names)
 
 
 class Head(Protocol[Embedding, Names]):

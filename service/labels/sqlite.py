@@ -111,6 +111,7 @@ class SqliteLabelStore:
     ) -> tuple[LabelSetSummary, bool]:
         """Create or replace a set; the flag says that it is new."""
         check_labels(content.labels, self._max_labels, may_be_empty=True)
+        etag = content.etag  # before others have to wait
         with self._database.writing() as connection:
             before = _find_summary(connection, name)
             _check(precondition, name, before)
@@ -121,18 +122,21 @@ class SqliteLabelStore:
                 n_labels=len(content.labels),
                 templates=content.templates,
                 guarantee=content.guarantee,
-                etag=content.etag,
+                etag=etag,
                 created=now if before is None else before.created,
                 updated=now,
             )
-            if before is not None and before.etag == after.etag:
+            is_equal = before is not None and before.etag == etag
+            if before is not None and is_equal:
                 after = replace(after, updated=before.updated)
             _write(connection, after, owner.id)
-            connection.execute("DELETE FROM labels WHERE label_set = ?", (name,))
-            connection.executemany(
-                "INSERT INTO labels (label_set, position, name, prompts, label_key) VALUES (?, ?, ?, ?, ?)",
-                ((name, i, *_row(label)) for i, label in enumerate(content.labels)),
-            )
+            if not is_equal:
+                connection.execute("DELETE FROM labels WHERE label_set = ?", (name,))
+                connection.executemany(
+                    "INSERT INTO labels (label_set, position, name, prompts, label_key) "
+                    "VALUES (?, ?, ?, ?, ?)",
+                    ((name, i, *_row(label)) for i, label in enumerate(content.labels)),
+                )
         self._remember(_with_labels(after, content.labels))
         return after, before is None
 

@@ -58,7 +58,7 @@ Warm = Annotated[
 ]
 
 
-@router.get("")
+@router.get("", response_model=schemas.LabelSetPage)
 async def list_label_sets(
     context: ContextDep,
     cursor: Annotated[
@@ -66,16 +66,11 @@ async def list_label_sets(
         Query(description="next_cursor of the page before", json_schema_extra={"pattern": SET_NAME}),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> schemas.LabelSetPage:
+) -> Response:
     """All label sets in order of name, a page at a time."""
     if cursor is not None and not re.fullmatch(SET_NAME, cursor):
         raise InvalidOptionError("cursor is not one that this service gave out; start without it")
-    found = await context.ask_store(context.store.page, cursor or "", limit + 1)
-    page = found[:limit]
-    return schemas.LabelSetPage(
-        label_sets=[schemas.LabelSetSummary(**_facts(one)) for one in page],
-        next_cursor=page[-1].name if len(found) > limit else None,
-    )
+    return await context.ask_store(_page, context, cursor or "", limit)
 
 
 @router.put(
@@ -157,6 +152,16 @@ def _get(context: Context, name: str, if_none_match: str | None) -> Response:
         )
     labels = [schemas.LabelBody(name=one.name, prompts=list(one.prompts)) for one in label_set.labels]
     return _answer(schemas.LabelSet(**_facts(label_set), labels=labels))
+
+
+def _page(context: Context, after: str, limit: int) -> Response:
+    """Made beside the event loop: templates can make it long."""
+    found = context.store.page(after, limit + 1)
+    page = schemas.LabelSetPage(
+        label_sets=[schemas.LabelSetSummary(**_facts(one)) for one in found[:limit]],
+        next_cursor=found[limit - 1].name if len(found) > limit else None,
+    )
+    return Response(page.model_dump_json(), media_type="application/json")
 
 
 def _add(context: Context, name: str, raw: bytes, condition: Precondition) -> Response:

@@ -111,7 +111,7 @@ _MARKS = ("ETag", "etag", "LastModified", "mtime", "created")
 
 
 def _state(facts: dict[str, Any], mark: str | None = None) -> tuple[int | None, str | None]:
-    """Size, and what tells a change, with its name: by this mark if there is one, else by the first there is."""
+    """Size, and what tells a change, with its name: by this mark, or without one by the first there is."""
     known = [one for one in _MARKS if facts.get(one) and mark in (None, one)]
     return facts.get("size"), f"{known[0]}={_as_text(facts[known[0]])}" if known else None
 

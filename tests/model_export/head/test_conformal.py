@@ -72,16 +72,18 @@ def test_every_group_weighs_the_same_however_large_it_is() -> None:
     assert at(many, 0.91) is None
 
 
-def test_promises_hold_for_new_groups() -> None:
-    """Members of a group are alike; groups that no limit was fitted to keep the promise on average."""
+def test_guarantees_hold_for_new_groups() -> None:
+    """Of a few groups whose members are alike. The plain quantile of all members would be too narrow."""
     random = np.random.default_rng(0)
-    held = []
-    for _ in range(400):
-        groups = random.normal(size=(41, 1)) + 0.3 * random.normal(size=(41, 12))
-        limit = at(conformal_limits(list(groups[:40])), 0.9)
+    held, plain = [], []
+    for _ in range(1000):
+        groups = random.normal(size=(10, 1)) + 0.2 * random.normal(size=(10, 12))
+        limit = at(conformal_limits(list(groups[:9])), 0.8)
         assert limit is not None
-        held.append((groups[40] <= limit).mean())
-    assert 0.88 < np.mean(held) < 0.94
+        held.append((groups[9] <= limit).mean())
+        plain.append((groups[9] <= np.quantile(groups[:9], 0.8)).mean())
+    assert 0.79 < np.mean(held) < 0.91
+    assert np.mean(plain) < 0.77
 
 
 def test_lists_hold_the_right_name_first_and_none_twice() -> None:
@@ -123,10 +125,10 @@ def test_limits_tell_what_they_were_measured_on() -> None:
     assert unseen.at(0.8) is not None
 
 
-def test_of_a_class_with_many_clips_some_are_taken() -> None:
-    """So that large data sets take no longer."""
+def test_of_an_unseen_class_with_many_clips_some_are_taken() -> None:
+    """Classes weigh the same in any case. Clips of seen classes stay in the proportions of the data."""
     found = {one.kind: one for one in cases(stage(n_clips=50), CALIBRATION)}
-    assert len(found["seen"].class_index) == 60
+    assert len(found["seen"].class_index) == 150
     assert np.bincount(found["unseen"].class_index).max() == 20
 
 

@@ -52,7 +52,7 @@ def test_a_promise_keeps_few_names(promising: TestClient, clips: Clips) -> None:
     assert high["level"] == 0.9
     assert high["labels"][0] == "blue with a high tone"
     assert 1 < len(high["labels"]) < 9
-    assert "clips of tests: 40 of 20 classes" in high["holds_for"]
+    assert "clips of tests: 40 of 20 classes not trained on" in high["holds_for"]
 
 
 def test_a_promise_does_not_depend_on_top_k(promising: TestClient, clips: Clips) -> None:
@@ -69,11 +69,18 @@ def test_what_can_not_be_promised_excludes_nothing(promising: TestClient, clips:
     """More than the clips allow, longer lists, one track, and a bundle without limits."""
     too_high = classify(promising, clips["red low"], labels=CLASSES, guarantee="0.95").json()["guarantee"]
     assert too_high["labels"] is None
-    assert "too few to promise 95%" in too_high["holds_for"]
+    assert "too few for 95%" in too_high["holds_for"]
     longer = classify(promising, clips["red low"], labels=[*CLASSES, "x"], guarantee="0.9").json()
     assert longer["guarantee"]["labels"] is None
     silent = classify(promising, clips["green"], labels=CLASSES, guarantee="0.9").json()
     assert silent["guarantee"]["labels"] is None
+
+
+def test_what_was_measured_otherwise_is_told(promising: TestClient, clips: Clips) -> None:
+    """Templates of one's own and key frames."""
+    more = {"templates": "a clip of {}", "frames": "key"}
+    found = classify(promising, clips["red low"], labels=CLASSES, guarantee="0.9", **more).json()["guarantee"]
+    assert found["holds_for"].endswith("Not measured with templates of its own and key frames.")
 
 
 def test_without_limits_nothing_is_promised(client: TestClient, clips: Clips) -> None:

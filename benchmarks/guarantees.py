@@ -1,7 +1,7 @@
-"""Whether promises hold: `guarantee` on splits of clips, and `tracks.agreement` on swapped sounds.
+"""Whether guarantees hold, on splits of clips, and `tracks.agreement` on swapped sounds.
 
-    python -m benchmarks.promises run RUN DATASET
-    python -m benchmarks.promises clips DIR [--bundle weights/everyday] [--write FILE] [--distractors ...]
+    python -m benchmarks.guarantees run RUN DATASET
+    python -m benchmarks.guarantees clips DIR [--bundle weights/everyday] [--write FILE] [--distractors ...]
 
 `run` takes the test clips of a trained run, which no limit was fitted to. `clips` takes labelled clips for a
 bundle without a trained head; DIR is that of benchmarks.real_clips. It writes what such a bundle stores
@@ -10,7 +10,7 @@ bundle without a trained head; DIR is that of benchmarks.real_clips. It writes w
 Coverage: 100 times the independent groups of clips (classes of unseen names, clips of seen ones) are split in
 two at random. Limits are made from one half and kept to on the other. Sets of names hold the right one with
 the frequency that the table shows; the size of a set is beside it. The last columns are of the limits that
-the run or the bundle has stored, on all of these clips: what users get.
+the run or the bundle has stored, on all of these clips: what users get, unless it was fitted to these clips.
 
 Agreement: every clip keeps its picture and gets the sound of a clip with another name.
 """
@@ -27,8 +27,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from benchmarks.clip_measure import Measured
-from benchmarks.ranked_lists import distances_to
+from benchmarks.clip_measure import CannotMeasureError, Measured
 from benchmarks.real_clips import CAN_FAIL, add_ranking_options, rank_folder
 from model_export.data.datasets import open_dataset
 from model_export.data.gzsl_data import GzslData, Indices, Reals
@@ -40,15 +39,16 @@ from model_export.head.metrics import Distances, auroc
 from model_export.head.run_folder import Run
 from model_export.head.stage_tensors import Clips, StageTensors
 from model_export.head.track_agreement import factors, fit_score, others, track_cosines, with_both_tracks
-from service.bundle.guarantees import MIN_PERCENT, Guarantees, Limits, Tracks, limit_for
+from service.bundle.guarantees import Guarantees, Limits, limit_for, place_of
 from service.bundle.head_specs import AgreementScore
 from service.classifier import CONTRADICTION
 from service.embed.embedder import LabelEmbedder
 from service.embed.embeddings import LabelEmbeddings
 from service.encode.features import ClipFeatures
-from service.head.head import cosines_of
+from service.head.head import cosines_of, distances_of
 from service.head.similarity import SimilarityHead
 from service.labels.label import Candidates
+from service.media import Tracks
 from service.registry import Bundle
 
 LEVELS: Final = (0.8, 0.9, 0.95)
@@ -58,16 +58,16 @@ _TRACKS: Final[tuple[Tracks, ...]] = ("both", "visual", "audio")
 
 @dataclass(frozen=True)
 class Coverage:
-    """What became of one promise.
+    """What became of one guarantee.
 
     Attributes:
         case: Clips and lists.
         tracks: What the clips had.
         n_names: In each list.
-        level: That was promised.
+        level: Of the guarantee.
         held: [N_SPLITS], how often the set held the right name, 0..1.
         size: [N_SPLITS], mean number of names in a set.
-        stored_held: The same with the stored limit, on all clips; None: nothing is promised.
+        stored_held: The same with the stored limit, on all clips; None: nothing is guaranteed.
         stored_size: Likewise.
     """
 
@@ -96,7 +96,7 @@ def coverages(
                 order = np.random.default_rng(split).permutation(len(groups))
                 fitted, tested = ([groups[i] for i in half] for half in np.split(order, [len(groups) // 2]))
                 limits = conformal_limits([right[rows].ravel() for rows in fitted])
-                limit = limits[round(100 * level) - MIN_PERCENT]
+                limit = limits[place_of(level)]
                 held[split], size[split] = _kept(surprise, tested, np.inf if limit is None else limit)
             own = limit_for(measured, n_names, level)
             as_stored = (None, None) if own is None else _kept(surprise, groups, own)
@@ -124,7 +124,7 @@ def _mean(groups: Sequence[Indices], values: Reals | np.ndarray) -> float:
 def coverage_table(found: Sequence[Coverage]) -> list[str]:
     """In Markdown."""
     lines = [
-        "| tracks | right name | among | names | groups | promised | held, mean | sd | names kept | "
+        "| tracks | right name | among | names | groups | guaranteed | held, mean | sd | names kept | "
         "as stored: held | kept |",
         f"|{'---|' * 11}",
     ]
@@ -201,7 +201,8 @@ def of_run(run: Run, data: GzslData) -> list[str]:
     found = list[Coverage]()
     for tracks in _TRACKS:
         if run.statistics.knows(tracks):
-            ranked = _ranked(run, stage.only(tracks), tracks)
+            measured = stage.complete() if tracks == "both" else stage.only(tracks)
+            ranked = _ranked(run, measured, tracks)
             for case in cases(ranked, run.calibration_of(tracks)):
                 found += coverages(case, tracks, [n for n in case.lengths if n in (10, 50)], run.guarantees)
     lines = coverage_table(found)
@@ -240,8 +241,29 @@ def _swapped_run(run: Run, stage: StageTensors) -> Swapped:
     )
 
 
-def of_clips(bundle: Bundle, measured: Measured) -> tuple[Guarantees, AgreementScore, list[str]]:
-    """What a bundle without a trained head may store, and whether it holds."""
+def of_clips(
+    bundle: Bundle, measured: Measured, data: str = "labelled clips"
+) -> tuple[Guarantees, AgreementScore, list[str]]:
+    """What a bundle without a trained head may store, and whether it holds.
+
+    Args:
+        bundle: Which it is.
+        measured: Its clips.
+        data: What they are, in words.
+
+    Raises:
+        CannotMeasureError: A set of tracks has clips of less than two names.
+    """
+    for tracks in _TRACKS:
+        rights = [
+            right
+            for one, right in zip(measured.encoded.features, measured.right, strict=True)
+            if one.tracks in ("both", tracks)
+        ]
+        if len(set(rights)) < 2:
+            raise CannotMeasureError(
+                f"There are not two names with clips that have these tracks: {tracks}. Add some."
+            )
     names = LabelEmbedder(2**30).embed(bundle, Candidates(measured.labels))
     limits, found = list[Limits](), list[Coverage]()
     for tracks in _TRACKS:
@@ -255,24 +277,25 @@ def of_clips(bundle: Bundle, measured: Measured) -> tuple[Guarantees, AgreementS
     lines = [*coverage_table(found), "", *swapped.lines(score, "fitted to them")]
     if bundle.head.agreement is not None:
         lines += ["", *swapped.lines(bundle.head.agreement, "as stored")]
-    return Guarantees(data="labelled clips", limits=tuple(limits)), score, lines
+    return Guarantees(data=data, limits=tuple(limits)), score, lines
 
 
 def _cases(bundle: Bundle, measured: Measured, names: LabelEmbeddings, tracks: Tracks) -> Iterator[Case]:
     """Clips that have the tracks, among the clips' own names, and among longer lists of these and others."""
-    kept = [
-        (one, right)
-        for one, right in zip(measured.encoded.features, measured.right, strict=True)
-        if one.tracks in ("both", tracks)
-    ]
-    clips, right = [_only(one, tracks) for one, _ in kept], np.array([index for _, index in kept])
+    rows = [i for i, one in enumerate(measured.encoded.features) if one.tracks in ("both", tracks)]
+    clips, right = [measured.encoded.features[i].only(tracks) for i in rows], measured.right[rows]
     temperature = bundle.head.scoring(clips[0], names.embedded).temperature
-    logits = -np.stack([distances_to(bundle, names, one) for one in clips]).astype(np.float64) / temperature
+    logits = -_distances(bundle, names, clips).astype(np.float64) / temperature
     own, everything = np.unique(measured.right), np.arange(len(measured.labels))
     lengths = [n for n in LENGTHS if n < len(own)]
     yield Case("unseen", "same", logits, right, own, own[:0], (*lengths, len(own)))
     longer = [n for n in (*LENGTHS, len(everything)) if len(own) < n <= len(everything)]
     yield Case("unseen", "same", logits, right, everything, own[:0], tuple(longer))
+
+
+def _distances(bundle: Bundle, names: LabelEmbeddings, clips: Sequence[ClipFeatures]) -> Distances:
+    """Of clips to all names, [n, n_names]."""
+    return np.stack([distances_of(bundle.head, one, names.features, names.embedded) for one in clips])
 
 
 def _swapped_clips(bundle: Bundle, measured: Measured, names: LabelEmbeddings) -> Swapped:
@@ -287,23 +310,14 @@ def _swapped_clips(bundle: Bundle, measured: Measured, names: LabelEmbeddings) -
     ]
     mixed = [ClipFeatures(one.visual, clips[i].audio) for one, i in zip(clips, other, strict=True)]
 
-    def distances(some: Sequence[ClipFeatures]) -> Distances:
-        return np.stack([distances_to(bundle, names, one)[own] for one in some])
-
     return Swapped(
         np.stack([visual[own] for visual, _ in alone if visual is not None]),
         np.stack([audio[own] for _, audio in alone if audio is not None]),
         right,
         other,
-        distances(mixed),
-        distances([_only(one, "visual") for one in clips]),
-        distances([_only(one, "audio") for one in clips]),
-    )
-
-
-def _only(features: ClipFeatures, tracks: Tracks) -> ClipFeatures:
-    return ClipFeatures(
-        None if tracks == "audio" else features.visual, None if tracks == "visual" else features.audio
+        _distances(bundle, names, mixed)[:, own],
+        _distances(bundle, names, [one.only("visual") for one in clips])[:, own],
+        _distances(bundle, names, [one.only("audio") for one in clips])[:, own],
     )
 
 
@@ -318,6 +332,7 @@ def main() -> None:
     labelled = what.add_parser("clips", help="of a bundle without a trained head, by labelled clips")
     labelled.add_argument("folder", type=Path, metavar="DIR")
     labelled.add_argument("--write", type=Path, metavar="FILE", help="what the bundle may store")
+    labelled.add_argument("--data", default="labelled clips", metavar="TEXT", help="what they are, for users")
     add_ranking_options(labelled)
     options = parser.parse_args()
     try:
@@ -326,8 +341,10 @@ def main() -> None:
         else:
             bundle, measured = rank_folder(options.folder, options)
             if not isinstance(bundle.head, SimilarityHead):
-                parser.exit(2, "The bundle has a trained head: `ahse train` measures what it can promise.\n")
-            guarantees, score, lines = of_clips(bundle, measured)
+                parser.exit(
+                    2, "The bundle has a trained head: `ahse train` measures what can be guaranteed of it.\n"
+                )
+            guarantees, score, lines = of_clips(bundle, measured, options.data)
             lines += ["", score.model_dump_json()]
             if options.write is not None:
                 options.write.write_text(guarantees.model_dump_json() + "\n", encoding="utf-8")

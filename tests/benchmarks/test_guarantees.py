@@ -1,4 +1,4 @@
-"""`python -m benchmarks.promises`: promises on clips whose law is known, on toy clips, and of a small run."""
+"""`python -m benchmarks.guarantees`: on clips whose law is known, on toy clips, and of a small run."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import promises
-from benchmarks.promises import coverages, of_run
+from benchmarks import guarantees
+from benchmarks.guarantees import coverages, of_run
 from benchmarks.real_clips import LABELS_FILE
 from model_export.head.conformal import Case
 from model_export.head.training import train
@@ -26,10 +26,10 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     """The command in this process: words in; exit code and all that it printed out."""
 
     def run(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr("sys.argv", ["promises", *(str(word) for word in words)])
+        monkeypatch.setattr("sys.argv", ["guarantees", *(str(word) for word in words)])
         code = 0
         try:
-            promises.main()
+            guarantees.main()
         except SystemExit as ended:
             code = int(ended.code or 0)
         out, err = capsys.readouterr()
@@ -94,7 +94,7 @@ def test_a_bundle_with_a_trained_head_has_promises_of_its_training(command: Comm
     (tmp_path / LABELS_FILE).write_text("file,label\na.mp4,red\nb.mp4,blue\n")
     code, said = command("clips", tmp_path, "--bundle", write_toy_bundle(tmp_path / "toy"))
     assert code == 2
-    assert "`ahse train` measures what it can promise" in said
+    assert "`ahse train` measures what can be guaranteed of it" in said
 
 
 def test_promises_of_a_run_are_tried_on_its_test_clips(tmp_path: Path) -> None:
