@@ -161,7 +161,7 @@ def finish(
 def calibrate(
     network: HeadNetwork, config: HeadConfig, stage: StageTensors, data: GzslData
 ) -> tuple[Calibrations, Guarantees]:
-    """Fit to the validation clips all that is fitted to them, and measure what can be guaranteed of answers."""
+    """Fit all that is fitted to the validation clips, and measure what can be guaranteed of answers."""
     statistics = exact_statistics(network, config.standardisation, stage)
     clips = f"validation clips of {'SIMULATED ' if data.simulated else ''}{data.name}"
     ranked = rank_embedding(network, config, statistics, stage)

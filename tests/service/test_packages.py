@@ -27,7 +27,7 @@ PACKAGES = {
         "pytest",
     ),
     *("safetensors", "scipy", "service", "starlette", "structlog", "tests", "tokenizers", "typer"),
-    *("openai", "prometheus_client", "pyarrow", "uvicorn"),
+    *("fsspec", "openai", "prometheus_client", "pyarrow", "uvicorn"),
 }
 
 
