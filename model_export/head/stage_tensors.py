@@ -44,10 +44,9 @@ class Clips:
         rows = has if has.any() else ~has
         return Clips(self.visual[rows], self.audio[rows], self.class_index[rows]).only(track)
 
-    def complete(self) -> "Clips":
-        """Those that have both tracks."""
-        rows = self.visual.any(dim=1) & self.audio.any(dim=1)
-        return Clips(self.visual[rows], self.audio[rows], self.class_index[rows])
+    def are_complete(self) -> Tensor:
+        """Which have both tracks: bool [n]."""
+        return self.visual.any(dim=1) & self.audio.any(dim=1)
 
 
 @dataclass(frozen=True)
@@ -109,10 +108,6 @@ class StageTensors:
         return replace(
             self, eval_seen=self.eval_seen.having(track), eval_unseen=self.eval_unseen.having(track)
         )
-
-    def complete(self) -> "StageTensors":
-        """The same stage, but it is measured on clips that have both tracks."""
-        return replace(self, eval_seen=self.eval_seen.complete(), eval_unseen=self.eval_unseen.complete())
 
 
 def mean_direction(features: Tensor) -> Tensor:

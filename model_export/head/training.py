@@ -36,7 +36,13 @@ from model_export.head.calibration import (
 from model_export.head.conformal import head_limits
 from model_export.head.cost import FILE as COST_FILE
 from model_export.head.cost import Cost, forget_peak_memory, peak_memory_mib
-from model_export.head.distances import best_beta, fuse_ranked, rank_embedding, rank_raw
+from model_export.head.distances import (
+    best_beta,
+    fuse_ranked,
+    of_complete_clips,
+    rank_embedding,
+    rank_raw,
+)
 from model_export.head.head_config import HeadConfig
 from model_export.head.methods import make_network
 from model_export.head.network import HeadNetwork
@@ -167,9 +173,8 @@ def calibrate(
     ranked = rank_embedding(network, config, statistics, stage)
     served = calibrate_served(config, ranked, statistics, stage, clips)
     raw = calibrate_fused(ranked, statistics, stage, raw_weights=(1.0,))
-    whole = stage.complete()
-    ranked_whole = rank_embedding(network, config, statistics, whole)
-    limits = [*head_limits(rank_calibrated(ranked_whole, statistics, whole, served), served, "both")]
+    with_both = of_complete_clips(rank_calibrated(ranked, statistics, stage, served), stage)
+    limits = [*head_limits(with_both, served, "both")]
     alone: dict[Track, Calibration] = {}
     for track in SINGLE_TRACKS:
         if statistics.knows(track):

@@ -103,3 +103,14 @@ def test_clips_are_measured_with_a_track_that_they_have(tmp_path: Path) -> None:
     measured = measure(train(silent, SMALL, tmp_path / "silent", n_threads=1), silent)
     assert not measured.has("fused", "audio")
     assert "not measured" in track_table(methods([measured])).text()
+
+
+def test_guarantees_for_both_tracks_are_of_clips_that_have_both(tmp_path: Path) -> None:
+    """Silent clips are ranked otherwise, and have limits of their own."""
+    data = without(small_world(), "audio", 0.5)
+    run = train(data, SMALL, tmp_path / "run", n_threads=1)
+    assert run.guarantees is not None
+    n_clips = {one.tracks: one.n_clips for one in run.guarantees.limits if one.kind == "seen"}
+    n_seen = len(data.splits["val_seen"])
+    n_sound = int(data.splits["val_seen"].audio.any(axis=1).sum())
+    assert n_clips == {"both": n_sound, "visual": n_seen, "audio": n_sound}
