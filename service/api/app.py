@@ -49,10 +49,10 @@ from service.embed.embedder import LabelEmbedder
 from service.embed.embedding_store import EmbeddingStore
 from service.errors import SettingsError
 from service.jobs.sqlite import SqliteJobStore
-from service.labels.sqlite import SqliteLabelStore
 from service.labels.store import LabelStore
 from service.registry import Registry
 from service.settings import Settings
+from service.stores import Stores
 from service.tracing import OpenTelemetry, open_tracing
 
 _log = structlog.get_logger(__name__)
@@ -70,13 +70,14 @@ def create_app(settings: Settings) -> FastAPI:
         BundleError, UnavailableError: The service can't start; the message says why.
     """
     tracing = open_tracing(settings.traces)
+    stores = Stores(settings)
     ring = _open_keys(settings)
     uploads = UploadFolder(settings.upload_dir, settings.max_bytes_on_disk)
     metrics = Metrics()
     registry = Registry(
         settings.bundles, settings.runtime(), lambda encoders: batched(encoders, settings.budgets(), metrics)
     )
-    store = SqliteLabelStore(settings.data_dir / "labels.sqlite3", settings.max_labels_per_set)
+    store = stores.labels()
     kept = None
     if settings.label_store_size:
         kept = EmbeddingStore(settings.data_dir / "embeddings.sqlite3", settings.label_store_size)
@@ -87,6 +88,8 @@ def create_app(settings: Settings) -> FastAPI:
     jobs, job_writer = _open_jobs(settings), Workers("job writer", 1)
     store_writer = Workers("store writer", 1)
     metrics.count_clips(lambda: clip_workers.n_taken)
+    if stores.is_shared:
+        metrics.watch_store(lambda: stores.is_away)
     health = HealthMonitor(
         {
             **_checks(registry, store, store_writer, uploads, decoder),
@@ -142,6 +145,7 @@ def create_app(settings: Settings) -> FastAPI:
         jobs.close()
         if kept is not None:
             kept.close()
+        stores.close()
         tracing.close()
 
     app = FastAPI(

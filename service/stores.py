@@ -1,0 +1,63 @@
+"""Opens the stores that the settings ask for: files in the data directory, or one PostgreSQL database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from service.labels.sqlite import SqliteLabelStore
+from service.labels.store import LabelStore
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.postgres.database import PostgresDatabase
+
+
+class Stores:
+    """The stores of one process. Only where replicas share a database are its packages imported.
+
+    Args:
+        settings: Where they are, and what they may hold.
+
+    Raises:
+        StoreUnavailableError: The database can't be used; the message says why.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._database = None if settings.store is None else _open(settings.store.get_secret_value())
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether replicas share them."""
+        return self._database is not None
+
+    @property
+    def is_away(self) -> bool:
+        """Whether a shared database did not answer when it was asked last."""
+        return self._database is not None and self._database.is_away
+
+    def labels(self) -> LabelStore:
+        """Open the label sets."""
+        max_labels = self._settings.max_labels_per_set
+        if self._database is None:
+            return SqliteLabelStore(self._settings.data_dir / "labels.sqlite3", max_labels)
+        from service.labels.postgres import PostgresLabelStore
+
+        return PostgresLabelStore(self._database, max_labels)
+
+    def close(self) -> None:
+        """Close the database, after the stores."""
+        if self._database is not None:
+            self._database.close()
+
+
+def _open(url: str) -> PostgresDatabase:
+    from service.postgres.database import PostgresDatabase
+
+    database = PostgresDatabase(url)
+    try:
+        database.check_version()
+    except BaseException:
+        database.close()
+        raise
+    return database

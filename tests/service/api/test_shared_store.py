@@ -1,0 +1,97 @@
+"""Two replicas on one PostgreSQL database: each sees what the other changed, and both outlive its absence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from starlette.testclient import TestClient
+
+from tests.service.api.conftest import classify, wait_until_tried
+from tests.service.postgres.server import PASSWORD, Server, why_absent
+
+if reason := why_absent():
+    pytest.skip(reason, allow_module_level=True)
+
+from service.api.app import create_app
+from service.errors import StoreUnavailableError
+from service.settings import Settings
+
+Replicas = tuple[TestClient, TestClient]
+
+
+@pytest.fixture
+def replicas(toy_bundle: Path, tmp_path: Path, store_url: str) -> Iterator[Replicas]:
+    """With a data directory each."""
+    with ExitStack() as stack:
+
+        def replica(name: str) -> TestClient:
+            settings = Settings(
+                bundles=(toy_bundle,), store=SecretStr(store_url), data_dir=tmp_path / name, decode_workers=1
+            )
+            app = create_app(settings)
+            client = stack.enter_context(TestClient(app, raise_server_exceptions=False))
+            wait_until_tried(app)
+            return client
+
+        yield replica("one"), replica("other")
+
+
+def test_a_change_on_one_replica_is_ranked_by_the_other(replicas: Replicas, clips: dict[str, Path]) -> None:
+    """By the next request, without waiting for anything."""
+    one, other = replicas
+    one.put("/v1/label-sets/colours", json={"labels": ["green", "blue"]})
+    assert classify(other, clips["red low"], label_set="colours").json()["n_labels"] == 2
+    one.post("/v1/label-sets/colours/labels", json={"labels": ["red"]})
+    answer = classify(other, clips["red low"], label_set="colours").json()
+    assert answer["predictions"][0]["label"] == "red"
+    assert answer["warnings"] == []
+    assert "Warning" not in other.get("/v1/label-sets/colours").headers
+
+
+def test_a_change_that_is_sent_again_is_made_once(replicas: Replicas) -> None:
+    """To another replica, with the same X-Request-ID: the same answer, though the set has changed since."""
+    one, other = replicas
+    etag = one.put("/v1/label-sets/s", json={"labels": ["a", "b"]}).headers["ETag"]
+    headers = {"If-Match": etag, "X-Request-ID": "mine"}
+    removed = one.request("DELETE", "/v1/label-sets/s/labels/a", headers=headers)
+    again = other.request("DELETE", "/v1/label-sets/s/labels/a", headers=headers)
+    assert (removed.status_code, removed.json()) == (again.status_code, again.json())
+    assert again.json()["n_labels"] == 1
+    new = other.request("DELETE", "/v1/label-sets/s/labels/a", headers={"If-Match": etag})
+    assert new.status_code == 412
+
+
+def test_known_sets_are_ranked_while_the_database_is_away(
+    replicas: Replicas, clips: dict[str, Path], postgres: Server
+) -> None:
+    """With a warning and a metric; the replica stays ready, changes are refused, and no password is told."""
+    one, _ = replicas
+    one.put("/v1/label-sets/colours", json={"labels": ["green", "red"]})
+    with postgres.frozen():
+        answer = classify(one, clips["red low"], label_set="colours")
+        read = one.get("/v1/label-sets/colours")
+        refused = one.post("/v1/label-sets/colours/labels", json={"labels": ["blue"]})
+        metrics = one.get("/metrics").text
+        assert one.get("/v2/health/ready").status_code == 200
+    assert answer.json()["predictions"][0]["label"] == "red"
+    assert "was used as it was read last" in answer.json()["warnings"][0]
+    assert read.headers["Warning"] == '110 - "Response is Stale"'
+    assert [label["name"] for label in read.json()["labels"]] == ["green", "red"]
+    assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
+    assert "ahse_store_away 1.0" in metrics
+    assert "ahse_stale_label_sets_total 1.0" in metrics
+    assert PASSWORD not in refused.text
+
+
+def test_a_service_does_not_start_on_a_database_without_tables(
+    toy_bundle: Path, tmp_path: Path, postgres: Server
+) -> None:
+    """It says what to run, and makes none by itself."""
+    url = SecretStr(postgres.url(postgres.new_database()))
+    settings = Settings(bundles=(toy_bundle,), store=url, data_dir=tmp_path)
+    with pytest.raises(StoreUnavailableError, match="run: ahse store upgrade"):
+        create_app(settings)
