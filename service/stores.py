@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from service.access.key_store import KeyStore
+from service.access.sqlite import SqliteKeyStore
 from service.labels.sqlite import SqliteLabelStore
 from service.labels.store import LabelStore
 from service.settings import Settings
@@ -44,6 +46,14 @@ class Stores:
         from service.labels.postgres import PostgresLabelStore
 
         return PostgresLabelStore(self._database, max_labels)
+
+    def keys(self) -> KeyStore:
+        """Open the API keys."""
+        if self._database is None:
+            return SqliteKeyStore(self._settings.data_dir / "keys.sqlite3")
+        from service.access.postgres import PostgresKeyStore
+
+        return PostgresKeyStore(self._database)
 
     def close(self) -> None:
         """Close the database, after the stores."""

@@ -71,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     """
     tracing = open_tracing(settings.traces)
     stores = Stores(settings)
-    ring = _open_keys(settings)
+    ring = _open_keys(settings, stores.keys())
     uploads = UploadFolder(settings.upload_dir, settings.max_bytes_on_disk)
     metrics = Metrics()
     registry = Registry(
@@ -184,12 +184,10 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _open_keys(settings: Settings) -> KeyRing:
+def _open_keys(settings: Settings, store: KeyStore) -> KeyRing:
     """The keys, once it is sure that nobody gets in by accident."""
     secret = settings.api_key
-    ring = KeyRing(
-        KeyStore(settings.data_dir / "keys.sqlite3"), None if secret is None else secret.get_secret_value()
-    )
+    ring = KeyRing(store, None if secret is None else secret.get_secret_value())
     listening = [settings.host, *([] if settings.admin_port is None else [settings.admin_host])]
     try:
         check_exposure(listening, has_key=ring.needs_key, is_open=settings.open)

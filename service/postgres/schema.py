@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 """Of the newest migration; numbers with four digits, so that older and newer can be told apart."""
 VERSION_TABLE = "ahse_schema"
 
@@ -54,3 +54,17 @@ labels = Table(
     UniqueConstraint("label_set", "key_hash", name="labels_by_key"),
 )
 """`prompts`: JSON. `key_hash`: of `label_key`, which itself may be too long for an index."""
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text(collation="C"), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("created", DateTime(timezone=True), nullable=False),
+    Column("expires", DateTime(timezone=True)),
+    Column("rate", Text),
+    Column("quotas", Text, nullable=False),
+)
+"""`scopes`, `quotas`: JSON. Of a key itself only the hash is kept."""

@@ -34,10 +34,15 @@ def _upgrade(connection: Connection) -> tuple[str | None, str]:
     connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('ahse store upgrade', 0))"))
     before = read_revision(connection)
     check_not_newer(before)
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    run_migrations(connection, "head")
     after = read_revision(connection)
     assert after is not None  # noqa: S101  (for the types: there is a migration)
     return before, after
+
+
+def run_migrations(connection: Connection, revision: str) -> None:
+    """Run the migrations up to one, `head` for all, inside the transaction of the connection."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)

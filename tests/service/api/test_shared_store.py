@@ -16,6 +16,7 @@ from tests.service.postgres.server import PASSWORD, Server, why_absent
 if reason := why_absent():
     pytest.skip(reason, allow_module_level=True)
 
+from service.access.keys import make_key
 from service.api.app import create_app
 from service.errors import StoreUnavailableError
 from service.settings import Settings
@@ -85,6 +86,16 @@ def test_known_sets_are_ranked_while_the_database_is_away(
     assert "ahse_store_away 1.0" in metrics
     assert "ahse_stale_label_sets_total 1.0" in metrics
     assert PASSWORD not in refused.text
+
+
+def test_a_key_of_one_replica_opens_the_other(replicas: Replicas) -> None:
+    """Once it has read the keys again; from then on it lets nobody in without one."""
+    one, other = replicas
+    key, text = make_key("shared", frozenset({"classify"}))
+    one.app.state.keys._store.create(key)  # type: ignore[attr-defined]  # of our app
+    other.app.state.keys.refresh()  # type: ignore[attr-defined]
+    assert other.get("/v1/models").status_code == 401
+    assert other.get("/v1/models", headers={"X-API-Key": text}).status_code == 200
 
 
 def test_a_service_does_not_start_on_a_database_without_tables(

@@ -15,12 +15,10 @@ from tests.service.postgres.server import Server, why_absent
 if reason := why_absent():
     pytest.skip(reason, allow_module_level=True)
 
-import psycopg
-
 from service.labels.postgres import PostgresLabelStore
 from service.postgres import database as database_module
-from service.postgres.connection import TimedConnection
 from service.postgres.database import PostgresDatabase
+from tests.service.postgres.lost_answers import lose_answers_to_commit
 
 ANY = Precondition()
 A, B, C = make_label("a"), make_label("b"), make_label("c")
@@ -38,21 +36,6 @@ def open_store(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
 def store(open_store: Callable[[], PostgresLabelStore]) -> PostgresLabelStore:
     """One replica's."""
     return open_store()
-
-
-def _lose_answers_to_commit(monkeypatch: pytest.MonkeyPatch, n_times: int) -> list[int]:
-    """The server commits, and the connection is lost before it says so; the list tells how often it was."""
-    commit, lost = TimedConnection.commit, list[int]()
-
-    def committing(connection: TimedConnection) -> None:
-        commit(connection)
-        if len(lost) < n_times:
-            lost.append(1)
-            connection.close()
-            raise psycopg.OperationalError("lost")
-
-    monkeypatch.setattr(TimedConnection, "commit", committing)
-    return lost
 
 
 def _names(found: LabelSet) -> list[str]:
@@ -95,7 +78,7 @@ def test_a_change_whose_commit_was_not_answered_is_made_once(
 ) -> None:
     """Each kind of change is answered as if nothing had happened, under its condition."""
     store.page("", 1)
-    lost = _lose_answers_to_commit(monkeypatch, 1)
+    lost = lose_answers_to_commit(monkeypatch)
     put, is_new = store.put("s", Content((A, B)), Precondition(absent=True))
     assert is_new
     lost.clear()

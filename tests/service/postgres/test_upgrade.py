@@ -24,7 +24,7 @@ from sqlalchemy import text
 from service.postgres import upgrade as upgrade_module
 from service.postgres.database import PostgresDatabase
 from service.postgres.schema import REVISION, VERSION_TABLE, metadata
-from service.postgres.upgrade import upgrade
+from service.postgres.upgrade import run_migrations, upgrade
 
 
 @pytest.fixture
@@ -124,6 +124,20 @@ def test_a_newer_database_is_not_upgraded(own_url: str) -> None:
         upgrade(own_url)
 
 
+def test_an_upgrade_keeps_what_is_stored(empty_url: str) -> None:
+    """Of the first version, whose only tables were those of label sets."""
+    with closing(PostgresDatabase(empty_url)) as database:
+        database.write(lambda connection: run_migrations(connection, "0001"))
+        database.write(
+            lambda connection: connection.execute(
+                text("INSERT INTO label_sets VALUES ('s', 'e', NULL, NULL, 0, now(), now(), '', '')")
+            )
+        )
+        assert upgrade(empty_url) == ("0001", REVISION)
+        database.check_version()
+        assert database.ask("SELECT name, etag FROM label_sets") == ("s", "e")
+
+
 def test_the_commands_on_a_store(ahse: Ahse, empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the upgrade it is asked for; afterwards label sets are kept there. No password is printed."""
     monkeypatch.setenv("AHSE_STORE", empty_url)
@@ -133,7 +147,7 @@ def test_the_commands_on_a_store(ahse: Ahse, empty_url: str, monkeypatch: pytest
     shown = ahse("labels", "ls", "--json")
     assert [one[0] for one in (before, upgraded, again, put, shown)] == [2, 0, 0, 0, 0]
     assert "has no tables of the service; run: ahse store upgrade" in before[2]
-    assert "from nothing to version 0001" in upgraded[2]
-    assert "version 0001 already" in again[2]
+    assert f"from nothing to version {REVISION}" in upgraded[2]
+    assert f"version {REVISION} already" in again[2]
     assert '"tools"' in shown[1]
     assert PASSWORD not in str((before, upgraded, again, put, shown))
