@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from service.access.key_store import KeyStore
 from service.access.sqlite import SqliteKeyStore
+from service.embed.embedding_store import EmbeddingStore
+from service.embed.sqlite import SqliteEmbeddingStore
 from service.labels.sqlite import SqliteLabelStore
 from service.labels.store import LabelStore
 from service.settings import Settings
@@ -54,6 +56,17 @@ class Stores:
         from service.access.postgres import PostgresKeyStore
 
         return PostgresKeyStore(self._database)
+
+    def embeddings(self) -> EmbeddingStore | None:
+        """Open the embeddings of names; None: none are kept."""
+        capacity = self._settings.label_store_size
+        if not capacity:
+            return None
+        if self._database is None:
+            return SqliteEmbeddingStore(self._settings.data_dir / "embeddings.sqlite3", capacity)
+        from service.embed.postgres import PostgresEmbeddingStore
+
+        return PostgresEmbeddingStore(self._database, capacity)
 
     def close(self) -> None:
         """Close the database, after the stores."""

@@ -46,7 +46,6 @@ from service.classifier import Classifier, decode_spec, try_bundle
 from service.decode.pool import DecodePool
 from service.decode.sandbox import Sandbox
 from service.embed.embedder import LabelEmbedder
-from service.embed.embedding_store import EmbeddingStore
 from service.errors import SettingsError
 from service.jobs.sqlite import SqliteJobStore
 from service.labels.store import LabelStore
@@ -78,9 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings.bundles, settings.runtime(), lambda encoders: batched(encoders, settings.budgets(), metrics)
     )
     store = stores.labels()
-    kept = None
-    if settings.label_store_size:
-        kept = EmbeddingStore(settings.data_dir / "embeddings.sqlite3", settings.label_store_size)
+    kept = stores.embeddings()
     n_decoders = min(settings.decode_workers, settings.max_concurrency)
     decoder = DecodePool(settings.decode_limits(), n_decoders, on_first_ready=_log_sandbox)
     decoder.start()

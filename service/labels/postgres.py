@@ -100,7 +100,7 @@ class PostgresLabelStore:
             if version == version_of(known):
                 return known
         try:
-            found = self._database.read(lambda connection: _read(connection, name))
+            found = self._database.read(lambda connection: _read(connection, name), is_long=True)
         except UnknownLabelSetError:
             self._recent.forget(name)
             raise

@@ -23,10 +23,10 @@ _log = structlog.get_logger(__name__)
 
 Value = TypeVar("Value")
 
-# For a statement of a transaction: a set of 100,000 labels is written in one.
+# For a statement that changes or reads much.
 _DEADLINE_S = 10.0
-# For the one SELECT that each request waits for.
-_ASK_DEADLINE_S = 2.0
+# For all others, among them the one SELECT that each request waits for.
+_SHORT_DEADLINE_S = 2.0
 # While the database is away it is tried once in this time, and all others are told so at once.
 _PAUSE_S = 1.0
 # Connections of this process, beside the one for lone SELECTs; transactions that find none free wait.
@@ -46,12 +46,12 @@ class PostgresDatabase:
 
     Args:
         url: postgresql://USER:PASSWORD@HOST/DATABASE.
-        deadline_s: Longest wait for the answer to one statement of a transaction.
+        deadline_s: Longest wait for the answer to one statement that changes or reads much.
     """
 
     def __init__(self, url: str, deadline_s: float = _DEADLINE_S) -> None:
         self._url = url
-        self._deadline_s = deadline_s
+        self._deadline_s, self._short_deadline_s = deadline_s, min(deadline_s, _SHORT_DEADLINE_S)
         self._engine = create_engine(
             "postgresql+psycopg://",
             creator=lambda: connect(url, deadline_s),
@@ -115,15 +115,22 @@ class PostgresDatabase:
             except psycopg.OperationalError as error:
                 if isinstance(error, psycopg.errors.ConnectionTimeout) or not kept.closed:
                     raise
-        self._asking = connect(self._url, min(self._deadline_s, _ASK_DEADLINE_S), autocommit=True)
+        self._asking = connect(self._url, self._short_deadline_s, autocommit=True)
         return self._asking.execute(query, values).fetchone()
 
-    def read(self, work: Callable[[Connection], Value]) -> Value:
-        """Do work that only reads, in one state of the database, whatever others write meanwhile."""
+    def read(self, work: Callable[[Connection], Value], *, is_long: bool = False) -> Value:
+        """Do work that only reads, in one state of the database, whatever others write meanwhile.
+
+        Args:
+            work: The work.
+            is_long: Whether it may read much, and has the longer deadline.
+        """
+        deadline_s = self._deadline_s if is_long else self._short_deadline_s
 
         def reading() -> Value:
             options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
             with self._engine.connect().execution_options(**options) as connection, connection.begin():
+                _set_deadline(connection, deadline_s)
                 return work(connection)
 
         with self._answering():
@@ -144,6 +151,7 @@ class PostgresDatabase:
             self._engine.connect().execution_options(isolation_level="READ COMMITTED") as connection,
             connection.begin(),
         ):
+            _set_deadline(connection, self._deadline_s)
             limit = f"{round(1000 * _SERVER_SHARE * self._deadline_s)}ms"
             connection.execute(
                 text(
@@ -219,6 +227,13 @@ def _attempt(work: Callable[[], Value]) -> Value:
         if error.connection_invalidated and not isinstance(error.orig, psycopg.errors.ConnectionTimeout):
             raise _Lost from None
         raise
+
+
+def _set_deadline(connection: Connection, deadline_s: float) -> None:
+    """Of each statement from now on; the next work on this connection sets its own."""
+    timed = connection.connection.driver_connection
+    assert isinstance(timed, TimedConnection)  # noqa: S101  (all of the pool are)
+    timed.deadline_s = deadline_s
 
 
 def read_revision(connection: Connection) -> str | None:

@@ -6,10 +6,12 @@ Text that is compared or sorted has the collation C, whose order is that of code
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     DateTime,
     Double,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -19,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0002"
+REVISION = "0003"
 """Of the newest migration; numbers with four digits, so that older and newer can be told apart."""
 VERSION_TABLE = "ahse_schema"
 
@@ -68,3 +70,13 @@ api_keys = Table(
     Column("quotas", Text, nullable=False),
 )
 """`scopes`, `quotas`: JSON. Of a key itself only the hash is kept."""
+
+embeddings = Table(
+    "embeddings",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("key", LargeBinary, nullable=False),
+    Column("embedding", LargeBinary, nullable=False),
+    UniqueConstraint("key", name="embeddings_by_key"),
+)
+"""A cache; the smallest ids are the oldest."""

@@ -88,6 +88,16 @@ def test_known_sets_are_ranked_while_the_database_is_away(
     assert PASSWORD not in refused.text
 
 
+def test_names_are_encoded_by_one_replica_only(replicas: Replicas, clips: dict[str, Path]) -> None:
+    """The other takes their embeddings from the database, and answers the same."""
+    one, other = replicas
+    first = classify(one, clips["red low"], labels=["red", "blue"]).json()
+    second = classify(other, clips["red low"], labels=["red", "blue"]).json()
+    assert first["predictions"] == second["predictions"]
+    assert 'ahse_labels_total{cache="miss"} 2.0' in one.get("/metrics").text
+    assert 'ahse_labels_total{cache="hit"} 2.0' in other.get("/metrics").text
+
+
 def test_a_key_of_one_replica_opens_the_other(replicas: Replicas) -> None:
     """Once it has read the keys again; from then on it lets nobody in without one."""
     one, other = replicas
