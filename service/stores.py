@@ -8,6 +8,8 @@ from service.access.key_store import KeyStore
 from service.access.sqlite import SqliteKeyStore
 from service.embed.embedding_store import EmbeddingStore
 from service.embed.sqlite import SqliteEmbeddingStore
+from service.jobs.sqlite import SqliteJobStore
+from service.jobs.store import JobStore
 from service.labels.sqlite import SqliteLabelStore
 from service.labels.store import LabelStore
 from service.settings import Settings
@@ -67,6 +69,15 @@ class Stores:
         from service.embed.postgres import PostgresEmbeddingStore
 
         return PostgresEmbeddingStore(self._database, capacity)
+
+    def jobs(self) -> JobStore:
+        """Open the jobs; clips are in the data directory in any case."""
+        directory, limits = self._settings.data_dir, self._settings.job_limits()
+        if self._database is None:
+            return SqliteJobStore(directory, limits)
+        from service.jobs.postgres import PostgresJobStore
+
+        return PostgresJobStore(self._database, directory, limits)
 
     def close(self) -> None:
         """Close the database, after the stores."""

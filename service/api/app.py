@@ -47,7 +47,7 @@ from service.decode.pool import DecodePool
 from service.decode.sandbox import Sandbox
 from service.embed.embedder import LabelEmbedder
 from service.errors import SettingsError
-from service.jobs.sqlite import SqliteJobStore
+from service.jobs.store import JobStore
 from service.labels.store import LabelStore
 from service.registry import Registry
 from service.settings import Settings
@@ -82,7 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
     decoder = DecodePool(settings.decode_limits(), n_decoders, on_first_ready=_log_sandbox)
     decoder.start()
     clip_workers = Workers("clip", settings.max_concurrency)
-    jobs, job_writer = _open_jobs(settings), Workers("job writer", 1)
+    jobs, job_writer = _open_jobs(settings, stores.jobs()), Workers("job writer", 1)
     store_writer = Workers("store writer", 1)
     metrics.count_clips(lambda: clip_workers.n_taken)
     if stores.is_shared:
@@ -241,8 +241,7 @@ def _fetcher(settings: Settings) -> Fetcher | None:
     return Fetcher(limits) if settings.url_input else None
 
 
-def _open_jobs(settings: Settings) -> JobBoard:
-    store = SqliteJobStore(settings.data_dir, settings.job_limits())
+def _open_jobs(settings: Settings, store: JobStore) -> JobBoard:
     sender = WebhookSender() if settings.webhooks else None
     return JobBoard(store, UploadFolder(store.folder.path, settings.max_job_bytes), sender)
 

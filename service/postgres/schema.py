@@ -19,9 +19,10 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
-REVISION = "0003"
+REVISION = "0004"
 """Of the newest migration; numbers with four digits, so that older and newer can be told apart."""
 VERSION_TABLE = "ahse_schema"
 
@@ -80,3 +81,53 @@ embeddings = Table(
     UniqueConstraint("key", name="embeddings_by_key"),
 )
 """A cache; the smallest ids are the oldest."""
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Text(collation="C"), primary_key=True),
+    Column("replica", Text(collation="C"), nullable=False),
+    Column("owner", Text(collation="C"), nullable=False),
+    Column("state", Text, nullable=False),
+    Column("n_clips", Integer, nullable=False),
+    Column("n_done", Integer, nullable=False),
+    Column("n_failed", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("started", Double),
+    Column("ended", Double),
+    Column("expires", Double),
+    Column("turn", BigInteger, nullable=False),
+    Column("n_bytes", BigInteger, nullable=False),
+    Column("idempotency_key", Text(collation="C")),
+    Column("fields", Text, nullable=False),
+    Index("jobs_by_owner", "owner", "turn"),
+    Index("jobs_unfinished", "replica", "id", postgresql_where=text("ended IS NULL")),
+    Index("jobs_by_key", "owner", "idempotency_key", unique=True),
+)
+"""Times: seconds since 1970. `replica`: on whose disk its clips are. `turn`: as in service/jobs/rows."""
+
+job_clips = Table(
+    "job_clips",
+    metadata,
+    Column("job", Text(collation="C"), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("n_bytes", BigInteger, nullable=False),
+    Column("outcome", Text),
+)
+"""`name`: JSON, since a file name may hold characters that a text of the database can't. `outcome`: JSON."""
+
+job_webhooks = Table(
+    "job_webhooks",
+    metadata,
+    Column("job", Text(collation="C"), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next", Double),
+    Column("url", Text, nullable=False),
+    Column("secret", Text),
+)

@@ -20,6 +20,7 @@ from service.access.keys import make_key
 from service.api.app import create_app
 from service.errors import StoreUnavailableError
 from service.settings import Settings
+from tests.service.api.jobs_client import ended, post_job, results_of
 
 Replicas = tuple[TestClient, TestClient]
 
@@ -96,6 +97,18 @@ def test_names_are_encoded_by_one_replica_only(replicas: Replicas, clips: dict[s
     assert first["predictions"] == second["predictions"]
     assert 'ahse_labels_total{cache="miss"} 2.0' in one.get("/metrics").text
     assert 'ahse_labels_total{cache="hit"} 2.0' in other.get("/metrics").text
+
+
+def test_a_job_of_one_replica_is_told_by_the_other(replicas: Replicas, clips: dict[str, Path]) -> None:
+    """Its state, its events and its results; the one that took it works on it."""
+    one, other = replicas
+    job = post_job(one, clips["red low"], labels=["red", "blue"]).json()
+    done = ended(other, job)
+    assert (done["state"], done["n_done"]) == ("done", 1)
+    (result,) = results_of(other, job)
+    assert result["predictions"][0]["label"] == "red"
+    assert other.delete(f"/v1/jobs/{job['id']}").status_code == 204
+    assert one.get(f"/v1/jobs/{job['id']}").status_code == 404
 
 
 def test_a_key_of_one_replica_opens_the_other(replicas: Replicas) -> None:
