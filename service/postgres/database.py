@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +37,8 @@ _SERVER_SHARE = 0.8
 # Classes of SQLSTATE with which a server says that it can't go on: lost, full, shutting down or starting.
 _GOING = ("08", "53", "57P")
 
+# Loggers whose lines hold texts of the database and parts of the URL; what matters is logged here.
+_CHATTY = ("alembic", "psycopg", "sqlalchemy")
 _AWAY = "the database of the store does not answer; try again later"
 
 
@@ -50,6 +53,8 @@ class PostgresDatabase:
     """
 
     def __init__(self, url: str, deadline_s: float = _DEADLINE_S) -> None:
+        for name in _CHATTY:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self._url = url
         self._deadline_s, self._short_deadline_s = deadline_s, min(deadline_s, _SHORT_DEADLINE_S)
         self._engine = create_engine(
@@ -58,7 +63,7 @@ class PostgresDatabase:
             poolclass=QueuePool,
             pool_size=_N_CONNECTIONS,
             max_overflow=0,
-            pool_timeout=deadline_s,
+            pool_timeout=self._short_deadline_s,
             use_native_hstore=False,
         )
         self._asking: TimedConnection | None = None
@@ -66,6 +71,7 @@ class PostgresDatabase:
         # Guarded by the lock: whether the database was away when it was tried last, and when to try again.
         self._lock = threading.Lock()
         self._is_away = False
+        self._was_reached = False
         self._try_again = 0.0
 
     @property
@@ -201,9 +207,11 @@ class PostgresDatabase:
     def _note(self, *, is_away: bool, **facts: object) -> None:
         with self._lock:
             was_away, self._is_away = self._is_away, is_away
+            # One that was never reached is an error of the start or of a command, which say so themselves.
+            self._was_reached = self._was_reached or not is_away
             if is_away:
                 self._try_again = time.monotonic() + _PAUSE_S
-        if is_away and not was_away:
+        if is_away and not was_away and self._was_reached:
             _log.warning("store_away", **facts)
         elif was_away and not is_away:
             _log.info("store_back")

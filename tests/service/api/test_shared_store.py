@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 
 from tests.service.api.conftest import classify, wait_until_tried
 from tests.service.postgres.server import PASSWORD, Server, why_absent
@@ -18,9 +21,10 @@ if reason := why_absent():
 
 from service.access.keys import make_key
 from service.api.app import create_app
+from service.api.jobs import runner
 from service.errors import StoreUnavailableError
 from service.settings import Settings
-from tests.service.api.jobs_client import ended, post_job, results_of
+from tests.service.api.jobs_client import ended, post_job, results_of, wait_until
 
 Replicas = tuple[TestClient, TestClient]
 
@@ -129,3 +133,37 @@ def test_a_service_does_not_start_on_a_database_without_tables(
     settings = Settings(bundles=(toy_bundle,), store=url, data_dir=tmp_path)
     with pytest.raises(StoreUnavailableError, match="run: ahse store upgrade"):
         create_app(settings)
+
+
+def test_an_outage_is_logged_without_secrets_and_once(
+    toy_bundle: Path, tmp_path: Path, store_url: str, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a service as it is started, at the level that says most."""
+    monkeypatch.setattr(runner, "TICK_S", 0.01)
+    settings = Settings(
+        bundles=(toy_bundle,), store=SecretStr(store_url), data_dir=tmp_path, decode_workers=1
+    )
+    with capture_logs() as logs, TestClient(create_app(settings)) as client:
+        wait_until_tried(client.app)
+        postgres.stop()
+        try:
+            keys = client.app.state.keys  # type: ignore[attr-defined]  # of our app
+            wait_until(client, lambda: _events(logs, "jobs_unavailable") and not keys._is_readable)
+            assert client.get("/v1/label-sets/unknown").status_code == 503
+        finally:
+            postgres.start()
+        wait_until(client, lambda: _events(logs, "jobs_available_again") and keys._is_readable)
+    for event in ("store_away", "jobs_unavailable", "keys_unreadable", "store_back"):
+        assert len(_events(logs, event)) == 1, event
+    said = "".join(
+        str(log) + "".join(traceback.format_exception(log["exc_info"]))
+        for log in logs
+        if isinstance(log.get("exc_info"), Exception)
+    )
+    assert "StoreUnavailableError" in said
+    for text in (PASSWORD, "psycopg.", "sqlalchemy.exc", "connection failed"):
+        assert text not in said
+
+
+def _events(logs: list[Any], event: str) -> list[Any]:
+    return [log for log in logs if log["event"] == event]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -165,8 +166,11 @@ def test_a_lock_that_others_hold_is_not_an_absent_database(
         (PASSWORD, "p%ss-not-encoded"),
     ],
 )
-def test_a_database_that_cannot_be_used_says_nothing_secret(store_url: str, old: str, new: str) -> None:
-    """Neither in the error, nor in its causes, nor in the log."""
+def test_a_database_that_cannot_be_used_says_nothing_secret(
+    store_url: str, old: str, new: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither in the error, nor in its causes, nor in the log, those of the libraries included."""
+    caplog.set_level(logging.DEBUG)
     url = store_url.replace(old, new)
     with (
         capture_logs() as logs,
@@ -178,6 +182,7 @@ def test_a_database_that_cannot_be_used_says_nothing_secret(store_url: str, old:
     assert raised.value.__suppress_context__
     for secret in (PASSWORD, "wrong-password", "p%ss", "ahse-postgres"):
         assert secret not in str(logs)
+        assert secret not in caplog.text
         assert secret not in raised.value.message
 
 
