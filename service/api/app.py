@@ -85,8 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
     jobs, job_writer = _open_jobs(settings, stores.jobs()), Workers("job writer", 1)
     store_writer = Workers("store writer", 1)
     metrics.count_clips(lambda: clip_workers.n_taken)
-    if stores.is_shared:
-        metrics.watch_store(lambda: stores.is_away)
+    metrics.watch_store(lambda: stores.is_away)
     health = HealthMonitor(
         {
             **_checks(registry, store, store_writer, uploads, decoder),

@@ -126,7 +126,7 @@ def test_what_was_not_answered_is_done_once(replica: MakeReplica, monkeypatch: p
     for claim in claims:
         assert claim is not None
         assert claim.path.is_file()
-        store.finish(claim, ANSWER, NOW)
+        assert store.finish(claim, ANSWER, NOW) is not None
     assert lost == [1]
     done = store.get(job.id)
     assert (done.state, done.n_done) == ("done", 2)
