@@ -202,6 +202,8 @@ class PostgresDatabase:
             self._note(is_away=True, **facts)
         else:
             _log.warning("store_refused", **facts)
+            # Without a code it came from this side, and says nothing of the server.
+            self._note(is_away=self._is_away and code is None)
         return StoreUnavailableError(_AWAY)
 
     def _note(self, *, is_away: bool, **facts: object) -> None:

@@ -186,6 +186,18 @@ def test_a_database_that_cannot_be_used_says_nothing_secret(
         assert secret not in raised.value.message
 
 
+def test_a_database_that_refuses_something_is_there(
+    database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it refuses is no reason to go on without it."""
+    monkeypatch.setattr(database, "_is_away", True)
+    monkeypatch.setattr(database, "_try_again", 0.0)
+    with pytest.raises(StoreUnavailableError):
+        database.ask("SELECT 1 FROM no_such_table")
+    assert not database.is_away
+    assert database.ask("SELECT 1") == (1,)
+
+
 def test_a_try_while_the_database_is_away_holds_up_nobody(
     database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
