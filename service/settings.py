@@ -51,6 +51,11 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default_factory=_data_directory, description="where label sets and embeddings are kept"
     )
+    store: SecretStr | None = Field(
+        default=None,
+        description="postgresql://USER:PASSWORD@HOST/DATABASE, which replicas share; default: files in the "
+        "data directory",
+    )
     upload_dir: Path | None = Field(
         default=None,
         description="directory of uploads while they are decoded; default: the system's temporary directory",
@@ -251,6 +256,17 @@ class Settings(BaseSettings):
         largest = "max_json_bytes" if info.field_name == "max_bytes_in_flight" else "max_upload_bytes"
         if value < info.data.get(largest, 0):
             raise ValueError(f"must be at least AHSE_{largest.upper()}")
+        return value
+
+    @field_validator("store")
+    @classmethod
+    def _is_a_database(cls, value: SecretStr | None) -> SecretStr | None:
+        """The value is not repeated: it holds a password."""
+        text = value.get_secret_value() if value is not None else ""
+        if not text:
+            return None
+        if not re.fullmatch(r"postgres(ql)?://[^/\s]*/[^/?\s]+(\?\S*)?", text):
+            raise ValueError("write it as postgresql://USER:PASSWORD@HOST/DATABASE")
         return value
 
     @field_validator("api_key")

@@ -1,63 +1,24 @@
-"""API keys in a SQLite file that only its owner can read; no key can be read from it."""
+"""The interface of a store that keeps API keys."""
 
 from __future__ import annotations
 
-import json
-import os
-from datetime import datetime
-from pathlib import Path
+import builtins
+from typing import Protocol
 
-from service.access.keys import ApiKey, Quotas
-from service.database import Database
-from service.errors import StoreUnavailableError, UnknownKeyError
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS keys (
-    id TEXT PRIMARY KEY,
-    name TEXT NOT NULL,
-    digest BLOB NOT NULL,
-    scopes TEXT NOT NULL,
-    created TEXT NOT NULL,
-    expires TEXT,
-    rate TEXT,
-    quotas TEXT NOT NULL
-) STRICT;
-"""
-_OWNER_ONLY = 0o600
+from service.access.keys import ApiKey
 
 
-class KeyStore:
-    """Keeps keys durably. Every method is thread-safe, and raises StoreUnavailableError when it can't answer.
+class KeyStore(Protocol):
+    """Keeps keys durably; no key can be read from it.
 
-    Args:
-        path: Of the file, which is made if there is none.
+    Every method is thread-safe, and raises StoreUnavailableError when it can't answer.
     """
-
-    def __init__(self, path: Path) -> None:
-        _make_private(path)
-        self._database = Database(path, _SCHEMA, "FULL", "key")
 
     def create(self, key: ApiKey) -> None:
         """Keep a new key."""
-        row = (
-            key.id,
-            key.name,
-            key.digest,
-            json.dumps(sorted(key.scopes)),
-            key.created.isoformat(),
-            None if key.expires is None else key.expires.isoformat(),
-            key.rate,
-            json.dumps(vars(key.quotas)),
-        )
-        with self._database.writing() as connection:
-            connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
-    def list(self) -> list[ApiKey]:
+    def list(self) -> builtins.list[ApiKey]:
         """All keys in the order they were made."""
-        self._database.check_present()
-        with self._database.reading() as connection:
-            rows = connection.execute("SELECT * FROM keys ORDER BY created, id").fetchall()
-        return [_key(*row) for row in rows]
 
     def revoke(self, key_id: str) -> ApiKey:
         """Delete a key, and return what it was.
@@ -65,46 +26,11 @@ class KeyStore:
         Raises:
             UnknownKeyError: There is none of that id.
         """
-        with self._database.writing() as connection:
-            row = connection.execute("DELETE FROM keys WHERE id = ? RETURNING *", (key_id,)).fetchone()
-        if row is None:
-            raise UnknownKeyError(f"there is no key {key_id[:40]!r}; `ahse keys list` shows the ids of all")
-        return _key(*row)
 
     def close(self) -> None:
-        """Close the file."""
-        self._database.close()
+        """Release what the store holds."""
 
 
-def _make_private(path: Path) -> None:
-    """Make the file before SQLite does, whose other files get the same permissions."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, _OWNER_ONLY))
-        path.chmod(_OWNER_ONLY)
-    except OSError as error:
-        raise StoreUnavailableError(
-            "the key store can't be opened; check that the data directory is writable and the file yours"
-        ) from error
-
-
-def _key(
-    key_id: str,
-    name: str,
-    digest: bytes,
-    scopes: str,
-    created: str,
-    expires: str | None,
-    rate: str | None,
-    quotas: str,
-) -> ApiKey:
-    return ApiKey(
-        id=key_id,
-        name=name,
-        digest=digest,
-        scopes=frozenset(json.loads(scopes)),
-        created=datetime.fromisoformat(created),
-        expires=None if expires is None else datetime.fromisoformat(expires),
-        rate=rate,
-        quotas=Quotas(**json.loads(quotas)),
-    )
+def unknown_key(key_id: str) -> str:
+    """What to say of an id that no key has."""
+    return f"there is no key {key_id[:40]!r}; `ahse keys list` shows the ids of all"

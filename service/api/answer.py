@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -33,6 +33,7 @@ def make_answer(
     label_set: str | None,
     top_k: int | None,
     timings_ms: Mapping[str, float],
+    warnings: Sequence[str] = (),
 ) -> ClassifyResponse:
     """Build the response.
 
@@ -42,6 +43,7 @@ def make_answer(
         label_set: Name of the label set that was used; None for labels of the request.
         top_k: Number of predictions; None returns all of the clip, and 5 of each segment.
         timings_ms: Wall time of each step.
+        warnings: Beside those of the classification.
     """
     manifest, clip, whole = result.bundle.manifest, result.clip, result.whole
     return ClassifyResponse(
@@ -58,7 +60,7 @@ def make_answer(
         duration_s=_rounded(clip.duration_s),
         calibration=_rounded(whole.beta),
         segments=_segments(result, top_k) if clip.segments else None,
-        warnings=list(result.warnings),
+        warnings=[*result.warnings, *warnings],
         timings_ms={step: round(ms, 2) for step, ms in timings_ms.items()},
     )
 

@@ -46,13 +46,12 @@ from service.classifier import Classifier, decode_spec, try_bundle
 from service.decode.pool import DecodePool
 from service.decode.sandbox import Sandbox
 from service.embed.embedder import LabelEmbedder
-from service.embed.embedding_store import EmbeddingStore
 from service.errors import SettingsError
-from service.jobs.sqlite import SqliteJobStore
-from service.labels.sqlite import SqliteLabelStore
+from service.jobs.store import JobStore
 from service.labels.store import LabelStore
 from service.registry import Registry
 from service.settings import Settings
+from service.stores import Stores
 from service.tracing import OpenTelemetry, open_tracing
 
 _log = structlog.get_logger(__name__)
@@ -70,23 +69,23 @@ def create_app(settings: Settings) -> FastAPI:
         BundleError, UnavailableError: The service can't start; the message says why.
     """
     tracing = open_tracing(settings.traces)
-    ring = _open_keys(settings)
+    stores = Stores(settings)
+    ring = _open_keys(settings, stores.keys())
     uploads = UploadFolder(settings.upload_dir, settings.max_bytes_on_disk)
     metrics = Metrics()
     registry = Registry(
         settings.bundles, settings.runtime(), lambda encoders: batched(encoders, settings.budgets(), metrics)
     )
-    store = SqliteLabelStore(settings.data_dir / "labels.sqlite3", settings.max_labels_per_set)
-    kept = None
-    if settings.label_store_size:
-        kept = EmbeddingStore(settings.data_dir / "embeddings.sqlite3", settings.label_store_size)
+    store = stores.labels()
+    kept = stores.embeddings()
     n_decoders = min(settings.decode_workers, settings.max_concurrency)
     decoder = DecodePool(settings.decode_limits(), n_decoders, on_first_ready=_log_sandbox)
     decoder.start()
     clip_workers = Workers("clip", settings.max_concurrency)
-    jobs, job_writer = _open_jobs(settings), Workers("job writer", 1)
+    jobs, job_writer = _open_jobs(settings, stores.jobs()), Workers("job writer", 1)
     store_writer = Workers("store writer", 1)
     metrics.count_clips(lambda: clip_workers.n_taken)
+    metrics.watch_store(lambda: stores.is_away)
     health = HealthMonitor(
         {
             **_checks(registry, store, store_writer, uploads, decoder),
@@ -142,6 +141,7 @@ def create_app(settings: Settings) -> FastAPI:
         jobs.close()
         if kept is not None:
             kept.close()
+        stores.close()
         tracing.close()
 
     app = FastAPI(
@@ -180,12 +180,10 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _open_keys(settings: Settings) -> KeyRing:
+def _open_keys(settings: Settings, store: KeyStore) -> KeyRing:
     """The keys, once it is sure that nobody gets in by accident."""
     secret = settings.api_key
-    ring = KeyRing(
-        KeyStore(settings.data_dir / "keys.sqlite3"), None if secret is None else secret.get_secret_value()
-    )
+    ring = KeyRing(store, None if secret is None else secret.get_secret_value())
     listening = [settings.host, *([] if settings.admin_port is None else [settings.admin_host])]
     try:
         check_exposure(listening, has_key=ring.needs_key, is_open=settings.open)
@@ -242,8 +240,7 @@ def _fetcher(settings: Settings) -> Fetcher | None:
     return Fetcher(limits) if settings.url_input else None
 
 
-def _open_jobs(settings: Settings) -> JobBoard:
-    store = SqliteJobStore(settings.data_dir, settings.job_limits())
+def _open_jobs(settings: Settings, store: JobStore) -> JobBoard:
     sender = WebhookSender() if settings.webhooks else None
     return JobBoard(store, UploadFolder(store.folder.path, settings.max_job_bytes), sender)
 

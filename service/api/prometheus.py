@@ -59,6 +59,11 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        self._stale_label_sets = Counter(
+            "ahse_stale_label_sets",
+            "Answers with a label set as it was read last, since the store was away.",
+            registry=self.registry,
+        )
         self._jobs = Gauge("ahse_jobs", "Jobs that have not ended.", registry=self.registry)
         self._job_clips = Counter(
             "ahse_job_clips",
@@ -71,6 +76,19 @@ class Metrics:
         """Ask for the number of clips whenever the metrics are read."""
         gauge = Gauge("ahse_clips", "Clips that are worked on or wait for it.", registry=self.registry)
         gauge.set_function(n_clips)
+
+    def watch_store(self, is_away: Callable[[], bool]) -> None:
+        """Ask whether the database that replicas share is away whenever the metrics are read."""
+        gauge = Gauge(
+            "ahse_store_away",
+            "1 while the database that replicas share does not answer.",
+            registry=self.registry,
+        )
+        gauge.set_function(is_away)
+
+    def stale_label_set(self) -> None:
+        """Count an answer with a label set as it was read last, since the store is away."""
+        self._stale_label_sets.inc()
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request. Clients may make up methods, so the unknown ones share a label."""

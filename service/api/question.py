@@ -36,6 +36,12 @@ class Answer:
     timings_ms: Mapping[str, float]
 
 
+_STALE = (
+    "The store of label sets does not answer: the label set was used as it was read last, and may have "
+    "changed since."
+)
+
+
 class Question:
     """What is asked of the clips of one request. Worked on in several threads, one after the other.
 
@@ -53,6 +59,7 @@ class Question:
         self._arrived = time.perf_counter()
         self._timings_ms = {"upload": upload_ms}
         self._form: ClassifyForm | None = None
+        self._warnings: tuple[str, ...] = ()
 
     @property
     def form(self) -> ClassifyForm:
@@ -129,6 +136,7 @@ class Question:
             label_set=form.label_set,
             top_k=form.top_k,
             timings_ms=timings_ms,
+            warnings=self._warnings,
         )
         if form.returned != "json":
             return Answer(TIMELINES[form.returned].write(answer), timings_ms)
@@ -142,7 +150,10 @@ class Question:
         form = read_form(self._fields)
         check_count(len(form.labels), settings.max_labels)
         self._bundle = self._context.registry.get(form.bundle)
-        candidates, templates, guarantee = _candidates(self._context, form)
+        candidates, templates, guarantee, is_stale = _candidates(self._context, form)
+        if is_stale:
+            self._warnings = (_STALE,)
+            self._context.metrics.stale_label_set()
         self._options = form.options(templates, guarantee, settings.frames)
         self._names_began = time.perf_counter()
         self._names = _begin_to_embed(self._context, self._bundle, candidates, self._options)
@@ -181,17 +192,20 @@ def _ms_since(moment: float) -> float:
 
 def _candidates(
     context: Context, form: ClassifyForm
-) -> tuple[Candidates, tuple[str, ...] | None, float | None]:
-    """A label set's labels, checked when it was put, its templates and guarantee; or the request's labels."""
+) -> tuple[Candidates, tuple[str, ...] | None, float | None, bool]:
+    """A label set's labels, checked when it was put, its templates and guarantee; or the request's labels.
+
+    The flag says that the label set is stale.
+    """
     if form.label_set is not None:
         label_set = context.store.get(form.label_set)
         if not label_set.labels:
             raise errors.NoLabelsError(f"label set {label_set.name!r} is empty; add labels to it")
-        return label_set.candidates, label_set.templates, label_set.guarantee
+        return label_set.candidates, label_set.templates, label_set.guarantee, label_set.is_stale
     labels = tuple(make_label(name) for name in form.labels)
     if not labels:
         raise errors.NoLabelsError(
             "No labels were given; send candidate names (-F labels=dog -F labels=cat) or a label_set."
         )
     check_labels(labels, context.settings.max_labels)
-    return Candidates(labels), None, None
+    return Candidates(labels), None, None, False

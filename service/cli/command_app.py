@@ -8,6 +8,11 @@ import typer
 
 from service.errors import AhseError
 
+_EXTRAS = {
+    "onnxruntime": "cpu",
+    **dict.fromkeys(("alembic", "psycopg", "sqlalchemy"), "cpu,postgres"),
+}
+
 
 class CommandApp(typer.Typer):
     """A typer app whose expected errors end in plain lines on stderr and exit code 2.
@@ -57,7 +62,7 @@ def _explain_missing(error: ModuleNotFoundError) -> None:
         "demo_world",
     ):  # no package that could be installed, but a mistake in ours
         raise error
-    extra = "cpu" if package == "onnxruntime" else "cpu,export"
+    extra = _EXTRAS.get(package, "cpu,export")
     typer.echo(
         f"ahse: this command needs {package}, which is not installed. "
         f"Install what it needs with: pip install 'ahse[{extra}]'",

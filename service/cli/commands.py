@@ -21,6 +21,7 @@ _COMMANDS = {
     "labels": ("service.cli.label_sets:app", "Read and change label sets."),
     "info": ("service.cli.info:app", "Show what is installed here, or what a service runs."),
     "bundle": ("service.cli.bundle:app", "Look into bundles."),
+    "store": ("service.cli.store:app", "Set up the database that replicas share."),
     "keys": ("service.cli.keys:app", "Make, list and revoke API keys."),
     "extract": (f"{_TRAINING}.clip_commands:extract_app", "Turn your own clips into features to train on."),
     "calibrate": (

@@ -1,4 +1,4 @@
-"""`ahse keys`: make, list and revoke the API keys of a data directory."""
+"""`ahse keys`: make, list and revoke the API keys of a data directory or of a shared store."""
 
 from __future__ import annotations
 
@@ -97,11 +97,11 @@ def revoke(
 
 @contextlib.contextmanager
 def _store(data_dir: Path | None) -> Iterator[KeyStore]:
-    from service.access.key_store import KeyStore
     from service.cli.serve import read_settings
+    from service.stores import Stores
 
     settings = read_settings({} if data_dir is None else {"data_dir": data_dir})
-    with contextlib.closing(KeyStore(settings.data_dir / "keys.sqlite3")) as store:
+    with contextlib.closing(Stores(settings)) as stores, contextlib.closing(stores.keys()) as store:
         yield store
 
 

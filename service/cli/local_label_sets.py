@@ -1,4 +1,4 @@
-"""The label sets of the data directory, with those methods of the client that `ahse labels` uses."""
+"""The label sets that are kept here or in a shared store, with those methods of the client that are used."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from service import option_texts as texts
 from service.client import Label, LabelSet, LabelSetSummary
 from service.errors import InvalidOptionError, UnknownLabelSetError
 from service.labels.label import check_templates, make_label
-from service.labels.sqlite import SqliteLabelStore
-from service.labels.store import Content, Precondition, check_set_name
+from service.labels.store import Content, LabelStore, Precondition, check_set_name
+from service.stores import Stores
 
 if TYPE_CHECKING:
     from service.labels.label import Label as StoredLabel
@@ -24,16 +24,16 @@ _PAGE = 1000
 
 
 class LocalLabelSets:
-    """The label sets of a data directory. A service that runs on it sees changes at its next request.
+    """The label sets of a store. A service that runs on it sees changes at its next request.
 
     Args:
-        settings: Its data directory, and the maximum number of labels in a set.
+        settings: Where the store is, and the maximum number of labels in a set.
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._stores = Stores(settings)
         self._path = settings.data_dir / "labels.sqlite3"
-        self._max_labels = settings.max_labels_per_set
-        self._open: SqliteLabelStore | None = None
+        self._open: LabelStore | None = None
 
     def stored(self, name: str) -> StoredSet:
         """One label set as the service has it.
@@ -53,7 +53,7 @@ class LocalLabelSets:
     def label_sets(self) -> Iterator[LabelSetSummary]:
         """All of them in order of name."""
         after = ""
-        while page := self._store.page(after, _PAGE) if self._path.exists() else []:
+        while page := self._store.page(after, _PAGE) if self._is_there else []:
             yield from map(_summary, page)
             after = page[-1].name
 
@@ -100,29 +100,33 @@ class LocalLabelSets:
             store.delete(name, _condition(if_match))
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the store."""
         if self._open is not None:
             self._open.close()
+        self._stores.close()
 
     @contextmanager
-    def _having(self, name: str) -> Iterator[SqliteLabelStore]:
+    def _having(self, name: str) -> Iterator[LabelStore]:
         """The store, for what needs a set of that name; it says how to make one here if there is none."""
         try:
-            # Where nothing is stored yet, no directory is made.
-            if not self._path.exists():
+            if not self._is_there:
                 raise UnknownLabelSetError(name)
             check_set_name(name)
             yield self._store
         except UnknownLabelSetError as error:
             raise UnknownLabelSetError(
-                f"there is no label set {name[:80]!r} in the data directory; make it with: "
-                f"ahse labels put {name[:80]}"
+                f"there is no label set {name[:80]!r} here; make it with: ahse labels put {name[:80]}"
             ) from error
 
     @property
-    def _store(self) -> SqliteLabelStore:
+    def _is_there(self) -> bool:
+        """Whether anything can be stored already. Where nothing is, no directory is made."""
+        return self._stores.is_shared or self._path.exists()
+
+    @property
+    def _store(self) -> LabelStore:
         if self._open is None:
-            self._open = SqliteLabelStore(self._path, self._max_labels)
+            self._open = self._stores.labels()
         return self._open
 
 

@@ -1,81 +1,22 @@
-"""Embeddings of names on disk: what was encoded once is not encoded again after a restart."""
+"""The interface of a store that keeps embeddings of names: what was encoded once is not encoded again."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-
-import structlog
-
-from service.database import Database
-from service.errors import StoreUnavailableError
-
-_log = structlog.get_logger(__name__)
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS embeddings (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    key BLOB NOT NULL UNIQUE,
-    embedding BLOB NOT NULL
-) STRICT;
-"""
-_KEYS_PER_QUERY = 500
+from typing import Protocol
 
 
-def _open(path: Path) -> Database:
-    """Open the file; one that is damaged is set aside and begun anew, since it holds nothing but a cache."""
-    try:
-        return Database(path, _SCHEMA, "NORMAL", "embedding")
-    except StoreUnavailableError as error:
-        if not isinstance(error.__cause__, sqlite3.DatabaseError) or isinstance(
-            error.__cause__, sqlite3.OperationalError
-        ):
-            raise  # locked, or no permission: another file would not help
-    _log.warning("embeddings_set_aside", file=path.name)
-    path.rename(path.with_name(f"{path.name}.damaged"))
-    for suffix in ("-wal", "-shm"):  # they belong to the damaged file, and would damage the new one
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    return Database(path, _SCHEMA, "NORMAL", "embedding")
+class EmbeddingStore(Protocol):
+    """Keeps bytes by key. It may forget.
 
-
-class EmbeddingStore:
-    """Keeps bytes by key in a file of its own, which may be deleted while no service runs.
-
-    Safe from several threads. It may forget; every method raises StoreUnavailableError when it can't answer.
-
-    Args:
-        path: Of the file.
-        capacity: Most embeddings kept.
+    Every method is thread-safe, and raises StoreUnavailableError when it can't answer.
     """
-
-    def __init__(self, path: Path, capacity: int) -> None:
-        # A write that a power cut takes away is encoded again.
-        self._database = _open(path)
-        self._capacity = capacity
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """Those of the keys that are kept."""
-        found: dict[bytes, bytes] = {}
-        with self._database.reading() as connection:
-            for start in range(0, len(keys), _KEYS_PER_QUERY):
-                some = keys[start : start + _KEYS_PER_QUERY]
-                places = ", ".join("?" * len(some))
-                query = f"SELECT key, embedding FROM embeddings WHERE key IN ({places})"  # noqa: S608 (places)
-                found.update(connection.execute(query, some).fetchall())
-        return found
 
     def put(self, embeddings: Mapping[bytes, bytes]) -> None:
-        """Keep these; the oldest make room."""
-        with self._database.writing() as connection:
-            connection.executemany(
-                "INSERT INTO embeddings (key, embedding) VALUES (?, ?) ON CONFLICT (key) DO NOTHING",
-                embeddings.items(),
-            )
-            connection.execute(
-                "DELETE FROM embeddings WHERE id <= (SELECT max(id) FROM embeddings) - ?", (self._capacity,)
-            )
+        """Keep these, but for keys that are kept already; the oldest make room."""
 
     def close(self) -> None:
-        """Close the file."""
-        self._database.close()
+        """Release what the store holds."""

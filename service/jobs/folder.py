@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Container, Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
+from uuid import uuid4
 
 from service.errors import StoreUnavailableError
 
@@ -55,18 +57,38 @@ class JobFolder:
         """Delete the folder of a job, if there is one."""
         shutil.rmtree(self.path / job_id, ignore_errors=True)
 
-    def sweep(self, wanted: Container[tuple[str, int]]) -> None:
+    def sweep(self, wanted: Set[tuple[str, int]]) -> None:
         """Delete what a process that was killed left behind.
 
         Args:
-            wanted: Job and index of all clips that are still needed.
+            wanted: Job and index of all clips that are still needed. The folder of their job stays, though it
+                may be empty: a clip may be on its way into it.
         """
+        jobs = {job for job, _ in wanted}
         for job in self.path.glob("job_*"):
             for clip in job.iterdir():
                 if (job.name, int(clip.name)) not in wanted:
                     clip.unlink()
-            if not any(job.iterdir()):
+            if job.name not in jobs and not any(job.iterdir()):
                 job.rmdir()
+
+    def identity(self) -> str:
+        """What tells this directory from those of other replicas; made once, and kept in it.
+
+        Raises:
+            StoreUnavailableError: It can't be made.
+        """
+        path, own = self.path / "replica", self.path / f"replica-{uuid4().hex}"
+        try:
+            own.write_text(uuid4().hex)
+            with contextlib.suppress(FileExistsError):
+                path.hardlink_to(own)  # whole, or not at all, and once
+            own.unlink()
+            return path.read_text()
+        except OSError as error:
+            raise StoreUnavailableError(
+                "the folder of jobs can't be used; check that the data directory is writable"
+            ) from error
 
     @property
     def is_locked(self) -> bool:

@@ -107,9 +107,18 @@ def read_job(connection: sqlite3.Connection, job_id: str) -> Job:
         UnknownJobError: There is none.
     """
     row = connection.execute("SELECT * FROM job_facts WHERE id = ?", (job_id,)).fetchone()
-    if row is None:
+    return found_job(None if row is None else job_of(row))
+
+
+def found_job(job: Job | None) -> Job:
+    """A job that must be there.
+
+    Raises:
+        UnknownJobError: It is not.
+    """
+    if job is None:
         raise UnknownJobError("There is no such job; it may have been deleted, or have expired long ago.")
-    return job_of(row)
+    return job
 
 
 def job_of(row: tuple[Any, ...]) -> Job:

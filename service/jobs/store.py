@@ -7,15 +7,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from service.jobs.folder import JobFolder
 from service.jobs.job import Claim, Delivery, Job, JobClip, NewJob, Outcome, Usage
 
 
 class JobStore(Protocol):
     """Keeps jobs, their clips and their results durably.
 
+    Attributes:
+        folder: Where the clips are.
+
     Every method is thread-safe; a change is applied whole or not at all, and survives the end of the process.
     Methods that take the id of a job raise UnknownJobError when there is none.
     """
+
+    folder: JobFolder
 
     def create(self, new: NewJob, clips: Path, now: datetime) -> tuple[Job, bool]:
         """Keep a new job; the flag says that it is new.

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import threading
 from collections.abc import Sequence
-from dataclasses import fields, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cachetools import LRUCache
-
 from service.database import Database, Migration
-from service.errors import (
-    PreconditionFailedError,
-    QuotaExceededError,
-    UnknownLabelError,
-    UnknownLabelSetError,
+from service.errors import UnknownLabelError
+from service.labels.changes import (
+    RecentSets,
+    check_precondition,
+    check_quotas,
+    check_stored,
+    edited,
+    put_over,
+    version_of,
+    with_labels,
 )
 from service.labels.label import Label, check_count, check_labels, label_key
 from service.labels.store import (
@@ -64,8 +65,6 @@ _MIGRATIONS: tuple[Migration, ...] = (
     _add_keys,
 )
 _SUMMARY = "name, n_labels, templates, guarantee, etag, created, updated"
-# Labels of sets that are kept as read, so that a large one is not read again for every clip.
-_RECENT_LABELS = 1_000_000
 
 
 class SqliteLabelStore:
@@ -79,22 +78,17 @@ class SqliteLabelStore:
     def __init__(self, path: Path, max_labels: int) -> None:
         self._max_labels = max_labels
         self._database = Database(path, _SCHEMA, "FULL", "label", _MIGRATIONS)
-        # Guarded by the lock, reads too: they change the order of use.
-        self._recent: LRUCache[str, LabelSet] = LRUCache(
-            _RECENT_LABELS, lambda one: min(len(one.labels) + 1, _RECENT_LABELS)
-        )
-        self._lock = threading.Lock()
+        self._recent = RecentSets()
 
     def get(self, name: str) -> LabelSet:
         """The set of that name; the same value as before if it has not changed."""
         with self._database.reading() as connection:
             summary = _read_summary(connection, name)
-            with self._lock:
-                known = self._recent.get(name)
-            if known is not None and _is_of(known, summary):
+            known = self._recent.get(name)
+            if known is not None and version_of(known) == version_of(summary):
                 return known
-            found = _with_labels(summary, _read_labels(connection, name))
-        self._remember(found)
+            found = with_labels(summary, _read_labels(connection, name))
+        self._recent.keep(found)
         return found
 
     def page(self, after: str, limit: int) -> list[LabelSetSummary]:
@@ -114,30 +108,18 @@ class SqliteLabelStore:
         etag = content.etag  # before others have to wait
         with self._database.writing() as connection:
             before = _find_summary(connection, name)
-            _check(precondition, name, before)
+            check_precondition(precondition, name, before)
             _check_quotas(connection, owner, name, len(content.labels))
-            now = datetime.now(UTC)
-            after = LabelSetSummary(
-                name=name,
-                n_labels=len(content.labels),
-                templates=content.templates,
-                guarantee=content.guarantee,
-                etag=etag,
-                created=now if before is None else before.created,
-                updated=now,
-            )
-            is_equal = before is not None and before.etag == etag
-            if before is not None and is_equal:
-                after = replace(after, updated=before.updated)
+            after = put_over(before, name, content)
             _write(connection, after, owner.id)
-            if not is_equal:
+            if before is None or before.etag != etag:
                 connection.execute("DELETE FROM labels WHERE label_set = ?", (name,))
                 connection.executemany(
                     "INSERT INTO labels (label_set, position, name, prompts, label_key) "
                     "VALUES (?, ?, ?, ?, ?)",
                     ((name, i, *_row(label)) for i, label in enumerate(content.labels)),
                 )
-        self._remember(_with_labels(after, content.labels))
+        self._recent.keep(with_labels(after, content.labels))
         return after, before is None
 
     def add(
@@ -147,20 +129,20 @@ class SqliteLabelStore:
         check_labels(labels, self._max_labels, may_be_empty=True)
         with self._database.writing() as connection:
             before = _read_summary(connection, name)
-            _check(precondition, name, before)
+            check_precondition(precondition, name, before)
             edit = _add_rows(connection, name, labels)
-            after = _edited(before, edit)
+            after = edited(before, edit)
             check_count(after.n_labels, self._max_labels)
             _check_quotas(connection, owner, name, after.n_labels)
             _write(connection, after, owner.id)
-        self._edit_recent(before, after, edit)
+        self._recent.edit(before, after, edit)
         return after
 
     def remove(self, name: str, label: str, precondition: Precondition) -> LabelSetSummary:
         """Take one label out."""
         with self._database.writing() as connection:
             before = _read_summary(connection, name)
-            _check(precondition, name, before)
+            check_precondition(precondition, name, before)
             gone = connection.execute(
                 "DELETE FROM labels WHERE label_set = ? AND label_key = ? RETURNING name",
                 (name, label_key(label)),
@@ -168,18 +150,17 @@ class SqliteLabelStore:
             if not gone:
                 raise UnknownLabelError(f"label set {name!r} has no label {label[:80]!r}")
             edit = Edit(removed=tuple(stored for (stored,) in gone))
-            after = _edited(before, edit)
+            after = edited(before, edit)
             _write(connection, after)
-        self._edit_recent(before, after, edit)
+        self._recent.edit(before, after, edit)
         return after
 
     def delete(self, name: str, precondition: Precondition) -> None:
         """Delete a set."""
         with self._database.writing() as connection:
-            _check(precondition, name, _read_summary(connection, name))
+            check_precondition(precondition, name, _read_summary(connection, name))
             connection.execute("DELETE FROM label_sets WHERE name = ?", (name,))
-        with self._lock:
-            self._recent.pop(name, None)
+        self._recent.forget(name)
 
     def check(self) -> None:
         """Raise StoreUnavailableError when the store can't answer now."""
@@ -189,17 +170,6 @@ class SqliteLabelStore:
         """Close the file."""
         self._database.close()
 
-    def _remember(self, found: LabelSet) -> None:
-        with self._lock:
-            self._recent[found.name] = found
-
-    def _edit_recent(self, before: LabelSetSummary, after: LabelSetSummary, edit: Edit) -> None:
-        """Edit what is kept as read, so that the next request does not read the whole set again."""
-        with self._lock:
-            known = self._recent.get(before.name)
-        if known is not None and edit != Edit() and _is_of(known, before):
-            self._remember(_with_labels(after, edit.applied(known.labels)))
-
 
 def _find_summary(connection: sqlite3.Connection, name: str) -> LabelSetSummary | None:
     row = connection.execute(f"SELECT {_SUMMARY} FROM label_sets WHERE name = ?", (name,)).fetchone()  # noqa: S608 (columns)
@@ -207,12 +177,7 @@ def _find_summary(connection: sqlite3.Connection, name: str) -> LabelSetSummary 
 
 
 def _read_summary(connection: sqlite3.Connection, name: str) -> LabelSetSummary:
-    found = _find_summary(connection, name)
-    if found is None:
-        raise UnknownLabelSetError(
-            f"there is no label set {name!r}; create it with PUT /v1/label-sets/{name}"
-        )
-    return found
+    return check_stored(name, _find_summary(connection, name))
 
 
 def _summary(row: tuple[Any, ...]) -> LabelSetSummary:
@@ -233,23 +198,6 @@ def _read_labels(connection: sqlite3.Connection, name: str) -> tuple[Label, ...]
         "SELECT name, prompts FROM labels WHERE label_set = ? ORDER BY position", (name,)
     )
     return tuple(Label(label, tuple(json.loads(prompts))) for label, prompts in rows)
-
-
-def _with_labels(summary: LabelSetSummary, labels: tuple[Label, ...]) -> LabelSet:
-    facts = {field.name: getattr(summary, field.name) for field in fields(LabelSetSummary)}
-    return LabelSet(**facts, labels=labels)
-
-
-def _is_of(known: LabelSet, summary: LabelSetSummary) -> bool:
-    """Whether a set as it was read is still what is stored: the etag is also that of an equal set before."""
-    return (known.etag, known.created, known.updated) == (summary.etag, summary.created, summary.updated)
-
-
-def _edited(before: LabelSetSummary, edit: Edit) -> LabelSetSummary:
-    if edit == Edit():
-        return before
-    n_labels = before.n_labels + len(edit.added) - len(edit.removed)
-    return replace(before, n_labels=n_labels, etag=edit.etag(before.etag), updated=datetime.now(UTC))
 
 
 def _write(connection: sqlite3.Connection, summary: LabelSetSummary, owner: str | None = None) -> None:
@@ -305,20 +253,6 @@ def _add_rows(connection: sqlite3.Connection, name: str, labels: Sequence[Label]
     return Edit(added=tuple(added), prompted=tuple(prompted))
 
 
-def _check(precondition: Precondition, name: str, stored: LabelSetSummary | None) -> None:
-    if precondition.absent and stored is not None:
-        raise PreconditionFailedError(f"label set {name!r} exists already (If-None-Match: *)")
-    wanted = precondition.etags
-    if wanted is not None and stored is None:
-        raise PreconditionFailedError(
-            f"there is no label set {name!r} to match; leave If-Match out to make it"
-        )
-    if wanted is not None and stored is not None and not {"*", stored.etag} & set(wanted):
-        raise PreconditionFailedError(
-            f"label set {name!r} has changed since you read it; read it again and repeat the change"
-        )
-
-
 def _check_quotas(connection: sqlite3.Connection, owner: Owner, name: str, n_labels: int) -> None:
     """Check what an owner would own with a set of so many labels under that name, whoever owns it now."""
     if owner.max_label_sets is None and owner.max_labels is None:
@@ -327,12 +261,4 @@ def _check_quotas(connection: sqlite3.Connection, owner: Owner, name: str, n_lab
         "SELECT count(*), coalesce(sum(n_labels), 0) FROM label_sets WHERE owner = ? AND name <> ?",
         (owner.id, name),
     ).fetchone()
-    if owner.max_label_sets is not None and n_others + 1 > owner.max_label_sets:
-        raise QuotaExceededError(
-            f"this key may own {owner.max_label_sets} label sets, and owns {n_others} others; delete one"
-        )
-    if owner.max_labels is not None and n_their_labels + n_labels > owner.max_labels:
-        raise QuotaExceededError(
-            f"this key may own {owner.max_labels} labels in all its sets; {n_their_labels} in others and "
-            f"{n_labels} here would be more"
-        )
+    check_quotas(owner, n_others, n_their_labels, n_labels)

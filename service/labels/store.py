@@ -45,7 +45,7 @@ class Content:
     templates: tuple[str, ...] | None = None
     guarantee: float | None = None
 
-    @property
+    @cached_property
     def etag(self) -> str:
         """Of a set that was put with this content: equal content has an equal etag."""
         labels = [[label.name, label.prompts] for label in self.labels]
@@ -122,9 +122,11 @@ class LabelSet(LabelSetSummary):
 
     Attributes:
         labels: In the order they were added.
+        is_stale: The store could not be asked: this is the set as it was read last.
     """
 
     labels: tuple[Label, ...]
+    is_stale: bool = False
 
     @cached_property
     def candidates(self) -> Candidates:
@@ -139,10 +141,13 @@ class Precondition:
     Attributes:
         etags: The stored etag must be one of these; `*` matches any stored set. None: no condition.
         absent: No set must be stored under the name yet.
+        request_id: Of the request that asks for the change; empty: none is known. A store of several replicas
+            recognises by it the last change of a set, when its answer was lost and the request comes again.
     """
 
     etags: tuple[str, ...] | None = None
     absent: bool = False
+    request_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -174,7 +179,7 @@ class LabelStore(Protocol):
     """
 
     def get(self, name: str) -> LabelSet:
-        """The set of that name."""
+        """The set of that name; a stale one where the store is away and has one that it has read before."""
 
     def page(self, after: str, limit: int) -> list[LabelSetSummary]:
         """Up to limit sets whose names sort behind `after`, in order of name."""
@@ -206,7 +211,7 @@ class LabelStore(Protocol):
         """Delete a set."""
 
     def check(self) -> None:
-        """Raise StoreUnavailableError when the store can't answer now."""
+        """Raise StoreUnavailableError when the service can't go on with this store now."""
 
     def close(self) -> None:
         """Release what the store holds."""

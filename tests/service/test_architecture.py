@@ -13,14 +13,14 @@ ROOT = Path(__file__).resolve().parents[2]
 # From the bottom up: a room may import itself and rooms of earlier lines (docs/architecture.md).
 ROOMS = [
     ["arrays", "errors", "faults", "media", "process", "cancellation", "option_texts", "log", "client"],
-    ["database", "tracing"],
+    ["database", "postgres", "tracing"],
     ["access"],
     ["bundle", "runtime", "labels", "decode", "ranking", "jobs"],
     ["options", "encode"],
     ["head", "batch", "guarantee"],
     ["registry", "settings"],
     ["embed"],
-    ["classifier"],
+    ["classifier", "stores"],
     ["api"],
     ["cli"],
 ]
@@ -82,7 +82,7 @@ def test_only_one_file_imports_onnxruntime() -> None:
     "command",
     [
         *([], ["serve"], ["classify"], ["bundle"], ["bundle", "inspect"], ["keys"], ["keys", "create"]),
-        *(["labels"], ["labels", "put"], ["info"]),
+        *(["store"], ["store", "upgrade"], ["labels"], ["labels", "put"], ["info"]),
     ],
 )
 def test_help_works_without_heavy_packages(command: list[str]) -> None:
@@ -90,7 +90,7 @@ def test_help_works_without_heavy_packages(command: list[str]) -> None:
     code = f"""
 import sys
 heavy = {{"onnxruntime", "av", "fastapi", "starlette", "uvicorn", "pydantic", "numpy", "torch", "rich"}}
-heavy |= {{"httpx2"}}
+heavy |= {{"httpx2", "sqlalchemy", "psycopg", "alembic"}}
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in heavy:
@@ -107,11 +107,15 @@ main()
     assert "Usage: ahse" in done.stdout
 
 
-def test_the_service_runs_without_the_training_packages(toy_bundle: Path, tmp_path: Path) -> None:
-    """In a process in which they can't be imported, all modules load and an app starts."""
+def test_the_service_runs_without_other_packages(toy_bundle: Path, tmp_path: Path) -> None:
+    """Where neither those of training nor of the store of replicas can be imported, an app starts.
+
+    And all modules load, but for those of that store.
+    """
     code = f"""
 import pkgutil, sys, importlib
 banned = {{"torch", "torchvision", "transformers", "open_clip", "laion_clap", "onnx", "model_export"}}
+banned |= {{"sqlalchemy", "psycopg", "alembic"}}
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in banned:
@@ -119,7 +123,8 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 import service
 for module in pkgutil.walk_packages(service.__path__, "service."):
-    if module.name not in ("service.decode.worker", "service.cli.__main__"):
+    is_optional = "postgres" in module.name.split(".")
+    if not is_optional and module.name not in ("service.decode.worker", "service.cli.__main__"):
         importlib.import_module(module.name)
 from pathlib import Path
 from service.api.app import create_app

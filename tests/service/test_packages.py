@@ -27,7 +27,8 @@ PACKAGES = {
         "pytest",
     ),
     *("safetensors", "scipy", "service", "starlette", "structlog", "tests", "tokenizers", "typer"),
-    *("fsspec", "openai", "prometheus_client", "pyarrow", "uvicorn"),
+    *("alembic", "fsspec", "openai", "psycopg", "sqlalchemy"),
+    *("prometheus_client", "pyarrow", "uvicorn"),
 }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from service.faults import describe_fault
 from service.settings import EVERYDAY_BUNDLE, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,11 +30,34 @@ def test_the_default_bundle_is_the_everyday_one(monkeypatch: pytest.MonkeyPatch)
     assert (EVERYDAY_BUNDLE / "manifest.json").is_file()
 
 
-@pytest.mark.parametrize("flags", [{"max_labels": 0}, {"device": "tpu"}, {"bundles": ()}, {"port": 70_000}])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"max_labels": 0},
+        {"device": "tpu"},
+        {"bundles": ()},
+        {"port": 70_000},
+        {"store": "mysql://host/name"},
+        {"store": "postgresql://host"},
+    ],
+)
 def test_invalid_settings_are_refused(flags: dict[str, object]) -> None:
     """This happens before anything starts."""
     with pytest.raises(ValidationError):
         Settings(**flags)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_the_store_is_a_secret() -> None:
+    """Its password is in no text of the settings, nor in what is said of an unacceptable one."""
+    url = "postgresql://ahse:pa55word@host/name?sslmode=require"
+    settings = Settings.model_validate({"store": url})
+    assert settings.store is not None
+    assert settings.store.get_secret_value() == url
+    assert "pa55word" not in repr(settings)
+    with pytest.raises(ValidationError) as raised:
+        Settings.model_validate({"store": url.replace("/name", "")})
+    assert "pa55word" not in describe_fault(raised.value.errors()[0])
+    assert Settings.model_validate({"store": ""}).store is None
 
 
 def test_every_setting_is_in_the_documented_table() -> None:

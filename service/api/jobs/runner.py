@@ -81,6 +81,7 @@ class JobRunner:
         self._board = context.jobs
         self._is_leader = False
         self._is_closing = False
+        self._is_failing = False
         self._ended = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -124,11 +125,20 @@ class JobRunner:
             try:
                 await step()  # type: ignore[misc]
             except AhseError as error:  # the store does not answer now
-                _log.error("jobs_unavailable", code=error.code, exc_info=error)
+                self._note_failure(error)
                 await asyncio.sleep(TICK_S)
+
+    def _note_failure(self, error: AhseError) -> None:
+        """Log it once, and not at each try until the store answers again."""
+        if not self._is_failing:
+            _log.error("jobs_unavailable", code=error.code, exc_info=error)
+        self._is_failing = True
 
     async def _tick_always(self) -> None:
         await self.tick()
+        if self._is_failing:
+            self._is_failing = False
+            _log.info("jobs_available_again")
         await asyncio.sleep(TICK_S)
 
     async def _work_always(self) -> None:
@@ -207,7 +217,7 @@ class JobRunner:
             except OverloadedError as error:
                 outcome = self._problem(claim, error)
             except AhseError as error:
-                _log.error("jobs_unavailable", code=error.code, exc_info=error)
+                self._note_failure(error)
                 await asyncio.sleep(TICK_S)
         self._context.metrics.job_clip(outcome.member)
         if job is not None:

@@ -12,6 +12,7 @@ from service.api import etags, schemas
 from service.api.bodies import parse_body, read_body
 from service.api.context import Context, ContextDep
 from service.api.openapi import documented, request_body
+from service.api.problems import request_id_of
 from service.errors import (
     InvalidOptionError,
     LabelError,
@@ -58,6 +59,10 @@ Warm = Annotated[
 ]
 
 
+# While the database of a shared store is away (RFC 7234, section 5.5.1; there is no newer header for it).
+_STALE = '110 - "Response is Stale"'
+
+
 @router.get("", response_model=schemas.LabelSetPage)
 async def list_label_sets(
     context: ContextDep,
@@ -88,7 +93,7 @@ async def put_label_set(
     warm: Warm = False,
 ) -> Response:
     """Create a label set, or replace all of one."""
-    condition = Precondition(etags=etags.read_etags(if_match), absent=_must_be_new(if_none_match))
+    condition = _condition(request, if_match, absent=_must_be_new(if_none_match))
     raw = await read_body(request)
     answer = await context.change_store(_put, context, check_set_name(name), raw, condition)
     if warm:
@@ -106,9 +111,11 @@ async def get_label_set(name: Name, context: ContextDep, if_none_match: IfChange
 
 
 @router.delete("/{name}", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_label_set(name: Name, context: ContextDep, if_match: IfMatch = None) -> None:
+async def delete_label_set(
+    name: Name, request: Request, context: ContextDep, if_match: IfMatch = None
+) -> None:
     """Delete a label set."""
-    condition = Precondition(etags=etags.read_etags(if_match))
+    condition = _condition(request, if_match)
     await context.change_store(context.store.delete, check_set_name(name), condition)
 
 
@@ -119,7 +126,7 @@ async def add_labels(
     name: Name, request: Request, context: ContextDep, if_match: IfMatch = None, warm: Warm = False
 ) -> Response:
     """Add labels to a set; the next request already ranks them."""
-    condition = Precondition(etags=etags.read_etags(if_match))
+    condition = _condition(request, if_match)
     raw = await read_body(request)
     answer = await context.change_store(_add, context, check_set_name(name), raw, condition)
     if warm:
@@ -128,10 +135,17 @@ async def add_labels(
 
 
 @router.delete("/{name}/labels/{label:path}", response_model=schemas.LabelSetSummary)
-async def remove_label(name: Name, label: str, context: ContextDep, if_match: IfMatch = None) -> Response:
+async def remove_label(
+    name: Name, label: str, request: Request, context: ContextDep, if_match: IfMatch = None
+) -> Response:
     """Take one label out of a set."""
-    condition = Precondition(etags=etags.read_etags(if_match))
+    condition = _condition(request, if_match)
     return await context.change_store(_remove, context, check_set_name(name), label, condition)
+
+
+def _condition(request: Request, if_match: str | None, *, absent: bool = False) -> Precondition:
+    """The condition of a change, with the id by which a change that comes again is recognised."""
+    return Precondition(etags.read_etags(if_match), absent, request_id_of(request.scope))
 
 
 def _put(context: Context, name: str, raw: bytes, condition: Precondition) -> Response:
@@ -146,12 +160,13 @@ def _put(context: Context, name: str, raw: bytes, condition: Precondition) -> Re
 
 def _get(context: Context, name: str, if_none_match: str | None) -> Response:
     label_set = context.store.get(name)
+    stale = {"Warning": _STALE} if label_set.is_stale else {}
     if etags.is_known(label_set.etag, if_none_match):
         return Response(
-            status_code=status.HTTP_304_NOT_MODIFIED, headers={"ETag": etags.quoted(label_set.etag)}
+            status_code=status.HTTP_304_NOT_MODIFIED, headers={"ETag": etags.quoted(label_set.etag), **stale}
         )
     labels = [schemas.LabelBody(name=one.name, prompts=list(one.prompts)) for one in label_set.labels]
-    return _answer(schemas.LabelSet(**_facts(label_set), labels=labels))
+    return _answer(schemas.LabelSet(**_facts(label_set), labels=labels), headers=stale)
 
 
 def _page(context: Context, after: str, limit: int) -> Response:

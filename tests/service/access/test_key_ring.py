@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 
 from service.access import key_ring
 from service.access.key_ring import ENVIRONMENT_ID, KeyRing
-from service.access.key_store import KeyStore
 from service.access.keys import ApiKey, make_key
+from service.access.sqlite import SqliteKeyStore
 
 SECRET = "0123456789abcdef0123456789abcdef"  # noqa: S105  (of this test)
 
@@ -27,20 +27,20 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def ring(path: Path) -> Iterator[KeyRing]:
     """A ring of a store without keys."""
-    made = KeyRing(KeyStore(path))
+    made = KeyRing(SqliteKeyStore(path))
     yield made
     made.close()
 
 
 @pytest.fixture
-def elsewhere(path: Path) -> Iterator[KeyStore]:
+def elsewhere(path: Path) -> Iterator[SqliteKeyStore]:
     """The same store, opened by someone else."""
-    opened = KeyStore(path)
+    opened = SqliteKeyStore(path)
     yield opened
     opened.close()
 
 
-def test_keys_that_others_make_and_revoke_are_noticed(ring: KeyRing, elsewhere: KeyStore) -> None:
+def test_keys_that_others_make_and_revoke_are_noticed(ring: KeyRing, elsewhere: SqliteKeyStore) -> None:
     """Once a key was needed it stays needed, also when the last is revoked."""
     key, text = make_key("one", frozenset({"classify"}))
     assert not ring.needs_key
@@ -55,7 +55,7 @@ def test_keys_that_others_make_and_revoke_are_noticed(ring: KeyRing, elsewhere: 
     assert ring.needs_key
 
 
-def test_what_others_do_to_keys_is_recorded(ring: KeyRing, elsewhere: KeyStore) -> None:
+def test_what_others_do_to_keys_is_recorded(ring: KeyRing, elsewhere: SqliteKeyStore) -> None:
     """Once each, with id and name, without the key or its hash."""
     key, text = make_key("camera", frozenset({"classify"}))
     with capture_logs() as logs:
@@ -73,11 +73,11 @@ def test_what_others_do_to_keys_is_recorded(ring: KeyRing, elsewhere: KeyStore) 
 
 
 def test_the_store_is_read_regularly_beside_requests(
-    path: Path, elsewhere: KeyStore, monkeypatch: pytest.MonkeyPatch
+    path: Path, elsewhere: SqliteKeyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a thread, which ends with the service."""
     monkeypatch.setattr(key_ring, "_REFRESH_S", 0.001)
-    ring = KeyRing(KeyStore(path))
+    ring = KeyRing(SqliteKeyStore(path))
     key, text = make_key("one", frozenset({"classify"}))
     noticed = threading.Event()
     take = ring._take
@@ -102,7 +102,7 @@ def test_a_service_notices_within_a_second() -> None:
 
 
 def test_known_keys_stay_when_the_store_cannot_be_read(
-    ring: KeyRing, elsewhere: KeyStore, path: Path
+    ring: KeyRing, elsewhere: SqliteKeyStore, path: Path
 ) -> None:
     """It is logged once, not at each try, and again when it is over."""
     key, text = make_key("one", frozenset({"classify"}))
@@ -122,7 +122,7 @@ def test_known_keys_stay_when_the_store_cannot_be_read(
 
 def test_the_key_of_the_environment_has_every_scope(path: Path) -> None:
     """It needs no store, and is not in it."""
-    ring = KeyRing(KeyStore(path), SECRET)
+    ring = KeyRing(SqliteKeyStore(path), SECRET)
     found = ring.identify(SECRET)
     assert found is not None
     assert found.id == ENVIRONMENT_ID
@@ -135,7 +135,7 @@ def test_the_key_of_the_environment_has_every_scope(path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["its own id", "another id", "no key at all", "nothing"])
 def test_the_same_comparisons_are_made_whatever_is_sent(
-    ring: KeyRing, elsewhere: KeyStore, monkeypatch: pytest.MonkeyPatch, what: str
+    ring: KeyRing, elsewhere: SqliteKeyStore, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """In constant time (hmac.compare_digest), of whole digests, also for ids that do not exist."""
     key, text = make_key("one", frozenset({"classify"}))
@@ -161,7 +161,7 @@ def test_the_same_comparisons_are_made_whatever_is_sent(
     assert compared == [(32, 32), (32, 32)]
 
 
-def test_an_id_alone_opens_nothing(ring: KeyRing, elsewhere: KeyStore) -> None:
+def test_an_id_alone_opens_nothing(ring: KeyRing, elsewhere: SqliteKeyStore) -> None:
     """Ids are public: they stand in logs."""
     key, text = make_key("one", frozenset({"classify"}))
     elsewhere.create(key)

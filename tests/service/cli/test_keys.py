@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.access.key_ring import KeyRing
-from service.access.key_store import KeyStore
+from service.access.sqlite import SqliteKeyStore
 from tests.conftest import Ahse
 
 
@@ -28,7 +28,7 @@ def _create(ahse: Ahse, data: Path, *words: object) -> str:
 def test_a_key_is_printed_alone_and_works(ahse: Ahse, data: Path) -> None:
     """So that `KEY=$(ahse keys create ...)` takes it; by default it may classify."""
     text = _create(ahse, data)
-    ring = KeyRing(KeyStore(data / "keys.sqlite3"))
+    ring = KeyRing(SqliteKeyStore(data / "keys.sqlite3"))
     key = ring.identify(text)
     ring.close()
     assert key is not None

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from service.cancellation import CancellationToken, WorkCancelled
 from service.embed import embedder as embedder_module
 from service.embed.embedder import LabelEmbedder
-from service.embed.embedding_store import EmbeddingStore
 from service.embed.embeddings import LabelEmbeddings
+from service.embed.sqlite import SqliteEmbeddingStore
 from service.encode.encoders import Encoders
 from service.encode.features import TextFeatures
 from service.encode.text import encode_labels
@@ -135,8 +135,8 @@ def test_more_names_than_the_cache_holds(bundle: Bundle, held: _Held) -> None:
         np.testing.assert_array_equal(found.features.visual, expected)
 
 
-def _kept(tmp_path: Path) -> EmbeddingStore:
-    return EmbeddingStore(tmp_path / "embeddings.sqlite3", 100)
+def _kept(tmp_path: Path) -> SqliteEmbeddingStore:
+    return SqliteEmbeddingStore(tmp_path / "embeddings.sqlite3", 100)
 
 
 def test_a_restart_costs_no_encoding(bundle: Bundle, held: _Held, tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ def test_a_bundle_that_knows_no_nearness_has_no_column_of_it(bundle: Bundle) -> 
     assert len(found.row(0)) == 3 + 3 + found.embedded.z.shape[1] + 5
 
 
-class _Broken(EmbeddingStore):
+class _Broken(SqliteEmbeddingStore):
     """A disk that does not answer."""
 
     def __init__(self) -> None:

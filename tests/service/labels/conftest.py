@@ -14,16 +14,23 @@ from service.labels.store import LabelStore
 OpenStore = Callable[..., LabelStore]
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgres"])
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenStore]:
     """Opens the same place as often as it is called, as several processes would."""
-    kinds: dict[str, OpenStore] = {
-        "sqlite": lambda max_labels: SqliteLabelStore(tmp_path / "new" / "labels.sqlite3", max_labels)
-    }
     with ExitStack() as stack:
+        if request.param == "sqlite":
 
-        def opened(max_labels: int = 5) -> LabelStore:
-            return stack.enter_context(closing(kinds[request.param](max_labels)))
+            def opened(max_labels: int = 5) -> LabelStore:
+                path = tmp_path / "new" / "labels.sqlite3"
+                return stack.enter_context(closing(SqliteLabelStore(path, max_labels)))
+
+        else:
+            url = request.getfixturevalue("store_url")
+            from service.labels.postgres import PostgresLabelStore
+            from service.postgres.database import PostgresDatabase
+
+            def opened(max_labels: int = 5) -> LabelStore:
+                return PostgresLabelStore(stack.enter_context(closing(PostgresDatabase(url))), max_labels)
 
         yield opened
 

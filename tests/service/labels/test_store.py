@@ -279,6 +279,14 @@ def test_pages_in_order_of_name(store: LabelStore) -> None:
     assert added.n_labels == 3
 
 
+def test_names_are_in_the_order_of_code_points(store: LabelStore) -> None:
+    """Whatever the language of a server is, and pages begin behind a name in the same order."""
+    for name in ("b", "B", "a.c", "a_b", "aB", "10", "9"):
+        store.put(name, _of(), ANY)
+    assert [one.name for one in store.page("", 9)] == ["10", "9", "B", "a.c", "aB", "a_b", "b"]
+    assert [one.name for one in store.page("B", 2)] == ["a.c", "aB"]
+
+
 def test_concurrent_writers_lose_nothing(open_store: OpenStore) -> None:
     """Twenty threads each add one label, through two stores; all are there, in the order of their etags."""
     stores = [open_store(100) for _ in range(2)]

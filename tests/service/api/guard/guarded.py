@@ -12,8 +12,8 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 from starlette.types import Message
 
-from service.access.key_store import KeyStore
 from service.access.keys import Quotas, Scope, make_key
+from service.access.sqlite import SqliteKeyStore
 
 HERE = "http://127.0.0.1:8000"
 SECRET = "0123456789abcdef0123456789abcdef"  # noqa: S105  (of this test)
@@ -32,7 +32,7 @@ def asked(app: FastAPI, address: str = HERE, **options: Any) -> Iterator[TestCli
 def new_key(folder: Path, *scopes: Scope, rate: str | None = None, **quotas: int) -> dict[str, str]:
     """Make a key as another process would; returns the header that carries it."""
     key, text = make_key("test", frozenset(scopes), rate=rate, quotas=Quotas(**quotas))
-    store = KeyStore(folder / "data" / "keys.sqlite3")
+    store = SqliteKeyStore(folder / "data" / "keys.sqlite3")
     store.create(key)
     store.close()
     return {"X-API-Key": text}
