@@ -7,9 +7,9 @@
 bundle without a trained head; DIR is that of benchmarks.real_clips. It writes what such a bundle stores
 (guarantee.json), and prints its `agreement`.
 
-Coverage: 100 times the independent groups of clips (classes of unseen names, clips of seen ones) are split in
-two at random. Limits are made from one half and kept to on the other. Sets of names hold the right one with
-the frequency that the table shows; the size of a set is beside it. The last columns are of the limits that
+Coverage: 100 times a tenth of the independent groups of clips (classes of unseen names, clips of seen ones)
+is left out at random. Limits are made from the others and kept to on these. Sets hold the right name with the
+frequency that the table shows; the size of a set is beside it. The last columns are of the limits that
 the run or the bundle has stored, on all of these clips: what users get, unless it was fitted to these clips.
 
 Agreement: every clip keeps its picture and gets the sound of a clip with another name.
@@ -53,6 +53,7 @@ from service.registry import Bundle
 
 LEVELS: Final = (0.8, 0.9, 0.95)
 N_SPLITS: Final = 100
+_ONE_IN: Final = 10
 _TRACKS: Final[tuple[Tracks, ...]] = ("both", "visual", "audio")
 
 
@@ -94,7 +95,10 @@ def coverages(
             held, size = np.zeros(N_SPLITS), np.zeros(N_SPLITS)
             for split in range(N_SPLITS):
                 order = np.random.default_rng(split).permutation(len(groups))
-                fitted, tested = ([groups[i] for i in half] for half in np.split(order, [len(groups) // 2]))
+                fitted, tested = (
+                    [groups[i] for i in half]
+                    for half in np.split(order, [len(groups) - max(1, len(groups) // _ONE_IN)])
+                )
                 limits = conformal_limits([right[rows].ravel() for rows in fitted])
                 limit = limits[place_of(level)]
                 held[split], size[split] = _kept(surprise, tested, np.inf if limit is None else limit)

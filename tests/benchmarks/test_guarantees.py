@@ -47,15 +47,15 @@ def _case(n_classes: int, n_clips: int, noise: float) -> Case:
     return Case("unseen", "same", logits, right, ids, ids[:0], (10,))
 
 
-def test_promises_are_kept_on_the_other_half() -> None:
-    """On average, and hardly more often than promised where there are many classes."""
+def test_guarantees_are_kept_on_what_was_left_out() -> None:
+    """On average, and hardly more often than asked for where there are many classes."""
     for one in coverages(_case(80, 4, 1.0), "both", (10,), None):
         assert one.level - 0.01 < one.held.mean() < one.level + 0.03
         assert one.stored_held is None
 
 
 def test_stored_limits_are_kept_to_as_they_are() -> None:
-    """Limits of easier clips promise too much of harder ones."""
+    """Limits of easier clips are too narrow for harder ones."""
     stored = Guarantees(data="easier", limits=tuple(_case(80, 4, 0.3).limits("both")))
     easy, hard = (
         next(one for one in coverages(_case(80, 4, noise), "both", (10,), stored) if one.level == 0.9)
@@ -67,7 +67,7 @@ def test_stored_limits_are_kept_to_as_they_are() -> None:
 
 
 def test_what_a_bundle_may_store_is_written(command: Command, tmp_path: Path) -> None:
-    """Nine toy clips: no warning for their own sounds, and promises up to nine tenths."""
+    """Nine toy clips: no warning for their own sounds, and guarantees up to nine tenths."""
     rows = ["file,label"]
     for colour in COLOURS:
         for tone in TONES_HZ:
@@ -87,7 +87,7 @@ def test_what_a_bundle_may_store_is_written(command: Command, tmp_path: Path) ->
     assert '"visual_temperature"' in said
 
 
-def test_a_bundle_with_a_trained_head_has_promises_of_its_training(command: Command, tmp_path: Path) -> None:
+def test_a_bundle_with_a_trained_head_is_measured_in_training(command: Command, tmp_path: Path) -> None:
     """Said in a sentence."""
     write_clip(tmp_path / "a.mp4", "red", "low")
     write_clip(tmp_path / "b.mp4", "blue", "low")
@@ -97,7 +97,7 @@ def test_a_bundle_with_a_trained_head_has_promises_of_its_training(command: Comm
     assert "`ahse train` measures what can be guaranteed of it" in said
 
 
-def test_promises_of_a_run_are_tried_on_its_test_clips(tmp_path: Path) -> None:
+def test_guarantees_of_a_run_are_tried_on_its_test_clips(tmp_path: Path) -> None:
     """Beside what is stored: nothing for ten names, since validation has nine."""
     data = small_world()
     lines = of_run(train(data, SMALL, tmp_path / "run", n_threads=1), data)
