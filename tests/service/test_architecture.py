@@ -82,7 +82,16 @@ def test_only_one_file_imports_onnxruntime() -> None:
     "command",
     [
         *([], ["serve"], ["classify"], ["bundle"], ["bundle", "inspect"], ["keys"], ["keys", "create"]),
-        *(["store"], ["store", "upgrade"], ["labels"], ["labels", "put"], ["info"]),
+        *(
+            ["bulk"],
+            ["bulk", "plan"],
+            ["bulk", "run"],
+            ["store"],
+            ["store", "upgrade"],
+            ["labels"],
+            ["labels", "put"],
+            ["info"],
+        ),
     ],
 )
 def test_help_works_without_heavy_packages(command: list[str]) -> None:
