@@ -106,10 +106,10 @@ def _find(word: str, skipped: Counter[str]) -> Iterator[ClipFile]:
     elif path.is_dir():
         yield from _walk(path, skipped)
     elif path.exists() or not glob.has_magic(word):
-        yield _clip(path, Path(path.name))
+        yield clip_at(path, Path(path.name))
     else:
         matches = sorted(name for name in glob.glob(word, recursive=True) if Path(name).is_file())  # noqa: PTH207
-        yield from (_clip(Path(name), Path(Path(name).name)) for name in matches)
+        yield from (clip_at(Path(name), Path(Path(name).name)) for name in matches)
         if not matches:
             yield ClipFile(word, path, Path(path.name), problem="no file matches this pattern")
 
@@ -128,7 +128,7 @@ def _walk(top: Path, skipped: Counter[str]) -> Iterator[ClipFile]:
             path = Path(folder, name)
             kind = "hidden" if name.startswith(".") else _kind_in_folder(path)
             if kind == "media":
-                yield _clip(path, path.relative_to(top))
+                yield clip_at(path, path.relative_to(top))
             else:
                 skipped[{"hidden": "hidden", "image": _IMAGES}.get(kind, "not media")] += 1
     for reason in [reason for reason, n in skipped.items() if not n]:
@@ -189,7 +189,13 @@ def _is_video_unit(head: bytes) -> bool:
     return of_h264 or of_h265 or of_h266
 
 
-def _clip(path: Path, below: Path) -> ClipFile:
+def clip_at(path: Path, below: Path) -> ClipFile:
+    """The file at a path, which is taken as it is: not as a pattern, nor as the folder that it may be.
+
+    Args:
+        path: Of the file.
+        below: Relative to the folder that was given; else the name of the file.
+    """
     name = os.fsencode(path).decode("utf-8", "backslashreplace")
     try:
         facts = path.stat()

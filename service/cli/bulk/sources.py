@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from service.cli.clip_files import ClipFile, find_clips
+from service.cli.clip_files import STDIN, ClipFile, clip_at, find_clips
 from service.errors import AhseError, InvalidOptionError
 
 _COLUMN = "clip"
@@ -40,11 +41,13 @@ def find(inputs: Sequence[str]) -> tuple[tuple[ClipFile, ...], str]:
         The clips, and what was left out, in words.
 
     Raises:
-        InvalidOptionError: A list has no such column, or a URL can't be opened.
+        InvalidOptionError: A list has no such column, a URL can't be opened, or it is standard input.
     """
     clips: dict[str, ClipFile] = {}
     skipped = []
     for word in inputs:
+        if word == STDIN:
+            raise InvalidOptionError("standard input can't be read again by workers; name a file")
         if "://" in word:
             found = list(_remote(word))
         elif word.lower().endswith(".csv"):
@@ -59,9 +62,11 @@ def find(inputs: Sequence[str]) -> tuple[tuple[ClipFile, ...], str]:
 
 
 def _absolute(clip: ClipFile) -> ClipFile:
-    """Under its whole path, since workers may run in other folders."""
+    """Under its whole path, since workers may run in other folders, and read it from a text file."""
     path = clip.path.absolute()
-    return ClipFile(str(path), path, clip.below, clip.size_bytes, clip.modified, clip.problem)
+    name = os.fsencode(path).decode("utf-8", "backslashreplace")
+    problem = clip.problem if name == str(path) else "its name is not UTF-8; rename it"
+    return ClipFile(name, path, clip.below, clip.size_bytes, clip.modified, problem)
 
 
 def _entry(entry: str) -> Iterator[ClipFile]:
@@ -69,8 +74,7 @@ def _entry(entry: str) -> Iterator[ClipFile]:
     if "://" in entry:
         yield from _remote(entry)
     else:
-        (clip,) = find_clips([entry]).clips or (ClipFile(entry, Path(entry), Path(entry)),)
-        yield _absolute(clip)
+        yield _absolute(clip_at(Path(entry), Path(Path(entry).name)))
 
 
 def _listed(file: Path) -> Iterator[str]:
@@ -147,8 +151,8 @@ def local(clip: ClipFile) -> Iterator[Path]:
         ClipChangedError: It has another size or another time of change than when it was planned.
     """
     if "://" not in clip.name:
-        (now,) = find_clips([str(clip.path)]).clips or (None,)
-        _compare(clip, None if now is None or now.problem else (now.size_bytes, now.modified))
+        now = clip_at(clip.path, clip.path)
+        _compare(clip, None if now.problem else (now.size_bytes, now.modified))
         yield clip.path
         return
     system, path = _open_system(clip.name)

@@ -164,6 +164,32 @@ def test_clips_that_changed_or_went_away_are_rows(
     assert [row["error"] for row in rows_in(plan)] == ["clip_gone", "clip_changed", "missing_file"]
 
 
+def test_what_is_listed_is_a_file_as_it_is_called(
+    folder: Path, toy_bundle: Path, ahse: Ahse, tmp_path: Path
+) -> None:
+    """A folder, a name that looks like a pattern, and one that is not UTF-8: rows, not a stop."""
+    (tmp_path / "some").mkdir()
+    for name in ("1.mp4", "2.mp4", "[12].mp4"):
+        shutil.copyfile(folder / "0.mp4", tmp_path / "some" / name)
+    odd = os.fsdecode(b"\xff.mp4")
+    shutil.copyfile(folder / "0.mp4", tmp_path / odd)
+    (tmp_path / "l.csv").write_text("clip\nsome\nsome/[12].mp4\n")
+    plan = tmp_path / "plan"
+    words = (
+        str(tmp_path / "l.csv"),
+        str(tmp_path / odd),
+        *WORDS,
+        "--bundle",
+        str(toy_bundle),
+        "--top-k",
+        "1",
+    )
+    assert ahse("bulk", "plan", *words, "--out", str(plan))[0] == 0
+    (tmp_path / "some" / "[12].mp4").unlink()
+    assert ahse("bulk", "run", str(plan), "--bundle", str(toy_bundle))[0] == 1
+    assert [row["error"] for row in rows_in(plan)] == ["missing_file", "clip_gone", "missing_file"]
+
+
 def test_a_list_and_a_label_set_with_prompts(
     folder: Path, toy_bundle: Path, ahse: Ahse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +257,7 @@ def test_nothing_is_replaced_and_nothing_else_is_taken(
         ("plan", str(folder), *WORDS, *bundle, "--out", plan): "is there already",
         ("run", plan, "--bundle", str(other)): "the plan was made with the bundle toy 1",
         ("run", str(tmp_path / "none")): "holds no plan",
+        ("plan", "-", *WORDS, *bundle, "--out", f"{plan}2"): "standard input can't be read again",
         ("run", plan, *bundle, "--shard", "2/2"): "workers counted from 0",
         ("run", plan, *bundle, "--shard", "a"): "--shard must be K/N",
         ("plan", str(lists), *WORDS, *bundle, "--out", f"{plan}2"): "has no column 'clip'",
