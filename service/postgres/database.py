@@ -85,17 +85,25 @@ class PostgresDatabase:
         Raises:
             StoreUnavailableError: They are older or newer, there are none, or the database can't be reached.
         """
+        found = self.revision()
+        check_not_newer(found)
+        if found != REVISION:
+            what = "has no tables of the service" if found is None else "has tables of an older version"
+            raise StoreUnavailableError(f"the database of AHSE_STORE {what}; run: ahse store upgrade")
+
+    def revision(self) -> str | None:
+        """The version of the tables; None: there are none.
+
+        Raises:
+            StoreUnavailableError: The database can't be reached; says what to check.
+        """
         try:
-            found = self.read(read_revision)
+            return self.read(read_revision)
         except StoreUnavailableError:
             raise StoreUnavailableError(
                 "the database of AHSE_STORE can't be used; check that it runs, its address and name, and the "
                 "user, password and rights"
             ) from None
-        check_not_newer(found)
-        if found != REVISION:
-            what = "has no tables of the service" if found is None else "has tables of an older version"
-            raise StoreUnavailableError(f"the database of AHSE_STORE {what}; run: ahse store upgrade")
 
     def ask(self, query: LiteralString, values: tuple[object, ...] = ()) -> tuple[Any, ...] | None:
         """The first row of one SELECT that needs no transaction; None: there is none.

@@ -25,6 +25,7 @@ def upgrade(url: str) -> tuple[str | None, str]:
     """
     database = PostgresDatabase(url, deadline_s=_DEADLINE_S)
     try:
+        database.revision()  # says what to check where it can't be reached
         return database.write(_upgrade)
     finally:
         database.close()
