@@ -105,7 +105,8 @@ class JobRunner:
         if not self._is_leader:
             self._is_leader = await self._change(store.lead)
         usage = await self._change(store.usage)
-        self._context.metrics.jobs(usage.n_unfinished)
+        # Of the workers of a service one counts them, so that the sum is right.
+        self._context.metrics.jobs(usage.n_unfinished if self._is_leader else 0)
         self._board.arriving.set_stored(usage.n_bytes)
         if self._is_leader:
             await self._change(partial(store.expire, now))
