@@ -20,6 +20,7 @@ ROOMS = [
     ["head", "batch", "guarantee"],
     ["registry", "settings"],
     ["embed"],
+    ["best"],
     ["classifier", "stores"],
     ["api"],
     ["cli"],
