@@ -75,7 +75,7 @@ class Stores:
         directory, limits = self._settings.data_dir, self._settings.job_limits()
         if self._database is None:
             return SqliteJobStore(directory, limits)
-        from service.jobs.postgres import PostgresJobStore
+        from service.jobs.postgres.store import PostgresJobStore
 
         return PostgresJobStore(self._database, directory, limits)
 

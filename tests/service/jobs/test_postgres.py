@@ -17,7 +17,7 @@ from tests.service.postgres.server import Server, why_absent
 if reason := why_absent():
     pytest.skip(reason, allow_module_level=True)
 
-from service.jobs.postgres import PostgresJobStore
+from service.jobs.postgres.store import PostgresJobStore
 from service.postgres.database import PostgresDatabase
 from tests.service.postgres.lost_answers import lose_answers_to_commit
 
