@@ -64,11 +64,18 @@ def test_a_change_that_is_sent_again_is_made_once(replicas: Replicas) -> None:
     etag = one.put("/v1/label-sets/s", json={"labels": ["a", "b"]}).headers["ETag"]
     headers = {"If-Match": etag, "X-Request-ID": "mine"}
     removed = one.request("DELETE", "/v1/label-sets/s/labels/a", headers=headers)
+    one.post("/v1/label-sets/s/labels", json={"labels": ["a"]})
     again = other.request("DELETE", "/v1/label-sets/s/labels/a", headers=headers)
     assert (removed.status_code, removed.json()) == (again.status_code, again.json())
     assert again.json()["n_labels"] == 1
     new = other.request("DELETE", "/v1/label-sets/s/labels/a", headers={"If-Match": etag})
     assert new.status_code == 412
+    assert [one["name"] for one in other.get("/v1/label-sets/s").json()["labels"]] == ["b", "a"]
+    deleted = [
+        replica.request("DELETE", "/v1/label-sets/s", headers={"X-Request-ID": "deleting"})
+        for replica in (one, other)
+    ]
+    assert [answer.status_code for answer in deleted] == [204, 204]
 
 
 def test_known_sets_are_ranked_while_the_database_is_away(
