@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,13 @@ class SqliteLabelStore:
                 (after, limit),
             ).fetchall()
         return [_summary(row) for row in rows]
+
+    def owned(self) -> Iterator[tuple[LabelSet, str]]:
+        """All sets in order of name, with the ids of their owners: one state of the file, a set at a time."""
+        with self._database.reading() as connection:
+            owners = connection.execute("SELECT name, owner FROM label_sets ORDER BY name").fetchall()
+            for name, owner in owners:
+                yield with_labels(_read_summary(connection, name), _read_labels(connection, name)), owner
 
     def put(
         self, name: str, content: Content, precondition: Precondition, owner: Owner = NOBODY

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from service.labels.changes import check_quotas, check_stored, with_labels
 from service.labels.label import Label, label_key
 from service.labels.repeats import REMEMBERED_FOR, Answer, Change
-from service.labels.store import Edit, LabelSet, LabelSetSummary, Owner
+from service.labels.store import Content, Edit, LabelSet, LabelSetSummary, Owner
 from service.postgres.schema import label_set_changes, label_sets
 from service.postgres.schema import labels as label_rows
 
@@ -118,6 +118,30 @@ def read_set(connection: Connection, name: str) -> LabelSet:
         .order_by(label_rows.c.position)
     )
     return with_labels(summary, tuple(Label(label, tuple(json.loads(prompts))) for label, prompts in rows))
+
+
+def import_set(connection: Connection, found: LabelSet, owner: str) -> bool | None:
+    """Write a set of another store as it is; changes of all sets must be kept away (`lock_all_sets`).
+
+    Returns:
+        Whether it was written; False: it is there already; None: another one of its name is.
+    """
+    stored = find_set(connection, found.name)
+    if stored is None:
+        write_set(connection, found, Owner(owner))
+        add_labels(connection, found.name, 0, found.labels)
+        return True
+    is_same = stored.etag == found.etag or _content_of(read_set(connection, found.name)) == _content_of(found)
+    return False if is_same else None
+
+
+def _content_of(found: LabelSet) -> Content:
+    return Content(found.labels, found.templates, found.guarantee)
+
+
+def lock_all_sets(connection: Connection) -> None:
+    """Keep all changes of sets away until the end of the transaction; they can be read."""
+    connection.execute(text("LOCK TABLE label_sets IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def summary_of(row: Any) -> LabelSetSummary:
