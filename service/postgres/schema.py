@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0005"
+REVISION = "0006"
 """Of the newest migration; numbers with four digits, so that older and newer can be told apart."""
 VERSION_TABLE = "ahse_schema"
 
@@ -118,6 +118,15 @@ jobs = Table(
     Index("jobs_by_key", "owner", "idempotency_key", unique=True),
 )
 """Times: seconds since 1970. `replica`: on whose disk its clips are. `turn`: as in service/jobs/rows."""
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("id", Text(collation="C"), primary_key=True),
+    Column("since", DateTime(timezone=True), nullable=False),
+    Column("seen", DateTime(timezone=True), nullable=False),
+)
+"""`seen`: when a replica said last that it is there; `since`: from when on it has said so without a break."""
 
 job_clips = Table(
     "job_clips",

@@ -83,7 +83,7 @@ class Claims:
         ).all()
         for job_id, index in running:
             if (job_id, index) not in self._held:
-                _queue(connection, job_id, index, n_back=0)
+                self._queue(connection, job_id, index, n_back=0)
 
     def finish(self, connection: Connection, claim: Claim, outcome: Outcome, now: datetime) -> Job | None:
         """Keep the outcome of a clip; None: it is not wanted any more.
@@ -91,7 +91,13 @@ class Claims:
         Raises:
             OverloadedError: An answer has no room.
         """
-        job = find_job(connection, "id = :id", id=claim.job_id, then="FOR UPDATE")
+        job = find_job(
+            connection,
+            "id = :id AND replica = :replica",  # another one may have taken it over meanwhile
+            id=claim.job_id,
+            replica=self._replica.id,
+            then="FOR UPDATE",
+        )
         row = run(
             connection,
             "SELECT n_bytes, state, outcome FROM job_clips WHERE job = :job AND position = :position",
@@ -142,15 +148,16 @@ class Claims:
 
     def release(self, connection: Connection, claim: Claim, *, is_tried: bool) -> None:
         """Queue a clip again; whether the attempt counts."""
-        _queue(connection, claim.job_id, claim.index, n_back=int(not is_tried))
+        self._queue(connection, claim.job_id, claim.index, n_back=int(not is_tried))
 
-
-def _queue(connection: Connection, job_id: str, index: int, n_back: int) -> None:
-    run(
-        connection,
-        "UPDATE job_clips SET state = 'queued', attempts = attempts - :n_back "
-        "WHERE job = :job AND position = :position AND state = 'running'",
-        n_back=n_back,
-        job=job_id,
-        position=index,
-    )
+    def _queue(self, connection: Connection, job_id: str, index: int, n_back: int) -> None:
+        run(
+            connection,
+            "UPDATE job_clips SET state = 'queued', attempts = attempts - :n_back FROM jobs "
+            "WHERE job = :job AND position = :position AND job_clips.state = 'running' "
+            "AND jobs.id = job AND replica = :replica",
+            n_back=n_back,
+            job=job_id,
+            position=index,
+            replica=self._replica.id,
+        )

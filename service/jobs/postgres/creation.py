@@ -42,6 +42,7 @@ def create_job(
     if new.idempotency_key and (known := find_by_key(connection, new.owner, new.idempotency_key)):
         return known, False
     _check_room(connection, replica, new, len(form) + sum(sizes))
+    replica.beat(connection)
     _insert(connection, replica.id, job_id, new, form, sizes, now)
     # Inside the transaction: a job is never without its clips, and `sweep` sees both or neither.
     if clips.exists():

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+import structlog
 from sqlalchemy import Connection
 
 from service.errors import StoreUnavailableError
@@ -22,13 +23,15 @@ from service.jobs.postgres.webhooks import due_webhooks, keep_try
 from service.jobs.rows import found_job, job_of
 from service.postgres.database import PostgresDatabase
 
+_log = structlog.get_logger(__name__)
+
 
 class PostgresJobStore:
     """A JobStore in a database, which it does not close, and a folder `jobs`; see the interface.
 
     Every replica sees, cancels and deletes all jobs. Only the one that took a job has its clips: it alone
-    works on them and reports the end, and it removes the clips of jobs that others have ended. The limits
-    hold for the jobs of each replica, whose disk they fill.
+    works on them and reports the end, and it removes the clips of jobs that others have ended; once it is
+    gone for good another one does. The limits hold for the jobs of each replica, whose disk they fill.
 
     Args:
         database: Where the tables are.
@@ -161,15 +164,26 @@ class PostgresJobStore:
         wanted = self._database.read(
             lambda connection: run(
                 connection,
-                "SELECT id FROM jobs WHERE ended IS NULL AND id = ANY(CAST(:ids AS text[]))",
+                "SELECT id FROM jobs WHERE ended IS NULL AND replica = :replica "
+                "AND id = ANY(CAST(:ids AS text[]))",
+                replica=self._replica.id,
                 ids=list(job_ids),
             ).all()
         )
         return set(job_ids) - {job_id for (job_id,) in wanted}
 
     def expire(self, now: datetime) -> list[str]:
-        """Remove what has expired, of any replica, and clips here that are not needed any more."""
-        return self._database.write(lambda connection: expire_jobs(connection, self._replica, now))
+        """Remove what has expired, of any replica; take over the jobs of replicas that are gone."""
+
+        def work(connection: Connection) -> tuple[list[str], list[str]]:
+            expired = expire_jobs(connection, self._replica, now)
+            self._replica.beat(connection)
+            return expired, self._replica.take_over(connection)
+
+        expired, taken = self._database.write(work)
+        if taken:
+            _log.warning("jobs_taken_over", n_jobs=len(taken))
+        return expired
 
     def due_webhooks(self, now: datetime, limit: int) -> list[Delivery]:
         """Reports that have to be sent from here."""
