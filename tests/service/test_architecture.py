@@ -89,6 +89,7 @@ def test_only_one_file_imports_onnxruntime() -> None:
             ["bulk", "run"],
             ["store"],
             ["store", "upgrade"],
+            ["store", "import"],
             ["labels"],
             ["labels", "put"],
             ["info"],
