@@ -18,6 +18,8 @@ from uuid import uuid4
 
 TIMEOUT_S = 60.0
 _N_EDITORS, _N_RANKERS = 3, 3
+# Of an edit: a minute in which nothing works.
+_MAX_TRIES, _PAUSE_S = 1200, 0.05
 _DONE = (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT)
 _PASSING = (
     HTTPStatus.TOO_MANY_REQUESTS,
@@ -48,7 +50,7 @@ class Tally:
 
 
 class Client:
-    """Sends requests to the balancer, each on a connection of its own, and none a second time.
+    """Sends requests to the balancer, each on a connection of its own.
 
     Args:
         port: Of the balancer.
@@ -59,7 +61,12 @@ class Client:
         self._port, self.tally = port, tally
 
     def ask(
-        self, method: str, path: str, body: bytes | None = None, kind: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        kind: str = "application/json",
+        request_id: str | None = None,
     ) -> Answer:
         """The status and the object of an answer.
 
@@ -69,7 +76,9 @@ class Client:
         began = time.monotonic()
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT_S)
         try:
-            connection.request(method, path, body, {} if body is None else {"Content-Type": kind})
+            headers = {} if body is None else {"Content-Type": kind}
+            headers |= {} if request_id is None else {"X-Request-ID": request_id}
+            connection.request(method, path, body, headers)
             response = connection.getresponse()
             content = response.read()
             answer = json.loads(content) if content else {}
@@ -91,7 +100,8 @@ class Client:
 class Editor(Client):
     """Adds names to a label set of its own and takes some out again.
 
-    What was answered with a failure may have been made or not; no name is ever used twice.
+    What was answered with a failure is sent again, with the same id, until it is acknowledged: so it is known
+    what the set must hold, to the last name.
     """
 
     def __init__(self, port: int, tally: Tally, number: int) -> None:
@@ -99,39 +109,38 @@ class Editor(Client):
         self._chance = random.Random(number)  # noqa: S311  (repeatable, not secret)
         self._path = f"/v1/label-sets/edited-{uuid4().hex[:8]}"
         self._n_names = 0
-        self._there: list[str] = []
-        self._gone: set[str] = set()
-        self._unclear: set[str] = set()
-        status, _ = self.ask("PUT", self._path, b'{"labels": []}')
-        assert status == HTTPStatus.CREATED
+        self._names: list[str] = []
         self.n_acknowledged = 0
+        self._send("PUT", self._path, b'{"labels": []}')
 
     def step(self) -> None:
         """One edit."""
-        if self._there and self._chance.random() < 0.3:
-            name = self._there.pop(self._chance.randrange(len(self._there)))
-            status, _ = self.ask("DELETE", f"{self._path}/labels/{name}")
-            (self._gone if status in _DONE else self._unclear).add(name)
+        if self._names and self._chance.random() < 0.3:
+            name = self._names.pop(self._chance.randrange(len(self._names)))
+            self._send("DELETE", f"{self._path}/labels/{name}")
         else:
             name, self._n_names = f"name-{self._n_names}", self._n_names + 1
-            body = json.dumps({"labels": [name]}).encode()
-            status, _ = self.ask("POST", f"{self._path}/labels", body)
+            self._send("POST", f"{self._path}/labels", json.dumps({"labels": [name]}).encode())
+            self._names.append(name)
+        self.n_acknowledged += 1
+
+    def _send(self, method: str, path: str, body: bytes | None = None) -> None:
+        request_id = uuid4().hex
+        for _ in range(_MAX_TRIES):
+            status, _ = self.ask(method, path, body, request_id=request_id)
+            self.tally.edits[status] += 1
             if status in _DONE:
-                self._there.append(name)
-            else:
-                self._unclear.add(name)
-        self.tally.edits[status] += 1
-        self.n_acknowledged += status in _DONE
+                return
+            time.sleep(_PAUSE_S)
+        self.tally.faults.append(f"{method} {path} was never acknowledged")
 
     def check(self) -> None:
-        """Compare what is stored with what was acknowledged."""
+        """Compare what is stored with what was acknowledged, in order."""
         status, answer = self.ask("GET", self._path)
-        assert status == HTTPStatus.OK, (status, answer)
-        found = {label["name"] for label in answer["labels"]}
-        lost = (set(self._there) - found) | (self._gone & found)
-        self.tally.faults += [f"{self._path}: {name} is not as acknowledged" for name in sorted(lost)]
-        if never_sent := found - set(self._there) - self._unclear - self._gone:
-            self.tally.faults.append(f"{self._path}: has {len(never_sent)} names that nobody gave it")
+        found = [label["name"] for label in answer["labels"]] if status == HTTPStatus.OK else []
+        if found != self._names:
+            differing = set(found) ^ set(self._names)
+            self.tally.faults.append(f"{self._path} is not as acknowledged: {status}, {sorted(differing)}")
 
 
 class Ranker(Client):

@@ -59,7 +59,7 @@ def _under_load(
         {
             "what": what,
             "edits acknowledged": clients.n_acknowledged,
-            "edits not as acknowledged": len([one for one in tally.faults if "acknowledged" in one]),
+            "label sets not as acknowledged": sum("acknowledged" in one for one in tally.faults),
             "answers to edits": _counts(tally.edits),
             "clips ranked": clients.n_ranked,
             "answers to clips": _counts(tally.rankings),
@@ -101,7 +101,7 @@ def test_a_killed_replica(cluster: Cluster, clips: dict[str, Path], report: list
 def test_killed_connections_to_the_database(
     cluster: Cluster, clips: dict[str, Path], report: list[dict[str, Any]]
 ) -> None:
-    """A change whose answer was lost is recognised by its second try."""
+    """A change whose answer was lost is recognised when it comes again."""
     n_killed = 0
     with _under_load(cluster, clips, report, "connections to the database killed") as clients:
         for _ in range(_N_KILLS):
