@@ -35,8 +35,19 @@ class Server:
 
 
 def serve_command(bundle: Path, port: int, data: Path, *further: str) -> list[str]:
-    """`ahse serve` with this interpreter."""
-    words = [sys.executable, "-m", "service.cli", "serve", "--bundle", bundle, "--port", port]
+    """`ahse serve` with this interpreter; a clip that it has seen before is decoded again."""
+    words = [
+        "env",
+        "AHSE_CLIP_CACHE_BYTES=0",
+        sys.executable,
+        "-m",
+        "service.cli",
+        "serve",
+        "--bundle",
+        bundle,
+        "--port",
+        port,
+    ]
     return [*map(str, words), "--data-dir", str(data), *further]
 
 

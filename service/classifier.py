@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +16,9 @@ from service.best import BestNames, best_of_each
 from service.bundle.manifest import Manifest
 from service.embed.embedder import Embedding, LabelEmbedder
 from service.embed.embeddings import LabelEmbeddings, label_embeddings, rows_of
-from service.encode.clip_features import encode_clip, encode_segments
+from service.encode.clip_features import encode_clip, encode_segments, window_times
 from service.encode.features import ClipFeatures, pool
+from service.encode.known_clips import ClipKey, EncodedClip, KnownClips
 from service.encode.text import encode_labels
 from service.errors import BundleInvalidError
 from service.guarantee import KeptNames, keep_names
@@ -82,7 +84,9 @@ class Classification:
 
     Attributes:
         bundle: The models that were used.
-        clip: What was decoded.
+        encoded: The clip, with its features.
+        clip_sha256: Hex digest of its file.
+        is_known: Its features were kept from an earlier question, and nothing was decoded.
         names: The candidates.
         whole: Their ranking for the whole clip.
         segments: The best names of each segment of the clip; None for one with neither picture nor sound.
@@ -91,12 +95,19 @@ class Classification:
     """
 
     bundle: Bundle
-    clip: Clip
+    encoded: EncodedClip
+    clip_sha256: str
+    is_known: bool
     names: LabelEmbeddings
     whole: Ranked
     segments: tuple[BestNames | None, ...]
     guarantee: KeptNames | None
     timings_ms: dict[str, float]
+
+    @property
+    def clip(self) -> Clip:
+        """What was decoded; its arrays may be gone."""
+        return self.encoded.clip
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -166,12 +177,20 @@ class Classifier:
     Args:
         decode: Decodes clips.
         embedder: Embeds names, and remembers them.
+        known_clips: Where features of clips are kept; None: nowhere.
         tracing: Makes spans of the steps.
     """
 
-    def __init__(self, decode: Decode, embedder: LabelEmbedder, tracing: Tracing | None = None) -> None:
+    def __init__(
+        self,
+        decode: Decode,
+        embedder: LabelEmbedder,
+        known_clips: KnownClips | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._decode = decode
         self._embedder = embedder
+        self._known_clips = known_clips or KnownClips(0)
         self._tracing = tracing or Tracing()
 
     def embed(self, bundle: Bundle, candidates: Candidates, options: ClassifyOptions) -> Embedding:
@@ -197,17 +216,12 @@ class Classifier:
             WorkCancelled: The request was cancelled.
         """
         watch = _Stopwatch(self._tracing)
-        with watch.step("decode") as facts:
-            clip = self._decode(path, decode_spec(bundle.manifest, options))
-            facts |= {"duration_s": clip.duration_s, "n_segments": len(clip.segments)}
-        with watch.step("encode"):
-            features = encode_clip(bundle.encoders, clip)
-            of_segments = encode_segments(bundle.encoders, clip)
+        encoded, sha256, is_known = self._encoded(path, bundle, options, watch)
         with watch.step("rank"):
-            whole = rank_names(bundle, features, names, options.beta)
-            segments = _rank_segments(bundle, of_segments, names, options)
-            kept = _kept(bundle, whole.ranking, names, features.tracks, options)
-        return Classification(bundle, clip, names, whole, segments, kept, watch.laps_ms)
+            whole = rank_names(bundle, encoded.features, names, options.beta)
+            segments = _rank_segments(bundle, encoded.segments, names, options)
+            kept = _kept(bundle, whole.ranking, names, encoded.features.tracks, options)
+        return Classification(bundle, encoded, sha256, is_known, names, whole, segments, kept, watch.laps_ms)
 
     def embed_clip(self, path: Path, bundle: Bundle, options: ClassifyOptions) -> Array:
         """The clip in a file as a vector of the space that names are in, too; see `Head.clip_vector`.
@@ -221,9 +235,37 @@ class Classifier:
             MediaError, DecoderUnavailableError, WorkCancelled: As in `classify`.
         """
         manifest = bundle.manifest
-        clip = self._decode(path, decode_spec(manifest, options))
-        features = encode_clip(bundle.encoders, clip)
-        return bundle.head.clip_vector(features, (manifest.visual.dim, manifest.audio.dim))
+        encoded, _, _ = self._encoded(path, bundle, options, _Stopwatch(self._tracing))
+        return bundle.head.clip_vector(encoded.features, (manifest.visual.dim, manifest.audio.dim))
+
+    def _encoded(
+        self, path: Path, bundle: Bundle, options: ClassifyOptions, watch: _Stopwatch
+    ) -> tuple[EncodedClip, str, bool]:
+        """A clip's features, the digest of its file, and whether they were known."""
+        spec = decode_spec(bundle.manifest, options)
+        with watch.step("decode") as facts:
+            with path.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            key = ClipKey(sha256, bundle.digest, spec)
+            known = self._known_clips.get(key)
+            clip = self._decode(path, spec) if known is None else known.clip
+            facts |= {"duration_s": clip.duration_s, "n_segments": len(clip.segments)}
+        with watch.step("encode"):
+            if known is not None:
+                return known, sha256, True
+            made = _encode(bundle, clip)
+        self._known_clips.keep(key, made)
+        return made, sha256, False
+
+
+def _encode(bundle: Bundle, clip: Clip) -> EncodedClip:
+    n_samples = 0 if clip.waveform is None else len(clip.waveform)
+    return EncodedClip(
+        clip,
+        encode_clip(bundle.encoders, clip),
+        tuple(encode_segments(bundle.encoders, clip)),
+        window_times(bundle.manifest.audio, n_samples) if n_samples else (),
+    )
 
 
 def embed_names(bundle: Bundle, names: LabelEmbeddings) -> Array:

@@ -213,6 +213,11 @@ class Settings(BaseSettings):
     label_store_size: int = Field(
         default=200_000, ge=0, description="label embeddings kept on disk, beside the label sets; 0: none"
     )
+    clip_cache_bytes: int = Field(
+        default=64 * 2**20,
+        ge=0,
+        description="maximum memory of the features of clips that are kept for another question; 0: none",
+    )
     health_interval_s: float = Field(
         default=15.0, gt=0, description="time between two checks of the parts of the service, for readiness"
     )

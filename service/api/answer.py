@@ -11,6 +11,7 @@ from service.api.schemas import (
     ClassifyResponse,
     Guarantee,
     Prediction,
+    Receipt,
     SegmentAnswer,
     Tracks,
     TrackScore,
@@ -55,11 +56,20 @@ def make_answer(
         tracks=_tracks(clip.visual, clip.audio, best, result.names),
         unknown=_unknown(best),
         guarantee=_guarantee(result.guarantee, result.names),
+        receipt=_receipt(result),
         duration_s=_rounded(clip.duration_s),
         calibration=_rounded(result.whole.beta),
         segments=_segments(result) if clip.segments else None,
         warnings=[*result.warnings, *warnings],
         timings_ms={step: round(ms, 2) for step, ms in timings_ms.items()},
+    )
+
+
+def _receipt(result: Classification) -> Receipt:
+    return Receipt(
+        clip_sha256=result.clip_sha256,
+        frame_times_s=[_rounded(one) for one in result.clip.frame_times_s],
+        audio_windows_s=[(_rounded(start), _rounded(end)) for start, end in result.encoded.windows_s],
     )
 
 

@@ -47,6 +47,7 @@ from service.classifier import Classifier, decode_spec, try_bundle
 from service.decode.pool import DecodePool
 from service.decode.sandbox import Sandbox
 from service.embed.embedder import LabelEmbedder
+from service.encode.known_clips import KnownClips
 from service.errors import AhseError, SettingsError
 from service.jobs.store import JobStore
 from service.labels.store import LabelStore
@@ -104,7 +105,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         settings=settings,
         registry=registry,
         store=GuardedStore(store),
-        classifier=Classifier(decoder.decode, embedder, tracing),
+        classifier=Classifier(decoder.decode, embedder, KnownClips(settings.clip_cache_bytes), tracing),
         metrics=metrics,
         tracing=tracing,
         uploads=uploads,

@@ -92,6 +92,11 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
             "names are like those that it was measured on (validation clips of demo: 120 of 18 classes new "
             "to the bundle), in lists of 2 to 18 names.",
         },
+        "receipt": {
+            "clip_sha256": "4f1c0f1d7a0e2f5c7d9e4b6a8c3d5e7f9a1b3c5d7e9f0a2b4c6d8e0f1a3b5c7d",
+            "frame_times_s": [0.27, 0.82, 1.37, 1.92, 2.47, 3.02, 3.57, 4.12],
+            "audio_windows_s": [[0.0, 2.0], [2.0, 4.0], [2.389, 4.389]],
+        },
         "duration_s": 4.4,
         "calibration": 1.6,
         "segments": [

@@ -37,6 +37,13 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._clip_features = Counter(
+            "ahse_clip_features",
+            "Ranked clips by whether their features were known, so that nothing was decoded.",
+            ["cache"],
+            registry=self.registry,
+        )
+
         self._batch_rows = Histogram(
             "ahse_batch_rows",
             "Rows that an encoder ran at once.",
@@ -97,8 +104,11 @@ class Metrics:
         self._requests.labels(known, route, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
 
-    def classification(self, timings_ms: Mapping[str, float], n_labels: int, n_encoded: int) -> None:
-        """Record the steps of one classification and how many of its labels had to be encoded."""
+    def classification(
+        self, timings_ms: Mapping[str, float], n_labels: int, n_encoded: int, *, is_known: bool
+    ) -> None:
+        """Record the steps of one classification, and how much of it was known before."""
+        self._clip_features.labels("hit" if is_known else "miss").inc()
         for step, ms in timings_ms.items():
             self._step_seconds.labels(step).observe(ms / 1000)
         self._labels.labels("miss").inc(n_encoded)

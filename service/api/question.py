@@ -129,7 +129,9 @@ class Question:
         result = self._context.classifier.classify(upload.path, self._bundle, names, self._options)
         total_ms = self._timings_ms["upload"] + _ms_since(self._arrived)
         timings_ms = {**self._timings_ms, **result.timings_ms, "total": total_ms}
-        self._context.metrics.classification(timings_ms, len(names.labels), 0 if index else names.n_encoded)
+        self._context.metrics.classification(
+            timings_ms, len(names.labels), 0 if index else names.n_encoded, is_known=result.is_known
+        )
         answer = make_answer(
             result,
             request_id=self._request_id,

@@ -226,6 +226,16 @@ class Guarantee(Wire):
     holds_for: str = Field(description="which clips and labels it holds for, or why nothing is guaranteed")
 
 
+class Receipt(Wire):
+    """What of which clip was used: an answer depends on it, on the bundle, the labels and the options."""
+
+    clip_sha256: str = Field(description="of the file")
+    frame_times_s: list[float] = Field(description="frames that were looked at, since the first frame")
+    audio_windows_s: list[tuple[float, float]] = Field(
+        description="start and end of each piece of sound that was listened to, since the start of the sound"
+    )
+
+
 class SegmentAnswer(Wire):
     """The ranked answer for one segment of the clip, by what it has of both tracks."""
 
@@ -259,6 +269,7 @@ class ClassifyResponse(Wire):
         description="0..1: how likely it is that none of the labels fits; null where the head can't tell"
     )
     guarantee: Guarantee | None = Field(description="null unless it was asked for")
+    receipt: Receipt
     duration_s: float = Field(description="of the clip")
     calibration: float = Field(description="beta that was added to the distances of seen classes")
     segments: list[SegmentAnswer] | None = Field(

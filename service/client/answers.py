@@ -147,6 +147,27 @@ class Guarantee:
 
 
 @dataclass(frozen=True)
+class Receipt:
+    """What of which clip was used.
+
+    Attributes:
+        clip_sha256: Of the file.
+        frame_times_s: Frames that were looked at, since the first frame.
+        audio_windows_s: Start and end of each piece of sound that was listened to, since the sound starts.
+    """
+
+    clip_sha256: str
+    frame_times_s: tuple[float, ...]
+    audio_windows_s: tuple[tuple[float, float], ...]
+
+    @classmethod
+    def read(cls, document: Document) -> Self:
+        """From JSON."""
+        windows = tuple((start, end) for start, end in document["audio_windows_s"])
+        return cls(document["clip_sha256"], tuple(document["frame_times_s"]), windows)
+
+
+@dataclass(frozen=True)
 class Segment:
     """The ranked answer for one segment of a clip.
 
@@ -189,6 +210,7 @@ class Answer:
         tracks: Which were used, and why one was not.
         unknown: 0..1, how likely it is that none of the labels fits; None where that can't be told.
         guarantee: What was asked for, or None; None too from a service that has none yet.
+        receipt: What of which clip was used; None from a service that does not tell.
         duration_s: Of the clip.
         calibration: Beta that was added to the distances of seen classes.
         segments: From the clip's start to its end without a gap; None unless segment_s was sent.
@@ -207,6 +229,7 @@ class Answer:
     tracks: Tracks
     unknown: float | None
     guarantee: Guarantee | None
+    receipt: Receipt | None
     duration_s: float
     calibration: float
     segments: tuple[Segment, ...] | None
@@ -223,10 +246,12 @@ class Answer:
     def read(cls, document: Document) -> Self:
         """From JSON."""
         segments, kept = document["segments"], document.get("guarantee")
+        receipt = document.get("receipt")
         nested = {
             "predictions": tuple(map(Prediction.read, document["predictions"])),
             "tracks": Tracks.read(document["tracks"]),
             "guarantee": None if kept is None else Guarantee.read(kept),
+            "receipt": None if receipt is None else Receipt.read(receipt),
             "segments": None if segments is None else tuple(map(Segment.read, segments)),
             "warnings": tuple(document["warnings"]),
             "document": document,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.arrays import Array
-from service.bundle.manifest import Padding
+from service.bundle.manifest import AudioEncoderSpec, Padding
 from service.encode.encoders import Encoders, run_in_parallel
 from service.encode.features import ClipFeatures, pool
 from service.media import Clip
@@ -37,10 +37,22 @@ def audio_windows(waveform: Array, *, window: int, hop: int, padding: Padding) -
     n_samples = len(waveform)
     if n_samples < window:
         return _filled(waveform, window, padding)[None]
-    starts = list(range(0, n_samples - window + 1, hop))
+    return np.stack([waveform[start : start + window] for start in window_starts(n_samples, window, hop)])
+
+
+def window_starts(n_samples: int, window: int, hop: int) -> list[int]:
+    """First samples of the windows of a waveform, at least one; see `audio_windows`."""
+    starts = list(range(0, max(n_samples - window, 0) + 1, hop))
     if starts[-1] + window + _MIN_REMAINDER * window < n_samples:
         starts.append(n_samples - window)
-    return np.stack([waveform[start : start + window] for start in starts])
+    return starts
+
+
+def window_times(spec: AudioEncoderSpec, n_samples: int) -> tuple[tuple[float, float], ...]:
+    """Start and end of the windows of a waveform, in seconds; of a window that is filled up, its own."""
+    window, rate_hz = min(spec.window_samples, n_samples), spec.sample_rate_hz
+    starts = window_starts(n_samples, spec.window_samples, spec.hop_samples)
+    return tuple((start / rate_hz, (start + window) / rate_hz) for start in starts)
 
 
 def _filled(waveform: Array, window: int, padding: Padding) -> Array:

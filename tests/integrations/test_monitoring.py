@@ -35,7 +35,7 @@ def measured() -> dict[str, set[str]]:
     metrics.count_clips(lambda: 0)
     metrics.watch_store(lambda: False)
     metrics.request("GET", "/v1/info", 200, 0.1)
-    metrics.classification({"decode": 1.0}, 2, 1)
+    metrics.classification({"decode": 1.0}, 2, 1, is_known=False)
     metrics.batch_ran("visual", 1)
     metrics.rows_waiting("visual", 1)
     metrics.dropped("visual")

@@ -9,6 +9,8 @@ import pytest
 
 from service.classifier import Classification, Ranked
 from service.embed.embedder import LabelEmbedder
+from service.encode.features import ClipFeatures
+from service.encode.known_clips import EncodedClip
 from service.labels.label import Candidates, make_label
 from service.media import Clip, Track
 from service.ranking import Ranking, TrackScores
@@ -29,7 +31,19 @@ def _classification(toy_bundle: Path, visual: TrackScores, audio: TrackScores | 
     ranking = Ranking(np.array([1, 2], np.float32), np.array([0.7, 0.3], np.float32), None)
     used = Track(used=True)
     clip = Clip(None, np.empty(0), None, 1.0, used, MISSING if audio is None else used)
-    return Classification(bundle, clip, names, Ranked(ranking, visual, audio, None, 0.0), (), None, {})
+    whole = Ranked(ranking, visual, audio, None, 0.0)
+    encoded = EncodedClip(clip, ClipFeatures(None, None))
+    return Classification(
+        bundle,
+        encoded,
+        clip_sha256="",
+        is_known=False,
+        names=names,
+        whole=whole,
+        segments=(),
+        guarantee=None,
+        timings_ms={},
+    )
 
 
 def test_a_lone_track_that_disagrees_with_the_ranking_is_named(toy_bundle: Path) -> None:

@@ -75,7 +75,7 @@ class JobRunner:
         self._context = replace(
             context,
             settings=settings,
-            classifier=Classifier(self._decoder.decode, embedder, context.tracing),
+            classifier=Classifier(self._decoder.decode, embedder, tracing=context.tracing),
             clip_workers=Workers("job", self._n_workers),
             fetcher=fetcher,
         )

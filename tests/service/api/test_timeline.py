@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.api.schemas import ClassifyResponse, Prediction, SegmentAnswer, Tracks, TrackUse
+from service.api.schemas import ClassifyResponse, Prediction, Receipt, SegmentAnswer, Tracks, TrackUse
 from service.api.timeline import TIMELINES
 
 USED = Tracks(
@@ -30,6 +30,7 @@ def _answer(*segments: tuple[float, float, str | None], notice: str | None = Non
         tracks=USED,
         unknown=None,
         guarantee=None,
+        receipt=Receipt(clip_sha256="ab", frame_times_s=[0.5], audio_windows_s=[(0.0, 2.0)]),
         duration_s=9,
         calibration=0,
         segments=[_segment(*one) for one in segments],

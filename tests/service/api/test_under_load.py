@@ -102,7 +102,12 @@ def test_a_request_that_takes_too_long_is_answered_504(
 ) -> None:
     """Its running decode is stopped, and so is what waited; the next request is answered."""
     deployment = Settings(
-        bundles=(toy_bundle,), data_dir=tmp_path, max_concurrency=1, decode_workers=1, request_timeout_s=1.0
+        bundles=(toy_bundle,),
+        data_dir=tmp_path,
+        max_concurrency=1,
+        decode_workers=1,
+        request_timeout_s=1.0,
+        clip_cache_bytes=0,
     )
     with TestClient(create_app(deployment)) as client, ThreadPoolExecutor(2) as others:
         wait_until_tried(client.app)

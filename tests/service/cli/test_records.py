@@ -16,6 +16,7 @@ from service.api.schemas import (
     ClassifyResponse,
     Guarantee,
     Prediction,
+    Receipt,
     SegmentAnswer,
     Tracks,
     TrackScore,
@@ -56,6 +57,7 @@ def _answer(*labels: str) -> Answer:
         tracks=tracks,
         unknown=0.5,
         guarantee=Guarantee(level=0.9, labels=[labels[0]], holds_for="these"),
+        receipt=Receipt(clip_sha256="ab", frame_times_s=[0.5], audio_windows_s=[(0.0, 2.0)]),
         duration_s=4.0,
         calibration=0.0,
         segments=[

@@ -1,0 +1,83 @@
+"""Features of clips by their content, so that another question about a clip costs no decoding."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from cachetools import LRUCache
+
+from service.encode.features import ClipFeatures
+from service.media import Clip, DecodeSpec
+
+# What a clip and each of its segments take besides their features: texts, numbers and objects.
+_CLIP_BYTES, _SEGMENT_BYTES = 2_000, 1_000
+
+
+class ClipKey(NamedTuple):
+    """All that the features of a clip depend on.
+
+    Attributes:
+        sha256: Hex digest of the file.
+        bundle_digest: Of the bundle.
+        spec: What was decoded of the clip.
+    """
+
+    sha256: str
+    bundle_digest: str
+    spec: DecodeSpec
+
+
+@dataclass(frozen=True)
+class EncodedClip:
+    """A clip that was encoded.
+
+    Attributes:
+        clip: What was decoded; frames and waveforms may be gone.
+        features: Of the whole clip.
+        segments: Of each of its segments.
+        windows_s: Start and end of each window of sound that the features are of, in seconds.
+    """
+
+    clip: Clip
+    features: ClipFeatures
+    segments: tuple[ClipFeatures, ...] = ()
+    windows_s: tuple[tuple[float, float], ...] = ()
+
+    def without_arrays(self) -> EncodedClip:
+        """Without frames and waveforms, which are a thousand times as large as the rest."""
+        segments = tuple(replace(segment, frames=None) for segment in self.clip.segments)
+        clip = replace(self.clip, frames=None, waveform=None, full_waveform=None, segments=segments)
+        return replace(self, clip=clip)
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of one without arrays, about."""
+        features = (self.features, *self.segments)
+        tracks = (track for one in features for track in (one.visual, one.audio) if track is not None)
+        return _CLIP_BYTES + _SEGMENT_BYTES * len(self.segments) + sum(track.nbytes for track in tracks)
+
+
+class KnownClips:
+    """The clips that were asked for last, as many as there is room for. Thread-safe.
+
+    Args:
+        n_bytes: Memory for them; 0: none are kept.
+    """
+
+    def __init__(self, n_bytes: int) -> None:
+        self._lock = threading.Lock()
+        self._kept: LRUCache[ClipKey, EncodedClip] = LRUCache(n_bytes, getsizeof=lambda one: one.n_bytes)
+
+    def get(self, key: ClipKey) -> EncodedClip | None:
+        """What is known of a clip."""
+        with self._lock:
+            return self._kept.get(key)
+
+    def keep(self, key: ClipKey, encoded: EncodedClip) -> None:
+        """Keep a clip, in place of those that were asked for longest ago."""
+        bare = encoded.without_arrays()
+        if bare.n_bytes <= self._kept.maxsize:
+            with self._lock:
+                self._kept[key] = bare
