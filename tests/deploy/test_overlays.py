@@ -1,0 +1,185 @@
+"""The objects of an overlay fit each other, the service's metrics, and docs/deployment.md."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from service.api.guard.scopes import NEEDS
+from service.settings import Settings
+from supply_chain.audit import read_pins
+from tests.deploy.manifests import (
+    KUBECTL,
+    KUBERNETES,
+    OVERLAYS,
+    PAGE,
+    ROOT,
+    build,
+    containers,
+    image_says,
+    of_kind,
+    overlay,
+    pod_templates,
+)
+from tests.integrations.series import check_names, measured_series
+
+pytestmark = pytest.mark.skipif(KUBECTL is None, reason="no kubectl with kustomize 5 or newer")
+
+NAME = "app.kubernetes.io/name"
+PROMTOOL = shutil.which("promtool")
+each_overlay = pytest.mark.parametrize("name", OVERLAYS)
+
+
+@each_overlay
+def test_ports_are_those_that_the_images_listen_on(name: str) -> None:
+    """Services and policies name ports that pods have."""
+    objects = overlay(name)
+    named = [one for container in containers(objects) for one in container.get("ports", [])]
+    ports = {one["name"]: one["containerPort"] for one in named}
+    for of_service in ("http", "serve"):
+        assert ports.get(of_service, 8000) == int(image_says(r"AHSE_PORT=(\d+)"))
+    for service in of_kind(objects, "Service"):
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= set(ports)
+    for policy in of_kind(objects, "NetworkPolicy"):
+        for rule in policy["spec"].get("ingress", []):
+            for port in rule.get("ports", []):
+                assert port["port"] in {*ports, *ports.values(), 52365}, port  # Ray's agent on each node
+
+
+@each_overlay
+def test_selectors_find_pods(name: str) -> None:
+    """What is selected exists: a wrong label would leave a policy or a budget without effect."""
+    objects = overlay(name)
+    labels = [template["metadata"]["labels"] for template in pod_templates(objects)]
+    for one in objects:
+        spec = one["spec"]
+        for key in ("selector", "podSelector"):
+            if key in spec:
+                wanted = spec[key].get("matchLabels", {} if "matchExpressions" in spec[key] else spec[key])
+                among = [rule["values"] for rule in spec[key].get("matchExpressions", [])]
+                assert wanted or among
+                assert any(
+                    found.items() >= wanted.items() and all(found[NAME] in values for values in among)
+                    for found in labels
+                ), one["metadata"]
+    policies = [one["spec"] for one in of_kind(objects, "NetworkPolicy")]
+    for found in labels:  # every pod has a policy, for both directions
+        chosen = [one for one in policies if found[NAME] in str(one["podSelector"])]
+        assert chosen
+        assert all(one["policyTypes"] == ["Ingress", "Egress"] for one in chosen)
+
+
+def test_each_worker_of_a_bulk_job_has_its_own_shards() -> None:
+    """Of as many as there are workers: fewer would leave shards out."""
+    (job,) = of_kind(overlay("bulk"), "Job")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    shard = container["command"][container["command"].index("--shard") + 1]
+    assert shard == f"$(JOB_COMPLETION_INDEX)/{job['spec']['completions']}"
+    assert job["spec"]["completionMode"] == "Indexed"
+
+
+def test_what_overlays_share_is_in_one_file() -> None:
+    """Replicas alone differ by their number, their image, and the database."""
+    (alone,) = of_kind(overlay("cpu"), "StatefulSet")
+    (shared,) = of_kind(overlay("postgres"), "StatefulSet")
+    (variable,) = (
+        one
+        for one in shared["spec"]["template"]["spec"]["containers"][0]["env"]
+        if one["name"] == "AHSE_STORE"
+    )
+    expected = yaml.safe_load(yaml.safe_dump(alone))
+    expected["spec"]["replicas"] = 3
+    expected["spec"]["template"]["spec"]["containers"][0]["env"].insert(0, variable)
+    assert shared == expected
+
+
+def test_ray_is_told_the_same_everywhere() -> None:
+    """The proxy that does not hold bodies, no statistics sent, the version that is pinned, a token."""
+    (service,) = of_kind(overlay("rayservice"), "RayService")
+    for container in containers([service]):
+        values = {one["name"]: one.get("value") for one in container["env"]}
+        assert (values["RAY_SERVE_ENABLE_HA_PROXY"], values["RAY_USAGE_STATS_ENABLED"]) == ("1", "0")
+    assert service["spec"]["rayClusterDeletionDelaySeconds"] > Settings().request_timeout_s
+    cluster = service["spec"]["rayClusterConfig"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    pinned = dict(read_pins(ROOT / "constraints.txt")).get("ray", cluster["rayVersion"])
+    assert str(pinned) == cluster["rayVersion"]
+
+
+def test_all_replicas_of_ray_serve_find_room() -> None:
+    """On pods of the workers; their variables are settings."""
+    (service,) = of_kind(overlay("rayservice"), "RayService")
+    (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+    (workers,) = service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    (container,) = workers["template"]["spec"]["containers"]
+    fitting = container["resources"]["limits"]["cpu"] // application["args"]["processors"]
+    assert workers["replicas"] * fitting >= application["args"]["max_replicas"]
+    variables = application["runtime_env"]["env_vars"]
+    Settings.model_validate({name.removeprefix("AHSE_").lower(): value for name, value in variables.items()})
+    assert {name.removeprefix("AHSE_").lower() for name in variables} <= set(Settings.model_fields)
+
+
+def test_the_autoscaler_asks_for_what_is_measured() -> None:
+    """A metric or route that was renamed would never scale anything."""
+    objects = overlay("autoscaling")
+    (scaled,) = of_kind(objects, "ScaledObject")
+    (target,) = of_kind(objects, "StatefulSet")
+    wanted = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": target["metadata"]["name"]}
+    assert scaled["spec"]["scaleTargetRef"] == wanted
+    assert "replicas" not in target["spec"]  # else each `kubectl apply` would set it again
+    measured = measured_series()
+    for trigger in scaled["spec"]["triggers"]:
+        query = trigger["metadata"]["query"]
+        check_names(query, measured)
+        assert all(f"POST {route}" in NEEDS for route in re.findall(r'route="(.*?)"', query))
+
+
+def _examples() -> list[str]:
+    return re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_an_overlay_of_ones_own_changes_every_image(tmp_path: Path) -> None:
+    """The example of the document, for a database and GPUs."""
+    (example,) = (one for one in _examples() if "kind: Kustomization" in one)
+    folder = os.path.relpath(KUBERNETES, tmp_path.resolve())
+    (tmp_path / "kustomization.yaml").write_text(example.replace("../deploy/kubernetes", folder))
+    objects = build(tmp_path)
+    images = {one["image"] for one in containers(objects)}
+    assert len(images) == 1
+    assert images.pop().startswith("registry.example.org/")
+    (replicas,) = of_kind(objects, "StatefulSet")
+    (container,) = replicas["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert {one["name"] for one in container["env"]} >= {"AHSE_STORE", "AHSE_API_KEY"}
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="no promtool; Debian has it in prometheus")
+def test_prometheus_takes_the_queries_and_the_configuration(tmp_path: Path) -> None:
+    """The queries of the autoscaler as rules; the document's way to scrape replicas, for a job named ahse."""
+    (scaled,) = of_kind(overlay("autoscaling"), "ScaledObject")
+    queries = [one["metadata"]["query"] for one in scaled["spec"]["triggers"]]
+    assert all('job="ahse"' in query for query in queries)
+    rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(queries)]
+    (tmp_path / "queries.yml").write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
+    (example,) = (one for one in _examples() if "scrape_configs" in one)
+    (tmp_path / "prometheus.yml").write_text(f"rule_files: [queries.yml]\n{example}")
+    (tmp_path / "ahse.key").write_text("key")
+    done = subprocess.run(  # noqa: S603  (fixed arguments)
+        [str(PROMTOOL), "check", "config", tmp_path / "prometheus.yml"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 rules found" in done.stdout
+    (job,) = yaml.safe_load(example)["scrape_configs"]
+    (found,) = job["dns_sd_configs"]
+    services = {one["metadata"]["name"]: one["spec"] for one in of_kind(overlay("autoscaling"), "Service")}
+    (port,) = services[found["names"][0].partition(".")[0]]["ports"]
+    assert (job["job_name"], found["port"]) == ("ahse", port["port"])
