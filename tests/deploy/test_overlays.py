@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -183,3 +184,49 @@ def test_prometheus_takes_the_queries_and_the_configuration(tmp_path: Path) -> N
     services = {one["metadata"]["name"]: one["spec"] for one in of_kind(overlay("autoscaling"), "Service")}
     (port,) = services[found["names"][0].partition(".")[0]]["ports"]
     assert (job["job_name"], found["port"]) == ("ahse", port["port"])
+
+
+def test_workers_of_a_bulk_job_take_gpus_as_replicas_do(tmp_path: Path) -> None:
+    """By the same component, which gives the upgrade of a database none."""
+    folder = os.path.relpath(KUBERNETES, tmp_path.resolve())
+    (tmp_path / "kustomization.yaml").write_text(
+        f"resources: [{folder}/overlays/bulk]\ncomponents: [{folder}/components/gpu]\n"
+    )
+    for objects, with_gpu in ((build(tmp_path), ["ahse-bulk"]), (overlay("autoscaling"), ["ahse"])):
+        found = {
+            one["metadata"]["name"]: container["resources"]["limits"].get("nvidia.com/gpu")
+            for kind in ("StatefulSet", "Job")
+            for one in of_kind(objects, kind)
+            for container in containers([one])
+        }
+        assert [name for name, n_gpus in found.items() if n_gpus == 1] == with_gpu
+        assert {one["image"] for one in containers(objects)} == {"ahse:gpu"}
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="no promtool; Debian has it in prometheus")
+def test_the_autoscaler_sees_load_and_silence(tmp_path: Path) -> None:
+    """By Prometheus itself: rows of all replicas, and seconds, or 0 where no clip is sent."""
+    (scaled,) = of_kind(overlay("autoscaling"), "ScaledObject")
+    rows, seconds = (one["metadata"]["query"] for one in scaled["spec"]["triggers"])
+    waiting = [f'ahse_rows_waiting{{job="ahse", instance="{name}", encoder="visual"}}' for name in "ab"]
+    route = 'job="ahse", instance="a", route="/v1/classify"'
+    slow = [
+        {"series": f'ahse_request_seconds_bucket{{{route}, le="{limit}"}}', "values": f"0+{step}x10"}
+        for limit, step in (("5", 0), ("10", 60), ("+Inf", 60))
+    ]
+
+    def case(series: list[dict[str, str]], query: str, value: float) -> dict[str, Any]:
+        expected = {"expr": query, "eval_time": "5m", "exp_samples": [{"value": value, "labels": "{}"}]}
+        return {"interval": "1m", "input_series": series, "promql_expr_test": [expected]}
+
+    cases = [
+        case([{"series": one, "values": "60x10"} for one in waiting], rows, 120),
+        case(slow, seconds, 9.75),  # all between 5 and 10 s: 5 + 0.95 * 5
+        case([one | {"values": "7x10"} for one in slow], seconds, 0),
+        case([], seconds, 0),
+    ]
+    (tmp_path / "test.yml").write_text(yaml.safe_dump({"rule_files": [], "tests": cases}))
+    done = subprocess.run(  # noqa: S603  (fixed arguments)
+        [str(PROMTOOL), "test", "rules", tmp_path / "test.yml"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
