@@ -13,12 +13,13 @@ SERVE_ENV := .venv-serve
 SERVICE_TEST_ENV := .venv-test-service
 DEV_ENV := .venv
 # Packages that can't share an environment with ours; each has its requirements in integrations/.
+CLUSTER_ENV := .venv-cluster
 INTEGRATION_ENVS := label_studio fiftyone grafana
 IMAGE_PYTHON := --python-version 3.11 --python-platform x86_64-manylinux_2_36
 IMAGE_EXTRAS := $(shell sed -n 's/^ARG EXTRAS="\(.*\)"$$/\1/p' Dockerfile)
 INSTALL = $(1)/bin/uv pip install --quiet --python $(1)/bin/python --constraint constraints.txt --editable
 
-.PHONY: help serve test test-slow test-all test-service test-integrations lint types check everyday weights bench attack fuzz crash soak images audit sbom constraints screenshots clean
+.PHONY: help serve test test-slow test-all test-service test-cluster test-integrations lint types check everyday weights bench attack fuzz crash soak images audit sbom constraints screenshots clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -27,7 +28,7 @@ serve: $(SERVE_ENV)/.installed-$(EXTRA) ## Install the service and serve the eve
 	$(SERVE_ENV)/bin/ahse serve --bundle $(BUNDLE) --port $(PORT)
 
 test: $(DEV_ENV)/.installed ## Install everything (gigabytes: torch) and run the quick tests
-	$(DEV_ENV)/bin/python -m pytest -m 'not slow'
+	$(DEV_ENV)/bin/python -m pytest -m 'not slow and not cluster'
 
 test-slow: $(DEV_ENV)/.installed ## The other tests: trainings, exports of encoders at their real size
 	$(DEV_ENV)/bin/python -m pytest -m slow
@@ -35,7 +36,10 @@ test-slow: $(DEV_ENV)/.installed ## The other tests: trainings, exports of encod
 test-all: test test-slow ## Every test
 
 test-service: $(SERVICE_TEST_ENV)/.installed ## Install the service without torch and test it alone
-	$(SERVICE_TEST_ENV)/bin/python -m pytest -m 'not slow' tests/service
+	$(SERVICE_TEST_ENV)/bin/python -m pytest -m 'not slow and not cluster' tests/service
+
+test-cluster: $(CLUSTER_ENV)/.installed ## Kill parts of clusters under load: PostgreSQL, HAProxy, Ray (MINUTES minutes)
+	$(CLUSTER_ENV)/bin/python -m pytest -m cluster tests/cluster
 
 test-integrations: $(DEV_ENV)/.installed $(INTEGRATION_ENVS:%=.venv-%/.installed) ## Integrations with a real Label Studio, FiftyOne and Grafana model (2 GB, 5 minutes)
 	$(DEV_ENV)/bin/python -m pytest tests/integrations
@@ -95,7 +99,7 @@ screenshots: $(DEV_ENV)/.installed ## Take the pictures in docs/screenshots agai
 	$(DEV_ENV)/bin/python -m tests.browser.screenshots
 
 clean: ## Remove the virtual environments and caches
-	rm -rf $(DEV_ENV) $(SERVE_ENV) $(SERVICE_TEST_ENV) $(INTEGRATION_ENVS:%=.venv-%) build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(DEV_ENV) $(SERVE_ENV) $(SERVICE_TEST_ENV) $(CLUSTER_ENV) $(INTEGRATION_ENVS:%=.venv-%) build .pytest_cache .mypy_cache .ruff_cache
 
 $(SERVE_ENV)/.installed-$(EXTRA): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(SERVE_ENV)
@@ -107,6 +111,12 @@ $(SERVICE_TEST_ENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(SERVICE_TEST_ENV)
 	$(SERVICE_TEST_ENV)/bin/python -m pip install --quiet uv==$(UV_VERSION)
 	$(call INSTALL,$(SERVICE_TEST_ENV)) '.[cpu,test]'
+	touch $@
+
+$(CLUSTER_ENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(CLUSTER_ENV)
+	$(CLUSTER_ENV)/bin/python -m pip install --quiet uv==$(UV_VERSION)
+	$(call INSTALL,$(CLUSTER_ENV)) '.[cpu,postgres,bulk,ray,test]'
 	touch $@
 
 .venv-%/.installed: integrations/%/requirements.txt $(DEV_ENV)/.installed

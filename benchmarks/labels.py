@@ -3,7 +3,9 @@
     python -m benchmarks.labels BUNDLE... [--labels 1000 100000 1000000]
 
 Text features are random unit vectors of the bundle's dims, which cost what encoded ones cost; ranking is the
-service's own, with both tracks, the scores of each track and the ten best names.
+service's own, with both tracks, the scores of each track and the ten best names. 121 segments (a clip of 20
+minutes) are ranked one by one, as clips are, and together, as the service ranks them; memory is what Python
+and numpy take beside the embeddings.
 """
 
 from __future__ import annotations
@@ -12,12 +14,14 @@ import argparse
 import statistics
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from service.arrays import Array
+from service.best import best_of_each
 from service.classifier import rank_names
 from service.embed.embeddings import LabelEmbeddings, label_embeddings, rows_of
 from service.encode.features import ClipFeatures, TextFeatures, unit
@@ -26,6 +30,7 @@ from service.registry import Bundle, load_bundle
 from service.runtime.providers import Runtime
 
 _RUNS = 15
+_SEGMENTS, _SEGMENT_K, _SEGMENT_RUNS = 121, 5, 3
 _STEP = 50_000
 
 
@@ -37,7 +42,10 @@ def main() -> None:
     parser.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE")
     parser.add_argument("--labels", nargs="+", type=int, default=[1_000, 100_000, 1_000_000])
     options = parser.parse_args()
-    _print("| bundle | head | dims | names | MB | ranking, ms (min, median) |\n|---|---|---|---|---|---|")
+    _print(
+        "| bundle | head | dims | names | MB | ranking, ms (min, median) | 121 segments one by one, s "
+        "| together, s | ratio | MB one by one | MB together |\n|---|---|---|---|---|---|---|---|---|---|---|"
+    )
     for path in options.bundles:
         bundle = load_bundle(path, Runtime(device="cpu"))
         for n in options.labels:
@@ -55,8 +63,39 @@ def _row(bundle: Bundle, n: int) -> str:
         rank_names(bundle, ClipFeatures(visual, audio), candidates, "auto").ranking.best(10)
         times.append((time.perf_counter() - start) * 1000)
     megabytes = n * candidates.row(0).nbytes / 1e6
-    cells = (towers.name, towers.head.kind, f"{dims[0]} + {dims[1]}", f"{n:,}", f"{megabytes:.0f}")
-    return f"| {' | '.join(cells)} | {min(times):.1f}, {statistics.median(times):.1f} |"
+    cells = [towers.name, towers.head.kind, f"{dims[0]} + {dims[1]}", f"{n:,}", f"{megabytes:.0f}"]
+    cells += [f"{min(times):.1f}, {statistics.median(times):.1f}", *_segments(bundle, candidates, draw)]
+    return f"| {' | '.join(cells)} |"
+
+
+def _segments(bundle: Bundle, names: LabelEmbeddings, draw: np.random.Generator) -> list[str]:
+    visual, audio = (
+        _unit(draw, _SEGMENTS, one.dim) for one in (bundle.manifest.visual, bundle.manifest.audio)
+    )
+    clips = [ClipFeatures(*both) for both in zip(visual, audio, strict=True)]
+
+    def one_by_one() -> None:
+        kept = [rank_names(bundle, clip, names, "auto") for clip in clips]
+        for one in kept:
+            one.ranking.best(_SEGMENT_K)
+
+    def together() -> None:
+        best_of_each(bundle, clips, names, "auto", _SEGMENT_K)
+
+    times, memory = [], []
+    for work in (one_by_one, together):
+        runs = []
+        for _ in range(_SEGMENT_RUNS):
+            start = time.perf_counter()
+            work()
+            runs.append(time.perf_counter() - start)
+        times.append(min(runs))
+        tracemalloc.start()
+        work()
+        memory.append(tracemalloc.get_traced_memory()[1] / 1e6)
+        tracemalloc.stop()
+    ratio = f"{times[0] / times[1]:.1f}"
+    return [*(f"{one:.2f}" for one in times), ratio, *(f"{one:.0f}" for one in memory)]
 
 
 def _candidates(bundle: Bundle, n: int, draw: np.random.Generator) -> LabelEmbeddings:
@@ -65,7 +104,10 @@ def _candidates(bundle: Bundle, n: int, draw: np.random.Generator) -> LabelEmbed
     def rows() -> Iterator[Array]:
         for start in range(0, n, _STEP):
             m, towers = min(_STEP, n - start), bundle.manifest
-            texts = TextFeatures(_unit(draw, m, towers.visual.dim), _unit(draw, m, towers.audio.dim))
+            nearness = None if towers.known_names is None else np.ones(m, np.float32)
+            texts = TextFeatures(
+                _unit(draw, m, towers.visual.dim), _unit(draw, m, towers.audio.dim), nearness
+            )
             yield from rows_of(texts, bundle.head.embed_names(texts))
 
     return label_embeddings(bundle, [Label(f"name {i}") for i in range(n)], rows())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from service.arrays import Array
+from service.best import BestNames, best_of_each
 from service.bundle.manifest import Manifest
-from service.cancellation import raise_if_cancelled
 from service.embed.embedder import Embedding, LabelEmbedder
 from service.embed.embeddings import LabelEmbeddings, label_embeddings, rows_of
 from service.encode.clip_features import encode_clip, encode_segments
@@ -31,6 +31,8 @@ from service.tracing import Facts, Tracing
 
 # Names that a warning lists.
 _MAX_FAR_NAMES = 5
+# Names of a segment when top_k is not given, and their maximum: an answer may have many segments.
+_SEGMENT_TOP_K, _SEGMENT_MAX_K = 5, 100
 # Agreement below this is a warning.
 CONTRADICTION = 0.1
 
@@ -40,7 +42,7 @@ Decode = Callable[[Path, DecodeSpec], Clip]
 
 @dataclass(frozen=True)
 class Ranked:
-    """The candidates ranked for a clip, or for one of its segments.
+    """The candidates ranked for a clip.
 
     Attributes:
         ranking: By both tracks, or the one that is there.
@@ -56,6 +58,23 @@ class Ranked:
     agreement: Agreement | None
     beta: float
 
+    def best(self, k: int | None = None) -> BestNames:
+        """The k best of them, or all."""
+        index, ranking = self.ranking.best(k), self.ranking
+
+        def of_track(scores: TrackScores | None) -> TrackScores | None:
+            return None if scores is None else TrackScores(scores.similarity[index], scores.score[index])
+
+        return BestNames(
+            index,
+            ranking.distance[index],
+            ranking.score[index],
+            of_track(self.visual),
+            of_track(self.audio),
+            ranking.unknown,
+            self.agreement,
+        )
+
 
 @dataclass(frozen=True)
 class Classification:
@@ -66,7 +85,7 @@ class Classification:
         clip: What was decoded.
         names: The candidates.
         whole: Their ranking for the whole clip.
-        segments: One for each segment of the clip; None for one with neither picture nor sound.
+        segments: The best names of each segment of the clip; None for one with neither picture nor sound.
         guarantee: The names that it keeps of the whole clip; None: none was asked for.
         timings_ms: Wall time of each step, in the order of the flow.
     """
@@ -75,7 +94,7 @@ class Classification:
     clip: Clip
     names: LabelEmbeddings
     whole: Ranked
-    segments: tuple[Ranked | None, ...]
+    segments: tuple[BestNames | None, ...]
     guarantee: KeptNames | None
     timings_ms: dict[str, float]
 
@@ -186,7 +205,7 @@ class Classifier:
             of_segments = encode_segments(bundle.encoders, clip)
         with watch.step("rank"):
             whole = rank_names(bundle, features, names, options.beta)
-            segments = tuple(_rank_segment(bundle, one, names, options.beta) for one in of_segments)
+            segments = _rank_segments(bundle, of_segments, names, options)
             kept = _kept(bundle, whole.ranking, names, features.tracks, options)
         return Classification(bundle, clip, names, whole, segments, kept, watch.laps_ms)
 
@@ -244,15 +263,17 @@ def _kept(
     return replace(found, holds_for=f"{found.holds_for} Not measured with {' and '.join(otherwise)}.")
 
 
-def _rank_segment(
-    bundle: Bundle, features: ClipFeatures, names: LabelEmbeddings, asked: Beta
-) -> Ranked | None:
-    raise_if_cancelled("rank")  # many segments and names take seconds
-    return None if features.is_empty else rank_names(bundle, features, names, asked)
+def _rank_segments(
+    bundle: Bundle, segments: Sequence[ClipFeatures], names: LabelEmbeddings, options: ClassifyOptions
+) -> tuple[BestNames | None, ...]:
+    k = min(options.top_k or _SEGMENT_TOP_K, _SEGMENT_MAX_K)
+    there = [one for one in segments if not one.is_empty]
+    best = iter(best_of_each(bundle, there, names, options.beta, k))
+    return tuple(None if one.is_empty else next(best) for one in segments)
 
 
 def rank_names(bundle: Bundle, features: ClipFeatures, names: LabelEmbeddings, asked: Beta) -> Ranked:
-    """Fuse and standardise, take distances, and rank; the same for a clip and for each of its segments.
+    """Fuse and standardise, take distances, and rank.
 
     Args:
         bundle: The models.

@@ -27,7 +27,8 @@
     ├── JobError                  a job can't be read or changed as asked
     │   ├── UnknownJobError       unknown_job       no job of that id, or somebody else's
     │   ├── JobExpiredError       job_expired       its results have been deleted
-    │   └── JobInterruptedError   job_interrupted   work on a clip was broken off again and again
+    │   ├── JobInterruptedError   job_interrupted   work on a clip was broken off again and again
+    │   └── ClipLostError         clip_lost         the file of a clip is gone
     ├── RequestError              the request itself can't be understood
     │   ├── MalformedBodyError    malformed_body    not the multipart form or JSON it claims to be
     │   ├── InvalidRequestError   invalid_request   readable, but not of the documented form
@@ -241,6 +242,12 @@ class JobInterruptedError(JobError):
     """The service ended, or a part of it failed, each time it worked on a clip of the job."""
 
     code = "job_interrupted"
+
+
+class ClipLostError(JobError):
+    """The file of a clip is gone before the work on it, with the disk of the replica that took it, say."""
+
+    code = "clip_lost"
 
 
 class RequestError(AhseError):

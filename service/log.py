@@ -9,15 +9,25 @@ from typing import Literal
 import structlog
 
 
-def configure_logging(form: Literal["json", "text"], level: str) -> None:
+def configure_logging(form: Literal["json", "text"], level: str, worker: int | None = None) -> None:
     """Send the events of structlog and of the standard library to stderr in one format.
 
     Args:
         form: `json`: one object a line; `text`: readable lines, in colour on a terminal.
         level: Minimum level, such as `info`.
+        worker: Number of the process among those of one service, which every line has; None: none.
     """
+
+    def add_worker(
+        _logger: object, _name: str, event: structlog.types.EventDict
+    ) -> structlog.types.EventDict:
+        if worker is not None:
+            event["worker"] = worker
+        return event
+
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_worker,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

@@ -64,11 +64,16 @@ class Ranking:
 
     def best(self, n: int | None = None) -> NDArray[np.intp]:
         """Indices of the n best candidates, or of all, best first; ties keep the order of the request."""
-        if n is None or n >= len(self.distance):
-            return np.argsort(self.distance, kind="stable")
-        last = np.partition(self.distance, n - 1)[n - 1]
-        chosen = np.flatnonzero(self.distance <= last)
-        return chosen[np.argsort(self.distance[chosen], kind="stable")][:n]
+        return lowest(self.distance, n)
+
+
+def lowest(values: Array, n: int | None = None) -> NDArray[np.intp]:
+    """Indices of the n lowest of some values, or of all, lowest first; ties keep their order."""
+    if n is None or n >= len(values):
+        return np.argsort(values, kind="stable")
+    last = np.partition(values, n - 1)[n - 1]
+    chosen = np.flatnonzero(values <= last)
+    return chosen[np.argsort(values[chosen], kind="stable")][:n]
 
 
 def rank(distance: Array, seen: NDArray[np.bool_], scoring: Scoring, beta: float) -> Ranking:
@@ -85,11 +90,12 @@ def rank(distance: Array, seen: NDArray[np.bool_], scoring: Scoring, beta: float
     return Ranking(
         distance=stacked,
         score=softmax(logits),
-        unknown=None if scoring.unknown is None else _unknown(float(distance.min()), scoring.unknown),
+        unknown=None if scoring.unknown is None else unknown_of(float(distance.min()), scoring.unknown),
     )
 
 
-def _unknown(nearest: float, score: UnknownScore) -> float:
+def unknown_of(nearest: float, score: UnknownScore) -> float:
+    """How likely it is that no candidate fits, by the distance of the nearest, without beta."""
     beyond = (nearest - score.threshold) / score.scale
     return 1 / (1 + math.exp(-max(-700.0, min(700.0, beyond))))
 
@@ -109,6 +115,51 @@ def softmax(logits: Array) -> Array:
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities: Array = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return probabilities
+
+
+class LogSum:
+    """The sum of the exponentials of numbers that come block by block: the divisor of their softmax.
+
+    Attributes:
+        n: How many there were.
+        first: Which of them is the largest; of equal ones the first.
+    """
+
+    def __init__(self) -> None:
+        self.n = self.first = 0
+        self._top = -math.inf
+        self._sum = 0.0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has come."""
+        return not self.n
+
+    @property
+    def largest(self) -> float:
+        """The largest probability."""
+        return 1 / self._sum
+
+    def add(self, logits: Array) -> tuple[Array, float]:
+        """Add a block.
+
+        Returns:
+            exp(logits - largest), and what the exponentials of earlier blocks have to be multiplied by, since
+            the largest may have grown.
+        """
+        best, before = int(logits.argmax()), self._top
+        if logits[best] > self._top:
+            self._top, self.first = float(logits[best]), self.n + best
+        exponentials: Array = np.exp(logits - np.float32(self._top))
+        shrunk = math.exp(before - self._top)
+        self._sum = self._sum * shrunk + float(exponentials.sum())
+        self.n += len(logits)
+        return exponentials, shrunk
+
+    def probabilities(self, logits: Array) -> Array:
+        """Softmax of some of the numbers among all that have come."""
+        found: Array = np.exp(logits - np.float32(self._top)) / np.float32(self._sum)
+        return found
 
 
 def beta_of(asked: Literal["auto", "off"] | float, stored: float) -> float:

@@ -6,12 +6,13 @@ Facts of a model are not here; they come from the bundle's manifest.
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import re
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -33,6 +34,12 @@ DEMO_BUNDLE = _WEIGHTS / "demo"
 _MIN_KEY_CHARACTERS = 20
 
 
+def _own_processors(validated: dict[str, Any]) -> int:
+    """Processors for one worker, at least 1."""
+    n_workers: int = validated.get("workers", 1)
+    return math.ceil(n_processors() / n_workers)
+
+
 def _data_directory() -> Path:
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "ahse"
@@ -48,6 +55,13 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="server processes behind the port, each with limits and bundles of its own; each takes a "
+        "GPU in turn",
+    )
     data_dir: Path = Field(
         default_factory=_data_directory, description="where label sets and embeddings are kept"
     )
@@ -70,10 +84,13 @@ class Settings(BaseSettings):
         default=0, ge=0, description="maximum GPU memory of the arena of each encoder; 0: no limit"
     )
     decode_workers: int = Field(
-        default_factory=lambda: min(n_processors(), 256), ge=1, le=256, description="decoding processes"
+        default_factory=lambda given: min(_own_processors(given), 256),
+        ge=1,
+        le=256,
+        description="decoding processes",
     )
     max_concurrency: int = Field(
-        default_factory=lambda: min(max(8, 2 * n_processors()), 1024),
+        default_factory=lambda given: min(max(8, 2 * _own_processors(given)), 1024),
         ge=1,
         le=1024,
         description="maximum number of clips that are processed at once",
@@ -341,6 +358,7 @@ class Settings(BaseSettings):
             tokens=self.batch_tokens,
             n_runs=self.parallel_runs,
             n_threads=self.inference_threads,
+            n_processors=_own_processors({"workers": self.workers}),
         )
 
     def decode_limits(self) -> DecodeLimits:

@@ -47,7 +47,7 @@ class Stores:
         max_labels = self._settings.max_labels_per_set
         if self._database is None:
             return SqliteLabelStore(self._settings.data_dir / "labels.sqlite3", max_labels)
-        from service.labels.postgres import PostgresLabelStore
+        from service.labels.postgres.store import PostgresLabelStore
 
         return PostgresLabelStore(self._database, max_labels)
 
@@ -75,7 +75,7 @@ class Stores:
         directory, limits = self._settings.data_dir, self._settings.job_limits()
         if self._database is None:
             return SqliteJobStore(directory, limits)
-        from service.jobs.postgres import PostgresJobStore
+        from service.jobs.postgres.store import PostgresJobStore
 
         return PostgresJobStore(self._database, directory, limits)
 

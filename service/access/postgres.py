@@ -28,23 +28,8 @@ class PostgresKeyStore:
 
     def create(self, key: ApiKey) -> None:
         """Keep a new key."""
-        facts = {
-            "id": key.id,
-            "name": key.name,
-            "digest": key.digest,
-            "scopes": json.dumps(sorted(key.scopes)),
-            "created": key.created,
-            "expires": key.expires,
-            "rate": key.rate,
-            "quotas": json.dumps(vars(key.quotas)),
-        }
-
-        def work(connection: Connection) -> Any:
-            # It is there already where the answer to COMMIT was lost.
-            connection.execute(insert(api_keys).values(facts).on_conflict_do_nothing())
-            return connection.scalar(select(api_keys.c.digest).where(api_keys.c.id == key.id))
-
-        if bytes(self._database.write(work)) != key.digest:
+        # It is there already where the answer to COMMIT was lost.
+        if self._database.write(lambda connection: insert_key(connection, key)) is None:
             raise StoreUnavailableError("another key has the same id by chance; make one again")
 
     def list(self) -> list[ApiKey]:
@@ -71,6 +56,29 @@ class PostgresKeyStore:
 
     def close(self) -> None:
         """Nothing: who opened the database closes it."""
+
+
+def insert_key(connection: Connection, key: ApiKey) -> bool | None:
+    """Write a key.
+
+    Returns:
+        Whether it was written; False: it is there already; None: another one has its id.
+    """
+    facts = {
+        "id": key.id,
+        "name": key.name,
+        "digest": key.digest,
+        "scopes": json.dumps(sorted(key.scopes)),
+        "created": key.created,
+        "expires": key.expires,
+        "rate": key.rate,
+        "quotas": json.dumps(vars(key.quotas)),
+    }
+    written = insert(api_keys).values(facts).on_conflict_do_nothing().returning(api_keys.c.id)
+    if connection.scalar(written) is not None:
+        return True
+    stored = connection.execute(select(api_keys.c.digest).where(api_keys.c.id == key.id)).scalar_one()
+    return False if bytes(stored) == key.digest else None
 
 
 def _key(row: Any) -> ApiKey:

@@ -16,14 +16,12 @@ from service.api.schemas import (
     TrackScore,
     TrackUse,
 )
-from service.classifier import Classification, Ranked
+from service.best import BestNames
+from service.classifier import Classification
 from service.embed.embeddings import LabelEmbeddings
 from service.guarantee import KeptNames
 from service.media import Segment, Track
 from service.ranking import TrackScores
-
-# Predictions of a segment when top_k is not given, and their maximum: an answer may have many segments.
-_SEGMENT_TOP_K, _SEGMENT_MAX_K = 5, 100
 
 
 def make_answer(
@@ -41,11 +39,11 @@ def make_answer(
         result: The classification.
         request_id: Id of the request.
         label_set: Name of the label set that was used; None for labels of the request.
-        top_k: Number of predictions; None returns all of the clip, and 5 of each segment.
+        top_k: Number of predictions of the clip; None returns all.
         timings_ms: Wall time of each step.
         warnings: Beside those of the classification.
     """
-    manifest, clip, whole = result.bundle.manifest, result.clip, result.whole
+    manifest, clip, best = result.bundle.manifest, result.clip, result.whole.best(top_k)
     return ClassifyResponse(
         id=request_id,
         bundle=manifest.name,
@@ -53,62 +51,58 @@ def make_answer(
         bundle_notice=manifest.notice,
         label_set=label_set,
         n_labels=len(result.names.labels),
-        predictions=_predictions(whole, result.names, top_k),
-        tracks=_tracks(clip.visual, clip.audio, whole, result.names),
-        unknown=_unknown(whole),
+        predictions=_predictions(best, result.names),
+        tracks=_tracks(clip.visual, clip.audio, best, result.names),
+        unknown=_unknown(best),
         guarantee=_guarantee(result.guarantee, result.names),
         duration_s=_rounded(clip.duration_s),
-        calibration=_rounded(whole.beta),
-        segments=_segments(result, top_k) if clip.segments else None,
+        calibration=_rounded(result.whole.beta),
+        segments=_segments(result) if clip.segments else None,
         warnings=[*result.warnings, *warnings],
         timings_ms={step: round(ms, 2) for step, ms in timings_ms.items()},
     )
 
 
-def _segments(result: Classification, top_k: int | None) -> list[SegmentAnswer]:
-    n_predictions = min(top_k or _SEGMENT_TOP_K, _SEGMENT_MAX_K)
+def _segments(result: Classification) -> list[SegmentAnswer]:
     return [
-        _segment(segment, ranked, result.names, n_predictions)
-        for segment, ranked in zip(result.clip.segments, result.segments, strict=True)
+        _segment(segment, best, result.names)
+        for segment, best in zip(result.clip.segments, result.segments, strict=True)
     ]
 
 
-def _segment(
-    segment: Segment, ranked: Ranked | None, labels: LabelEmbeddings, n_predictions: int
-) -> SegmentAnswer:
+def _segment(segment: Segment, best: BestNames | None, names: LabelEmbeddings) -> SegmentAnswer:
     return SegmentAnswer(
         start_s=_rounded(segment.start_s),
         end_s=_rounded(segment.end_s),
-        predictions=[] if ranked is None else _predictions(ranked, labels, n_predictions),
-        tracks=_tracks(segment.visual, segment.audio, ranked, labels),
-        unknown=None if ranked is None else _unknown(ranked),
+        predictions=[] if best is None else _predictions(best, names),
+        tracks=_tracks(segment.visual, segment.audio, best, names),
+        unknown=None if best is None else _unknown(best),
     )
 
 
-def _predictions(ranked: Ranked, labels: LabelEmbeddings, top_k: int | None) -> list[Prediction]:
-    ranking = ranked.ranking
+def _predictions(best: BestNames, names: LabelEmbeddings) -> list[Prediction]:
     return [
         Prediction(
-            rank=rank,
-            label=labels.labels[index].name,
-            score=_rounded(ranking.score[index]),
-            distance=_rounded(ranking.distance[index]),
-            seen=bool(labels.seen[index]),
-            visual=_track_score(ranked.visual, index),
-            audio=_track_score(ranked.audio, index),
+            rank=place + 1,
+            label=names.labels[index].name,
+            score=_rounded(best.score[place]),
+            distance=_rounded(best.distance[place]),
+            seen=bool(names.seen[index]),
+            visual=_track_score(best.visual, place),
+            audio=_track_score(best.audio, place),
         )
-        for rank, index in enumerate(ranking.best(top_k).tolist(), start=1)
+        for place, index in enumerate(best.index.tolist())
     ]
 
 
-def _track_score(scores: TrackScores | None, index: int) -> TrackScore | None:
+def _track_score(scores: TrackScores | None, place: int) -> TrackScore | None:
     if scores is None:
         return None
-    return TrackScore(similarity=_rounded(scores.similarity[index]), score=_rounded(scores.score[index]))
+    return TrackScore(similarity=_rounded(scores.similarity[place]), score=_rounded(scores.score[place]))
 
 
-def _unknown(ranked: Ranked) -> float | None:
-    return None if ranked.ranking.unknown is None else _rounded(ranked.ranking.unknown)
+def _unknown(best: BestNames) -> float | None:
+    return None if best.unknown is None else _rounded(best.unknown)
 
 
 def _rounded(value: float | np.float32) -> float:
@@ -123,8 +117,8 @@ def _guarantee(found: KeptNames | None, names: LabelEmbeddings) -> Guarantee | N
     return Guarantee(level=found.level, labels=kept, holds_for=found.holds_for)
 
 
-def _tracks(visual: Track, audio: Track, ranked: Ranked | None, names: LabelEmbeddings) -> Tracks:
-    found = None if ranked is None else ranked.agreement
+def _tracks(visual: Track, audio: Track, best: BestNames | None, names: LabelEmbeddings) -> Tracks:
+    found = None if best is None else best.agreement
     return Tracks(
         visual=_track_use(visual),
         audio=_track_use(audio),

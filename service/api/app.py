@@ -39,6 +39,7 @@ from service.api.prometheus import Metrics
 from service.api.question import embed_label_set
 from service.api.routes import clips, embeddings, label_sets, page, status
 from service.api.routes import jobs as job_routes
+from service.api.siblings import Siblings, Worker
 from service.api.tracing import TracedRequests
 from service.api.warmer import Warmer
 from service.batch.batched_encoders import batched
@@ -46,7 +47,7 @@ from service.classifier import Classifier, decode_spec, try_bundle
 from service.decode.pool import DecodePool
 from service.decode.sandbox import Sandbox
 from service.embed.embedder import LabelEmbedder
-from service.errors import SettingsError
+from service.errors import AhseError, SettingsError
 from service.jobs.store import JobStore
 from service.labels.store import LabelStore
 from service.registry import Registry
@@ -62,8 +63,12 @@ _JOB_UPLOADS = 8
 _DESCRIPTION = "Which of these names fits this clip best? Audio-visual zero-shot classification."
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     """Load the bundles, open the label store and wire the routes.
+
+    Args:
+        settings: Of the deployment.
+        worker: Which of several workers behind one port this is; None: the only one.
 
     Raises:
         BundleError, UnavailableError: The service can't start; the message says why.
@@ -113,6 +118,7 @@ def create_app(settings: Settings) -> FastAPI:
         store_writer=store_writer,
         jobs=jobs,
         job_writer=job_writer,
+        siblings=None if worker is None else _siblings(worker, metrics, registry),
     )
     runner = _job_runner(context, embedder)
 
@@ -126,6 +132,8 @@ def create_app(settings: Settings) -> FastAPI:
         await context.warmer.close()
         await runner.close()
         health.close()
+        if context.siblings is not None:
+            context.siblings.close()
         ring.close()
         for workers in (
             context.clip_workers,
@@ -212,6 +220,18 @@ def _guard(app: FastAPI, settings: Settings, ring: KeyRing, routes: Sequence[Bas
             allow_headers=("Authorization", "X-API-Key", "If-Match", "If-None-Match", HEADER),
             expose_headers=("ETag", "Location", "Retry-After", HEADER, "Server-Timing"),
         )
+
+
+def _siblings(worker: Worker, metrics: Metrics, registry: Registry) -> Siblings:
+    def reload(name: str) -> str:
+        """Digest of the bundle that was read again; empty: it could not be."""
+        try:
+            return registry.reload(name).digest
+        except AhseError as error:
+            _log.error("reload_failed", bundle=name, code=error.code, exc_info=error)
+            return ""
+
+    return Siblings(worker, {"metrics": metrics.collect, "reload": reload})
 
 
 def _log_sandbox(sandbox: Sandbox) -> None:

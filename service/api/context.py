@@ -22,6 +22,7 @@ from service.api.intake.fetch import Fetcher
 from service.api.intake.upload_folder import UploadFolder
 from service.api.jobs.board import JobBoard
 from service.api.prometheus import Metrics
+from service.api.siblings import Siblings
 from service.api.warmer import Warmer
 from service.cancellation import (
     CancellationToken,
@@ -116,6 +117,8 @@ class Context:
     jobs: JobBoard
     job_writer: Workers
     """one thread, for the same reason."""
+    siblings: Siblings | None
+    """the other workers behind the same port; None: there are none."""
 
     async def work_on_clip(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run work on a clip."""

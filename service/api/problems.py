@@ -63,6 +63,7 @@ STATUS: Mapping[type[errors.AhseError], HTTPStatus] = {
     errors.UnknownJobError: HTTPStatus.NOT_FOUND,
     errors.JobExpiredError: HTTPStatus.GONE,
     errors.JobInterruptedError: HTTPStatus.SERVICE_UNAVAILABLE,  # in results of jobs only
+    errors.ClipLostError: HTTPStatus.GONE,  # in results of jobs only
     errors.MalformedBodyError: HTTPStatus.BAD_REQUEST,
     errors.InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.MissingFileError: HTTPStatus.UNPROCESSABLE_ENTITY,

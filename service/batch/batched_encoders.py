@@ -22,6 +22,7 @@ class Budgets:
         tokens: Maximum number of tokens of all prompts in one run, padding included.
         n_runs: Runs of one encoder at once.
         n_threads: Threads of one run on a CPU; 0 for one per processor.
+        n_processors: What all runs of one encoder may keep busy on a CPU; 0 for all there are.
     """
 
     frames: int = 0
@@ -29,6 +30,7 @@ class Budgets:
     tokens: int = 0
     n_runs: int = 0
     n_threads: int = 1
+    n_processors: int = 0
 
 
 # On a CPU a run has one thread by default, since threads of one run wait for each other at every layer. A few
@@ -53,9 +55,8 @@ def batched(encoders: Encoders, budgets: Budgets, observer: Observer) -> Encoder
     default = _CPU if on_cpu else _GPU
     frames, windows = budgets.frames or default.frames, budgets.windows or default.windows
     tokens = budgets.tokens or default.tokens
-    n_runs = (
-        budgets.n_runs or default.n_runs or max(1, n_processors() // (budgets.n_threads or n_processors()))
-    )
+    n_own = budgets.n_processors or n_processors()
+    n_runs = budgets.n_runs or default.n_runs or max(1, n_own // (budgets.n_threads or n_own))
     helpers = ThreadPoolExecutor(n_runs, thread_name_prefix="helper") if on_cpu and n_runs > 1 else None
     inner = encoders if on_cpu else padded(encoders, frames=frames, windows=windows, tokens=tokens)
 

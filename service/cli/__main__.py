@@ -2,4 +2,5 @@
 
 from service.cli import main
 
-main()
+if __name__ == "__main__":  # imported by the workers of `ahse serve` too
+    main()

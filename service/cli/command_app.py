@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -32,17 +34,28 @@ class CommandApp(typer.Typer):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line."""
-        try:
+        with errors_in_words():
             return super().__call__(*args, **kwargs)
-        except AhseError as error:
-            typer.echo(f"ahse: {error.message} [{error.code}]", err=True)
-            if cause := _root_cause(error):
-                typer.echo(f"cause: {cause}", err=True)
-        except OSError as error:
-            typer.echo(f"ahse: {error}", err=True)
-        except ModuleNotFoundError as error:
-            _explain_missing(error)
-        raise SystemExit(2)
+
+
+@contextmanager
+def errors_in_words() -> Iterator[None]:
+    """End the program with plain lines on stderr and exit code 2 where an expected error is raised inside."""
+    try:
+        yield
+    except AhseError as error:
+        typer.echo(f"ahse: {error.message} [{error.code}]", err=True)
+        if cause := _root_cause(error):
+            typer.echo(f"cause: {cause}", err=True)
+    except OSError as error:
+        typer.echo(f"ahse: {error}", err=True)
+    except ModuleNotFoundError as error:
+        _explain_missing(error)
+    except typer.Exit as ended:  # raised outside the command line itself, which takes its own
+        raise SystemExit(ended.exit_code) from None
+    else:
+        return
+    raise SystemExit(2)
 
 
 def _root_cause(error: BaseException) -> str:

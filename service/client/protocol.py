@@ -231,43 +231,46 @@ def put_label_set(
         "guarantee": guarantee,
     }
     conditions = _conditions(match=if_match, none="*" if is_new else None)
-    # With a condition, a second try would fail after a first one that was carried out.
-    return Call(
-        "PUT",
-        _set(name),
-        _summary,
-        params=_warm(warm),
-        headers=conditions,
-        body=body,
-        is_safe=not conditions,
-    )
+    return _change("PUT", _set(name), _summary, conditions, body, warm=warm)
 
 
 def delete_label_set(name: str, if_match: str | None) -> Call[None]:
     """DELETE /v1/label-sets/{name}."""
-    return Call("DELETE", _set(name), lambda _: None, headers=_conditions(match=if_match), is_safe=False)
+    return _change("DELETE", _set(name), lambda _: None, _conditions(match=if_match))
 
 
 def add_labels(
     name: str, labels: Sequence[str | values.Label], if_match: str | None, *, warm: bool
 ) -> Call[values.LabelSetSummary]:
     """POST /v1/label-sets/{name}/labels; labels that are there already change nothing."""
-    conditions = _conditions(match=if_match)
-    return Call(
-        "POST",
-        f"{_set(name)}/labels",
-        _summary,
-        params=_warm(warm),
-        headers=conditions,
-        body={"labels": _labels(labels)},
-        is_safe=not conditions,
-    )
+    body = {"labels": _labels(labels)}
+    return _change("POST", f"{_set(name)}/labels", _summary, _conditions(match=if_match), body, warm=warm)
 
 
 def remove_label(name: str, label: str, if_match: str | None) -> Call[values.LabelSetSummary]:
     """DELETE /v1/label-sets/{name}/labels/{label}."""
     path = f"{_set(name)}/labels/{_quoted(label)}"
-    return Call("DELETE", path, _summary, headers=_conditions(match=if_match), is_safe=False)
+    return _change("DELETE", path, _summary, _conditions(match=if_match))
+
+
+def _change(
+    method: str,
+    path: str,
+    read: Callable[[httpx2.Response], Value],
+    conditions: Mapping[str, str],
+    body: Any = None,
+    *,
+    warm: bool = False,
+) -> Call[Value]:
+    """A change of a label set. All its tries have one id, by which the service makes it once."""
+    return Call(
+        method,
+        path,
+        read,
+        params={"warm": "true"} if warm else None,
+        headers={**conditions, "X-Request-ID": uuid4().hex},
+        body=body,
+    )
 
 
 def create_job(
@@ -344,10 +347,6 @@ def _label_set(answer: httpx2.Response) -> values.LabelSet:
 
 def _summary(answer: httpx2.Response) -> values.LabelSetSummary:
     return values.LabelSetSummary.read(answer.json())
-
-
-def _warm(warm: bool) -> dict[str, str | int] | None:
-    return {"warm": "true"} if warm else None
 
 
 def _labels(labels: Sequence[str | values.Label]) -> list[str | dict[str, Any]]:

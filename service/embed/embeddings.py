@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import islice, pairwise
 from typing import Any
 
@@ -41,6 +41,16 @@ class LabelEmbeddings:
     def n_bytes(self) -> int:
         """Memory of the arrays."""
         return self.seen.nbytes + sum(array.nbytes for array in _arrays(self.features, self.embedded))
+
+    def part(self, rows: slice) -> LabelEmbeddings:
+        """Some of the names, without a copy of their arrays."""
+        return replace(
+            self,
+            labels=self.labels[rows],
+            features=_part(self.features, rows),
+            embedded=_part(self.embedded, rows),
+            seen=self.seen[rows],
+        )
 
     def row(self, index: int) -> Array:
         """One name as `rows_of` gives it."""
@@ -135,6 +145,12 @@ def _empty(bundle: Bundle, n: int) -> tuple[TextFeatures, Any]:
         n, manifest.visual.dim, manifest.audio.dim, with_nearness=manifest.known_names is not None
     )
     return features, bundle.head.empty_names(n)
+
+
+def _part(value: Any, rows: slice) -> Any:
+    """A dataclass of arrays with some of their rows."""
+    arrays = {field.name: getattr(value, field.name) for field in fields(value)}
+    return replace(value, **{name: None if array is None else array[rows] for name, array in arrays.items()})
 
 
 def _arrays(*values: Any) -> list[Array]:

@@ -12,7 +12,7 @@ from service.arrays import Array
 from service.bundle.head_specs import AgreementScore
 from service.encode.features import ClipFeatures
 from service.head.head import Cosines, Head, Names
-from service.ranking import softmax
+from service.ranking import LogSum
 
 
 @dataclass(frozen=True)
@@ -45,34 +45,53 @@ def agreement(head: Head[Any, Names], clip: ClipFeatures, cosines: Cosines, name
     Returns:
         None without both tracks, for a single name, and where the head does not know.
     """
-    stored = head.agreement
-    visual, audio = head.track_similarities(clip, cosines, names) if stored is not None else (None, None)
-    if stored is None or visual is None or audio is None or len(visual) == 1:
-        return None
-    return compare(visual, audio, stored)
+    overlap = Overlap(head.agreement)
+    if head.agreement is not None:
+        overlap.add(*head.track_similarities(clip, cosines, names))
+    return overlap.agreement()
 
 
-def compare(visual: Array, audio: Array, stored: AgreementScore) -> Agreement:
-    """Compare the similarities of both tracks to at least two names.
+class Overlap:
+    """The comparison of both tracks, with names that come block by block.
 
     With p and q the probabilities of n equally likely names by each track, both tracks show one and the same
     of them n sum(p q) times as likely as they show any two: the Bayes factor of a shared name.
 
     Args:
-        visual: float32 [n], similarity of the picture to each name (`Head.track_similarities`).
-        audio: float32 [n], of the sound.
-        stored: Temperatures, and what the factor means.
+        stored: Temperatures, and what the factor means; None: nothing tells.
     """
-    p = softmax(visual / np.float32(stored.visual_temperature))
-    q = softmax(audio / np.float32(stored.audio_temperature))
-    factor = log_factor(float(p @ q), len(p))
-    beyond = max(-700.0, min(700.0, (factor - stored.threshold) / stored.scale))
-    return Agreement(
-        score=1 / (1 + math.exp(-beyond)),
-        surer="visual" if p.max() >= q.max() else "audio",
-        visual_first=int(p.argmax()),
-        audio_first=int(q.argmax()),
-    )
+
+    def __init__(self, stored: AgreementScore | None) -> None:
+        self._stored = stored
+        self._visual, self._audio = LogSum(), LogSum()
+        self._products = 0.0
+
+    def add(self, visual: Array | None, audio: Array | None) -> None:
+        """Add the similarities of picture and sound to further names (`Head.track_similarities`).
+
+        Args:
+            visual: float32 [n]; None without a picture.
+            audio: float32 [n]; None without sound.
+        """
+        if self._stored is None or visual is None or audio is None:
+            return
+        p, shrunk_p = self._visual.add(visual / np.float32(self._stored.visual_temperature))
+        q, shrunk_q = self._audio.add(audio / np.float32(self._stored.audio_temperature))
+        self._products = self._products * shrunk_p * shrunk_q + float(p @ q)
+
+    def agreement(self) -> Agreement | None:
+        """What all names say; None without both tracks, and for a single name."""
+        if self._stored is None or self._visual.n < 2:
+            return None
+        p_max, q_max = self._visual.largest, self._audio.largest
+        factor = log_factor(self._products * p_max * q_max, self._visual.n)
+        beyond = max(-700.0, min(700.0, (factor - self._stored.threshold) / self._stored.scale))
+        return Agreement(
+            score=1 / (1 + math.exp(-beyond)),
+            surer="visual" if p_max >= q_max else "audio",
+            visual_first=self._visual.first,
+            audio_first=self._audio.first,
+        )
 
 
 # Neither track is ever so sure that it can't be wrong.

@@ -135,6 +135,15 @@ class AhseHead:
             float32 [n].
         """
         raw_weight = np.float32(self.calibration(clip.features).raw_weight)
+        if raw_weight == 1:  # the head brings nothing: the product with all names is spared
+            return self._raw_distances(clip.features, cosines, names)
+        distance = self._embedding_distances(clip, names)
+        if raw_weight:
+            raw = self._raw_distances(clip.features, cosines, names)
+            distance = (1 - raw_weight) * distance + raw_weight * raw
+        return distance
+
+    def _embedding_distances(self, clip: AhseClip, names: AhseNames) -> Array:
         distance = np.zeros(len(names.z), np.float32)
         width = self.spec.dim // self.spec.parts
         for part in range(self.spec.parts):
@@ -144,9 +153,6 @@ class AhseHead:
             square = names.z_square[:, part] - 2 * (z @ own) + own @ own
             # Rounding may leave a square of two equal vectors below zero.
             distance += np.sqrt(np.maximum(0, square))
-        if raw_weight:
-            raw = self._raw_distances(clip.features, cosines, names)
-            distance = (1 - raw_weight) * distance + raw_weight * raw
         return distance
 
     def track_similarities(

@@ -41,6 +41,8 @@ def clean_text(text: str, what: str, limit: int, error: type[LabelError] = Inval
         raise error(f"a {what} is empty; every {what} needs at least one visible character")
     if len(cleaned) > limit:
         raise error(f"{what} {cleaned[:40]!r}... has {len(cleaned)} characters; at most {limit}")
+    if cleaned.isprintable():  # nearly all texts: nothing of what follows can be in them
+        return cleaned
     if any(unicodedata.category(character) in _REFUSED_CATEGORIES for character in cleaned):
         raise error(f"{what} {cleaned[:80]!a} contains control, surrogate or unassigned characters")
     if not any(character.isprintable() and not character.isspace() for character in cleaned):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from service.labels.changes import (
     with_labels,
 )
 from service.labels.label import Label, check_count, check_labels, label_key
+from service.labels.repeats import REMEMBERED_FOR, Answer, Change, change_of
 from service.labels.store import (
     NOBODY,
     Content,
@@ -63,6 +65,17 @@ _MIGRATIONS: tuple[Migration, ...] = (
     "ALTER TABLE label_sets ADD COLUMN owner TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE label_sets ADD COLUMN guarantee REAL",
     _add_keys,
+    """
+    CREATE TABLE label_set_changes (
+        label_set TEXT NOT NULL,
+        request BLOB NOT NULL,
+        content BLOB NOT NULL,
+        answer TEXT NOT NULL,
+        made REAL NOT NULL,
+        PRIMARY KEY (label_set, request)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX label_set_changes_by_age ON label_set_changes (made)",
 )
 _SUMMARY = "name, n_labels, templates, guarantee, etag, created, updated"
 
@@ -100,13 +113,23 @@ class SqliteLabelStore:
             ).fetchall()
         return [_summary(row) for row in rows]
 
+    def owned(self) -> Iterator[tuple[LabelSet, str]]:
+        """All sets in order of name, with the ids of their owners: one state of the file, a set at a time."""
+        with self._database.reading() as connection:
+            owners = connection.execute("SELECT name, owner FROM label_sets ORDER BY name").fetchall()
+            for name, owner in owners:
+                yield with_labels(_read_summary(connection, name), _read_labels(connection, name)), owner
+
     def put(
         self, name: str, content: Content, precondition: Precondition, owner: Owner = NOBODY
     ) -> tuple[LabelSetSummary, bool]:
         """Create or replace a set; the flag says that it is new."""
         check_labels(content.labels, self._max_labels, may_be_empty=True)
         etag = content.etag  # before others have to wait
+        change = change_of(precondition, owner, "put", etag)
         with self._database.writing() as connection:
+            if known := _find_answer(connection, name, change):
+                return check_stored(name, known.summary), known.is_new
             before = _find_summary(connection, name)
             check_precondition(precondition, name, before)
             _check_quotas(connection, owner, name, len(content.labels))
@@ -119,6 +142,7 @@ class SqliteLabelStore:
                     "VALUES (?, ?, ?, ?, ?)",
                     ((name, i, *_row(label)) for i, label in enumerate(content.labels)),
                 )
+            _keep_answer(connection, name, change, Answer(after, is_new=before is None))
         self._recent.keep(with_labels(after, content.labels))
         return after, before is None
 
@@ -127,7 +151,11 @@ class SqliteLabelStore:
     ) -> LabelSetSummary:
         """Append the labels that are new; the sum is checked like a new set."""
         check_labels(labels, self._max_labels, may_be_empty=True)
+        sent = [[label.name, label.prompts] for label in labels]
+        change = change_of(precondition, owner, "add", sent)
         with self._database.writing() as connection:
+            if known := _find_answer(connection, name, change):
+                return check_stored(name, known.summary)
             before = _read_summary(connection, name)
             check_precondition(precondition, name, before)
             edit = _add_rows(connection, name, labels)
@@ -135,12 +163,16 @@ class SqliteLabelStore:
             check_count(after.n_labels, self._max_labels)
             _check_quotas(connection, owner, name, after.n_labels)
             _write(connection, after, owner.id)
+            _keep_answer(connection, name, change, Answer(after))
         self._recent.edit(before, after, edit)
         return after
 
     def remove(self, name: str, label: str, precondition: Precondition) -> LabelSetSummary:
         """Take one label out."""
+        change = change_of(precondition, NOBODY, "remove", label)
         with self._database.writing() as connection:
+            if known := _find_answer(connection, name, change):
+                return check_stored(name, known.summary)
             before = _read_summary(connection, name)
             check_precondition(precondition, name, before)
             gone = connection.execute(
@@ -152,14 +184,19 @@ class SqliteLabelStore:
             edit = Edit(removed=tuple(stored for (stored,) in gone))
             after = edited(before, edit)
             _write(connection, after)
+            _keep_answer(connection, name, change, Answer(after))
         self._recent.edit(before, after, edit)
         return after
 
     def delete(self, name: str, precondition: Precondition) -> None:
         """Delete a set."""
+        change = change_of(precondition, NOBODY, "delete", None)
         with self._database.writing() as connection:
+            if _find_answer(connection, name, change):
+                return
             check_precondition(precondition, name, _read_summary(connection, name))
             connection.execute("DELETE FROM label_sets WHERE name = ?", (name,))
+            _keep_answer(connection, name, change, Answer(None))
         self._recent.forget(name)
 
     def check(self) -> None:
@@ -169,6 +206,28 @@ class SqliteLabelStore:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+
+def _find_answer(connection: sqlite3.Connection, name: str, change: Change) -> Answer | None:
+    """How a change of a set was answered before; None: it was not made, or long ago."""
+    row = connection.execute(
+        "SELECT answer FROM label_set_changes "
+        "WHERE label_set = ? AND request = ? AND content = ? AND made >= ?",
+        (name, change.request, change.content, time.time() - REMEMBERED_FOR.total_seconds()),
+    ).fetchone()
+    return None if row is None else Answer.read(row[0])
+
+
+def _keep_answer(connection: sqlite3.Connection, name: str, change: Change, answer: Answer) -> None:
+    """Keep how a change was answered, and forget those that are too old."""
+    now = time.time()
+    connection.execute(
+        "DELETE FROM label_set_changes WHERE made < ?", (now - REMEMBERED_FOR.total_seconds(),)
+    )
+    connection.execute(
+        "INSERT OR REPLACE INTO label_set_changes VALUES (?, ?, ?, ?, ?)",
+        (name, change.request, change.content, answer.as_text(), now),
+    )
 
 
 def _find_summary(connection: sqlite3.Connection, name: str) -> LabelSetSummary | None:

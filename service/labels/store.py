@@ -141,8 +141,8 @@ class Precondition:
     Attributes:
         etags: The stored etag must be one of these; `*` matches any stored set. None: no condition.
         absent: No set must be stored under the name yet.
-        request_id: Of the request that asks for the change; empty: none is known. A store of several replicas
-            recognises by it the last change of a set, when its answer was lost and the request comes again.
+        request_id: Of the request that asks for the change; empty: none is known. The same change that comes
+            again under it, since its answer was lost, is not made again (labels/repeats).
     """
 
     etags: tuple[str, ...] | None = None
@@ -174,6 +174,9 @@ class LabelStore(Protocol):
     Writes raise PreconditionFailedError when the precondition does not hold, and all methods but `put` and
     `page` raise UnknownLabelSetError when no set has the name. `put` and `add` give the set to the owner, and
     raise QuotaExceededError when it would then own more than it may, also with other writes at the same time.
+
+    A change that comes again under the id of its request, as `Precondition` has it, is answered as before and
+    not made again, whatever was made of the set since.
 
     The etag of a set is `Content.etag` when it was put, and goes on with `Edit.etag`.
     """

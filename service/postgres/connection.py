@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TypeVar
 
 import psycopg
@@ -38,6 +39,15 @@ class TimedConnection(psycopg.Connection[tuple[object, ...]]):
         except psycopg.errors._WaitTimeout as error:  # the only name that psycopg has for it
             self.close()
             raise psycopg.errors.ConnectionTimeout("no answer in time") from error
+
+
+def is_of_tls(error: BaseException | None) -> bool:
+    """Whether a connection was given up over TLS: certificate, authority, name, or a server without it.
+
+    libpq has no code for that, only its text, which says SSL or certificate in all of these cases.
+    """
+    is_coded = getattr(error, "sqlstate", None) is not None
+    return not is_coded and re.search("SSL|sslmode|certificate", str(error)) is not None
 
 
 def connect(url: str, deadline_s: float, *, autocommit: bool = False) -> TimedConnection:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from service.errors import StoreUnavailableError
-from service.postgres.connection import TimedConnection, connect
+from service.postgres.connection import TimedConnection, connect, is_of_tls
 from service.postgres.schema import REVISION, VERSION_TABLE
 
 _log = structlog.get_logger(__name__)
@@ -40,6 +40,15 @@ _GOING = ("08", "53", "57P")
 # Loggers whose lines hold texts of the database and parts of the URL; what matters is logged here.
 _CHATTY = ("alembic", "psycopg", "sqlalchemy")
 _AWAY = "the database of the store does not answer; try again later"
+_UNUSABLE = (
+    "the database of AHSE_STORE can't be used; check that it runs, its address and name, and the user, "
+    "password and rights"
+)
+_DISTRUSTED = (
+    "the database of AHSE_STORE can't be used: there is no connection with TLS as its URL asks for; check "
+    "that the server has TLS, that its certificate is for the host in the URL, and that sslrootcert is the "
+    "file of the authority that signed it"
+)
 
 
 class PostgresDatabase:
@@ -71,6 +80,7 @@ class PostgresDatabase:
         # Guarded by the lock: whether the database was away when it was tried last, and when to try again.
         self._lock = threading.Lock()
         self._is_away = False
+        self._is_distrusted = False
         self._was_reached = False
         self._try_again = 0.0
 
@@ -100,10 +110,7 @@ class PostgresDatabase:
         try:
             return self.read(read_revision)
         except StoreUnavailableError:
-            raise StoreUnavailableError(
-                "the database of AHSE_STORE can't be used; check that it runs, its address and name, and the "
-                "user, password and rights"
-            ) from None
+            raise StoreUnavailableError(_DISTRUSTED if self._is_distrusted else _UNUSABLE) from None
 
     def ask(self, query: LiteralString, values: tuple[object, ...] = ()) -> tuple[Any, ...] | None:
         """The first row of one SELECT that needs no transaction; None: there is none.
@@ -204,7 +211,8 @@ class PostgresDatabase:
 
     def _unavailable(self, cause: BaseException | None) -> StoreUnavailableError:
         code = getattr(cause, "sqlstate", None)
-        facts = {"kind": type(cause).__name__, "sqlstate": code}
+        self._is_distrusted = is_of_tls(cause)
+        facts = {"kind": type(cause).__name__, "sqlstate": code, "is_tls": self._is_distrusted}
         # Whatever else has a code was answered: a lock that others hold too long, say, or a missing right.
         if isinstance(cause, psycopg.OperationalError) and (code is None or code.startswith(_GOING)):
             self._note(is_away=True, **facts)

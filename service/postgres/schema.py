@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0004"
+REVISION = "0006"
 """Of the newest migration; numbers with four digits, so that older and newer can be told apart."""
 VERSION_TABLE = "ahse_schema"
 
@@ -39,10 +39,9 @@ label_sets = Table(
     Column("created", DateTime(timezone=True), nullable=False),
     Column("updated", DateTime(timezone=True), nullable=False),
     Column("owner", Text(collation="C"), nullable=False),
-    Column("last_change", LargeBinary, nullable=False),
     Index("label_sets_by_owner", "owner"),
 )
-"""`templates`: JSON. `last_change`: hash of the change that was made last and of the id of its request."""
+"""`templates`: JSON."""
 
 labels = Table(
     "labels",
@@ -57,6 +56,19 @@ labels = Table(
     UniqueConstraint("label_set", "key_hash", name="labels_by_key"),
 )
 """`prompts`: JSON. `key_hash`: of `label_key`, which itself may be too long for an index."""
+
+label_set_changes = Table(
+    "label_set_changes",
+    metadata,
+    Column("label_set", Text(collation="C"), primary_key=True),
+    Column("request", LargeBinary, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("made", DateTime(timezone=True), nullable=False),
+    Index("label_set_changes_by_age", "made"),
+)
+"""What changes of late are recognised by when they come again (service/labels/repeats), also that of a set
+that was deleted. `answer`: JSON."""
 
 api_keys = Table(
     "api_keys",
@@ -106,6 +118,15 @@ jobs = Table(
     Index("jobs_by_key", "owner", "idempotency_key", unique=True),
 )
 """Times: seconds since 1970. `replica`: on whose disk its clips are. `turn`: as in service/jobs/rows."""
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("id", Text(collation="C"), primary_key=True),
+    Column("since", DateTime(timezone=True), nullable=False),
+    Column("seen", DateTime(timezone=True), nullable=False),
+)
+"""`seen`: when a replica said last that it is there; `since`: from when on it has said so without a break."""
 
 job_clips = Table(
     "job_clips",

@@ -14,6 +14,7 @@ TITLES = {
     "fuzz": "Damaged files and bytes",
     "crash": "Killed while label sets are edited",
     "soak": "Mixed load",
+    "cluster": "Parts of a cluster end under load",
 }
 Figures = dict[str, Any]
 

@@ -25,6 +25,7 @@ from service.decode.pool import DecodePool
 from service.embed.embedder import LabelEmbedder
 from service.errors import (
     AhseError,
+    ClipLostError,
     JobInterruptedError,
     OverloadedError,
     RequestTimeoutError,
@@ -105,7 +106,8 @@ class JobRunner:
         if not self._is_leader:
             self._is_leader = await self._change(store.lead)
         usage = await self._change(store.usage)
-        self._context.metrics.jobs(usage.n_unfinished)
+        # Of the workers of a service one counts them, so that the sum is right.
+        self._context.metrics.jobs(usage.n_unfinished if self._is_leader else 0)
         self._board.arriving.set_stored(usage.n_bytes)
         if self._is_leader:
             await self._change(partial(store.expire, now))
@@ -197,6 +199,11 @@ class JobRunner:
         urls = [value for name, value in claim.fields if name == URL_FIELD]
         if urls:  # an empty folder may have been taken for one that was left behind
             claim.path.parent.mkdir(exist_ok=True)
+        elif not claim.path.exists():
+            raise ClipLostError(
+                "The file of this clip is gone: the replica of the service that took it is gone for good, or "
+                "its disk was cleared. Send the clip again in a new job."
+            )
         with self._context.tracing.step("job clip"), self._board.arriving.share() as share:
             upload = Upload(claim.path, share, claim.fields, urls[0] if urls else None)
             question = Question(self._context, claim.fields, _id_of(claim))

@@ -10,17 +10,21 @@ from service.api.context import Context, ContextDep
 from service.api.guard.guarded_store import record_edit_of_request
 from service.api.intake.body import MAX_FILES
 from service.api.openapi import documented
+from service.api.prometheus import text_of_workers
 from service.api.schemas import Info, Limits, Live, Metric, Model, ModelList, ModelWithCard, Ready
 from service.errors import (
     BundleError,
-    DeviceUnavailableError,
     NotReadyError,
+    UnavailableError,
     UnknownBundleError,
 )
 from service.registry import Bundle
 
 models = APIRouter(prefix="/v1", tags=["models"])
 health = APIRouter(tags=["health"])
+
+# How long workers are waited for; Prometheus by default waits 10 s.
+_METRICS_S = 3.0
 
 
 @models.get("/models")
@@ -38,11 +42,12 @@ async def get_model(name: str, context: ContextDep) -> ModelWithCard:
     return ModelWithCard(**model.model_dump(), card=bundle.card)
 
 
-@models.post("/models/{name}/reload", responses=documented(BundleError, DeviceUnavailableError))
+@models.post("/models/{name}/reload", responses=documented(BundleError, UnavailableError))
 async def reload_model(name: str, context: ContextDep) -> Model:
     """Read the bundle's directory again.
 
-    Requests under way finish on the old bundle, which stays if the new one can't be used.
+    Requests under way finish on the old bundle, which stays if the new one can't be used. Where several
+    workers share the port, each reads it again.
     """
     bundle = await run_in_threadpool(_reload, context, name)
     return _model(bundle, name == context.registry.names()[0])
@@ -51,6 +56,14 @@ async def reload_model(name: str, context: ContextDep) -> Model:
 def _reload(context: Context, name: str) -> Bundle:
     bundle = context.registry.reload(name)
     record_edit_of_request("reload_model", f"models/{name}")
+    if (siblings := context.siblings) is not None:
+        digests = siblings.ask("reload", name, timeout_s=context.settings.request_timeout_s)
+        behind = siblings.worker.n_workers - 1 - list(digests.values()).count(bundle.digest)
+        if behind:
+            raise NotReadyError(
+                f"{behind} of {siblings.worker.n_workers} workers could not read the bundle again, or read "
+                "other files; they go on with what they have. Try again; the log has the cause."
+            )
     return bundle
 
 
@@ -113,5 +126,15 @@ async def ready(context: ContextDep) -> Ready:
 
 @health.get("/metrics", include_in_schema=False)
 async def metrics(context: ContextDep) -> Response:
-    """Prometheus metrics."""
-    return Response(context.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    """Prometheus metrics, of all workers."""
+    text = await run_in_threadpool(_metrics, context)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _metrics(context: Context) -> bytes:
+    siblings = context.siblings
+    if siblings is None:
+        return context.metrics.text()
+    collected = siblings.ask("metrics", timeout_s=_METRICS_S)
+    own = {siblings.worker.number: context.metrics.collect()}
+    return text_of_workers(collected | own, siblings.worker.n_workers)

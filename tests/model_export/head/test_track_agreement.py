@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from model_export.head.metrics import auroc
 from model_export.head.track_agreement import factors, fit_score, others
-from service.head.agreement import compare
+from service.head.agreement import Overlap
 
 
 def _similarities(strength: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -49,8 +50,9 @@ def test_training_and_service_have_the_same_factor() -> None:
     stored = fit_score(visual, audio, right)
     factor = factors(visual, audio, (stored.visual_temperature, stored.audio_temperature))
     expected = 1 / (1 + np.exp(-(factor - stored.threshold) / stored.scale))
-    found = [
-        compare(v.astype(np.float32), a.astype(np.float32), stored).score
-        for v, a in zip(visual, audio, strict=True)
-    ]
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    for v, a, score in zip(visual, audio, expected, strict=True):
+        overlap = Overlap(stored)
+        overlap.add(v.astype(np.float32), a.astype(np.float32))
+        found = overlap.agreement()
+        assert found is not None
+        assert found.score == pytest.approx(score, abs=1e-4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,17 @@ from tests.service.postgres.server import PASSWORD, Server, why_absent
 if reason := why_absent():
     pytest.skip(reason, allow_module_level=True)
 
+from sqlalchemy import text
+
 from service.access.keys import make_key
 from service.api.app import create_app
 from service.api.jobs import runner
 from service.errors import StoreUnavailableError
+from service.jobs.postgres.store import PostgresJobStore
+from service.postgres.database import PostgresDatabase
 from service.settings import Settings
 from tests.service.api.jobs_client import ended, post_job, results_of, wait_until
+from tests.service.jobs.conftest import LIMITS, add
 
 Replicas = tuple[TestClient, TestClient]
 
@@ -64,11 +69,18 @@ def test_a_change_that_is_sent_again_is_made_once(replicas: Replicas) -> None:
     etag = one.put("/v1/label-sets/s", json={"labels": ["a", "b"]}).headers["ETag"]
     headers = {"If-Match": etag, "X-Request-ID": "mine"}
     removed = one.request("DELETE", "/v1/label-sets/s/labels/a", headers=headers)
+    one.post("/v1/label-sets/s/labels", json={"labels": ["a"]})
     again = other.request("DELETE", "/v1/label-sets/s/labels/a", headers=headers)
     assert (removed.status_code, removed.json()) == (again.status_code, again.json())
     assert again.json()["n_labels"] == 1
     new = other.request("DELETE", "/v1/label-sets/s/labels/a", headers={"If-Match": etag})
     assert new.status_code == 412
+    assert [one["name"] for one in other.get("/v1/label-sets/s").json()["labels"]] == ["b", "a"]
+    deleted = [
+        replica.request("DELETE", "/v1/label-sets/s", headers={"X-Request-ID": "deleting"})
+        for replica in (one, other)
+    ]
+    assert [answer.status_code for answer in deleted] == [204, 204]
 
 
 def test_known_sets_are_ranked_while_the_database_is_away(
@@ -113,6 +125,25 @@ def test_a_job_of_one_replica_is_told_by_the_other(replicas: Replicas, clips: di
     assert result["predictions"][0]["label"] == "red"
     assert other.delete(f"/v1/jobs/{job['id']}").status_code == 204
     assert one.get(f"/v1/jobs/{job['id']}").status_code == 404
+
+
+def test_a_job_whose_replica_is_gone_for_good_ends(
+    replicas: Replicas, store_url: str, tmp_path: Path
+) -> None:
+    """Another one takes it over, and says of each clip that it is lost."""
+    one, _ = replicas
+    with closing(PostgresDatabase(store_url)) as database:
+        gone = PostgresJobStore(database, tmp_path / "gone", LIMITS)
+        job = add(gone, 2)
+        older = text(
+            "UPDATE replicas SET since = now() - interval '9 days', "
+            "seen = CASE WHEN id = :gone THEN now() - interval '9 days' ELSE seen END"
+        )
+        wait_until(one, lambda: database.ask("SELECT count(*) FROM replicas") == (3,))
+        database.write(lambda connection: connection.execute(older, {"gone": gone.folder.identity()}))
+    failed = ended(one, {"id": job.id})
+    assert (failed["state"], failed["n_failed"]) == ("failed", 2)
+    assert [(one["code"], one["status"]) for one in results_of(one, failed)] == 2 * [("clip_lost", 410)]
 
 
 def test_a_key_of_one_replica_opens_the_other(replicas: Replicas) -> None:
@@ -161,8 +192,8 @@ def test_an_outage_is_logged_without_secrets_and_once(
         if isinstance(log.get("exc_info"), Exception)
     )
     assert "StoreUnavailableError" in said
-    for text in (PASSWORD, "psycopg.", "sqlalchemy.exc", "connection failed"):
-        assert text not in said
+    for secret in (PASSWORD, "psycopg.", "sqlalchemy.exc", "connection failed"):
+        assert secret not in said
 
 
 def _events(logs: list[Any], event: str) -> list[Any]:

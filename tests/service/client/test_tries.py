@@ -154,37 +154,41 @@ def test_other_errors_are_not_asked_again(status: int) -> None:
 
 
 CHANGES = [
-    ("put_label_set", ("s", ["a"]), {}, True),
-    ("put_label_set", ("s", ["a"]), {"if_match": "e"}, False),
-    ("put_label_set", ("s", ["a"]), {"is_new": True}, False),
-    ("add_labels", ("s", ["a"]), {}, True),
-    ("add_labels", ("s", ["a"]), {"if_match": "e"}, False),
-    ("remove_label", ("s", "a"), {}, False),
-    ("delete_label_set", ("s",), {}, False),
+    ("put_label_set", ("s", ["a"]), {}),
+    ("put_label_set", ("s", ["a"]), {"if_match": "e"}),
+    ("put_label_set", ("s", ["a"]), {"is_new": True, "warm": True}),
+    ("add_labels", ("s", ["a"]), {}),
+    ("add_labels", ("s", ["a"]), {"if_match": "e", "warm": True}),
+    ("remove_label", ("s", "a"), {}),
+    ("delete_label_set", ("s",), {"if_match": "e"}),
 ]
 
 
-@pytest.mark.parametrize(("method", "args", "options", "again"), CHANGES)
-@pytest.mark.parametrize("first", [httpx2.ReadError("cut"), _problem(503), _problem(504)], ids=repr)
-def test_a_change_is_sent_again_only_where_that_changes_nothing(
-    method: str, args: tuple[Any, ...], options: dict[str, Any], again: bool, first: Reply
+@pytest.mark.parametrize(("method", "args", "options"), CHANGES)
+@pytest.mark.parametrize(
+    "first",
+    [httpx2.ReadError("cut"), httpx2.ConnectError("refused"), _problem(429), _problem(503), _problem(504)],
+    ids=repr,
+)
+def test_a_change_is_sent_again_under_the_same_id(
+    method: str, args: tuple[Any, ...], options: dict[str, Any], first: Reply
 ) -> None:
-    """It may have been carried out: a second try would then fail, or undo what another client did."""
-    outcome, waits = _ask(Script(first, httpx2.Response(200, json=SET)), method, *args, **options)
-    assert (len(waits) == 1) is again
-    assert isinstance(outcome, ClientError) is not again
-
-
-@pytest.mark.parametrize(("method", "args", "options", "again"), CHANGES)
-@pytest.mark.parametrize("first", [httpx2.ConnectError("refused"), _problem(429)], ids=repr)
-def test_a_change_that_was_not_begun_is_always_sent_again(
-    method: str, args: tuple[Any, ...], options: dict[str, Any], again: bool, first: Reply
-) -> None:
-    """Refused before any work, or never sent."""
-    del again
-    outcome, waits = _ask(Script(first, httpx2.Response(200, json=SET)), method, *args, **options)
+    """By which the service makes it once, whether the first try was carried out or not."""
+    script = Script(first, httpx2.Response(200, json=SET), httpx2.Response(200, json=SET))
+    _, waits = _ask(script, method, *args, **options)
     assert len(waits) == 1
-    assert not isinstance(outcome, ClientError)
+    _ask(script, method, *args, **options)
+    first_id, again, of_next_call = (request.headers["X-Request-ID"] for request in script.requests)
+    assert first_id == again != of_next_call
+    assert [request.url.query for request in script.requests] == 3 * [b"warm=true" * ("warm" in options)]
+
+
+@pytest.mark.parametrize(("first", "n_waits"), [(httpx2.ReadError("cut"), 0), (_problem(429), 1)], ids=repr)
+def test_a_job_is_deleted_once(first: Reply, n_waits: int) -> None:
+    """Whether a second try finds it gone, or somebody else's, could not be told."""
+    outcome, waits = _ask(Script(first, httpx2.Response(204)), "delete_job", "job_1")
+    assert len(waits) == n_waits
+    assert isinstance(outcome, ClientError) is (n_waits == 0)
 
 
 def test_a_clip_that_can_be_read_once_is_sent_once() -> None:

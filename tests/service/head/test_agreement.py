@@ -8,7 +8,7 @@ import pytest
 from service.arrays import Array
 from service.bundle.head_specs import AgreementScore, SimilaritySpec
 from service.encode.features import ClipFeatures, TextFeatures
-from service.head.agreement import agreement, compare, log_factor
+from service.head.agreement import Agreement, Overlap, agreement, log_factor
 from service.head.head import cosines_of
 from service.head.similarity import SimilarityHead
 from tests.toy import not_fitted
@@ -18,6 +18,16 @@ SCORE = AgreementScore(visual_temperature=1.0, audio_temperature=0.5, threshold=
 
 def _floats(*values: float) -> Array:
     return np.array(values, np.float32)
+
+
+def compare(visual: Array, audio: Array, stored: AgreementScore) -> Agreement:
+    """By names that come in blocks of two."""
+    overlap = Overlap(stored)
+    for start in range(0, len(visual), 2):
+        overlap.add(visual[start : start + 2], audio[start : start + 2])
+    found = overlap.agreement()
+    assert found is not None
+    return found
 
 
 def test_the_factor_is_that_of_a_shared_name() -> None:

@@ -34,7 +34,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
 
         else:
             url = request.getfixturevalue("store_url")
-            from service.jobs.postgres import PostgresJobStore
+            from service.jobs.postgres.store import PostgresJobStore
             from service.postgres.database import PostgresDatabase
 
             def made(limits: JobLimits = LIMITS) -> JobStore:

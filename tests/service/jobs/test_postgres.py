@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,11 +20,14 @@ from tests.service.postgres.server import Server, why_absent
 if reason := why_absent():
     pytest.skip(reason, allow_module_level=True)
 
-from service.jobs.postgres import PostgresJobStore
+from sqlalchemy import Connection, text
+
+from service.jobs.postgres.store import PostgresJobStore
 from service.postgres.database import PostgresDatabase
 from tests.service.postgres.lost_answers import lose_answers_to_commit
 
 ANSWER = Outcome("answer", '{"best":"dog"}')
+PROBLEM = Outcome("problem", '{"code":"clip_lost"}')
 MakeReplica = Callable[[str], PostgresJobStore]
 
 
@@ -83,6 +89,112 @@ def test_a_finished_job_expires_though_its_replica_is_gone(replica: MakeReplica)
     with ThreadPoolExecutor(2) as threads:
         expired = list(threads.map(lambda store: store.expire(NOW + DAY), others))
     assert sorted(expired) == [[], [job.id]]
+
+
+def _age(store: PostgresJobStore, **hours: float) -> None:
+    """Let the database believe that a replica was seen so long ago, or has been there for so long."""
+    for column, n_hours in hours.items():
+        query = f"UPDATE replicas SET {column} = now() - make_interval(secs => :s) WHERE id = :id"  # noqa: S608  (columns)
+        values = {"s": 3600 * n_hours, "id": store._replica.id}
+        store._database.write(partial(_execute, query, values))
+
+
+def _execute(query: str, values: dict[str, object], connection: Connection) -> None:
+    assert connection.execute(text(query), values).rowcount == 1
+
+
+def test_the_jobs_of_a_replica_that_is_gone_are_taken_over(replica: MakeReplica) -> None:
+    """After the time for which results are kept, with all that is left to do, by one of the others."""
+    gone, others = replica("gone"), [replica("one"), replica("other")]
+    hook = Webhook("https://example.org/hook", "whsec_x")
+    running, queued, reported, quiet = (
+        add(gone, 2, webhook=hook),
+        add(gone),
+        add(gone, webhook=hook),
+        add(gone),
+    )
+    claim = gone.claim(NOW)
+    assert claim is not None
+    gone.cancel(reported.id, NOW)
+    gone.cancel(quiet.id, NOW)
+    gone.close()
+    for one in others:
+        _age(one, since=1)
+    _age(gone, seen=23.9)
+    assert [one.usage().n_unfinished for one in others] == [0, 0]
+    _age(gone, seen=24.1)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda store: store.expire(NOW), others))
+    assert sorted(one.usage().n_unfinished for one in others) == [0, 2]
+    heir = max(others, key=lambda one: one.usage().n_unfinished)
+    assert [due.job.id for due in heir.due_webhooks(NOW, 10)] == [reported.id]
+    for n_left in (2, 1, 0):
+        lost = heir.claim(NOW)
+        assert lost is not None
+        assert not lost.path.exists()
+        ended = heir.finish(lost, PROBLEM, NOW)
+        assert ended is not None
+        assert ended.is_unfinished is (lost.job_id == running.id and n_left == 2)
+    assert [heir.get(one.id).state for one in (running, queued, quiet)] == ["failed", "failed", "cancelled"]
+    assert {due.job.id for due in heir.due_webhooks(NOW, 10)} == {reported.id, running.id}
+
+
+def test_a_replica_that_comes_back_works_on_what_was_taken_over_no_more(replica: MakeReplica) -> None:
+    """It was cut off while it worked on a clip: that is not wanted, and counts once."""
+    back, heir = replica("back"), replica("heir")
+    job = add(back)
+    claim = back.claim(NOW)
+    assert claim is not None
+    _age(heir, since=1)
+    _age(back, seen=25)
+    heir.expire(NOW)
+    assert back.unwanted([job.id]) == {job.id}
+    again = heir.claim(NOW)
+    assert again is not None
+    assert back.finish(claim, ANSWER, NOW) is None
+    back.release(claim, is_tried=True)
+    assert heir.clips(job.id)[0].state == "running"
+    assert back.claim(NOW) is None
+    assert heir.finish(again, PROBLEM, NOW) == heir.get(job.id)
+    new = add(back)
+    back.expire(NOW)
+    heir.expire(NOW)
+    claimed = back.claim(NOW)
+    assert claimed is not None
+    assert claimed.job_id == new.id
+
+
+def test_a_replica_that_was_away_itself_lets_the_others_be_seen_first(replica: MakeReplica) -> None:
+    """The database was away from all, or its clock was set: whoever is back first takes nothing over."""
+    one, other = replica("one"), replica("other")
+    add(other)
+    _age(one, since=100, seen=25)
+    _age(other, since=100, seen=25)
+    one.expire(NOW)
+    other.expire(NOW)
+    _age(one, since=1)
+    one.expire(NOW)
+    assert (one.usage().n_unfinished, other.usage().n_unfinished) == (0, 1)
+
+
+def test_a_short_retention_is_no_reason_to_think_that_a_replica_is_gone(
+    store_url: str, tmp_path: Path
+) -> None:
+    """It may be restarted: an hour is the least."""
+    limits = replace(LIMITS, kept_for=timedelta(seconds=60))
+    with (
+        closing(PostgresDatabase(store_url)) as database,
+        closing(PostgresJobStore(database, tmp_path / "one", limits)) as one,
+        closing(PostgresJobStore(database, tmp_path / "other", limits)) as other,
+    ):
+        assert one.lead()
+        assert other.lead()
+        add(other)
+        _age(one, since=1)
+        for hours, n_taken in ((0.9, 0), (1.1, 1)):
+            _age(other, seen=hours)
+            one.expire(NOW)
+            assert one.usage().n_unfinished == n_taken
 
 
 def test_reports_are_sent_by_the_replica_that_took_the_job(replica: MakeReplica) -> None:

@@ -26,7 +26,7 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenS
 
         else:
             url = request.getfixturevalue("store_url")
-            from service.labels.postgres import PostgresLabelStore
+            from service.labels.postgres.store import PostgresLabelStore
             from service.postgres.database import PostgresDatabase
 
             def opened(max_labels: int = 5) -> LabelStore:

@@ -7,15 +7,15 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from service.errors import PreconditionFailedError, StoreUnavailableError, UnknownLabelError
+from service.errors import StoreUnavailableError
 from service.labels.label import Label, make_label
-from service.labels.store import Content, LabelSet, Owner, Precondition
+from service.labels.store import Content, LabelSet, Precondition
 from tests.service.postgres.server import Server, why_absent
 
 if reason := why_absent():
     pytest.skip(reason, allow_module_level=True)
 
-from service.labels.postgres import PostgresLabelStore
+from service.labels.postgres.store import PostgresLabelStore
 from service.postgres import database as database_module
 from service.postgres.database import PostgresDatabase
 from tests.service.postgres.lost_answers import lose_answers_to_commit
@@ -92,39 +92,6 @@ def test_a_change_whose_commit_was_not_answered_is_made_once(
     store.delete("s", Precondition(etags=(removed.etag,)))
     assert lost == [1]
     assert store.page("", 1) == []
-
-
-def test_a_request_that_comes_again_is_recognised_on_any_replica(
-    open_store: Callable[[], PostgresLabelStore],
-) -> None:
-    """By its id, its content and its owner, as long as nobody has changed the set since."""
-    store, other = open_store(), open_store()
-    owner = Owner("k")
-    made = Precondition(absent=True, request_id="1")
-    first = store.put("s", Content((A, B)), made, owner)
-    assert other.put("s", Content((A, B)), made, owner) == first
-    for stranger in ((Content((A,)), made, owner), (Content((A, B)), made, Owner("x"))):
-        with pytest.raises(PreconditionFailedError):
-            other.put("s", *stranger)
-    removing = Precondition(etags=(first[0].etag,), request_id="2")
-    removed = store.remove("s", "a", removing)
-    assert other.remove("s", "a", removing) == removed
-    with pytest.raises(UnknownLabelError):
-        other.remove("s", "a", Precondition(request_id="3"))
-    other.add("s", [A], ANY)
-    with pytest.raises(PreconditionFailedError):
-        store.remove("s", "a", removing)
-
-
-def test_a_client_that_repeats_its_request_id_loses_no_change(store: PostgresLabelStore) -> None:
-    """Only the last change of a set is recognised: one that was undone is made again."""
-    same = Precondition(request_id="always the same")
-    store.put("s", Content((A,)), same)
-    for _ in range(2):
-        store.add("s", [B], same)
-        assert _names(store.get("s")) == ["a", "b"]
-        store.remove("s", "b", same)
-        assert _names(store.get("s")) == ["a"]
 
 
 def test_the_longest_names_can_be_stored(store: PostgresLabelStore) -> None:

@@ -19,6 +19,7 @@ from service.errors import (
     UnknownLabelSetError,
 )
 from service.labels.label import Label, label_key, make_label
+from service.labels.sqlite import SqliteLabelStore
 from service.labels.store import Content, Edit, LabelStore, Owner, Precondition
 from tests.service.labels.conftest import OpenStore
 
@@ -357,3 +358,76 @@ def test_quotas_hold_under_concurrent_writes(open_store: OpenStore) -> None:
     with ThreadPoolExecutor(8) as threads:
         n_stored = sum(threads.map(put, range(40)))
     assert n_stored == len(stores[0].page("", 100)) == 7
+
+
+def test_a_change_that_comes_again_is_answered_as_before(open_store: OpenStore) -> None:
+    """By the id of its request, in any process, whatever others have made of the set since."""
+    store, other = open_store(), open_store()
+    made = Precondition(absent=True, request_id="1")
+    first = store.put("s", _of("a", "b"), made)
+    adding = Precondition(etags=(first[0].etag,), request_id="2")
+    added = store.add("s", _labels("c"), adding)
+    removing = Precondition(request_id="3")
+    removed = store.remove("s", "a", removing)
+    other.add("s", _labels("a"), ANY)
+    assert other.put("s", _of("a", "b"), made) == first
+    assert other.add("s", _labels("c"), adding) == added
+    assert other.remove("s", "a", removing) == removed
+    assert _names(store) == ["b", "c", "a"]
+    deleting = Precondition(request_id="4")
+    store.delete("s", deleting)
+    other.delete("s", deleting)
+    store.put("s", _of("d"), ANY)
+    other.delete("s", deleting)
+    assert _names(other) == ["d"]
+
+
+def test_another_change_under_the_same_id_is_made(store: LabelStore) -> None:
+    """Other content, another owner, another condition, another set."""
+    made = Precondition(absent=True, request_id="1")
+    store.put("s", _of("a", "b"), made, Owner("k"))
+    for content, owner in ((_of("a"), Owner("k")), (_of("a", "b"), Owner("x"))):
+        with pytest.raises(PreconditionFailedError):
+            store.put("s", content, made, owner)
+    assert store.put("t", _of("a", "b"), made, Owner("k"))[1]
+    with pytest.raises(PreconditionFailedError):
+        store.remove("s", "a", Precondition(etags=("other",), request_id="1"))
+
+
+def test_a_client_with_one_id_for_all_its_changes_loses_none(store: LabelStore) -> None:
+    """Only the last change under an id is recognised: one that was undone is made again."""
+    same = Precondition(request_id="always the same")
+    store.put("s", _of("a"), same)
+    for _ in range(2):
+        store.add("s", _labels("b"), same)
+        assert _names(store) == ["a", "b"]
+        store.remove("s", "b", same)
+        assert _names(store) == ["a"]
+        store.delete("s", same)
+        store.put("s", _of("a"), same)
+
+
+def test_a_change_is_forgotten_after_a_while(store: LabelStore) -> None:
+    """By the clock of the store; then it is made again, and what is kept does not grow."""
+    store.put("s", _of("a", "b"), ANY)
+    adding = Precondition(request_id="1")
+    store.add("s", _labels("c"), adding)
+    store.remove("s", "c", ANY)
+    _run(store, "UPDATE label_set_changes SET made = made - {hour}")
+    store.add("s", _labels("c"), adding)
+    assert _names(store) == ["a", "b", "c"]
+    assert _run(store, "SELECT count(*) FROM label_set_changes") == [(1,)]
+
+
+def _run(store: Any, statement: str) -> list[Any]:
+    if isinstance(store, SqliteLabelStore):
+        with store._database.writing() as connection:
+            return connection.execute(statement.format(hour="3600")).fetchall()
+    from sqlalchemy import text
+
+    def work(connection: Any) -> list[Any]:
+        found = connection.execute(text(statement.format(hour="interval '1 hour'")))
+        return [tuple(row) for row in found] if found.returns_rows else []
+
+    done: list[Any] = store._database.write(work)
+    return done

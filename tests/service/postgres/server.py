@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -72,14 +73,19 @@ class Server:
             env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "PGPASSWORD": PASSWORD},
         )
 
-    def start(self) -> None:
-        """Start, and wait until it answers."""
+    def start(self, **more: str) -> None:
+        """Start, and wait until it answers.
+
+        Args:
+            more: Further settings.
+        """
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(self._folder),
             "fsync": "off",
             "max_connections": "500",
             "shared_buffers": "32MB",
+            **more,
         }
         options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
         self._control("start", "--log", str(self._folder / "log"), "--options", options)
@@ -87,6 +93,31 @@ class Server:
     def stop(self) -> None:
         """Stop at once; sessions are ended."""
         self._control("stop", "--mode", "immediate")
+
+    @contextmanager
+    def over_tls(self, certificate: Path, key: Path) -> Iterator[int]:
+        """Inside the block the server is restarted, and takes connections with TLS at a port of localhost."""
+        own = self._folder / "key.pem"
+        shutil.copy(key, own)
+        own.chmod(0o600)
+        if self._user is not None:
+            shutil.chown(own, self._user)
+        shutil.copy(certificate, self._folder / "certificate.pem")
+        with socket.create_server(("localhost", 0)) as free:
+            port = free.getsockname()[1]
+        self.stop()
+        self.start(
+            listen_addresses="localhost",
+            port=str(port),
+            ssl="on",
+            ssl_cert_file=str(self._folder / "certificate.pem"),
+            ssl_key_file=str(own),
+        )
+        try:
+            yield port
+        finally:
+            self.stop()
+            self.start()
 
     def _control(self, *action: str) -> None:
         self._run("pg_ctl", *action, "--wait", "--pgdata", str(self._folder / "data"))

@@ -35,7 +35,7 @@ def database(store_url: str) -> Iterator[PostgresDatabase]:
 
 
 def _insert(connection: Connection) -> None:
-    connection.execute(text("INSERT INTO label_sets VALUES ('s', '', NULL, NULL, 0, now(), now(), '', '')"))
+    connection.execute(text("INSERT INTO label_sets VALUES ('s', '', NULL, NULL, 0, now(), now(), '')"))
 
 
 def _n_sets(database: PostgresDatabase) -> int:

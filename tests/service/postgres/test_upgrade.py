@@ -138,6 +138,23 @@ def test_an_upgrade_keeps_what_is_stored(empty_url: str) -> None:
         assert database.ask("SELECT name, etag FROM label_sets") == ("s", "e")
 
 
+def test_replicas_that_have_jobs_before_they_were_told_apart_are_seen_at_the_upgrade(empty_url: str) -> None:
+    """Else nobody would ever find that one of them is gone."""
+    job = (
+        "INSERT INTO jobs VALUES "
+        "(:id, :replica, '', 'queued', 1, 0, 0, 1, 0, NULL, NULL, NULL, 0, 0, NULL, '[]')"
+    )
+    rows = [{"id": str(number), "replica": name} for number, name in enumerate("aab")]
+    with closing(PostgresDatabase(empty_url)) as database:
+        database.write(lambda connection: run_migrations(connection, "0005"))
+        database.write(lambda connection: connection.execute(text(job), rows))
+        upgrade(empty_url)
+        seen = database.ask(
+            "SELECT array_agg(id ORDER BY id) FROM replicas WHERE seen > now() - interval '1 h'"
+        )
+    assert seen == (["a", "b"],)
+
+
 def test_the_commands_on_a_store(ahse: Ahse, empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the upgrade it is asked for; afterwards label sets are kept there. No password is printed."""
     monkeypatch.setenv("AHSE_STORE", empty_url.replace(PASSWORD, "wrong"))

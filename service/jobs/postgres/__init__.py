@@ -1,0 +1,1 @@
+"""Jobs in PostgreSQL, seen by all replicas; the clips of each in a folder of the replica that took it."""

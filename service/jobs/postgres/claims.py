@@ -1,0 +1,163 @@
+"""Clips that are worked on: begun, finished, or queued again."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from service.errors import OverloadedError
+from service.jobs.job import Claim, Job, Outcome
+from service.jobs.postgres.ending import end_job
+from service.jobs.postgres.replica import Replica
+from service.jobs.postgres.rows import find_job, n_bytes, read_job, run
+
+
+class Claims:
+    """The clips of one replica that this process works on. Called in transactions, which may be repeated.
+
+    Args:
+        replica: Whose they are.
+    """
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        # One that runs but for these was claimed without an answer.
+        self._held: set[tuple[str, int]] = set()
+
+    def hold(self, claim: Claim) -> None:
+        """Know that a clip is worked on: the claim has been committed."""
+        self._held.add((claim.job_id, claim.index))
+
+    def let_go(self, claim: Claim) -> None:
+        """Know that a clip is not worked on any more."""
+        self._held.discard((claim.job_id, claim.index))
+
+    def begin(self, connection: Connection, now: datetime) -> Claim | None:
+        """Begin the next clip, owners taking turns; None: there is none."""
+        self._queue_lost(connection)
+        found = run(
+            connection,
+            """
+            SELECT id, state, fields FROM jobs WHERE replica = :replica AND ended IS NULL
+                AND EXISTS (SELECT 1 FROM job_clips WHERE job = id AND job_clips.state = 'queued')
+            ORDER BY (SELECT max(turn) FROM jobs AS own WHERE own.owner = jobs.owner), id
+            LIMIT 1 FOR UPDATE SKIP LOCKED
+            """,
+            replica=self._replica.id,
+        ).first()
+        if found is None:
+            return None
+        job_id, state, fields = found
+        if state == "queued":
+            run(
+                connection,
+                "UPDATE jobs SET state = 'running', version = version + 1, "
+                "started = coalesce(started, :now) WHERE id = :id",
+                now=now.timestamp(),
+                id=job_id,
+            )
+        run(
+            connection,
+            "UPDATE jobs SET turn = (SELECT max(turn) + 1 FROM jobs) WHERE id = :id",
+            id=job_id,
+        )
+        index, attempt = run(
+            connection,
+            "UPDATE job_clips SET state = 'running', attempts = attempts + 1 WHERE job = :id "
+            "AND position = (SELECT min(position) FROM job_clips WHERE job = :id AND state = 'queued') "
+            "RETURNING position, attempts",
+            id=job_id,
+        ).one()
+        form = tuple((name, value) for name, value in json.loads(fields))
+        return Claim(job_id, index, self._replica.folder.clip(job_id, index), form, attempt)
+
+    def _queue_lost(self, connection: Connection) -> None:
+        """Queue clips again that nobody works on, since the answer to their claim or release was lost."""
+        running = run(
+            connection,
+            "SELECT job, position FROM job_clips JOIN jobs ON jobs.id = job "
+            "WHERE replica = :replica AND ended IS NULL AND job_clips.state = 'running'",
+            replica=self._replica.id,
+        ).all()
+        for job_id, index in running:
+            if (job_id, index) not in self._held:
+                self._queue(connection, job_id, index, n_back=0)
+
+    def finish(self, connection: Connection, claim: Claim, outcome: Outcome, now: datetime) -> Job | None:
+        """Keep the outcome of a clip; None: it is not wanted any more.
+
+        Raises:
+            OverloadedError: An answer has no room.
+        """
+        job = find_job(
+            connection,
+            "id = :id AND replica = :replica",  # another one may have taken it over meanwhile
+            id=claim.job_id,
+            replica=self._replica.id,
+            then="FOR UPDATE",
+        )
+        row = run(
+            connection,
+            "SELECT n_bytes, state, outcome FROM job_clips WHERE job = :job AND position = :position",
+            job=claim.job_id,
+            position=claim.index,
+        ).first()
+        if job is None or row is None:
+            return None
+        if row.outcome == outcome.content:
+            return job  # the answer to COMMIT was lost
+        if row.state != "running":
+            return None
+        n_more = len(outcome.content.encode()) - row.n_bytes
+        n_kept = n_bytes(connection, self._replica.id)
+        if outcome.member == "answer" and n_kept + n_more > self._replica.limits.max_bytes:
+            raise OverloadedError(
+                "The answer has no room beside those of other jobs; delete jobs that have ended."
+            )
+        return self._keep(connection, claim, outcome, n_more, now)
+
+    def _keep(
+        self, connection: Connection, claim: Claim, outcome: Outcome, n_more: int, now: datetime
+    ) -> Job:
+        is_failed = outcome.member == "problem"
+        version = run(
+            connection,
+            "UPDATE jobs SET n_done = n_done + 1, n_failed = n_failed + :failed, version = version + 1, "
+            "n_bytes = n_bytes + :more WHERE id = :id RETURNING version",
+            failed=int(is_failed),
+            more=n_more,
+            id=claim.job_id,
+        ).scalar_one()
+        run(
+            connection,
+            "UPDATE job_clips SET state = :state, version = :version, outcome = :outcome "
+            "WHERE job = :job AND position = :position",
+            state="failed" if is_failed else "done",
+            version=version,
+            outcome=outcome.content,
+            job=claim.job_id,
+            position=claim.index,
+        )
+        job = read_job(connection, claim.job_id)
+        if job.n_done < job.n_clips:
+            return job
+        state = "failed" if job.n_failed == job.n_clips else "done"
+        return end_job(connection, job.id, state, now, self._replica.limits.kept_for)
+
+    def release(self, connection: Connection, claim: Claim, *, is_tried: bool) -> None:
+        """Queue a clip again; whether the attempt counts."""
+        self._queue(connection, claim.job_id, claim.index, n_back=int(not is_tried))
+
+    def _queue(self, connection: Connection, job_id: str, index: int, n_back: int) -> None:
+        run(
+            connection,
+            "UPDATE job_clips SET state = 'queued', attempts = attempts - :n_back FROM jobs "
+            "WHERE job = :job AND position = :position AND job_clips.state = 'running' "
+            "AND jobs.id = job AND replica = :replica",
+            n_back=n_back,
+            job=job_id,
+            position=index,
+            replica=self._replica.id,
+        )

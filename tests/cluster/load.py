@@ -1,0 +1,228 @@
+"""Clients of a cluster: some edit label sets and remember what was acknowledged, others have clips ranked."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+TIMEOUT_S = 60.0
+_N_EDITORS, _N_RANKERS = 3, 3
+_DONE = (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT)
+_PASSING = (
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+)
+Answer = tuple[int, dict[str, Any]]
+
+
+@dataclass
+class Tally:
+    """What came of requests, of all clients together. Only counters are shared.
+
+    Attributes:
+        edits: By status.
+        rankings: By status.
+        stale: Rankings with a label set as it was read last.
+        faults: What must not happen, in words.
+        slowest_s: Of all requests.
+    """
+
+    edits: Counter[int] = field(default_factory=Counter)
+    rankings: Counter[int] = field(default_factory=Counter)
+    stale: int = 0
+    faults: list[str] = field(default_factory=list)
+    slowest_s: float = 0.0
+
+
+class Client:
+    """Sends requests to the balancer, each on a connection of its own, and none a second time.
+
+    Args:
+        port: Of the balancer.
+        tally: Is kept up to date.
+    """
+
+    def __init__(self, port: int, tally: Tally) -> None:
+        self._port, self.tally = port, tally
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, kind: str = "application/json"
+    ) -> Answer:
+        """The status and the object of an answer.
+
+        A failure must say when to come back, and what happened in the form of all problems; an answer that
+        does not come, and one without a clean status, is a fault.
+        """
+        began = time.monotonic()
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT_S)
+        try:
+            connection.request(method, path, body, {} if body is None else {"Content-Type": kind})
+            response = connection.getresponse()
+            content = response.read()
+            answer = json.loads(content) if content else {}
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.tally.faults.append(f"{method} {path}: {type(error).__name__}: {error}")
+            return 0, {}
+        finally:
+            connection.close()
+            self.tally.slowest_s = max(self.tally.slowest_s, time.monotonic() - began)
+        if response.status in _PASSING and (
+            response.getheader("Retry-After") is None or "code" not in answer
+        ):
+            self.tally.faults.append(f"{method} {path}: {response.status} without Retry-After or code")
+        elif response.status not in (*_DONE, *_PASSING):
+            self.tally.faults.append(f"{method} {path}: {response.status} {answer.get('code')}")
+        return response.status, answer
+
+
+class Editor(Client):
+    """Adds names to a label set of its own and takes some out again.
+
+    What was answered with a failure may have been made or not; no name is ever used twice.
+    """
+
+    def __init__(self, port: int, tally: Tally, number: int) -> None:
+        super().__init__(port, tally)
+        self._chance = random.Random(number)  # noqa: S311  (repeatable, not secret)
+        self._path = f"/v1/label-sets/edited-{uuid4().hex[:8]}"
+        self._n_names = 0
+        self._there: list[str] = []
+        self._gone: set[str] = set()
+        self._unclear: set[str] = set()
+        status, _ = self.ask("PUT", self._path, b'{"labels": []}')
+        assert status == HTTPStatus.CREATED
+        self.n_acknowledged = 0
+
+    def step(self) -> None:
+        """One edit."""
+        if self._there and self._chance.random() < 0.3:
+            name = self._there.pop(self._chance.randrange(len(self._there)))
+            status, _ = self.ask("DELETE", f"{self._path}/labels/{name}")
+            (self._gone if status in _DONE else self._unclear).add(name)
+        else:
+            name, self._n_names = f"name-{self._n_names}", self._n_names + 1
+            body = json.dumps({"labels": [name]}).encode()
+            status, _ = self.ask("POST", f"{self._path}/labels", body)
+            if status in _DONE:
+                self._there.append(name)
+            else:
+                self._unclear.add(name)
+        self.tally.edits[status] += 1
+        self.n_acknowledged += status in _DONE
+
+    def check(self) -> None:
+        """Compare what is stored with what was acknowledged."""
+        status, answer = self.ask("GET", self._path)
+        assert status == HTTPStatus.OK, (status, answer)
+        found = {label["name"] for label in answer["labels"]}
+        lost = (set(self._there) - found) | (self._gone & found)
+        self.tally.faults += [f"{self._path}: {name} is not as acknowledged" for name in sorted(lost)]
+        if never_sent := found - set(self._there) - self._unclear - self._gone:
+            self.tally.faults.append(f"{self._path}: has {len(never_sent)} names that nobody gave it")
+
+
+class Ranker(Client):
+    """Has a clip ranked by a label set, and knows the answer."""
+
+    def __init__(self, port: int, tally: Tally, body: bytes, kind: str, expected: str) -> None:
+        super().__init__(port, tally)
+        self._body, self._kind, self._expected = body, kind, expected
+        self.n_ranked = 0
+
+    def step(self) -> None:
+        """One clip."""
+        status, answer = self.ask("POST", "/v1/classify", self._body, self._kind)
+        self.tally.rankings[status] += 1
+        if status == HTTPStatus.OK:
+            self.n_ranked += 1
+            self.tally.stale += bool(answer["warnings"])
+            if answer["predictions"][0]["label"] != self._expected:
+                self.tally.faults.append(f"a wrong answer: {answer['predictions'][0]['label']}")
+
+
+@dataclass(frozen=True)
+class Load:
+    """Clients at work."""
+
+    tally: Tally
+    editors: Sequence[Editor]
+    rankers: Sequence[Ranker]
+
+    @property
+    def n_acknowledged(self) -> int:
+        """Edits so far."""
+        return sum(one.n_acknowledged for one in self.editors)
+
+    def has_acknowledged(self, n: int) -> bool:
+        """Whether so many edits were acknowledged."""
+        return self.n_acknowledged >= n
+
+    def progress(self) -> list[int]:
+        """What each client has done so far."""
+        return [
+            *(one.n_acknowledged for one in self.editors),
+            *(one.n_ranked for one in self.rankers),
+        ]
+
+    @property
+    def n_ranked(self) -> int:
+        """Clips so far."""
+        return sum(one.n_ranked for one in self.rankers)
+
+
+@contextmanager
+def load(port: int, clip: Path, label_set: str, expected: str) -> Iterator[Load]:
+    """Clients work inside the block; at its end everything is compared with what was acknowledged.
+
+    Args:
+        port: Of the balancer.
+        clip: What is ranked.
+        label_set: By which; put before.
+        expected: The label that it has first.
+    """
+    tally = Tally()
+    body, kind = _form(clip, label_set)
+    editors = [Editor(port, tally, number) for number in range(_N_EDITORS)]
+    rankers = [Ranker(port, tally, body, kind, expected) for _ in range(_N_RANKERS)]
+    stop = threading.Event()
+
+    def work(client: Editor | Ranker) -> None:
+        while not stop.is_set():
+            client.step()
+
+    threads = [threading.Thread(target=work, args=(one,)) for one in (*editors, *rankers)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield Load(tally, editors, rankers)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    for editor in editors:
+        editor.check()
+
+
+def _form(clip: Path, label_set: str) -> tuple[bytes, str]:
+    head = 'Content-Disposition: form-data; name="{}"'
+    body = b"\r\n".join(
+        [
+            *(b"--b", head.format("label_set").encode(), b"", label_set.encode()),
+            *(b"--b", f'{head.format("file")}; filename="clip.mp4"'.encode(), b"", clip.read_bytes()),
+            *(b"--b--", b""),
+        ]
+    )
+    return body, "multipart/form-data; boundary=b"

@@ -1,0 +1,138 @@
+"""Parts of a cluster end under load: nothing acknowledged is lost, and no request without a clean answer."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.attack.figures import write_figures
+from tests.cluster.cluster import Cluster, running_cluster, wait_until, why_no_cluster
+from tests.cluster.load import Client, Load, Tally, load
+
+pytestmark = pytest.mark.cluster
+if reason := why_no_cluster():
+    pytest.skip(reason, allow_module_level=True)
+
+_FIGURES = Path(__file__).parents[2] / "build" / "attack"
+_NAMES = ("red", "green", "blue")
+_N_KILLS = 40
+_WELL = {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}
+
+
+@pytest.fixture(scope="module")
+def cluster(toy_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three replicas that have all read the label set `colours`."""
+    with running_cluster(tmp_path_factory.mktemp("cluster"), toy_bundle) as running:
+        client = Client(running.balancer.port, Tally())
+        body = json.dumps({"labels": _NAMES}).encode()
+        assert client.ask("PUT", "/v1/label-sets/colours", body)[0] == HTTPStatus.CREATED
+        yield running
+
+
+@pytest.fixture(scope="module")
+def report() -> Iterator[list[dict[str, Any]]]:
+    """A row for each scenario; written at the end."""
+    rows: list[dict[str, Any]] = []
+    yield rows
+    write_figures(_FIGURES, "cluster", "make test-cluster", {"What was done to three replicas": rows})
+
+
+@contextmanager
+def _under_load(
+    cluster: Cluster, clips: dict[str, Path], report: list[dict[str, Any]], what: str
+) -> Iterator[Load]:
+    """All clients have worked before the block, and once more after it; then nothing may be wrong."""
+    with load(cluster.balancer.port, clips["red low"], "colours", "red") as clients:
+        _go_on(clients)
+        yield clients
+        _go_on(clients)
+    tally = clients.tally
+    report.append(
+        {
+            "what": what,
+            "edits acknowledged": clients.n_acknowledged,
+            "edits not as acknowledged": len([one for one in tally.faults if "acknowledged" in one]),
+            "answers to edits": _counts(tally.edits),
+            "clips ranked": clients.n_ranked,
+            "answers to clips": _counts(tally.rankings),
+            "with a label set as read last": tally.stale,
+            "slowest, seconds": round(tally.slowest_s, 2),
+        }
+    )
+    assert tally.faults == []
+
+
+def _go_on(clients: Load) -> None:
+    """Wait until every client has done some more."""
+    goals = [n + 5 for n in clients.progress()]
+    wait_until(
+        lambda: all(n >= goal for n, goal in zip(clients.progress(), goals, strict=True)), "no progress"
+    )
+
+
+def _counts(statuses: dict[int, int]) -> str:
+    return ", ".join(f"{n} x {int(status)}" for status, n in sorted(statuses.items()))
+
+
+def test_a_killed_replica(cluster: Cluster, clips: dict[str, Path], report: list[dict[str, Any]]) -> None:
+    """What it was working on is answered 502; the others go on, and it comes back."""
+    with _under_load(cluster, clips, report, "one replica killed (SIGKILL) and started again") as clients:
+        replica = cluster.replicas["two"]
+        replica.end(signal.SIGKILL)
+        _go_on(clients)
+        cluster.balancer.wait_for("two", "DOWN")
+        _go_on(clients)
+        replica.start()
+        cluster.balancer.wait_for("two", "UP")
+    answers = clients.tally.edits + clients.tally.rankings
+    failed = {status: n for status, n in answers.items() if status not in _WELL}
+    assert set(failed) <= {HTTPStatus.BAD_GATEWAY}
+    assert sum(failed.values()) <= len(clients.editors) + len(clients.rankers)
+
+
+def test_killed_connections_to_the_database(
+    cluster: Cluster, clips: dict[str, Path], report: list[dict[str, Any]]
+) -> None:
+    """A change whose answer was lost is recognised by its second try."""
+    n_killed = 0
+    with _under_load(cluster, clips, report, "connections to the database killed") as clients:
+        for _ in range(_N_KILLS):
+            n_killed += cluster.end_connections()
+            goal = clients.n_acknowledged + 3
+            wait_until(partial(clients.has_acknowledged, goal), "no edit was made")
+    report[-1]["what"] = f"{n_killed} connections to the database killed"
+    assert n_killed >= _N_KILLS
+    assert set(clients.tally.rankings) == {HTTPStatus.OK}
+    assert set(clients.tally.edits) <= {*_WELL, HTTPStatus.SERVICE_UNAVAILABLE}
+
+
+def test_a_frozen_database(cluster: Cluster, clips: dict[str, Path], report: list[dict[str, Any]]) -> None:
+    """Clips are ranked by the label set as it was read last; changes are refused until it is back."""
+    loaded = _under_load(cluster, clips, report, "database frozen, then going on")
+    with loaded as clients, cluster.postgres.frozen():
+        refused = clients.tally.edits[HTTPStatus.SERVICE_UNAVAILABLE]
+        wait_until(lambda: clients.tally.edits[HTTPStatus.SERVICE_UNAVAILABLE] >= refused + 6, "not refused")
+        stale = clients.tally.stale
+        wait_until(lambda: clients.tally.stale >= stale + 30, "nothing is ranked")
+    assert set(clients.tally.rankings) == {HTTPStatus.OK}
+    assert set(clients.tally.edits) <= {*_WELL, HTTPStatus.SERVICE_UNAVAILABLE}
+
+
+def test_a_rolling_update(cluster: Cluster, clips: dict[str, Path], report: list[dict[str, Any]]) -> None:
+    """One replica after the other is drained, ended and started again: no client notices."""
+    with _under_load(cluster, clips, report, "rolling update: drained, ended, started again") as clients:
+        for name, replica in cluster.replicas.items():
+            cluster.balancer.drain(name)
+            assert replica.end(signal.SIGTERM) in (0, -signal.SIGTERM)
+            _go_on(clients)
+            replica.start()
+            cluster.balancer.use(name)
+    assert set(clients.tally.edits + clients.tally.rankings) <= _WELL
