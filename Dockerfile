@@ -47,8 +47,9 @@ LABEL org.opencontainers.image.title="ahse" \
     org.opencontainers.image.version="0.1.0"
 RUN useradd --system --uid 10001 --create-home ahse && install --directory --owner=ahse /data
 ENV PATH=/app/bin:$PATH AHSE_HOST=0.0.0.0 AHSE_PORT=8000 AHSE_DATA_DIR=/data AHSE_LOG_FORMAT=json
-# onnxruntime reads this when it is imported.
-ENV ORT_DISABLE_TELEMETRY=1
+# onnxruntime reads the first when it is imported. The libpq of psycopg's wheel would look for the system's authorities
+# (sslrootcert=system) where there are none.
+ENV ORT_DISABLE_TELEMETRY=1 SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 VOLUME /data
 USER 10001
 EXPOSE 8000

@@ -87,6 +87,13 @@ def test_labels_say_what_the_project_says() -> None:
     }
 
 
+def test_the_images_name_the_authorities_that_they_install() -> None:
+    """For a database with `sslrootcert=system` (tests/service/postgres/test_tls.py)."""
+    (authorities,) = _found(r" SSL_CERT_FILE=(\S+)$", DOCKERFILE.split(" AS runtime")[1])
+    assert authorities == "/etc/ssl/certs/ca-certificates.crt"  # of Debian's package
+    assert "install --yes --no-install-recommends ca-certificates" in DOCKERFILE.split(" AS build")[0]
+
+
 def test_the_gpu_image_asks_for_gpus_by_itself() -> None:
     """For the runtime that is not told of them; the cpu image must not take any."""
     before, gpu = DOCKERFILE.split("FROM runtime AS gpu")

@@ -12,6 +12,7 @@ import yaml
 
 from service.api.guard.scopes import NEEDS
 from service.cli.commands import app
+from service.cli.server import GRACE_S
 from service.settings import Settings
 from tests.deploy.manifests import (
     DOCKERFILE,
@@ -154,13 +155,11 @@ def test_probes_ask_addresses_that_need_no_key(name: str) -> None:
 @each_overlay
 def test_requests_have_time_to_finish(name: str) -> None:
     """The balancers' time to notice, and then what the service gives running requests."""
-    code = (ROOT / "service" / "cli" / "serve.py").read_text(encoding="utf-8")
-    (graceful_s,) = re.findall(r"timeout_graceful_shutdown=(\d+)", code)
     for template in pod_templates(overlay(name)):
         for container in template["spec"]["containers"]:
             if "lifecycle" in container:
                 sleep_s = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-                assert template["spec"]["terminationGracePeriodSeconds"] > sleep_s + int(graceful_s)
+                assert template["spec"]["terminationGracePeriodSeconds"] > sleep_s + GRACE_S
 
 
 @each_overlay
