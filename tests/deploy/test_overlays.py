@@ -32,7 +32,6 @@ from tests.integrations.series import check_names, measured_series
 
 pytestmark = pytest.mark.skipif(KUBECTL is None, reason="no kubectl with kustomize 5 or newer")
 
-NAME = "app.kubernetes.io/name"
 PROMTOOL = shutil.which("promtool")
 each_overlay = pytest.mark.parametrize("name", OVERLAYS)
 
@@ -53,25 +52,26 @@ def test_ports_are_those_that_the_images_listen_on(name: str) -> None:
                 assert port["port"] in {*ports, *ports.values(), 52365}, port  # Ray's agent on each node
 
 
+def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    if not {"matchLabels", "matchExpressions"} & set(selector):  # that of a Service
+        selector = {"matchLabels": selector}
+    wanted = selector.get("matchLabels", {})
+    among = selector.get("matchExpressions", [])
+    assert wanted or among
+    return wanted.items() <= labels.items() and all(labels.get(one["key"]) in one["values"] for one in among)
+
+
 @each_overlay
 def test_selectors_find_pods(name: str) -> None:
-    """What is selected exists: a wrong label would leave a policy or a budget without effect."""
+    """A wrong label would leave a policy or a budget without effect. Every pod has a policy, for both ways."""
     objects = overlay(name)
     labels = [template["metadata"]["labels"] for template in pod_templates(objects)]
     for one in objects:
-        spec = one["spec"]
-        for key in ("selector", "podSelector"):
-            if key in spec:
-                wanted = spec[key].get("matchLabels", {} if "matchExpressions" in spec[key] else spec[key])
-                among = [rule["values"] for rule in spec[key].get("matchExpressions", [])]
-                assert wanted or among
-                assert any(
-                    found.items() >= wanted.items() and all(found[NAME] in values for values in among)
-                    for found in labels
-                ), one["metadata"]
+        for key in {"selector", "podSelector"} & set(one["spec"]):
+            assert any(_selects(one["spec"][key], found) for found in labels), one["metadata"]
     policies = [one["spec"] for one in of_kind(objects, "NetworkPolicy")]
-    for found in labels:  # every pod has a policy, for both directions
-        chosen = [one for one in policies if found[NAME] in str(one["podSelector"])]
+    for found in labels:
+        chosen = [one for one in policies if _selects(one["podSelector"], found)]
         assert chosen
         assert all(one["policyTypes"] == ["Ingress", "Egress"] for one in chosen)
 
