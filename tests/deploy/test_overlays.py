@@ -63,7 +63,7 @@ def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
 
 @each_overlay
 def test_selectors_find_pods(name: str) -> None:
-    """A wrong label would leave a policy or a budget without effect. Every pod has a policy, for both ways."""
+    """A wrong label would leave a policy or a budget without effect. Every pod has a policy, both ways."""
     objects = overlay(name)
     labels = [template["metadata"]["labels"] for template in pod_templates(objects)]
     for one in objects:
