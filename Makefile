@@ -16,6 +16,7 @@ DEV_ENV := .venv
 CLUSTER_ENV := .venv-cluster
 INTEGRATION_ENVS := label_studio fiftyone grafana
 IMAGE_PYTHON := --python-version 3.11 --python-platform x86_64-manylinux_2_36
+IMAGE_EXTRAS := $(shell sed -n 's/^ARG EXTRAS="\(.*\)"$$/\1/p' Dockerfile)
 INSTALL = $(1)/bin/uv pip install --quiet --python $(1)/bin/python --constraint constraints.txt --editable
 
 .PHONY: help serve test test-slow test-all test-service test-cluster test-integrations lint types check everyday weights bench attack fuzz crash soak images audit sbom constraints screenshots clean
@@ -86,7 +87,8 @@ audit: $(DEV_ENV)/.installed ## Known advisories of the pinned packages; offline
 sbom: $(DEV_ENV)/.installed ## CycloneDX bill of materials of the image's Python packages and bundles (EXTRA=gpu: 3 GB)
 	rm -rf build/sbom/$(EXTRA)
 	$(DEV_ENV)/bin/uv pip install --quiet --target build/sbom/$(EXTRA) $(IMAGE_PYTHON) --require-hashes \
-		--only-binary :all: --constraint constraints.txt --requirements pyproject.toml --extra $(EXTRA)
+		--only-binary :all: --constraint constraints.txt --requirements pyproject.toml \
+		$(addprefix --extra ,$(EXTRA) $(IMAGE_EXTRAS))
 	$(DEV_ENV)/bin/python -m supply_chain sbom $(EXTRA) --packages build/sbom/$(EXTRA) --out build/ahse-$(EXTRA).cdx.json
 
 constraints: $(DEV_ENV)/.installed ## Pin the newest versions of all dependencies

@@ -111,11 +111,13 @@ check_health() { # check_health IMAGE ROOT PORT STATUS: the image's own health c
 
 check_contents() { # check_contents IMAGE ROOT RUNTIME: the packages and tools inside an image
     (inside "$1" "$2" python3 -c '
-import importlib.metadata as packages, platform, shutil, sys
+import importlib, importlib.metadata as packages, platform, shutil, sys
 names = {package.name for package in packages.distributions()}
 runtimes = names & {"onnxruntime", "onnxruntime-gpu"}
 unwanted = names & {"torch", "pip", "uv", "setuptools", "hatchling"}
 unwanted |= {tool for tool in ("gcc", "cc", "pip", "uv", "ld") if shutil.which(tool)}
+for module in ("alembic", "fsspec", "psycopg", "pyarrow.parquet", "sqlalchemy"):  # of the extras postgres and bulk
+    importlib.import_module(module)
 if unwanted or runtimes != {sys.argv[1]}:
     sys.exit(f"unwanted: {sorted(unwanted)}, runtimes: {sorted(runtimes)}")
 print(f"  Python {platform.python_version()}, {sys.argv[1]} {packages.version(sys.argv[1])}, {len(names)} packages")

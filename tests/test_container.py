@@ -8,12 +8,18 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
-from service.settings import DEMO_BUNDLE, EVERYDAY_BUNDLE
+import service
+from service.settings import DEMO_BUNDLE, EVERYDAY_BUNDLE, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 SCRIPT = ROOT / "docker" / "build_and_try.sh"
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+# Of clips at 1080p on two processors (docs/deployment.md, Sizing).
+MEMORY_BYTES = 2_000_000_000
 
 
 def _found(pattern: str, text: str) -> list[str]:
@@ -42,7 +48,7 @@ def test_the_image_is_built_with_the_installer_that_the_makefile_pins() -> None:
 @pytest.mark.parametrize("extra", ["cpu", "gpu"])
 def test_each_image_takes_its_own_extra_by_hash(extra: str) -> None:
     """Every package comes from constraints.txt, by hash, and as a wheel: there is no compiler."""
-    (line,) = _found(rf"uv pip install .*--extra {extra}$", DOCKERFILE)
+    (line,) = _found(rf"uv pip install .*--extra {extra} \\\n.*EXTRAS", DOCKERFILE)
     assert {"--require-hashes", "--only-binary :all:", "--constraint constraints.txt"} <= set(
         re.findall(r"--\S+(?: [^-\s]\S*)?", line)
     )
@@ -53,6 +59,63 @@ def test_compose_builds_targets_that_exist() -> None:
     targets = _found(r"build: \{context: \., target: (\w+)\}", (ROOT / "compose.yaml").read_text())
     assert targets == ["cpu", "gpu"]
     assert set(targets) <= set(_found(r"^FROM runtime AS (\w+)$", DOCKERFILE))
+
+
+def test_both_images_have_the_same_further_extras() -> None:
+    """Extras that exist; the bill of materials lists what they bring along."""
+    (extras,) = _found(r'^ARG EXTRAS="(.*)"$', DOCKERFILE)
+    assert set(extras.split()) <= set(PROJECT["optional-dependencies"])
+    assert len(_found(r"^ARG EXTRAS$", DOCKERFILE)) == 2
+    printed = subprocess.run(
+        ["make", "--dry-run", "sbom", "EXTRA=gpu"],  # noqa: S607
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert _found(r"--extra (\w+)", printed.stdout) == ["gpu", *extras.split()]
+
+
+def test_labels_say_what_the_project_says() -> None:
+    """Of both images; a version that was raised is raised there too."""
+    labels = re.findall(r'org\.opencontainers\.image\.(\w+)="(.*)"', DOCKERFILE.split(" AS runtime")[1])
+    assert dict(labels) == {
+        "title": PROJECT["name"],
+        "description": PROJECT["description"],
+        "licenses": PROJECT["license"],
+        "version": service.__version__,
+    }
+
+
+def test_the_images_name_the_authorities_that_they_install() -> None:
+    """For a database with `sslrootcert=system` (tests/service/postgres/test_tls.py)."""
+    (authorities,) = _found(r" SSL_CERT_FILE=(\S+)$", DOCKERFILE.split(" AS runtime")[1])
+    assert authorities == "/etc/ssl/certs/ca-certificates.crt"  # of Debian's package
+    assert "install --yes --no-install-recommends ca-certificates" in DOCKERFILE.split(" AS build")[0]
+
+
+def test_the_gpu_image_asks_for_gpus_by_itself() -> None:
+    """For the runtime that is not told of them; the cpu image must not take any."""
+    before, gpu = DOCKERFILE.split("FROM runtime AS gpu")
+    assert "NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility" in gpu
+    assert "NVIDIA" not in before
+
+
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_uploads_fit_into_the_memory_of_a_composed_service(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in a tmpfs, which counts for the limit. All variables are settings with valid values."""
+    composed = COMPOSE["services"][name]
+    for variable, value in composed["environment"].items():
+        assert variable.removeprefix("AHSE_").lower() in Settings.model_fields
+        if not str(value).startswith("${"):
+            monkeypatch.setenv(variable, str(value))
+    (tmpfs,) = composed["tmpfs"]
+    (megabytes,) = _found(r"^/tmp:size=(\d+)m", tmpfs)
+    assert Settings().max_bytes_on_disk < int(megabytes) * 2**20
+    (gigabytes,) = _found(r"^(\d+)g$", composed["mem_limit"])
+    assert int(megabytes) * 2**20 + MEMORY_BYTES < int(gigabytes) * 2**30
 
 
 def test_the_script_makes_the_base_that_the_image_is_built_from() -> None:

@@ -19,7 +19,7 @@ PAGES = [
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 PICTURE = re.compile(r"<img [^>]*src=\"([^\"]+)\"")
 SOURCE = re.compile(
-    r"(?<![\w/.])((?:service|model_export|demo_world|benchmarks|integrations|supply_chain|tests|docker)/[\w/]+\.(?:py|sh))"
+    r"(?<![\w/.])((?:service|model_export|demo_world|benchmarks|integrations|supply_chain|tests|docker|deploy)/[\w/]+\.(?:py|sh|yaml))"
 )
 
 

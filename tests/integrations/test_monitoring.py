@@ -11,17 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from service.api.prometheus import Metrics, text_of_workers
 from tests.integrations.readme import INTEGRATIONS, blocks
+from tests.integrations.series import check_names, measured_series
 
 ROOT = INTEGRATIONS.parent
 RULES = INTEGRATIONS / "prometheus" / "ahse.rules.yml"
 BOARD = json.loads((INTEGRATIONS / "grafana" / "ahse.json").read_text(encoding="utf-8"))
 EXPRESSIONS = [target["expr"] for panel in BOARD["panels"] for target in panel["targets"]]
-# Added by Prometheus.
-OF_TARGETS = {"job", "instance"}
 PROMTOOL = shutil.which("promtool")
 GRAFANA_PYTHON = ROOT / ".venv-grafana" / "bin" / "python"
 
@@ -30,34 +27,8 @@ needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="no promtool; Debia
 
 @pytest.fixture(scope="module")
 def measured() -> dict[str, set[str]]:
-    """Label names by series, of a service that has measured everything once."""
-    metrics = Metrics()
-    metrics.count_clips(lambda: 0)
-    metrics.watch_store(lambda: False)
-    metrics.request("GET", "/v1/info", 200, 0.1)
-    metrics.classification({"decode": 1.0}, 2, 1, is_known=False)
-    metrics.batch_ran("visual", 1)
-    metrics.rows_waiting("visual", 1)
-    metrics.dropped("visual")
-    metrics.jobs(1)
-    metrics.job_clip("answer")
-    found: dict[str, set[str]] = {"up": set(OF_TARGETS)}
-    for family in text_string_to_metric_families(text_of_workers({0: metrics.collect()}, 1).decode()):
-        for sample in family.samples:
-            found.setdefault(sample.name, set(OF_TARGETS)).update(sample.labels)
-    return found
-
-
-def _check_names(text: str, measured: dict[str, set[str]]) -> None:
-    """Every series is measured, with the labels that are asked for."""
-    series = re.findall(r"\b(up|ahse_\w+)(?:\{(.*?[^\\])\}(?=[^\"]*(?:\"[^\"]*\"[^\"]*)*$))?", text)
-    assert series
-    for name, matchers in series:
-        assert name in measured, name
-        assert set(re.findall(r"(\w+)\s*[=!]~?\s*\"", matchers)) <= measured[name], (name, matchers)
-    known = set().union(*(measured[name] for name, _ in series))
-    for grouping in re.findall(r"\b(?:by|on) \((.*?)\)", text):
-        assert {label.strip() for label in grouping.split(",")} <= known, grouping
+    """Label names by series."""
+    return measured_series()
 
 
 def test_alerts_name_what_is_measured(measured: dict[str, set[str]]) -> None:
@@ -65,13 +36,13 @@ def test_alerts_name_what_is_measured(measured: dict[str, set[str]]) -> None:
     expressions = re.findall(r"expr: (.*?)\n(?: +for:| +labels:)", RULES.read_text(), re.DOTALL)
     assert len(expressions) == 10
     for expression in expressions:
-        _check_names(expression, measured)
+        check_names(expression, measured)
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_the_dashboard_names_what_is_measured(expression: str, measured: dict[str, set[str]]) -> None:
     """A metric that was renamed would leave a panel empty."""
-    _check_names(expression, measured)
+    check_names(expression, measured)
 
 
 def test_legends_and_variables_exist(measured: dict[str, set[str]]) -> None:

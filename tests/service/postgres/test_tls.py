@@ -97,3 +97,16 @@ def test_a_server_that_is_not_trusted_is_refused(
         database.check_version()
     for secret in (PASSWORD, str(folder), "localhost:"):
         assert secret not in raised.value.message + str(logs) + caplog.text
+
+
+def test_the_systems_authorities_are_those_that_the_environment_names(
+    secure_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By SSL_CERT_FILE, as in the images: the libpq of psycopg's wheel looks where no system has any."""
+    url = f"{secure_url}?sslmode=verify-full&sslrootcert=system"
+    monkeypatch.setenv("SSL_CERT_FILE", str(folder / "authority.pem"))
+    with closing(PostgresDatabase(url)) as database:
+        database.check_version()
+    monkeypatch.setenv("SSL_CERT_FILE", str(folder / "another.pem"))
+    with closing(PostgresDatabase(url)) as database, pytest.raises(StoreUnavailableError):
+        database.check_version()

@@ -1,0 +1,1 @@
+"""The files of deploy/: what an operator applies to a cluster, checked without one."""
