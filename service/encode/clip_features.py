@@ -19,7 +19,7 @@ from service.media import Clip
 _MIN_REMAINDER = 0.01
 
 
-def audio_windows(waveform: Array, *, window: int, hop: int, padding: Padding) -> Array:
+def audio_windows(waveform: Array, *, window: int, hop: int, padding: Padding) -> list[Array]:
     """Windows at 0, hop, 2 hop ... and, if more than 1 % of a window is left, one that ends with the clip.
 
     The last window overlaps the one before instead of being padded: for a clip a little longer than one
@@ -32,12 +32,12 @@ def audio_windows(waveform: Array, *, window: int, hop: int, padding: Padding) -
         padding: How to fill the window of a waveform that is shorter, see `AudioEncoderSpec.padding`.
 
     Returns:
-        float32 [n_windows, window], n_windows >= 1.
+        At least one, float32 [window] each. They are views: all of a long clip would take its memory again.
     """
     n_samples = len(waveform)
     if n_samples < window:
-        return _filled(waveform, window, padding)[None]
-    return np.stack([waveform[start : start + window] for start in window_starts(n_samples, window, hop)])
+        return [_filled(waveform, window, padding)]
+    return [waveform[start : start + window] for start in window_starts(n_samples, window, hop)]
 
 
 def window_starts(n_samples: int, window: int, hop: int) -> list[int]:
@@ -121,7 +121,7 @@ def _distinct(frames: NDArray[np.uint8] | None) -> tuple[Sequence[NDArray[np.uin
     return [frames[i] for i in starts], np.diff([*starts, len(frames)]).tolist()
 
 
-def _windows(encoders: Encoders, waveform: Array) -> Array:
+def _windows(encoders: Encoders, waveform: Array) -> list[Array]:
     spec = encoders.manifest.audio
     return audio_windows(waveform, window=spec.window_samples, hop=spec.hop_samples, padding=spec.padding)
 

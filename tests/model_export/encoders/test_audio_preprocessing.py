@@ -136,7 +136,7 @@ def formerly(path: Path) -> Array:
 
 def windows(waveform: Array, padding: Padding = "repeat_whole") -> Array:
     """As a bundle of CLAP has them."""
-    return audio_windows(waveform, window=WINDOW, hop=WINDOW, padding=padding)
+    return np.stack(audio_windows(waveform, window=WINDOW, hop=WINDOW, padding=padding))
 
 
 @torch.no_grad()

@@ -85,7 +85,7 @@ def test_short_sound_is_filled_as_transformers_fills_it(
     theirs = torch.nn.functional.normalize(model.get_audio_features(**read).pooler_output, dim=-1)
     window = round(encoder.window_s * encoder.sample_rate_hz)
     filled = audio_windows(sound, window=window, hop=window, padding=encoder.padding)
-    np.testing.assert_allclose(encoder.module(torch.from_numpy(filled)), theirs, atol=1e-4)
+    np.testing.assert_allclose(encoder.module(torch.from_numpy(np.stack(filled))), theirs, atol=1e-4)
 
 
 @pytest.mark.parametrize("truncation", ["fusion", "middle", None])
