@@ -6,7 +6,7 @@ ARG EXTRAS="postgres bulk"
 
 FROM debian:bookworm-slim AS python
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends ca-certificates python3 \
+    && apt-get install --yes --no-install-recommends ca-certificates python3 tini \
     && rm -rf /var/lib/apt/lists/*
 
 # The secret `ca` is optional: certificate authorities to trust during the build, for a proxy with its own.
@@ -57,6 +57,8 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python3", "-c",
     "import os, ssl, urllib.request as r; c = ssl.create_default_context(); c.check_hostname = False; \
     c.verify_mode = ssl.CERT_NONE; s = 's' * bool(os.environ.get('AHSE_TLS_CERT')); \
     r.urlopen(f'http{s}://127.0.0.1:{os.environ[\"AHSE_PORT\"]}/v2/health/ready', timeout=4, context=c)"]
+# The first process of a container inherits the children of those that were killed, and has to collect them.
+ENTRYPOINT ["tini", "--"]
 CMD ["ahse", "serve"]
 
 FROM runtime AS cpu

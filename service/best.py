@@ -106,7 +106,7 @@ class _Running:
         for cosine, scale, total in zip(tracks, self._scales, self._track_sums, strict=True):
             if cosine is not None:
                 total.add(cosine * np.float32(scale))
-        if self._head.agreement is not None and self._clip.tracks == "both":
+        if self._head.agreement is not None:
             self._overlap.add(*self._head.track_similarities(self._clip, cosines, block.embedded))
         self._keep(start, stacked, tracks)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import wave
 from collections.abc import AsyncIterator, Sequence
@@ -128,6 +129,8 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         ring.start()
         health.start()
         runner.start()
+        if worker is not None:  # the others take requests meanwhile
+            await asyncio.to_thread(health.wait_for_first, settings.request_timeout_s)
         context.warmer.start(partial(embed_label_set, context))
         yield
         await context.warmer.close()
@@ -232,7 +235,7 @@ def _siblings(worker: Worker, metrics: Metrics, registry: Registry) -> Siblings:
             _log.error("reload_failed", bundle=name, code=error.code, exc_info=error)
             return ""
 
-    return Siblings(worker, {"metrics": metrics.collect, "reload": reload})
+    return Siblings(worker, {"metrics": lambda: metrics.text().decode(), "reload": reload})
 
 
 def _log_sandbox(sandbox: Sandbox) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -138,31 +139,27 @@ class Metrics:
         """Count a request that was given up."""
         self._dropped.labels(waited_for).inc()
 
-    def collect(self) -> list[Metric]:
-        """All figures of now; they can be pickled."""
-        return list(self.registry.collect())
-
     def text(self) -> bytes:
         """The exposition format."""
         return generate_latest(self.registry)
 
 
-def text_of_workers(collected: Mapping[int, Iterable[Metric]], n_workers: int) -> bytes:
+def text_of_workers(texts: Mapping[int, str], n_workers: int) -> bytes:
     """The metrics of all workers in one text, each with a label `worker`, and which of them answered.
 
     Sums over workers are left to whoever reads them: since a counter begins again with its worker, a sum made
     here would fall now and then, and be no counter.
 
     Args:
-        collected: What each worker that answered has collected, by its number.
+        texts: Of the workers that answered, by their numbers.
         n_workers: How many there are.
     """
     up = Metric("ahse_worker_up", "1 for a worker that answers the others.", "gauge")
     for number in range(n_workers):
-        up.add_sample(up.name, {"worker": str(number)}, int(number in collected))
+        up.add_sample(up.name, {"worker": str(number)}, int(number in texts))
     merged = {up.name: up}
-    for number, metrics in sorted(collected.items()):
-        for metric in metrics:
+    for number, text in sorted(texts.items()):
+        for metric in text_string_to_metric_families(text):
             whole = merged.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
             for sample in metric.samples:
                 whole.samples.append(sample._replace(labels={**sample.labels, "worker": str(number)}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,14 +57,20 @@ def import_files(url: str, settings: Settings) -> tuple[Imported, Imported]:
             "there are neither label sets nor API keys in the data directory; name that of the service with "
             "--data-dir"
         )
-    with (
-        closing(PostgresDatabase(url, _DEADLINE_S)) as database,
-        closing(SqliteLabelStore(sets_file, settings.max_labels_per_set)) as sets,
-        closing(SqliteKeyStore(keys_file)) as keys,
-    ):
+    with ExitStack() as stack:
+        database = stack.enter_context(closing(PostgresDatabase(url, _DEADLINE_S)))
         database.check_version()
+        # Opening a file makes it, or brings it up to date.
+        sets = keys = None
+        if sets_file.is_file():
+            sets = stack.enter_context(closing(SqliteLabelStore(sets_file, settings.max_labels_per_set)))
+        if keys_file.is_file():
+            keys = stack.enter_context(closing(SqliteKeyStore(keys_file)))
         return database.write(
-            lambda connection: (_import_sets(connection, sets), _import_keys(connection, keys))
+            lambda connection: (
+                Imported(0, 0) if sets is None else _import_sets(connection, sets),
+                Imported(0, 0) if keys is None else _import_keys(connection, keys),
+            )
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import signal
 import socket
 import tempfile
@@ -22,6 +23,7 @@ import structlog
 from service.api.siblings import Worker
 from service.cli.command_app import errors_in_words
 from service.cli.server import GRACE_S, run_server
+from service.errors import SettingsError
 from service.log import configure_logging
 from service.settings import Settings
 
@@ -29,6 +31,8 @@ _log = structlog.get_logger(__name__)
 _SPAWN = get_context("spawn")
 # A worker that ends before it served is started again after a pause, which doubles each time.
 _PAUSE_S, _MAX_PAUSE_S = 1.0, 60.0
+# Of the folder of their sockets, whose paths may have 107 bytes.
+_MAX_PATH = 100
 # What follows the end of the last request: decoders, stores and queues are closed.
 _CLOSING_S = 10.0
 _GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
@@ -49,18 +53,22 @@ def run_workers(settings: Settings, sockets: list[socket.socket]) -> int:
     configure_logging(settings.log_format, settings.log_level)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ahse-workers-")))
+        if len(bytes(folder)) > _MAX_PATH:
+            raise SettingsError(
+                "the path of the temporary directory is too long; set TMPDIR to a shorter one"
+            )
         woken = stack.enter_context(_woken_by_signals())
         return _Supervisor(settings, sockets, folder, woken).run()
 
 
 @contextmanager
 def _woken_by_signals() -> Iterator[socket.socket]:
-    """What can be read from once SIGTERM or SIGINT has come; a byte for each."""
+    """What can be read from once SIGTERM, SIGINT or SIGHUP has come; a byte for each."""
     reader, writer = socket.socketpair()
     with reader, writer:
         before = {
             number: signal.signal(number, lambda *_: writer.send(b"x"))
-            for number in (signal.SIGTERM, signal.SIGINT)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         }
         try:
             yield reader
@@ -95,34 +103,49 @@ class _Supervisor:
         self, settings: Settings, sockets: list[socket.socket], folder: Path, woken: socket.socket
     ) -> None:
         self._settings, self._sockets, self._woken = settings, sockets, woken
-        self._workers = [Worker(number, settings.workers, folder) for number in range(settings.workers)]
+        key = secrets.token_hex()
+        self._workers = [Worker(number, settings.workers, folder, key) for number in range(settings.workers)]
         self._places = [_Place(0)]
 
     def run(self) -> int:
+        try:
+            return self._keep_running()
+        finally:
+            self._stop()
+
+    def _keep_running(self) -> int:
         while True:
             for place in self._places:
                 if place.process is None and place.start_at <= time.monotonic():
                     self._start(place)
             if self._wait():
-                self._stop()
+                self._woken.recv(1)
                 return 0
             for place in self._places:
                 self._note_ready(place)
-                if (process := place.process) is not None and process.exitcode is not None:
+                if (process := place.process) is not None and (code := process.exitcode) is not None:
                     if len(self._places) == 1:  # the first, which never served
-                        return process.exitcode
-                    self._note_end(place, process)
+                        return code
+                    process.close()
+                    self._note_end(place, exit_code=code)
             if len(self._places) == 1 and self._places[0].is_ready:
                 self._places += [_Place(number) for number in range(1, self._settings.workers)]
 
     def _start(self, place: _Place) -> None:
-        place.ready, is_serving = _SPAWN.Pipe(duplex=False)
+        reader, writer = _SPAWN.Pipe(duplex=False)
         place.is_ready = False
-        place.process = _SPAWN.Process(
-            target=_serve, args=(self._settings, self._sockets, self._workers[place.number], is_serving)
+        process = _SPAWN.Process(
+            target=_serve, args=(self._settings, self._sockets, self._workers[place.number], writer)
         )
-        place.process.start()
-        is_serving.close()
+        try:
+            process.start()
+        except OSError as error:  # no memory or no process to be had just now
+            reader.close()
+            self._note_end(place, error=error.strerror)
+        else:
+            place.process, place.ready = process, reader
+        finally:
+            writer.close()
 
     def _wait(self) -> bool:
         """Wait for something to happen; whether the service is to end."""
@@ -146,26 +169,24 @@ class _Supervisor:
             place.ready.close()
             place.ready = None
 
-    def _note_end(self, place: _Place, process: SpawnProcess) -> None:
+    def _note_end(self, place: _Place, **why: object) -> None:
         pause_s = 0.0 if place.is_ready else place.pause_s
-        _log.error(
-            "worker_ended", worker=place.number, exit_code=process.exitcode, started_again_in_s=pause_s
-        )
-        process.close()
+        _log.error("worker_ended", worker=place.number, started_again_in_s=pause_s, **why)
         place.process = None
         place.start_at = time.monotonic() + pause_s
         place.pause_s = min(place.pause_s + pause_s, _MAX_PAUSE_S)
 
     def _stop(self) -> None:
         """Let requests finish; a second signal ends all at once."""
+        for one in self._sockets:  # connections are refused from now on
+            one.close()
         running = [place.process for place in self._places if place.process is not None]
         for process in running:
             process.terminate()
-        self._woken.recv(1)
         deadline = time.monotonic() + GRACE_S + _CLOSING_S
-        while any(process.is_alive() for process in running) and time.monotonic() < deadline:
-            alive = [process.sentinel for process in running if process.is_alive()]
-            if self._woken in connection.wait([self._woken, *alive], deadline - time.monotonic()):
+        while alive := [process.sentinel for process in running if process.is_alive()]:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0 or self._woken in connection.wait([self._woken, *alive], left_s):
                 break
         for process in running:
             process.kill()
@@ -175,7 +196,7 @@ class _Supervisor:
 def _serve(settings: Settings, sockets: list[socket.socket], worker: Worker, is_serving: Connection) -> None:
     """What a worker's process does."""
     started = time.perf_counter()
-    # Ctrl-C reaches all processes of a terminal; the supervisor tells this one what it means.
+    # Ctrl-C reaches all processes of a terminal. While this one starts it is left to the supervisor.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     if settings.device != "cpu" and (gpus := find_gpus(os.environ, Path("/dev"))):
@@ -196,5 +217,6 @@ def find_gpus(variables: Mapping[str, str], devices: Path) -> list[str]:
     """The GPUs that may be used, as CUDA_VISIBLE_DEVICES names them."""
     if (listed := variables.get(_GPU_VARIABLE)) is not None:
         return [one for one in listed.split(",") if one]
-    found = (re.fullmatch(r"nvidia(\d+)", one.name) for one in devices.glob("nvidia*"))
-    return sorted((one[1] for one in found if one), key=int)
+    # Not by the numbers of devices: a container may have only the third, which is then CUDA's first.
+    n_devices = sum(re.fullmatch(r"nvidia\d+", one.name) is not None for one in devices.glob("nvidia*"))
+    return [str(number) for number in range(n_devices)]

@@ -26,7 +26,7 @@ def measured_series() -> dict[str, set[str]]:
     metrics.jobs(1)
     metrics.job_clip("answer")
     found: dict[str, set[str]] = {"up": set(_OF_TARGETS)}
-    for family in text_string_to_metric_families(text_of_workers({0: metrics.collect()}, 1).decode()):
+    for family in text_string_to_metric_families(text_of_workers({0: metrics.text().decode()}, 1).decode()):
         for sample in family.samples:
             found.setdefault(sample.name, set(_OF_TARGETS)).update(sample.labels)
     return found

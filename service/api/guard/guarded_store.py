@@ -61,7 +61,8 @@ def record_edit_of_request(action: str, target: str) -> None:
 class GuardedStore:
     """A LabelStore.
 
-    Changes are recorded here, where they have been made: what becomes of the answer does not matter.
+    Changes are recorded here, where they have been made: what becomes of the answer does not matter. One that
+    comes again, and is not made again, is recorded once more, under the same id of a request.
 
     Args:
         store: The store that keeps the sets.

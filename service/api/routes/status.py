@@ -61,8 +61,8 @@ def _reload(context: Context, name: str) -> Bundle:
         behind = siblings.worker.n_workers - 1 - list(digests.values()).count(bundle.digest)
         if behind:
             raise NotReadyError(
-                f"{behind} of {siblings.worker.n_workers} workers could not read the bundle again, or read "
-                "other files; they go on with what they have. Try again; the log has the cause."
+                f"{behind} of {siblings.worker.n_workers} workers have not read the bundle again: they did "
+                "not answer, could not read it, or read other files. Try again; the log has what went wrong."
             )
     return bundle
 
@@ -135,6 +135,6 @@ def _metrics(context: Context) -> bytes:
     siblings = context.siblings
     if siblings is None:
         return context.metrics.text()
-    collected = siblings.ask("metrics", timeout_s=_METRICS_S)
-    own = {siblings.worker.number: context.metrics.collect()}
-    return text_of_workers(collected | own, siblings.worker.n_workers)
+    texts = siblings.ask("metrics", timeout_s=_METRICS_S)
+    texts[siblings.worker.number] = context.metrics.text().decode()
+    return text_of_workers(texts, siblings.worker.n_workers)

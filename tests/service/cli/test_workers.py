@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import httpx2
@@ -17,6 +20,7 @@ import pytest
 
 from service.cli.workers import find_gpus
 from tests.service.serving import COMMAND
+from tests.toy import write_toy_bundle
 
 ALL = {"0", "1"}
 
@@ -25,12 +29,20 @@ class Service:
     """A running service with two workers, whose log is read line by line."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
-        assert process.stderr is not None
         self.process = process
-        self.log = (json.loads(line) for line in process.stderr)
+        self._lines: Queue[str] = Queue()
+        # Read all the time: a full pipe would stop the workers at their next line.
+        threading.Thread(target=self._read, daemon=True).start()
+        self.log = (json.loads(line) for line in iter(lambda: self._lines.get(timeout=60), ""))
         self.pids: dict[int, int] = {}
         for _ in range(2):
             self.url = self.wait_for("serving")["url"]
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._lines.put(line)
+        self._lines.put("")
 
     def wait_for(self, event: str) -> dict[str, Any]:
         """Read the log up to an event. Notes the process of each worker that starts."""
@@ -64,16 +76,22 @@ class Service:
 
 
 @contextmanager
-def _serving(bundle: Path, data: Path) -> Iterator[Service]:
+def _serving(
+    bundle: Path, data: Path, expected: int = 0, variables: dict[str, str] | None = None
+) -> Iterator[Service]:
     flags = ["--bundle", str(bundle), "--port", "0", "--data-dir", str(data), "--workers", "2"]
     with subprocess.Popen(  # noqa: S603  (our own interpreter and code)
-        [*COMMAND, *flags, "--log-format", "json"], stderr=subprocess.PIPE, text=True
+        [*COMMAND, *flags, "--log-format", "json"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | (variables or {}),
     ) as process:
         try:
             yield Service(process)
         finally:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(60) in (0, -signal.SIGKILL)
+            # Nothing is under way: no worker takes its time to finish.
+            assert process.wait(20) == expected
 
 
 @pytest.fixture(scope="module")
@@ -126,15 +144,29 @@ def test_connections_that_come_together_are_shared(service: Service) -> None:
     assert set(shares) == ALL
 
 
-def test_a_reload_is_for_every_worker(service: Service) -> None:
-    """Each has read the bundle again; one that can't makes it an error."""
-    answer = service.request("POST", "/v1/models/toy/reload")
-    assert answer.status_code == 200, answer.text
-    os.kill(service.pids[1], signal.SIGSTOP)
-    try:
-        assert 'ahse_worker_up{worker="1"} 0' in service.request("GET", "/metrics").text
-    finally:
-        os.kill(service.pids[1], signal.SIGCONT)
+def test_a_reload_is_for_every_worker(tmp_path: Path) -> None:
+    """Also for those that are not asked; one that does not answer makes it an error."""
+    bundle = tmp_path / "toy"
+    with _serving(write_toy_bundle(bundle), tmp_path / "data") as service:
+        shutil.rmtree(bundle)
+        write_toy_bundle(bundle, version="2")
+        service.request("POST", "/v1/models/toy/reload").raise_for_status()
+        texts = service.ask_both("/v1/models/toy", "/v1/models/{name}")
+        assert {json.loads(text)["version"] for text in texts} == {"2"}
+
+
+def test_a_worker_that_hangs_is_told_and_stops_nothing_else(toy_bundle: Path, tmp_path: Path) -> None:
+    """The others go on; what concerns all workers says so."""
+    variables = {"AHSE_REQUEST_TIMEOUT_S": "1"}
+    with _serving(toy_bundle, tmp_path, variables=variables) as service:
+        os.kill(service.pids[1], signal.SIGSTOP)
+        try:
+            with httpx2.Client(base_url=service.url, timeout=60) as client:
+                assert 'ahse_worker_up{worker="1"} 0' in client.get("/metrics").text
+                assert client.post("/v1/models/toy/reload").json()["code"] == "not_ready"
+                assert client.get("/v1/models").status_code == 200
+        finally:
+            os.kill(service.pids[1], signal.SIGCONT)
 
 
 def test_a_worker_that_is_killed_is_started_again(toy_bundle: Path, tmp_path: Path) -> None:
@@ -152,7 +184,7 @@ def test_a_worker_that_is_killed_is_started_again(toy_bundle: Path, tmp_path: Pa
 
 def test_workers_end_with_their_supervisor(toy_bundle: Path, tmp_path: Path) -> None:
     """Also with one that was killed: the log, which they hold open, comes to its end."""
-    with _serving(toy_bundle, tmp_path) as service:
+    with _serving(toy_bundle, tmp_path, expected=-signal.SIGKILL) as service:
         service.process.kill()
         assert list(service.log)[-1]["event"].startswith("Finished server process")
 
@@ -173,12 +205,12 @@ def test_what_keeps_it_from_starting_is_told_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("variables", "expected"),
-    [({}, ["0", "2", "10"]), ({"CUDA_VISIBLE_DEVICES": "3,GPU-abc"}, ["3", "GPU-abc"])],
+    [({}, ["0", "1", "2"]), ({"CUDA_VISIBLE_DEVICES": "3,GPU-abc"}, ["3", "GPU-abc"])],
 )
 def test_gpus_are_those_of_the_machine_or_the_listed(
     variables: dict[str, str], expected: list[str], tmp_path: Path
 ) -> None:
-    """Only devices with a number are GPUs."""
+    """Only devices with a number are GPUs; CUDA counts those that it sees from 0."""
     for name in ("nvidia10", "nvidia0", "nvidia2", "nvidiactl", "nvidia-uvm"):
         (tmp_path / name).touch()
     assert find_gpus(variables, tmp_path) == expected
