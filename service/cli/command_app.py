@@ -11,6 +11,7 @@ from service.errors import AhseError
 _EXTRAS = {
     "onnxruntime": "cpu",
     **dict.fromkeys(("alembic", "psycopg", "sqlalchemy"), "cpu,postgres"),
+    "ray": "cpu,bulk,ray",
 }
 
 
