@@ -35,7 +35,7 @@ class Options(BaseModel):
         processors: Of each replica.
         gpus: Of each replica.
         min_replicas: Replicas that always run.
-        max_replicas: Replicas under load.
+        max_replicas: Replicas under load; Serve refuses fewer than min_replicas.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,18 +59,12 @@ def build(options: Options) -> Any:
     from ray.serve.config import BackpressureConfig
 
     settings = replica_settings(options.processors, options.gpus)
-    if settings.store is None and options.max_replicas > 1:
-        structlog.get_logger(__name__).warning(
-            "not_shared",
-            what="label sets, API keys and jobs of replicas on different nodes",
-            remedy="set AHSE_STORE=postgresql://... on every node",
-        )
     deployment = serve.deployment(
         name="ahse",
         ray_actor_options={"num_cpus": options.processors, "num_gpus": options.gpus},
         autoscaling_config={
             "min_replicas": options.min_replicas,
-            "max_replicas": max(options.min_replicas, options.max_replicas),
+            "max_replicas": options.max_replicas,
             # With more, requests would wait in the replica.
             "target_ongoing_requests": settings.max_concurrency,
         },
@@ -106,6 +100,12 @@ def create_replica() -> FastAPI:
     settings = replica_settings(max(1, int(given.get("CPU", 1))), int(given.get("GPU", 0)))
     set_up_allocator()
     configure_logging(settings.log_format, settings.log_level)
+    if settings.store is None:
+        structlog.get_logger(__name__).warning(
+            "not_shared",
+            what="label sets, API keys and jobs stay on this node: no other replica has them",
+            remedy="set AHSE_STORE=postgresql://... on every node",
+        )
     return create_app(settings)
 
 

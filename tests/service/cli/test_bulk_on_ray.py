@@ -57,6 +57,7 @@ class Played(ModuleType):
 
     Attributes:
         faults: Called before each shard with its number; may raise.
+        known: Its nodes.
         killed: Actors that were ended.
     """
 
@@ -66,7 +67,7 @@ class Played(ModuleType):
         super().__init__("ray")
         self.faults: Callable[[int], object] = lambda _: None
         self.killed = 0
-        self._nodes = nodes
+        self.known = list(nodes)
         self.address = ""
 
     def init(self, address: str, **_: object) -> None:
@@ -78,7 +79,7 @@ class Played(ModuleType):
 
     def nodes(self) -> Sequence[Mapping[str, Any]]:
         """All of them."""
-        return self._nodes
+        return self.known
 
     def kill(self, actor: Any) -> None:
         """End its decoders, and count it."""
@@ -175,6 +176,22 @@ def test_the_shard_of_a_lost_worker_is_done_by_another(
     assert "its worker was lost; shard 1 is done again" in complaint
     assert "1 of 4 clips failed" in complaint
     assert len(files_of(planned)) == 4
+
+
+def test_a_node_that_joins_gets_a_worker(
+    planned: Path, toy_bundle: Path, ahse: Ahse, ray: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the others work."""
+    monkeypatch.setattr(on_ray, "_LOOK_S", 0.0)
+
+    def join(_: int) -> None:
+        if len(ray.known) == 4:
+            ray.known.append(node("late", {"CPU": 1.0}))
+
+    ray.faults = join
+    ahse("bulk", "run", str(planned), "--bundle", str(toy_bundle), "--ray", "auto")
+    assert len(files_of(planned)) == 4
+    assert ray.killed == 3
 
 
 def test_a_shard_that_ends_its_workers_is_given_up(
