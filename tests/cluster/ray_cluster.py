@@ -7,6 +7,7 @@ node N at once; at the end of its input it ends all nodes.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -64,7 +65,7 @@ def _command_of(pid: int) -> str:
 
 @contextmanager
 def ray_cluster(processors: Sequence[int], variables: dict[str, str] | None = None) -> Iterator[RayCluster]:
-    """A cluster of nodes with so many processors each; nothing of it is left afterwards.
+    """A cluster of nodes with so many processors each and a token; nothing of it is left afterwards.
 
     Args:
         processors: Of each node; the first one is the head.
@@ -74,6 +75,8 @@ def ray_cluster(processors: Sequence[int], variables: dict[str, str] | None = No
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AHSE_"))},
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_TMPDIR": folder,
         **(variables or {}),
     }

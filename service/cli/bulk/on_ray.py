@@ -146,6 +146,11 @@ def _connect(address: str) -> Any:
         _check_that_it_listens(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
         ray.init(address=address, log_to_driver=False, logging_level="error")
     except Exception as error:
+        if "InvalidAuthToken" in str(error):
+            raise InvalidOptionError(
+                f"the Ray cluster at {address} has another token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as "
+                "they were where it was started"
+            ) from None
         raise InvalidOptionError(
             f"there is no Ray cluster at {address}, or this machine is not one of its nodes; start one with: "
             "ray start --head, and join it with: ray start --address HOST:PORT"

@@ -270,6 +270,23 @@ def test_addresses_that_lead_nowhere(planned: Path, ahse: Ahse, ray: Played) -> 
     assert not ray.address
 
 
+def test_a_cluster_with_another_token(
+    planned: Path, ahse: Ahse, ray: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In words, without the traceback that Ray has in its message."""
+
+    def refuse(**_: object) -> None:
+        raise RuntimeError(
+            "Traceback ...\nray.exceptions.AuthenticationError: RPC error: InvalidAuthToken: ..."
+        )
+
+    monkeypatch.setattr(ray, "init", refuse)
+    code, _, complaint = ahse("bulk", "run", str(planned), "--ray", "auto")
+    assert code == 2
+    assert "the Ray cluster at auto has another token: set RAY_AUTH_MODE=token" in complaint
+    assert "Traceback" not in complaint
+
+
 def test_without_ray_it_says_what_to_install(
     planned: Path, ahse: Ahse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
