@@ -148,8 +148,8 @@ def _connect(address: str) -> Any:
     except Exception as error:
         if "InvalidAuthToken" in str(error):
             raise InvalidOptionError(
-                f"the Ray cluster at {address} has another token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as "
-                "they were where it was started"
+                f"the Ray cluster at {address} has another token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN "
+                "as they were where it was started"
             ) from None
         raise InvalidOptionError(
             f"there is no Ray cluster at {address}, or this machine is not one of its nodes; start one with: "
