@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import structlog
@@ -61,6 +62,9 @@ class RequestContext:
                 await self._app(scope, receive, tagged)
             except ClientDisconnect:
                 status = _CLIENT_CLOSED_REQUEST
+            except asyncio.CancelledError:  # how Ray Serve tells it
+                status = _CLIENT_CLOSED_REQUEST
+                raise
             except Exception as error:
                 if status:  # the answer has begun: all that is left is to close the connection
                     raise

@@ -13,6 +13,7 @@ from service.errors import AhseError
 _EXTRAS = {
     "onnxruntime": "cpu",
     **dict.fromkeys(("alembic", "psycopg", "sqlalchemy"), "cpu,postgres"),
+    "ray": "cpu,bulk,ray",
 }
 
 

@@ -29,6 +29,13 @@ class Display(Protocol):
         """Print to standard error."""
 
 
+class CountingDisplay(Display, Protocol):
+    """One to which several clips can be told at once."""
+
+    def add(self, n_clips: int, n_bytes: int) -> None:
+        """Count clips as done, of so many bytes together."""
+
+
 class _Plain:
     """No terminal: no bar."""
 
@@ -38,6 +45,9 @@ class _Plain:
         return lambda _, __: None
 
     def done(self, clip: ClipFile) -> None:
+        """Ignored."""
+
+    def add(self, n_clips: int, n_bytes: int) -> None:
         """Ignored."""
 
     def result(self, text: str) -> None:
@@ -52,7 +62,7 @@ class _Plain:
 class _Bar(_Plain):
     """A bar that measures bytes: they tell more of the time that is left than the number of clips."""
 
-    def __init__(self, clips: Sequence[ClipFile]) -> None:
+    def __init__(self, n_clips: int, n_bytes: int) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -69,8 +79,7 @@ class _Bar(_Plain):
             redirect_stderr=False,
             transient=True,
         )
-        total = sum(map(_weight, clips))
-        self._task = self.bar.add_task("", total=total, n_done=0, n_clips=len(clips))
+        self._task = self.bar.add_task("", total=n_bytes, n_done=0, n_clips=n_clips)
         self._n_done = 0
         self._done_bytes = 0
         self._sent_bytes: dict[str, int] = {}
@@ -89,9 +98,14 @@ class _Bar(_Plain):
     def done(self, clip: ClipFile) -> None:
         """Count it."""
         with self._lock:
-            self._n_done += 1
-            self._done_bytes += _weight(clip)
             self._sent_bytes.pop(clip.name, None)
+        self.add(1, weight(clip))
+
+    def add(self, n_clips: int, n_bytes: int) -> None:
+        """Count some."""
+        with self._lock:
+            self._n_done += n_clips
+            self._done_bytes += n_bytes
             self._show()
 
     def _show(self) -> None:
@@ -110,7 +124,8 @@ class _Bar(_Plain):
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _weight(clip: ClipFile) -> int:
+def weight(clip: ClipFile) -> int:
+    """What a clip counts, in bytes."""
     return clip.size_bytes or 1
 
 
@@ -121,9 +136,16 @@ def shown(clips: Sequence[ClipFile]) -> Iterator[Display]:
     Args:
         clips: All that will be done.
     """
+    with shown_of(len(clips), sum(map(weight, clips))) as display:
+        yield display
+
+
+@contextmanager
+def shown_of(n_clips: int, n_bytes: int) -> Iterator[CountingDisplay]:
+    """The same where the clips are not at hand, but how many they are, and their bytes together."""
     if not sys.stderr.isatty():
         yield _Plain()
         return
-    display = _Bar(clips)
+    display = _Bar(n_clips, n_bytes)
     with display.bar:
         yield display

@@ -111,7 +111,7 @@ class RankingRun:
         stopped = ""
         try:
             with shown(todo) as display:
-                stopped = self._rank_all(todo, display)
+                stopped = self.rank_all(todo, display)
         finally:
             if records is not None:
                 records.close()
@@ -123,7 +123,12 @@ class RankingRun:
             return SOME_FAILED if self._n_answered else NOTHING_DONE
         return SOME_FAILED if self._failed else OK
 
-    def _rank_all(self, clips: Sequence[ClipFile], display: Display) -> str:
+    @property
+    def n_failed(self) -> int:
+        """Clips so far that have no answer."""
+        return len(self._failed)
+
+    def rank_all(self, clips: Sequence[ClipFile], display: Display) -> str:
         """Rank clips until all are done, or it makes no sense to go on: returns why then."""
         from service.cli.rankers import RankingStoppedError
 

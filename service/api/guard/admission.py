@@ -95,6 +95,9 @@ class Admission:
                 await self._app(scope, request.receive, request.send)
             if request.fault is not None and not request.is_answered:
                 await refuse(scope, receive, send, request.fault)
+        except asyncio.CancelledError:  # threads that work on it are not told otherwise
+            request.token.cancel()
+            raise
         finally:
             self._let_out(request)
             request.close()

@@ -17,7 +17,6 @@ from service.errors import InvalidOptionError
 
 if TYPE_CHECKING:
     from service.cli.bulk.plan import Plan
-    from service.cli.rankers import LocalRanker
 
 app = CommandApp(no_args_is_help=True)
 Folder = Annotated[Path, typer.Argument(help="Folder of a plan.", metavar="DIR")]
@@ -110,30 +109,53 @@ def run(
     jobs: Annotated[
         int | None, typer.Option(min=1, max=256, metavar="N", help="Clips at once; default: the processors.")
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Work on all nodes of a Ray cluster: auto for the one that this machine is part of.",
+            metavar="auto|HOST:PORT",
+        ),
+    ] = None,
 ) -> None:
     """Classify the clips of all own shards that have no results yet."""
-    from service.cli.bulk.plan import Plan, read_shard
-    from service.cli.bulk.results import ShardResults, is_done
+    from service.cli.bulk.plan import Plan
+    from service.cli.bulk.results import is_done
+
+    with exiting_at_once():
+        k, n = _worker(shard)
+        planned = Plan.read(folder)
+        todo = [one for one in range(k, planned.n_shards, n) if not is_done(folder, one)]
+    if not todo:
+        typer.echo("every shard of this worker has its results already")
+        return
+    if ray is None:
+        code = _run_here(folder, planned, todo, bundle, jobs)
+    else:
+        from service.cli.bulk.on_ray import run_on_ray
+
+        code = run_on_ray(ray, folder, planned, todo, bundle, jobs)
+    raise typer.Exit(code)
+
+
+def _run_here(folder: Path, planned: Plan, todo: list[int], bundle: Path | None, jobs: int | None) -> int:
+    """Work on shards in this process; returns the exit code."""
+    from service.cli.bulk.plan import read_shard
+    from service.cli.bulk.results import ShardResults
+    from service.cli.bulk.shard_worker import ranker_of
     from service.cli.bulk.sources import local
     from service.cli.ranking_run import Outputs, RankingRun
+    from service.cli.serve import read_settings
 
     with ExitStack() as stack:
         with exiting_at_once():
-            k, n = _worker(shard)
-            planned = Plan.read(folder)
-            todo = [one for one in range(k, planned.n_shards, n) if not is_done(folder, one)]
-            if not todo:
-                typer.echo("every shard of this worker has its results already")
-                return
             shards = {one: list(read_shard(folder, one)) for one in todo}
-            ranker = _ranker(planned, bundle, jobs)
+            ranker = ranker_of(planned, bundle, read_settings({}), jobs)
             stack.callback(ranker.close)
         interrupts = stack.enter_context(Interrupts())
         results = ShardResults(folder, [(one, len(clips)) for one, clips in shards.items()])
         outputs = Outputs(results, None, as_json=False, how_to_go_on="Go on with the same command.")
         clips = [clip for of_shard in shards.values() for clip in of_shard]
-        code = RankingRun(ranker, interrupts, outputs, local).go(clips)
-    raise typer.Exit(code)
+        return RankingRun(ranker, interrupts, outputs, local).go(clips)
 
 
 @app.command()
@@ -168,26 +190,3 @@ def _worker(text: str) -> tuple[int, int]:
     if k >= n:
         raise InvalidOptionError("--shard must be K/N, workers counted from 0: 0/4, 1/4, 2/4, 3/4")
     return k, n
-
-
-def _ranker(planned: Plan, directory: Path | None, n_jobs: int | None) -> LocalRanker:
-    """What ranks the clips of a plan here.
-
-    Raises:
-        InvalidOptionError: The bundle here is not the one that was planned with.
-    """
-    from service.cli.bulk.plan import fingerprint
-    from service.cli.rankers import Asked, LocalRanker
-    from service.cli.serve import read_settings
-    from service.labels.label import Candidates
-    from service.registry import load_bundle
-
-    settings = read_settings({})
-    bundle = load_bundle(directory or settings.bundles[0], settings.runtime())
-    if bundle.digest != planned.bundle_digest:
-        raise InvalidOptionError(
-            f"the plan was made with the bundle {planned.bundle}; the one here is another or has changed: "
-            "give its directory, --bundle DIR"
-        )
-    asked = Asked(Candidates(planned.candidates), planned.options, planned.label_set)
-    return LocalRanker(asked, bundle, settings, n_jobs, fingerprint(planned))

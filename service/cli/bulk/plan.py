@@ -148,6 +148,13 @@ def read_shard(folder: Path, shard: int) -> Iterator[ClipFile]:
         yield ClipFile(name, path, path, row["size_bytes"], row["modified"], row["problem"])
 
 
+def size_of_shard(folder: Path, shard: int) -> tuple[int, int]:
+    """How many clips a shard has, and their bytes together, one at least for each."""
+    _, parquet = parquet_modules()
+    sizes = parquet.read_table(folder / MANIFEST / shard_name(shard), columns=["size_bytes"])["size_bytes"]
+    return len(sizes), sum(size or 1 for size in sizes.to_pylist())
+
+
 def _write_shard(path: Path, clips: Sequence[ClipFile]) -> None:
     pa, parquet = parquet_modules()
     rows = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,15 +18,27 @@ from service.errors import UnavailableError
 _OF_NOW = frozenset(error.code for error in UnavailableError.__subclasses__())
 
 
+def on_standard_error(text: str) -> None:
+    """Say something to the user."""
+    typer.echo(text, err=True)
+
+
 class ShardResults:
     """Takes the records of some shards in order, and publishes each shard when it has all of its own.
 
     Args:
         folder: Of the plan.
         shards: Number, and how many clips it has, of each.
+        say: Takes what becomes of a shard that is not published, in words.
     """
 
-    def __init__(self, folder: Path, shards: Sequence[tuple[int, int]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        shards: Sequence[tuple[int, int]],
+        say: Callable[[str], object] = on_standard_error,
+    ) -> None:
+        self._say = say
         self.done: set[str] = set()
         self._folder = folder / RESULTS
         self._left = list(shards)
@@ -47,7 +59,7 @@ class ShardResults:
             if self._is_final:
                 self._publish(shard)
             else:
-                typer.echo(f"shard {shard} could not be finished; the same command tries it again", err=True)
+                self._say(f"shard {shard} could not be finished; the same command tries it again")
             del self._left[0]
             self._begin()
 
@@ -64,7 +76,7 @@ class ShardResults:
             parquet.write_table(pa.Table.from_pylist(self._rows, schema_of(COLUMNS)), part)
             _link(part, place)
         except FileExistsError:
-            typer.echo(f"shard {shard} has results of another worker already; these are dropped", err=True)
+            self._say(f"shard {shard} has results of another worker already; these are dropped")
         finally:
             part.unlink(missing_ok=True)
 

@@ -96,6 +96,10 @@ class _Asgi:
         async with asyncio.timeout(WAIT_S):
             await self._task
 
+    def cancel(self) -> None:
+        """Cancel the app's work."""
+        self._task.cancel()
+
     async def _receive(self) -> Message:
         await self.sends.wait()
         for message in self._messages:
@@ -265,6 +269,27 @@ def test_work_of_clients_that_leave_is_dropped(
         assert [request.status for request in requests] == [None] * 3
         assert (_dropped(app, "worker"), _dropped(app, "decode")) == ("2.0", "1.0")
         assert held.n_ended == 0
+
+
+def test_a_request_that_is_cancelled_is_counted_as_a_client_that_left(
+    toy_bundle: Path, body: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Ray Serve tells it: its work ends with it, and it is in the metrics as 499."""
+
+    async def ask() -> None:
+        request = _Asgi(app, body)
+        assert await asyncio.to_thread(held.entered.acquire, timeout=WAIT_S)
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request.ended()
+        held.go_on.set()
+
+    app = _app(toy_bundle, tmp_path)
+    with TestClient(app):
+        held = _Held(Classifier, "classify", monkeypatch)
+        asyncio.run(ask())
+        assert 'route="/v1/classify",status="499"} 1.0' in _metrics(app)
+    assert held.n_ended == 0
 
 
 def test_a_clip_of_a_client_that_left_is_not_decoded(

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from service.cli.clip_files import ClipFile
-from service.cli.progress import _Bar, shown
+from service.cli.progress import _Bar, shown, weight
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -63,7 +63,7 @@ def test_results_stand_above_the_bar_on_one_terminal(toy_bundle: Path, clips: di
 def test_bytes_that_were_sent_are_half_of_a_clip() -> None:
     """The other half is the work on it; a try that begins again goes back."""
     clips = [ClipFile(name, Path(name), Path(name), 1000, "t") for name in "ab"]
-    bar = _Bar(clips)
+    bar = _Bar(len(clips), sum(map(weight, clips)))
     (task,) = bar.bar.tasks
     report = bar.sent(clips[0])
     seen = []
