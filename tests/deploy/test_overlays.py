@@ -67,7 +67,7 @@ def test_selectors_find_pods(name: str) -> None:
     objects = overlay(name)
     labels = [template["metadata"]["labels"] for template in pod_templates(objects)]
     for one in objects:
-        for key in {"selector", "podSelector"} & set(one["spec"]):
+        for key in {"selector", "podSelector"} & set(one.get("spec", ())):
             assert any(_selects(one["spec"][key], found) for found in labels), one["metadata"]
     policies = [one["spec"] for one in of_kind(objects, "NetworkPolicy")]
     for found in labels:

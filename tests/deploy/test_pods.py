@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -184,3 +185,19 @@ def test_commands_are_commands_of_ours(name: str) -> None:
                     command = command.get_command(context, words.pop(0))
                     assert command is not None
                 command.make_context(command.name, words, parent=context).close()
+
+
+def test_the_pods_of_ray_run_the_wrapper_that_is_mounted() -> None:
+    """HAProxy as Ray Serve starts it does not notice clients that leave (docs/ray.md)."""
+    objects = overlay("rayservice")
+    (config,) = (one for one in of_kind(objects, "ConfigMap") if one["metadata"]["name"] == "ahse-haproxy")
+    for template in pod_templates(of_kind(objects, "RayService")):
+        (volume,) = (one for one in template["spec"]["volumes"] if "configMap" in one)
+        assert volume["configMap"]["name"] == "ahse-haproxy"
+        assert volume["configMap"]["defaultMode"] & 0o111
+        for container in template["spec"]["containers"]:
+            (mount,) = (one for one in container["volumeMounts"] if one["name"] == volume["name"])
+            named = {one["name"]: one.get("value") for one in container["env"]}
+            path = Path(str(named["RAY_SERVE_HAPROXY_BINARY_PATH"]))
+            assert str(path.parent) == mount["mountPath"]
+            assert path.name in config["data"]
