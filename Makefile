@@ -38,7 +38,7 @@ test-all: test test-slow ## Every test
 test-service: $(SERVICE_TEST_ENV)/.installed ## Install the service without torch and test it alone
 	$(SERVICE_TEST_ENV)/bin/python -m pytest -m 'not slow and not cluster' tests/service
 
-test-cluster: $(CLUSTER_ENV)/.installed ## Kill parts of clusters under load: PostgreSQL, HAProxy, Ray (MINUTES minutes)
+test-cluster: $(CLUSTER_ENV)/.installed ## Kill parts of clusters under load: PostgreSQL, HAProxy, Ray (5 minutes)
 	$(CLUSTER_ENV)/bin/python -m pytest -m cluster tests/cluster
 
 test-integrations: $(DEV_ENV)/.installed $(INTEGRATION_ENVS:%=.venv-%/.installed) ## Integrations with a real Label Studio, FiftyOne and Grafana model (2 GB, 5 minutes)

@@ -49,7 +49,12 @@ def report() -> Iterator[list[dict[str, Any]]]:
 def _under_load(
     cluster: Cluster, clips: dict[str, Path], report: list[dict[str, Any]], what: str
 ) -> Iterator[Load]:
-    """All clients have worked before the block, and once more after it; then nothing may be wrong."""
+    """All clients have worked before the block, and once more after it; then nothing may be wrong.
+
+    Every replica has read the label set: one that was just started could not rank by it without the database.
+    """
+    for replica in cluster.replicas.values():
+        assert Client(replica.port, Tally()).ask("GET", "/v1/label-sets/colours")[0] == HTTPStatus.OK
     with load(cluster.balancer.port, clips["red low"], "colours", "red") as clients:
         _go_on(clients)
         yield clients
