@@ -18,7 +18,7 @@ def describe_machine() -> dict[str, str]:
     facts = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
     known = {key.strip(): value.strip() for key, value in facts.items()}
     flags = known.get("flags", "").split()
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in _VERSIONED]
+    versions = [f"{name} {version}" for name in _VERSIONED if (version := _version(name))]
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "processor": known.get("model name", platform.machine()),
@@ -27,3 +27,11 @@ def describe_machine() -> dict[str, str]:
         "python": platform.python_version(),
         "versions": ", ".join(versions),
     }
+
+
+def _version(name: str) -> str:
+    """Of a package; empty: this environment does not have it."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

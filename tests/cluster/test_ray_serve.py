@@ -52,6 +52,7 @@ def variables(toy_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
         "AHSE_API_KEY": KEY,
         "AHSE_BUNDLES": str(toy_bundle),
         "AHSE_DATA_DIR": str(tmp_path_factory.mktemp("ray_data")),
+        "AHSE_CLIP_CACHE_BYTES": "0",  # the same clip is work each time
         "AHSE_DECODE_TIMEOUT_S": "120",
         "AHSE_MAX_CONCURRENCY": "1",
         "AHSE_MAX_WAITING": str(MAX_WAITING),
