@@ -2,9 +2,9 @@
 
     python -m benchmarks.pairs RUNS/product RUNS/product_per_sample
 
-Both are folders of seed_<s> that `ahse evaluate` has measured. Prints a Markdown table: both rows, and mean
-and sample deviation of the first less the second over the seeds that both have; by the embedding and fused
-with the raw similarities.
+Both are folders of seed_<s> that `ahse evaluate` has measured. Prints a Markdown table: both rows, and the
+mean of the first less the second over the seeds that both have, with its 95 % interval (Student's t); by the
+embedding and fused with the raw similarities.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def compare(first: Method, second: Method) -> Table:
             f"{figure}, {ranking}",
             first.figure(figure, ranking).shown(),
             second.figure(figure, ranking).shown(),
-            difference.shown(),
+            difference.gain_shown(),
             ", ".join(f"{value:+.2f}" for value in difference.values),
         )
         for ranking in RANKINGS
