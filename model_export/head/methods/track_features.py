@@ -1,10 +1,11 @@
 """What CLIP-CLAP may do with frozen features before it fuses them: adapt each, and weigh both tracks.
 
-    visual ─> adapter ─┬─> score ─┐
-                       │          ├─ softmax ─> weights of both tracks
-    audio ──> adapter ─┼─> score ─┘
-                       └─> features x weights, side by side ─> av_encoder
-    texts ──> the same adapters ─────────────────────────────> text_encoder
+    visual ─> adapter ─┬──────────────────> scaled ─┐
+                       └> score ─┐             │    │
+                                 ├ softmax: weights ├─ side by side ─> av_encoder
+                       ┌> score ─┘             │    │
+    audio ──> adapter ─┴──────────────────> scaled ─┘
+    texts ──> the same adapters ──────────────────────────────────────> text_encoder
 
 Both begin as if they were not there. They concern the embedding alone: targets from the raw features, and
 the raw distances that are served and that the gate compares with, stay those of the frozen encoders.
@@ -41,7 +42,8 @@ class ResidualAdapter(nn.Module):
         super().__init__()
         self.scale = scale
         n_hidden = max(1, n_features // BOTTLENECK)
-        # Without biases a track that no clip has stays zero, and its direction is never divided by zero.
+        # No biases: they would give the zeros of a track that no clip has a direction, made from next to
+        # nothing, with gradients without bound.
         self.narrow = nn.Linear(n_features, n_hidden, bias=False)
         self.widen = nn.Linear(n_hidden, n_features, bias=False)
         nn.init.zeros_(self.widen.weight)
