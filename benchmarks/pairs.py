@@ -2,9 +2,9 @@
 
     python -m benchmarks.pairs RUNS/product RUNS/product_per_sample
 
-Both are folders of seed_<s> that `ahse evaluate` has measured. Prints a Markdown table: both rows, and mean
-and sample deviation of the first less the second over the seeds that both have; by the embedding and fused
-with the raw similarities.
+Both are folders of seed_<s> that `ahse evaluate` has measured. Prints a Markdown table: both rows, and the
+mean of the first less the second over the seeds that both have, with its 95 % interval (Student's t); by the
+embedding, fused with the raw similarities, and fused for clips with one track alone.
 """
 
 from __future__ import annotations
@@ -13,13 +13,19 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from model_export.data.gzsl_data import Track
 from model_export.errors import RunError
 from model_export.head.evaluation import Ranking
 from model_export.report.comparison import gain
 from model_export.report.measurements import MeasuredRun
 from model_export.report.tables import Method, Table, data_title
 
-RANKINGS: Final[tuple[Ranking, ...]] = ("embedding", "fused")
+VIEWS: Final[dict[str, tuple[Ranking, Track]]] = {
+    "embedding": ("embedding", "both"),
+    "fused": ("fused", "both"),
+    "picture only": ("fused", "visual"),
+    "sound only": ("fused", "audio"),
+}
 FIGURES: Final = ("S", "U", "HM", "ZSL", "hubness")
 
 
@@ -44,18 +50,19 @@ def row_of(folder: Path) -> Method:
 
 
 def compare(first: Method, second: Method) -> Table:
-    """One line for each ranking and figure."""
+    """One line for each ranking and figure that was measured of all runs."""
     rows = [
         (
-            f"{figure}, {ranking}",
-            first.figure(figure, ranking).shown(),
-            second.figure(figure, ranking).shown(),
-            difference.shown(),
+            f"{figure}, {view}",
+            first.figure(figure, *measured).shown(),
+            second.figure(figure, *measured).shown(),
+            difference.gain_shown(),
             ", ".join(f"{value:+.2f}" for value in difference.values),
         )
-        for ranking in RANKINGS
+        for view, measured in VIEWS.items()
+        if all(run.has(*measured) for run in (*first.runs, *second.runs))
         for figure in FIGURES
-        if (difference := gain(first, second, figure, ranking))
+        if (difference := gain(first, second, figure, *measured))
     ]
     columns = ("figure", first.name, second.name, "difference", "by seed")
     return Table(f"{first.name} less {second.name}, {data_title([first, second])}", columns, tuple(rows))

@@ -32,6 +32,7 @@ _METHODS_OF: Final[dict[str, tuple[MethodName, ...]]] = {
         ("clip_clap",),
     ),
     **dict.fromkeys(("geometry_weight", "distil_weight", "modality", "text"), ("clip_clap",)),
+    **dict.fromkeys(("adapter_scale", "quality_weights"), ("clip_clap",)),
     "hidden_dim": ("clip_clap", "ez_avood", "hsp_moe"),
     "logit_scale": ("clip_clap", "ez_avood"),
     "decoder_dropout": ("avca", "hyper_multiple", "avgzslnet"),
@@ -59,6 +60,8 @@ class HeadConfig(BaseModel):
         distil_weight: Weight of the raw similarities as soft targets; 0: none.
         modality: Tracks whose features the head takes.
         text: Text features that the head takes where `modality` is `both`; a single modality takes its own.
+        adapter_scale: Of what residual adapters add to the frozen features before they are fused; 0: none.
+        quality_weights: Scale both tracks of a clip by learned weights before they are fused.
         modality_dropout: Chance, per training clip, that one of its two tracks (either, equally likely) is
             replaced by the fill-in feature that stands for a missing track.
         raw_fusion: Rank by the embedding and the raw features together.
@@ -94,6 +97,8 @@ class HeadConfig(BaseModel):
     distil_weight: float = Field(default=0.0, ge=0)
     modality: Modality = "both"
     text: TextEncoder = "both"
+    adapter_scale: float = Field(default=0.0, ge=0)
+    quality_weights: bool = False
     modality_dropout: float = Field(default=0.0, ge=0, le=1)
     raw_fusion: bool = False
     raw_weight: RawWeight = "validated"
@@ -117,6 +122,10 @@ class HeadConfig(BaseModel):
         if self.modality != "both" and self.modality_dropout:
             raise ValueError(
                 f"modality_dropout takes a track from some clips; modality={self.modality} has only one"
+            )
+        if self.modality != "both" and self.quality_weights:
+            raise ValueError(
+                f"quality_weights weighs both tracks of a clip; modality={self.modality} has only one"
             )
         if self.modality != "both" and self.raw_fusion:
             raise ValueError(f"raw_fusion ranks by both tracks; modality={self.modality} has only one")

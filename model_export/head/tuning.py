@@ -76,7 +76,7 @@ def tune(
     Raises:
         RunError: The file holds the tuning of other data or other settings.
     """
-    identity = {"data": data.fingerprint(), "config": config.model_dump(exclude=CHOSEN | {*STEPS, "seed"})}
+    identity = {"data": data.fingerprint(), "config": _fixed(config)}
     tried = _read_tries(path, identity)
     chosen: Choice = dict(STEPS)
     if n_batches is not None:
@@ -106,10 +106,17 @@ def _read_tries(path: Path, identity: dict[str, Any]) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     found = json.loads(path.read_text(encoding="utf-8"))
-    if any(found.get(name) != value for name, value in identity.items()):
+    # A file from before a setting was added was made with its default.
+    of_file = {"data": found.get("data"), "config": _fixed(HeadConfig()) | found.get("config", {})}
+    if of_file != identity:
         raise RunError(f"{path} holds the tuning of other data or other settings; choose another folder")
     tries: list[dict[str, Any]] = found["tries"]
     return tries
+
+
+def _fixed(config: HeadConfig) -> dict[str, Any]:
+    """The settings that tuning leaves as they are."""
+    return config.model_dump(exclude=CHOSEN | {*STEPS, "seed"})
 
 
 def validate(config: HeadConfig, data: GzslData, report: BarProgress = unreported) -> dict[str, float]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from model_export.data.gzsl_data import TextOrder
+from model_export.data.gzsl_data import TextOrder, Track
 from model_export.errors import RunError
 from model_export.head.cost import Cost
 from model_export.head.evaluation import Ranking
@@ -142,10 +142,12 @@ def ablation_table(found: Sequence[Method]) -> Table:
     )
 
 
-def gain(method: Method, baseline: Method, figure: str, ranking: Ranking = "embedding") -> Figure | None:
+def gain(
+    method: Method, baseline: Method, figure: str, ranking: Ranking = "embedding", track: Track = "both"
+) -> Figure | None:
     """Paired differences to the baseline over the seeds and data that both have; None where there is none."""
     ours, theirs = (
-        dict(zip(m.draws, m.figure(figure, ranking).values, strict=True)) for m in (method, baseline)
+        dict(zip(m.draws, m.figure(figure, ranking, track).values, strict=True)) for m in (method, baseline)
     )
     both = sorted(ours.keys() & theirs.keys())
     return Figure(tuple(ours[seed] - theirs[seed] for seed in both)) if both else None

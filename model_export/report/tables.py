@@ -135,6 +135,8 @@ def method_name(config: HeadConfig) -> str:
         "text geometry": config.geometry_weight > 0,
         "distillation": config.distil_weight > 0,
         "track dropout": config.modality_dropout > 0,
+        "residual adapters": config.adapter_scale > 0,
+        "quality weights": config.quality_weights,
         f"{config.modality} only": config.modality != "both",
         f"{config.text} text only": config.text != "both",
     }
@@ -187,8 +189,8 @@ def _setting(run: MeasuredRun) -> str:
 
 
 _SELDOM = (
-    *("embedding_dim", "hidden_dim", "align_normaliser", "select_by", "raw_weight", "dropout"),
-    *("projection_dropout", "decoder_dropout", "n_epochs", "n_batches_per_epoch", "batch_size"),
+    *("embedding_dim", "hidden_dim", "align_normaliser", "adapter_scale", "select_by", "raw_weight"),
+    *("dropout", "projection_dropout", "decoder_dropout", "n_epochs", "n_batches_per_epoch", "batch_size"),
 )
 
 

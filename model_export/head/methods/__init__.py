@@ -6,6 +6,7 @@ avca            attention between both tracks; ranks by the visual one
 hyper_multiple  AVCA, with the cosines of both tracks aligned
 clip_clap       the baseline, and with the terms of `ahse` the method of this project
 ahse            Eq. 2 to 5 of AHSE, and this project's additions to them
+track_features  residual adapters and quality weights, which CLIP-CLAP's networks may begin with
 ez_avood        a classifier for clips of seen classes, CLIP-CLAP for the others
 hsp_moe         CLIP-CLAP on the unit sphere, with a mixture of experts
 terms           what several methods have in their losses

@@ -10,18 +10,23 @@ The flow in training; at inference the decoders are left out:
 The public code (dkurzend/ClipClap-GZSL) runs the text branch twice in each step, first for the classes of the
 batch, row by row, then for all classes, so that its batch norms see both; `follow="code"` does so too. The
 paper has one text branch (`follow="paper"`).
+
+What the settings `adapter_scale` and `quality_weights` put before both encoders is in track_features.py.
 """
 
 from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model_export.data.gzsl_data import SINGLE_TRACKS, Track
 from model_export.head.head_config import HeadConfig
 from model_export.head.methods import ahse
 from model_export.head.methods.terms import rows_of
+from model_export.head.methods.track_features import QualityWeights, ResidualAdapter
 from model_export.head.network import Block, HeadNetwork, unit_columns
 from model_export.head.standardisation import moments_for, standardise
 from model_export.head.training_batches import Batch
@@ -51,6 +56,13 @@ class ClipClap(HeadNetwork):
         self.av_decoder = nn.Sequential(Block(d, h, p), Block(h, h, p))
         self.text_decoder = Block(d, h, p)
         self.logit_scale = 1.0 if config.logit_scale == "reference" else 1.0 / math.sqrt(d)
+        # Last, so that a seed gives all other weights as it does without these.
+        self.adapters = self._new_adapters() if config.adapter_scale else None
+        self.quality = QualityWeights(n_visual, n_audio) if config.quality_weights else None
+
+    def uses_tracks(self) -> tuple[bool, bool]:
+        """Whether the visual and the audio features are used."""
+        return self.config.modality != "audio", self.config.modality != "visual"
 
     def uses_text(self) -> tuple[bool, bool]:
         """Whether the CLIP and the CLAP text features are used."""
@@ -61,8 +73,11 @@ class ClipClap(HeadNetwork):
 
     def embed_av(self, visual: Tensor, audio: Tensor) -> Tensor:
         """Clip features [n, n_visual], [n, n_audio] -> theta_av [n, d]."""
-        parts = {"both": (visual, audio), "visual": (visual,), "audio": (audio,)}[self.config.modality]
-        theta: Tensor = self.av_projection(self.av_encoder(unit_columns(parts)))
+        parts = tuple(part for part, use in zip((visual, audio), self.uses_tracks(), strict=True) if use)
+        fused = self._adapted(unit_columns(parts), self.uses_tracks())
+        if self.quality is not None:
+            fused = self.quality(fused)
+        theta: Tensor = self.av_projection(self.av_encoder(fused))
         return theta
 
     def text_input(self, text_visual: Tensor, text_audio: Tensor) -> Tensor:
@@ -72,8 +87,7 @@ class ClipClap(HeadNetwork):
 
     def embed_text_input(self, text_input: Tensor) -> Tensor:
         """Text input [c, n_text] -> theta_text [c, d]."""
-        theta: Tensor = self.text_projection(self.text_encoder(text_input))
-        return theta
+        return self._text_branch(text_input)[1]
 
     def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """L_base (Eq. 6 of AHSE) and, where it is configured, what AHSE and this project add to it."""
@@ -101,8 +115,27 @@ class ClipClap(HeadNetwork):
 
     def _text_branch(self, text_input: Tensor) -> tuple[Tensor, Tensor]:
         """What the decoders rebuild, [c, h], and theta_text [c, d]."""
-        hidden = self.text_encoder(text_input)
+        hidden = self.text_encoder(self._adapted(text_input, self.uses_text()))
         return hidden, self.text_projection(hidden)
+
+    def _new_adapters(self) -> nn.ModuleDict:
+        """One for each encoder whose features are used, by its track."""
+        scale, widths = self.config.adapter_scale, self._widths(self.uses_tracks())
+        return nn.ModuleDict({track: ResidualAdapter(n, scale) for track, n in widths.items()})
+
+    def _adapted(self, columns: Tensor, uses: tuple[bool, bool]) -> Tensor:
+        """Unit features of the used encoders, side by side, each through its adapter: the same shape."""
+        if self.adapters is None:
+            return columns
+        widths = self._widths(uses)
+        parts = torch.split(columns, list(widths.values()), dim=1)
+        adapted = [self.adapters[track](part) for track, part in zip(widths, parts, strict=True)]
+        return torch.cat(adapted, dim=1)
+
+    def _widths(self, uses: tuple[bool, bool]) -> dict[Track, int]:
+        """Dimensions of the features of the used encoders."""
+        widths = zip(SINGLE_TRACKS, (self.n_visual, self.n_audio), uses, strict=True)
+        return {track: n for track, n, use in widths if use}
 
 
 def cross_entropy(av: Tensor, prototypes: Tensor, target: Tensor, scale: float) -> Tensor:

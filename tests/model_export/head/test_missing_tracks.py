@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,13 +35,16 @@ def without(data: GzslData, track: Track, share: float) -> GzslData:
     return replace(data, splits=splits)
 
 
+@pytest.mark.parametrize("changes", [{}, {"adapter_scale": 0.2, "quality_weights": True}])
 @pytest.mark.parametrize(("track", "other"), [("visual", "audio"), ("audio", "visual")])
-def test_a_head_is_trained_on_the_track_that_there_is(track: Track, other: Track, tmp_path: Path) -> None:
+def test_a_head_is_trained_on_the_track_that_there_is(
+    track: Track, other: Track, changes: dict[str, Any], tmp_path: Path
+) -> None:
     """A data set of sounds or of silent clips is one like any other, and the missing track has no effect."""
     whole = small_world()
     data = without(whole, track, 1.0)
     assert data_problems(data) == []
-    run = train(data, SMALL, tmp_path / "run", n_threads=1)
+    run = train(data, SMALL.model_copy(update=changes), tmp_path / "run", n_threads=1)
     found = evaluate(run, data)
     assert found.accuracy.harmonic_mean > 80
     assert run.calibration.visual_share == float(other == "visual")

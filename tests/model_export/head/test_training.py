@@ -249,6 +249,18 @@ def test_small_steps_get_one_thread(small_data: GzslData) -> None:
         ({"modality": "visual", "modality_dropout": 0.2}, "modality=visual has only one"),
         ({"modality": "audio", "raw_fusion": True}, "modality=audio has only one"),
         ({"select_by": "served"}, "without raw_fusion"),
+        (
+            {"modality": "visual", "quality_weights": True},
+            "both tracks of a clip; modality=visual has only one",
+        ),
+        (
+            {"method": "avca", "quality_weights": True},
+            "quality_weights is a setting of clip_clap; avca has none",
+        ),
+        (
+            {"method": "hsp_moe", "adapter_scale": 0.2},
+            "adapter_scale is a setting of clip_clap; hsp_moe has none",
+        ),
         ({"method": "cjme", "align_class": True}, "align_class is a setting of clip_clap; cjme has none"),
         ({"decoder_dropout": 0.5}, "decoder_dropout is a setting of avca, .*; clip_clap has none"),
     ],

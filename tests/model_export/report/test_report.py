@@ -73,6 +73,8 @@ def test_the_sample_holds_unseen_clips_near_what_the_run_embeds(measured: Measur
         (PRESETS["ahse"], "AHSE + text geometry + distillation + track dropout"),
         (HeadConfig(align_batch=True), "CLIP-CLAP + batch alignment only"),
         (HeadConfig(modality="audio"), "CLIP-CLAP + audio only"),
+        (HeadConfig(adapter_scale=0.2), "CLIP-CLAP + residual adapters"),
+        (HeadConfig(quality_weights=True), "CLIP-CLAP + quality weights"),
         *((config, row) for row, config in ablation(PRESETS["ahse"]).items()),
     ],
 )
