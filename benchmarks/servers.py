@@ -66,7 +66,7 @@ def running(command: Sequence[str], port: int, log: int | IO[bytes] = subprocess
     started = time.perf_counter()
     with subprocess.Popen(command, stderr=log) as process:  # noqa: S603  (our own arguments)
         try:
-            while not _is_ready(port):
+            while not is_ready(port):
                 if process.poll() is not None or time.perf_counter() - started > _PATIENCE_S:
                     raise SystemExit(f"the server did not start; to see why, run: {' '.join(command)}")
                 time.sleep(0.005)
@@ -75,7 +75,8 @@ def running(command: Sequence[str], port: int, log: int | IO[bytes] = subprocess
             process.terminate()
 
 
-def _is_ready(port: int) -> bool:
+def is_ready(port: int) -> bool:
+    """Whether a service answers that all its parts work."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/v2/health/ready")

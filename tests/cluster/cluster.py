@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import re
 import shutil
 import signal
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks.servers import free_port, serve_command
+from benchmarks.servers import free_port, is_ready, serve_command
 from tests.service.postgres.server import Server, serving_postgres, why_absent
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "haproxy.cfg"
@@ -61,23 +60,13 @@ class Replica:
         """Start it, and wait until it is ready."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stderr=log)  # noqa: S603  (our own arguments)
-        wait_until(self._is_ready, f"{self.name} is not ready")
+        wait_until(lambda: is_ready(self.port), f"{self.name} is not ready")
 
     def end(self, number: signal.Signals) -> int:
         """Send a signal, and wait for the end; the exit code."""
         assert self._process is not None
         self._process.send_signal(number)
         return self._process.wait(PATIENCE_S)
-
-    def _is_ready(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            connection.request("GET", "/v2/health/ready")
-            return connection.getresponse().status == http.HTTPStatus.OK
-        except OSError:
-            return False
-        finally:
-            connection.close()
 
 
 class Balancer:
