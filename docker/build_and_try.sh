@@ -77,11 +77,12 @@ inside() { # inside IMAGE ROOT [VAR=VALUE ...] COMMAND: as the image's user; onl
     ' inside "$root" "$user" "${environment[@]}" "$@"
 }
 
-start() { # start IMAGE ROOT PORT: returns when the service is ready to answer
-    local begin bundles # the demo bundle too, whose answers are known
+start() { # start IMAGE ROOT PORT: by the image's own command; returns when the service is ready to answer
+    local begin bundles command # the demo bundle too, whose answers are known
+    mapfile -t command < <(config "$1" Entrypoint && config "$1" Cmd)
     bundles=$(inside "$1" "$2" python3 -c 'from service.settings import *; print(EVERYDAY_BUNDLE, DEMO_BUNDLE, sep=",")')
     begin=$EPOCHREALTIME
-    inside "$1" "$2" AHSE_DEVICE=cpu "AHSE_PORT=$3" "AHSE_API_KEY=$key" "AHSE_BUNDLES=$bundles" ahse serve >"$log" 2>&1 &
+    inside "$1" "$2" AHSE_DEVICE=cpu "AHSE_PORT=$3" "AHSE_API_KEY=$key" "AHSE_BUNDLES=$bundles" "${command[@]}" >"$log" 2>&1 &
     service_pid=$!
     until curl --silent --fail --output /dev/null "http://127.0.0.1:$3/v2/health/ready"; do
         kill -0 "$service_pid" 2>/dev/null || fail "the service of $1 ended: $(cat "$log")"

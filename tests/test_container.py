@@ -137,3 +137,11 @@ def test_the_wheel_keeps_bundles_inside_the_service_package() -> None:
     assert wheel["packages"] == ["service", "model_export"]
     bundles = {path.relative_to(ROOT).as_posix() for path in (ROOT / "weights").iterdir() if path.is_dir()}
     assert wheel["force-include"] == {bundle: f"service/{bundle}" for bundle in bundles}
+
+
+def test_the_first_process_collects_those_that_were_left_behind() -> None:
+    """Decoders of a worker that was killed would else be in the container's table of processes for ever."""
+    (entrypoint,) = _found(r"^ENTRYPOINT (.+)$", DOCKERFILE)
+    assert entrypoint == '["tini", "--"]'
+    runtime = DOCKERFILE[: DOCKERFILE.index(" AS build")]
+    assert "tini" in " ".join(_found(r"apt-get install (.+) \\$", runtime)).split()
