@@ -18,6 +18,8 @@ from tests.service.postgres.server import Server, serving_postgres, why_absent
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "haproxy.cfg"
 PATIENCE_S = 60.0
 NAMES = ("one", "two", "three")
+MAX_CONCURRENCY, MAX_WAITING = 8, 4
+"""Clips of each replica; further ones are answered 429."""
 
 
 def why_no_cluster() -> str | None:
@@ -52,7 +54,9 @@ class Replica:
 
     def __init__(self, name: str, command: list[str], port: int, url: str, log: Path) -> None:
         self.name, self.port = name, port
-        self._command = ["env", f"AHSE_STORE={url}", "AHSE_DECODE_WORKERS=1", *command]
+        settings = [f"AHSE_STORE={url}", "AHSE_DECODE_WORKERS=1"]
+        settings += [f"AHSE_MAX_CONCURRENCY={MAX_CONCURRENCY}", f"AHSE_MAX_WAITING={MAX_WAITING}"]
+        self._command = ["env", *settings, *command]
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -203,7 +203,7 @@ def load(port: int, clip: Path, label_set: str, expected: str) -> Iterator[Load]
         expected: The label that it has first.
     """
     tally = Tally()
-    body, kind = _form(clip, label_set)
+    body, kind = form(clip, label_set)
     editors = [Editor(port, tally, number) for number in range(_N_EDITORS)]
     rankers = [Ranker(port, tally, body, kind, expected) for _ in range(_N_RANKERS)]
     stop = threading.Event()
@@ -225,7 +225,8 @@ def load(port: int, clip: Path, label_set: str, expected: str) -> Iterator[Load]
         editor.check()
 
 
-def _form(clip: Path, label_set: str) -> tuple[bytes, str]:
+def form(clip: Path, label_set: str) -> tuple[bytes, str]:
+    """Body and content type of a request that has a clip ranked by a label set."""
     head = 'Content-Disposition: form-data; name="{}"'
     body = b"\r\n".join(
         [

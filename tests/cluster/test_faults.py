@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -14,8 +16,15 @@ from typing import Any
 import pytest
 
 from tests.attack.figures import write_figures
-from tests.cluster.cluster import Cluster, running_cluster, wait_until, why_no_cluster
-from tests.cluster.load import Client, Load, Tally, load
+from tests.cluster.cluster import (
+    MAX_CONCURRENCY,
+    MAX_WAITING,
+    Cluster,
+    running_cluster,
+    wait_until,
+    why_no_cluster,
+)
+from tests.cluster.load import Client, Load, Tally, form, load
 
 pytestmark = pytest.mark.cluster
 if reason := why_no_cluster():
@@ -85,6 +94,41 @@ def _go_on(clients: Load) -> None:
 
 def _counts(statuses: dict[int, int]) -> str:
     return ", ".join(f"{n} x {int(status)}" for status, n in sorted(statuses.items()))
+
+
+def test_too_much_is_answered_by_the_replicas(cluster: Cluster, clips: dict[str, Path]) -> None:
+    """HAProxy spreads clips evenly, holds none back, and passes 429 on; what was let in is ranked."""
+    body, kind = form(clips["red low"], "colours")
+    head = f"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: {kind}\r\n"
+    request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    n_let_in, n_too_many = len(cluster.replicas) * (MAX_CONCURRENCY + MAX_WAITING), 9
+    with ExitStack() as stack:
+        sent = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", cluster.balancer.port)))
+            for _ in range(n_let_in + n_too_many)
+        ]
+        for one in sent:  # all but the end: nothing is finished before all have come
+            one.sendall(request[:-10])
+        refused: list[socket.socket] = []
+        wait_until(lambda: _have_answers(sent, refused, n_too_many), "not as many refused")
+        for one in sent:
+            one.sendall(request[-10:])
+        answers = [_answer_of(one) for one in refused]
+        ranked = [_answer_of(one) for one in sent if one not in refused]
+    assert [(status, code) for status, _, code in answers] == [(429, "overloaded")] * n_too_many
+    assert all(b"retry-after: 5" in head.lower() for _, head, _ in answers)
+    assert [status for status, _, _ in ranked] == [200] * n_let_in
+
+
+def _have_answers(sent: list[socket.socket], found: list[socket.socket], n: int) -> bool:
+    found[:] = select.select(sent, [], [], 0)[0]
+    return len(found) >= n
+
+
+def _answer_of(connection: socket.socket) -> tuple[int, bytes, str | None]:
+    """Status, header, and the code of a problem."""
+    head, _, body = b"".join(iter(lambda: connection.recv(2**16), b"")).partition(b"\r\n\r\n")
+    return int(head.split()[1]), head, json.loads(body).get("code")
 
 
 def test_a_killed_replica(cluster: Cluster, clips: dict[str, Path], report: list[dict[str, Any]]) -> None:
