@@ -20,7 +20,7 @@ from service.ranking import LogSum, TrackScores, beta_of, lowest, unknown_of
 from service.registry import Bundle
 
 # Names in one step: what is made of them for each clip then stays in the caches of the processor.
-_BLOCK = 8_192
+_BLOCK = 16_384
 
 
 @dataclass(frozen=True)
