@@ -195,7 +195,8 @@ def test_a_client_that_leaves_after_a_line_ends_the_rest(
         return real(self, path, *args)
 
     monkeypatch.setattr(Classifier, "classify", counted)
-    parts = [("files", ("clip", clips["red low"].read_bytes()))] * 4
+    # Clips that were never asked for: features of others are kept, and their lines follow each other at once.
+    parts = [("files", ("clip", clips["red low"].read_bytes() + bytes([n]))) for n in range(4)]
     request = client.build_request("POST", "/v1/classify", files=parts, data={"labels": CLASSES})
     lines = _start_and_leave(client, request.read(), dict(request.headers))
     assert len(lines) == len(worked_on) == 1
