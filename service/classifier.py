@@ -14,13 +14,15 @@ import numpy as np
 from service.arrays import Array
 from service.best import BestNames, best_of_each
 from service.bundle.manifest import Manifest
+from service.cancellation import raise_if_cancelled
+from service.decode.pool import open_clip
 from service.embed.embedder import Embedding, LabelEmbedder
 from service.embed.embeddings import LabelEmbeddings, label_embeddings, rows_of
 from service.encode.clip_features import encode_clip, encode_segments, window_times
 from service.encode.features import ClipFeatures, pool
 from service.encode.known_clips import ClipKey, EncodedClip, KnownClips
 from service.encode.text import encode_labels
-from service.errors import BundleInvalidError
+from service.errors import BundleInvalidError, NotMediaError
 from service.guarantee import KeptNames, keep_names
 from service.head.agreement import Agreement, agreement
 from service.head.head import cosines_of
@@ -244,9 +246,9 @@ class Classifier:
         """A clip's features, the digest of its file, and whether they were known."""
         spec = decode_spec(bundle.manifest, options)
         with watch.step("decode") as facts:
-            with path.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            key = ClipKey(sha256, bundle.digest, spec)
+            sha256 = _digest(path)
+            raise_if_cancelled("decode")
+            key = ClipKey(sha256, bundle.encoders_digest, spec)
             known = self._known_clips.get(key)
             clip = self._decode(path, spec) if known is None else known.clip
             facts |= {"duration_s": clip.duration_s, "n_segments": len(clip.segments)}
@@ -256,6 +258,19 @@ class Classifier:
             made = _encode(bundle, clip)
         self._known_clips.keep(key, made)
         return made, sha256, False
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a clip's file.
+
+    Raises:
+        NotMediaError: It can't be read.
+    """
+    try:
+        with open_clip(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:  # while it was read, from a disk or a network that fails
+        raise NotMediaError("The clip can't be read to its end. Check its disk, or send it again.") from error
 
 
 def _encode(bundle: Bundle, clip: Clip) -> EncodedClip:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,11 @@ class Bundle:
     def name(self) -> str:
         """The name by which requests choose the bundle."""
         return self.manifest.name
+
+    @cached_property
+    def encoders_digest(self) -> str:
+        """What features depend on, besides what is encoded; see `Manifest.encoders_digest`."""
+        return self.manifest.encoders_digest()
 
 
 def load_bundle(directory: Path, runtime: Runtime) -> Bundle:

@@ -49,7 +49,7 @@ from service.decode.pool import DecodePool
 from service.decode.sandbox import Sandbox
 from service.embed.embedder import LabelEmbedder
 from service.encode.known_clips import KnownClips
-from service.errors import AhseError, SettingsError
+from service.errors import SettingsError
 from service.jobs.store import JobStore
 from service.labels.store import LabelStore
 from service.registry import Registry
@@ -231,8 +231,8 @@ def _siblings(worker: Worker, metrics: Metrics, registry: Registry) -> Siblings:
         """Digest of the bundle that was read again; empty: it could not be."""
         try:
             return registry.reload(name).digest
-        except AhseError as error:
-            _log.error("reload_failed", bundle=name, code=error.code, exc_info=error)
+        except Exception as error:  # noqa: BLE001  (nobody else would tell of it)
+            _log.error("reload_failed", bundle=name, exc_info=error)
             return ""
 
     return Siblings(worker, {"metrics": lambda: metrics.text().decode(), "reload": reload})

@@ -130,6 +130,10 @@ def replica_settings(n_processors: int, n_gpus: int) -> Settings:
             raise SettingsError(
                 f"AHSE_{name.upper()} can't be had behind Ray Serve, which listens itself; unset it"
             )
+    if own.workers > 1:
+        raise SettingsError(
+            "AHSE_WORKERS can't be had behind Ray Serve, whose replicas are workers; unset it"
+        )
     at_once = min(max(8, 2 * n_processors), 1024)
     part = {"decode_workers": n_processors, "max_concurrency": at_once}
     if not n_gpus:

@@ -227,7 +227,7 @@ class Guarantee(Wire):
 
 
 class Receipt(Wire):
-    """What of which clip was used: an answer depends on it, on the bundle, the labels and the options."""
+    """What of which clip was used for its ranking as a whole; segments have frames of their own."""
 
     clip_sha256: str = Field(description="of the file")
     frame_times_s: list[float] = Field(description="frames that were looked at, since the first frame")

@@ -47,6 +47,7 @@ class Siblings:
 
     def __init__(self, worker: Worker, answers: Mapping[str, Callable[..., str]]) -> None:
         self.worker = worker
+        worker.folder.mkdir(mode=0o700, exist_ok=True)  # the last one to end removes it
         # A worker that was killed has left its own.
         Path(worker.address(worker.number)).unlink(missing_ok=True)
         self._server = _Server(worker, answers)
@@ -100,8 +101,13 @@ class _Handler(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         """Answer one question; nothing to whoever does not know the key."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        try:
             asked = json.loads(self.rfile.readline(_READ_BYTES))
-            if hmac.compare_digest(asked["key"], self.server.key):
-                answer = self.server.answers[asked["what"]](*asked["arguments"])
-                self.wfile.write(answer.encode())
+            is_sibling = hmac.compare_digest(asked["key"], self.server.key)
+            answer, arguments = self.server.answers[asked["what"]], asked["arguments"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        if is_sibling:
+            text = answer(*arguments)
+            with suppress(OSError):  # who asked has left
+                self.wfile.write(text.encode())

@@ -148,7 +148,7 @@ class Guarantee:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What of which clip was used.
+    """What of which clip was used for its ranking as a whole.
 
     Attributes:
         clip_sha256: Of the file.

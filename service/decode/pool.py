@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -164,8 +165,12 @@ def _blame(error: _ProcessDiedError) -> DecodeCrashedError | DecoderUnavailableE
     return DecodeCrashedError("The clip could not be decoded: it brought its decoder down.")
 
 
-def _open(path: Path) -> BinaryIO:
-    """Open a clip for a process, which can't do that itself (sandbox)."""
+def open_clip(path: Path) -> FileIO:
+    """Open a clip, without a buffer, for a decoding process, which can't do that itself (sandbox).
+
+    Raises:
+        NotMediaError: It can't be read.
+    """
     try:
         return path.open("rb", buffering=0)
     except OSError as error:
@@ -212,7 +217,7 @@ class _Worker:
 
     def decode(self, path: Path, spec: DecodeSpec, limits: DecodeLimits) -> Clip:
         """Have the process decode one clip; kill it if it takes too long or breaks the protocol."""
-        with _open(path) as file:
+        with open_clip(path) as file:
             return self._decode(file, spec, limits)
 
     def _decode(self, file: BinaryIO, spec: DecodeSpec, limits: DecodeLimits) -> Clip:

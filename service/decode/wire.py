@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # The end of a traceback says what happened.
 _MAX_TRACE_CHARACTERS = 2_000
+# Of all warnings and reports of a clip: some sentences, and one for each track of each of 1,000 segments.
+_MAX_TEXT_CHARACTERS = 100_000
 _LENGTH = struct.Struct("!I")
 _MAX_HEADER_BYTES = 1 << 20
 
@@ -225,6 +227,11 @@ def _check_sizes(header: _ClipHeader, spec: DecodeSpec, limits: DecodeLimits) ->
     n_full = header.n_full_samples or 0
     max_s = max(spec.max_audio_s, 0 if spec.segment_s is None else limits.max_duration_s)
     if max(header.n_samples or 0, n_full) > max_s * spec.sample_rate_hz + 1:
+        raise EOFError
+    # Kept with the features of the clip, so nothing may be as long as it likes.
+    texts = [*header.warnings, header.visual.detail, header.audio.detail]
+    texts += [track.detail for one in header.segments for track in (one.visual, one.audio)]
+    if len(header.frame_times_s) > spec.n_frames or sum(map(len, texts)) > _MAX_TEXT_CHARACTERS:
         raise EOFError
     if len(header.segments) > (0 if spec.segment_s is None else limits.max_segments):
         raise EOFError

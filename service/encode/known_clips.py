@@ -11,8 +11,8 @@ from cachetools import LRUCache
 from service.encode.features import ClipFeatures
 from service.media import Clip, DecodeSpec
 
-# What a clip and each of its segments take besides their features: texts, numbers and objects.
-_CLIP_BYTES, _SEGMENT_BYTES = 2_000, 1_000
+# What a clip and each of its segments take besides their features and texts: numbers and objects.
+_CLIP_BYTES, _SEGMENT_BYTES = 3_500, 1_000
 
 
 class ClipKey(NamedTuple):
@@ -20,12 +20,12 @@ class ClipKey(NamedTuple):
 
     Attributes:
         sha256: Hex digest of the file.
-        bundle_digest: Of the bundle.
+        encoders_digest: Of the bundle's encoders (`Manifest.encoders_digest`).
         spec: What was decoded of the clip.
     """
 
     sha256: str
-    bundle_digest: str
+    encoders_digest: str
     spec: DecodeSpec
 
 
@@ -56,7 +56,10 @@ class EncodedClip:
         """Memory of one without arrays, about."""
         features = (self.features, *self.segments)
         tracks = (track for one in features for track in (one.visual, one.audio) if track is not None)
-        return _CLIP_BYTES + _SEGMENT_BYTES * len(self.segments) + sum(track.nbytes for track in tracks)
+        clip = self.clip
+        texts = (*clip.warnings, clip.visual.detail, clip.audio.detail)
+        n_facts = _CLIP_BYTES + _SEGMENT_BYTES * len(self.segments) + clip.frame_times_s.nbytes
+        return n_facts + sum(map(len, texts)) + sum(track.nbytes for track in tracks)
 
 
 class KnownClips:

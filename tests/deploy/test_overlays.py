@@ -109,7 +109,7 @@ def test_ray_is_told_the_same_everywhere() -> None:
     assert service["spec"]["rayClusterDeletionDelaySeconds"] > Settings().request_timeout_s
     cluster = service["spec"]["rayClusterConfig"]
     assert cluster["authOptions"] == {"mode": "token"}
-    pinned = dict(read_pins(ROOT / "constraints.txt")).get("ray", cluster["rayVersion"])
+    pinned = dict(read_pins(ROOT / "constraints.txt"))["ray"]
     assert str(pinned) == cluster["rayVersion"]
 
 

@@ -190,7 +190,10 @@ class _Run:
         self._idle: list[_Hired] = []
         self._waited_for: dict[Any, _Hired] = {}  # by what its next message comes in
         self._left_out: set[str] = set()
-        self._lost: Counter[object] = Counter()  # by shard, and by node
+        self._lost: Counter[object] = Counter()  # by shard, and by node where none could start
+        # Shards at which workers of a node were lost since it published one: so a bad node is told from a bad
+        # shard, which is lost on any node.
+        self._lost_at: dict[str, set[int]] = {}
         self._n_failed: Counter[int] = Counter()
         self._begun: dict[int, tuple[int, int]] = {}  # clips and bytes that were counted, by shard
         self._n_shards, self._n_published = len(todo), 0
@@ -273,6 +276,8 @@ class _Run:
             self._lose(hired, error)
         else:
             self._take(hired.shard, report)
+            if report.is_published:
+                self._lost_at.pop(hired.slot.node_id, None)
             self._waited_for[source] = hired
 
     def _is_open(self, hired: _Hired, fault: str) -> None:
@@ -301,23 +306,29 @@ class _Run:
             self._display.add(-n_clips, -n_bytes)
             self._lost[hired.shard] += 1
             if self._lost[hired.shard] < _MAX_LOST:
-                self._todo.appendleft(hired.shard)
+                # Behind the others: a node that loses every worker would else get this one again and again.
+                self._todo.append(hired.shard)
             else:
                 self._display.message(f"shard {hired.shard} is given up: {_MAX_LOST} workers were lost at it")
 
     def _lose(self, hired: _Hired, error: Exception) -> None:
         """A worker has died, with or without its node."""
-        node, begun = hired.slot, hired.shard is not None
+        node, shard = hired.slot, hired.shard
         self._dismiss(hired)
-        if begun:
-            self._display.message(
-                f"node {node.address}: its worker was lost; shard {hired.shard} is done again"
-            )
+        if shard is not None:
+            self._display.message(f"node {node.address}: its worker was lost; shard {shard} is done again")
+            lost_at = self._lost_at.setdefault(node.node_id, set())
+            lost_at.add(shard)
+            if len(lost_at) == _MAX_LOST:
+                self._left_out.add(node.node_id)
+                self._display.message(
+                    f"node {node.address} is left out: its workers were lost at {_MAX_LOST} shards in a row"
+                )
             return
         self._lost[node.node_id] += 1
         if self._lost[node.node_id] == _MAX_LOST:
             self._left_out.add(node.node_id)
-            said = str(error).strip().splitlines()
+            said = str(error).strip().splitlines() or [type(error).__name__]
             self._display.message(f"node {node.address} is left out: no worker can start there: {said[-1]}")
 
     def _leave_out(self, hired: _Hired, fault: str) -> None:

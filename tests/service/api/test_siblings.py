@@ -81,6 +81,8 @@ def test_a_worker_takes_the_place_of_one_that_was_killed(tmp_path: Path) -> None
     with closing(Siblings(_worker(folder, 0), {})):
         assert [path.name for path in folder.iterdir()] == ["0"]
     assert not folder.exists()
+    with closing(Siblings(_worker(folder, 0), {})):  # all were ended, and are started again
+        assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_the_key_is_not_shown() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from service.cancellation import current_token
 from service.classifier import Classification, Classifier
 from service.settings import Settings
 from tests.service.api.conftest import classify
+from tests.service.api.guard.guarded import Make
 from tests.toy import CLASSES, COLOURS
 
 Clips = dict[str, Path]
@@ -181,6 +183,23 @@ def test_nothing_is_left_on_disk_after_several_clips(toy_bundle: Path, clips: Cl
         assert _send_all(client, content, content).status_code == 422
         (own,) = uploads.iterdir()
         assert [path.name for path in own.iterdir()] == ["lock"]
+
+
+def test_another_question_about_a_clip_decodes_nothing(make: Make, clips: Clips) -> None:
+    """It is counted, told by the receipt, and no time of decoding is made up for it."""
+    with TestClient(make(allowed_hosts=("testserver",))) as client:
+        first, again = (
+            classify(client, clips["red low"], labels=names) for names in (["red"], ["blue", "green"])
+        )
+        assert first.json()["receipt"] == again.json()["receipt"]
+        assert first.json()["receipt"]["clip_sha256"] == sha256(clips["red low"].read_bytes()).hexdigest()
+        measured = client.get("/metrics").text
+    assert [f'ahse_clip_features_total{{cache="{cache}"}} 1.0' in measured for cache in ("hit", "miss")] == [
+        True,
+        True,
+    ]
+    assert 'ahse_step_seconds_count{step="decode"} 1.0' in measured
+    assert 'ahse_step_seconds_count{step="rank"} 2.0' in measured
 
 
 def test_a_client_that_leaves_after_a_line_ends_the_rest(

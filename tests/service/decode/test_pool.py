@@ -300,6 +300,8 @@ _SEGMENT = {
         ({"duration_s": math.nan}, 0),
         ({"visual": {"used": 1}}, 0),
         ({"error": ["empty_file"], "message": None}, 0),
+        ({"frame_times_s": [0.0] * 20}, 0),
+        pytest.param({"warnings": ["x" * 100_001]}, 0, id="long warnings"),
     ],
     ids=str,
 )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from service.classifier import Classification, Classifier, decode_spec
 from service.decode.clip_decoding import decode_clip
 from service.embed.embedder import LabelEmbedder
 from service.encode.features import ClipFeatures
 from service.encode.known_clips import ClipKey, EncodedClip, KnownClips
+from service.errors import NotMediaError
 from service.labels.label import Candidates, make_label
 from service.media import Clip, DecodeLimits, DecodeSpec, Segment, Track
 from service.options import ClassifyOptions
@@ -46,8 +48,8 @@ def test_what_is_kept_has_features_and_facts_but_no_pictures_or_sound() -> None:
 
 
 def test_the_clip_that_was_asked_for_longest_ago_goes() -> None:
-    """There is room for two: 4,000 bytes of features and 3,000 of the rest each."""
-    known = KnownClips(14_500)
+    """There is room for two: 4,000 bytes of features and 4,516 of the rest each."""
+    known = KnownClips(17_100)
     for name in ("a", "b"):
         known.keep(_key(name), _encoded())
     assert known.get(_key("a")) is not None
@@ -115,3 +117,10 @@ def test_a_clip_as_a_vector_is_taken_from_there_too(toy_bundle: Path, clips: dic
     _ask(classifier, bundle, clips["red low"], "red", "blue")
     classifier.embed_clip(clips["red low"], bundle, ClassifyOptions())
     assert decode.n == 1
+
+
+def test_a_clip_that_is_gone_is_no_media(toy_bundle: Path, tmp_path: Path) -> None:
+    """So that it costs its own answer only, and not those of all clips of a run."""
+    bundle = load_bundle(toy_bundle, Runtime(device="cpu"))
+    with pytest.raises(NotMediaError, match="can't be read"):
+        _ask(Classifier(Counted(), LabelEmbedder(10**6)), bundle, tmp_path / "none", "red", "blue")
