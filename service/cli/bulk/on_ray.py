@@ -253,11 +253,24 @@ class _Run:
 
     def _hand_out(self) -> None:
         """Give a shard to each worker that has none."""
-        while self._idle and self._todo:
-            hired = self._idle.pop()
-            hired.shard = self._todo.popleft()
+        for hired in list(self._idle):
+            shard = self._next_for(hired.slot.node_id)
+            if shard is None:
+                continue
+            self._idle.remove(hired)
+            self._todo.remove(shard)
+            hired.shard = shard
             reports = hired.actor.rank.options(num_returns="streaming").remote(hired.shard)
             self._waited_for[reports] = hired
+
+    def _next_for(self, node_id: str) -> int | None:
+        """A shard for a node; None: others should rather try those at which it has lost workers."""
+        lost_here = self._lost_at.get(node_id, set())
+        others = {one.slot.node_id for one in self._hired.values()} - {node_id}
+        for shard in self._todo:
+            if shard not in lost_here or all(shard in self._lost_at.get(other, ()) for other in others):
+                return shard
+        return None
 
     def _hear(self, source: Any) -> None:
         """Take the next message of a worker."""
@@ -306,7 +319,6 @@ class _Run:
             self._display.add(-n_clips, -n_bytes)
             self._lost[hired.shard] += 1
             if self._lost[hired.shard] < _MAX_LOST:
-                # Behind the others: a node that loses every worker would else get this one again and again.
                 self._todo.append(hired.shard)
             else:
                 self._display.message(f"shard {hired.shard} is given up: {_MAX_LOST} workers were lost at it")

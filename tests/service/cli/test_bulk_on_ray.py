@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -57,6 +58,7 @@ class Played(ModuleType):
 
     Attributes:
         faults: Called before each shard with its number; may raise.
+        at: The node of the actor that has the shard.
         known: Its nodes.
         killed: Actors that were ended.
     """
@@ -66,6 +68,7 @@ class Played(ModuleType):
     def __init__(self, nodes: Sequence[Mapping[str, Any]]) -> None:
         super().__init__("ray")
         self.faults: Callable[[int], object] = lambda _: None
+        self.at = ""
         self.killed = 0
         self.known = list(nodes)
         self.address = ""
@@ -98,10 +101,11 @@ class Played(ModuleType):
     def remote(self, kind: type[ShardWorker]) -> Any:
         """An actor class."""
 
-        def actor(*arguments: Any) -> Any:
+        def actor(node: str, *arguments: Any) -> Any:
             worker = kind(*arguments)
 
             def reports(shard: int) -> Iterator[Callable[[], Any]]:
+                self.at = node
                 self.faults(shard)
                 for report in worker.rank(shard):
                     yield partial(_itself, report)
@@ -110,7 +114,11 @@ class Played(ModuleType):
             opened = SimpleNamespace(remote=lambda: worker.open)
             return SimpleNamespace(open=opened, rank=rank, worker=worker)
 
-        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=actor))
+        return SimpleNamespace(
+            options=lambda scheduling_strategy, **_: SimpleNamespace(
+                remote=partial(actor, scheduling_strategy)
+            )
+        )
 
 
 def _itself(report: Report) -> Report:
@@ -128,7 +136,7 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> Played:
     one = {"CPU": 1.0}
     played = Played([node("head", {}), node("a", one), node("b", one), node("gone", one, alive=False)])
     strategies = ModuleType("ray.util.scheduling_strategies")
-    strategies.NodeAffinitySchedulingStrategy = lambda *_, **__: None  # type: ignore[attr-defined]
+    strategies.NodeAffinitySchedulingStrategy = lambda node_id, **_: node_id  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ray", played)
     monkeypatch.setitem(sys.modules, "ray.util", ModuleType("ray.util"))
     monkeypatch.setitem(sys.modules, strategies.__name__, strategies)
@@ -209,6 +217,41 @@ def test_a_shard_that_ends_its_workers_is_given_up(
     assert "shard 2 is given up: 3 workers were lost at it" in complaint
     assert "3 of 4 shards are done. Go on with the same command." in complaint
     assert sorted(files_of(planned)) == ["00000.parquet", "00001.parquet", "00003.parquet"]
+
+
+@pytest.mark.parametrize("n_shards", [4, 12])
+def test_a_node_that_loses_every_worker_spoils_no_shard(
+    n_shards: int,
+    folder: Path,
+    planned: Path,
+    toy_bundle: Path,
+    tmp_path: Path,
+    ahse: Ahse,
+    ray: Played,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The other node does all of them; the bad one is left out when it has lost three."""
+    monkeypatch.setattr(on_ray, "_LOOK_S", 0.0)
+
+    def lose_here(_: int) -> None:
+        if ray.at == "a":
+            raise RayError("a broken machine")
+
+    ray.faults = lose_here
+    plan = planned
+    if n_shards > 4:
+        clips = tmp_path / "many"
+        clips.mkdir()
+        for n in range(n_shards):
+            shutil.copy(folder / "0.mp4", clips / f"{n:02}.mp4")
+        plan = tmp_path / "other plan"
+        words = ("bulk", "plan", str(clips), "--label", "red", "--label", "blue", "--bundle", str(toy_bundle))
+        assert ahse(*words, "--shard-size", "1", "--out", str(plan))[0] == 0
+    _, _, complaint = ahse("bulk", "run", str(plan), "--bundle", str(toy_bundle), "--ray", "auto")
+    assert "given up" not in complaint
+    assert len(files_of(plan)) == n_shards
+    is_left_out = "node at a is left out: its workers were lost at 3 shards in a row" in complaint
+    assert is_left_out == (n_shards == 12)
 
 
 def test_a_node_that_fails_is_left_out(planned: Path, toy_bundle: Path, ahse: Ahse, ray: Played) -> None:
