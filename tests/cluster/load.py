@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 TIMEOUT_S = 60.0
@@ -27,7 +27,20 @@ _PASSING = (
     HTTPStatus.SERVICE_UNAVAILABLE,
     HTTPStatus.GATEWAY_TIMEOUT,
 )
-Answer = tuple[int, dict[str, Any]]
+
+
+class Answer(NamedTuple):
+    """Of a request.
+
+    Attributes:
+        status: 0: none came.
+        body: Its object.
+        is_stale: Of a label set, as it was read last: the replica has not found the database again.
+    """
+
+    status: int
+    body: dict[str, Any]
+    is_stale: bool = False
 
 
 @dataclass
@@ -84,7 +97,7 @@ class Client:
             answer = json.loads(content) if content else {}
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.tally.faults.append(f"{method} {path}: {type(error).__name__}: {error}")
-            return 0, {}
+            return Answer(0, {})
         finally:
             connection.close()
             self.tally.slowest_s = max(self.tally.slowest_s, time.monotonic() - began)
@@ -94,7 +107,17 @@ class Client:
             self.tally.faults.append(f"{method} {path}: {response.status} without Retry-After or code")
         elif response.status not in (*_DONE, *_PASSING):
             self.tally.faults.append(f"{method} {path}: {response.status} {answer.get('code')}")
-        return response.status, answer
+        return Answer(response.status, answer, is_stale=response.getheader("Warning") is not None)
+
+    def read(self, label_set: str) -> Answer:
+        """A label set as it is stored now, not as a replica has read it last."""
+        for _ in range(_MAX_TRIES):
+            answer = self.ask("GET", label_set)
+            if answer.status not in _PASSING and not answer.is_stale:
+                return answer
+            time.sleep(_PAUSE_S)
+        self.tally.faults.append(f"{label_set} was never read from the database")
+        return Answer(0, {})
 
 
 class Editor(Client):
@@ -127,7 +150,7 @@ class Editor(Client):
     def _send(self, method: str, path: str, body: bytes | None = None) -> None:
         request_id = uuid4().hex
         for _ in range(_MAX_TRIES):
-            status, _ = self.ask(method, path, body, request_id=request_id)
+            status = self.ask(method, path, body, request_id=request_id).status
             self.tally.edits[status] += 1
             if status in _DONE:
                 return
@@ -136,7 +159,7 @@ class Editor(Client):
 
     def check(self) -> None:
         """Compare what is stored with what was acknowledged, in order."""
-        status, answer = self.ask("GET", self._path)
+        status, answer, _ = self.read(self._path)
         found = [label["name"] for label in answer["labels"]] if status == HTTPStatus.OK else []
         if found != self._names:
             differing = set(found) ^ set(self._names)
@@ -153,7 +176,7 @@ class Ranker(Client):
 
     def step(self) -> None:
         """One clip."""
-        status, answer = self.ask("POST", "/v1/classify", self._body, self._kind)
+        status, answer, _ = self.ask("POST", "/v1/classify", self._body, self._kind)
         self.tally.rankings[status] += 1
         if status == HTTPStatus.OK:
             self.n_ranked += 1

@@ -42,7 +42,7 @@ def cluster(toy_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with running_cluster(tmp_path_factory.mktemp("cluster"), toy_bundle) as running:
         client = Client(running.balancer.port, Tally())
         body = json.dumps({"labels": _NAMES}).encode()
-        assert client.ask("PUT", "/v1/label-sets/colours", body)[0] == HTTPStatus.CREATED
+        assert client.ask("PUT", "/v1/label-sets/colours", body).status == HTTPStatus.CREATED
         yield running
 
 
@@ -60,10 +60,11 @@ def _under_load(
 ) -> Iterator[Load]:
     """All clients have worked before the block, and once more after it; then nothing may be wrong.
 
-    Every replica has read the label set: one that was just started could not rank by it without the database.
+    Every replica has read the label set from the database: one that was just started could not rank by it
+    without, and one that has not found it again since the scenario before would go on to refuse changes.
     """
     for replica in cluster.replicas.values():
-        assert Client(replica.port, Tally()).ask("GET", "/v1/label-sets/colours")[0] == HTTPStatus.OK
+        assert Client(replica.port, Tally()).read("/v1/label-sets/colours").status == HTTPStatus.OK
     with load(cluster.balancer.port, clips["red low"], "colours", "red") as clients:
         _go_on(clients)
         yield clients
