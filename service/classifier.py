@@ -13,12 +13,12 @@ import numpy as np
 
 from service.arrays import Array
 from service.best import BestNames, best_of_each
-from service.bundle.manifest import Manifest
+from service.bundle.manifest import AudioEncoderSpec, Manifest
 from service.cancellation import raise_if_cancelled
 from service.decode.pool import open_clip
 from service.embed.embedder import Embedding, LabelEmbedder
 from service.embed.embeddings import LabelEmbeddings, label_embeddings, rows_of
-from service.encode.clip_features import encode_clip, encode_segments, window_times
+from service.encode.clip_features import encode_clip, encode_segments, window_starts, window_times
 from service.encode.features import ClipFeatures, pool
 from service.encode.known_clips import ClipKey, EncodedClip, KnownClips
 from service.encode.text import encode_labels
@@ -37,6 +37,8 @@ from service.tracing import Facts, Tracing
 _MAX_FAR_NAMES = 5
 # Names of a segment when top_k is not given, and their maximum: an answer may have many segments.
 _SEGMENT_TOP_K, _SEGMENT_MAX_K = 5, 100
+# Of longer sound, evenly spread windows are used: as many as sound of this length has.
+_WHOLE_AUDIO_S = 60.0
 # Agreement below this is a warning.
 CONTRADICTION = 0.1
 
@@ -274,12 +276,11 @@ def _digest(path: Path) -> str:
 
 
 def _encode(bundle: Bundle, clip: Clip) -> EncodedClip:
-    n_samples = 0 if clip.waveform is None else len(clip.waveform)
     return EncodedClip(
         clip,
         encode_clip(bundle.encoders, clip),
         tuple(encode_segments(bundle.encoders, clip)),
-        window_times(bundle.manifest.audio, n_samples) if n_samples else (),
+        window_times(bundle.manifest.audio, clip),
     )
 
 
@@ -291,16 +292,25 @@ def embed_names(bundle: Bundle, names: LabelEmbeddings) -> Array:
 def decode_spec(manifest: Manifest, options: ClassifyOptions | None = None) -> DecodeSpec:
     """What a bundle's encoders need of a clip, and of its segments when they are asked for."""
     visual, audio, options = manifest.visual, manifest.audio, options or ClassifyOptions()
+    most = _n_windows(audio, audio.max_s)
+    n_windows = min(options.audio_windows or _n_windows(audio, _WHOLE_AUDIO_S), most)
     return DecodeSpec(
         n_frames=visual.n_frames,
         image_size_px=visual.image_size_px,
         sampling=visual.sampling,
         resize=visual.resize,
         sample_rate_hz=audio.sample_rate_hz,
-        max_audio_s=audio.max_s,
+        max_audio_s=min(audio.window_s + (n_windows - 1) * audio.hop_s, audio.max_s),
+        n_windows=n_windows,
+        window_s=audio.window_s,
         frames=options.frames or "exact",
         segment_s=audio.window_s if options.segment_s == "auto" else options.segment_s,
     )
+
+
+def _n_windows(audio: AudioEncoderSpec, length_s: float) -> int:
+    n_samples = round(length_s * audio.sample_rate_hz)
+    return len(window_starts(n_samples, audio.window_samples, audio.hop_samples))
 
 
 def _kept(
@@ -314,6 +324,7 @@ def _kept(
         *(["templates of its own"] if options.templates is not None else []),
         *(["labels with prompts of their own"] if any(label.prompts for label in names.labels) else []),
         *(["key frames"] if options.frames == "key" else []),
+        *(["a number of audio windows of its own"] if options.audio_windows is not None else []),
     ]
     if found.kept is None or not otherwise:
         return found

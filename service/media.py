@@ -47,6 +47,9 @@ RESIZE_RULES: Final[Mapping[Resize, ResizeRule]] = MappingProxyType(
 )
 """Meaning of each value of `resize` in a manifest."""
 
+EDGE_TOLERANCE_S: Final = 0.1
+"""Codecs pad and smear sound, and frames have a duration: tracks meant to end together differ by less."""
+
 # A segment shows less than a whole clip, and a clip has many segments, so each gets few frames.
 _MAX_SEGMENT_FRAMES = 4
 
@@ -64,19 +67,24 @@ class DecodeSpec:
         n_frames: Number of frames; a clip that has fewer repeats some.
         image_size_px: Side length of the square pictures.
         sample_rate_hz: Sample rate of the mono waveform.
-        max_audio_s: Audio after this many seconds is not used for the clip as a whole.
+        max_audio_s: Sound up to this long is used whole for the clip as a whole. Of longer sound only windows
+            are used.
+        n_windows: Number of these windows; their middles are the midpoints of so many equal intervals.
+        window_s: Length of each; None: `max_audio_s`.
         sampling: `uniform`: the midpoints of `n_frames` equal intervals of the clip; `middle`: the midpoint.
         resize: How a frame is turned into a square picture: a key of RESIZE_RULES.
         frames: `exact`: the frames on screen at the sampled times; `key`: the key frames nearest to them,
             which can be decoded without any other frame.
         segment_s: Length of the segments that the clip is also cut into; None for no segments. Segments use
-            audio beyond `max_audio_s`.
+            all the sound.
     """
 
     n_frames: int
     image_size_px: int
     sample_rate_hz: int
     max_audio_s: float
+    n_windows: int = 1
+    window_s: float | None = None
     sampling: Sampling = "uniform"
     resize: Resize = "shorter_side_bicubic_center_crop"
     frames: FrameChoice = "exact"
@@ -88,11 +96,32 @@ class DecodeSpec:
         _require(self.image_size_px >= 1, "image_size_px must be at least 1")
         _require(self.sample_rate_hz >= 1, "sample_rate_hz must be at least 1")
         _require(self.max_audio_s > 0, "max_audio_s must be positive")
+        _require(self.n_windows >= 1, "n_windows must be at least 1")
+        _require(self.window_s is None or self.window_s > 0, "window_s must be positive")
         _require(self.sampling in get_args(Sampling), f"sampling must be one of {get_args(Sampling)}")
         _require(self.resize in get_args(Resize), f"resize must be one of {get_args(Resize)}")
         _require(self.frames in get_args(FrameChoice), f"frames must be one of {get_args(FrameChoice)}")
         _require(self.segment_s is None or self.segment_s > 0, "segment_s must be positive")
         _require(self.sampling != "middle" or self.n_frames == 1, "sampling 'middle' picks exactly 1 frame")
+
+    @property
+    def window_samples(self) -> int:
+        """Samples of each window of longer sound."""
+        return max(1, round((self.window_s or self.max_audio_s) * self.sample_rate_hz))
+
+    @property
+    def longest_whole_s(self) -> float:
+        """Longest sound that is used whole: a little more than `max_audio_s`, since codecs pad it."""
+        return self.max_audio_s + EDGE_TOLERANCE_S
+
+    @property
+    def whole_samples(self) -> int:
+        """Samples of the longest sound that is used whole."""
+        return round(self.longest_whole_s * self.sample_rate_hz)
+
+    def full_samples(self, limits: DecodeLimits) -> int:
+        """Most samples of all the sound, which segments are ranges of; 0 without segments."""
+        return 0 if self.segment_s is None else round(limits.max_duration_s * self.sample_rate_hz)
 
     @property
     def n_segment_frames(self) -> int:
@@ -110,7 +139,7 @@ class DecodeLimits:
         max_decoded_pixels: Maximum number of pixels decoded for one clip, frames x width x height.
         max_streams: Maximum number of streams in one file.
         max_segments: Maximum number of segments of one clip.
-        wall_time_s: Maximum time that a clip may occupy a decoding process.
+        processor_time_s: Maximum processor time of a decoding process for a clip.
         memory_bytes: Maximum address space of a decoding process beyond what it uses when idle.
     """
 
@@ -119,7 +148,7 @@ class DecodeLimits:
     max_decoded_pixels: int = 4_000_000_000
     max_streams: int = 32
     max_segments: int = 120
-    wall_time_s: float = 20.0
+    processor_time_s: float = 20.0
     memory_bytes: int = 2 * 1024**3
 
 
@@ -169,8 +198,9 @@ class Clip:
         frames: uint8 [n_frames, image_size_px, image_size_px, 3], RGB, upright, in time order; None without a
             usable visual track.
         frame_times_s: float64 [n_frames], seconds since the first frame; empty without frames.
-        waveform: float32 [n_samples], mono, -1..1, at the sample rate of the specification, at most
-            `max_audio_s` long; None without a usable audio track.
+        waveform: float32 [n_samples], mono, -1..1, at the sample rate of the specification: the sound, or
+            where it is longer than `max_audio_s` its windows, one after the other; None without any that can
+            be used.
         duration_s: Time from the first start to the last end of the readable tracks, measured on the streams.
         visual: Report on the visual track.
         audio: Report on the audio track.
@@ -179,6 +209,8 @@ class Clip:
         segments: The segments in time order; empty when none were requested.
         full_waveform: float32 [n_samples], the audio of the whole clip, of which segments are ranges; None
             without segments or audio.
+        window_starts_s: Where each window of longer sound starts, in seconds since the first sample; empty
+            where `waveform` is the whole sound.
     """
 
     frames: npt.NDArray[np.uint8] | None
@@ -191,3 +223,4 @@ class Clip:
     n_frames_decoded: int = 0
     segments: tuple[Segment, ...] = ()
     full_waveform: npt.NDArray[np.float32] | None = None
+    window_starts_s: tuple[float, ...] = ()

@@ -12,6 +12,7 @@ MAX_TOP_K = 1_000_000
 MAX_BETA = 1_000_000
 MIN_GUARANTEE, MAX_GUARANTEE = 0.5, 0.99
 MIN_SEGMENT_S, MAX_SEGMENT_S = 1.0, 600.0
+MAX_AUDIO_WINDOWS = 1_000
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ FRAMES = OptionText(
     "Which pictures of the clip are looked at: exact (those on screen at evenly spaced times) or key (the "
     "key frames nearest to them, which decode faster).",
     "exact, or key for the nearest key frames",
+)
+AUDIO_WINDOWS = OptionText(
+    "How many pieces of longer sound are listened to, spread evenly over it, each as long as the window of "
+    "the bundle's audio encoder. Sound that is no longer than so many is used whole.",
+    f"a whole number from 1 to {MAX_AUDIO_WINDOWS}",
 )
 LABELS = OptionText(
     "Candidate names: the field repeated (`labels` or `labels[]`), or one field with a JSON array. Names may "

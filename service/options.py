@@ -102,6 +102,14 @@ class ClassifyOptions(BaseModel):
     frames: Annotated[FrameChoice | None, texts.FRAMES] = Field(
         default=None, description=f"{texts.FRAMES.description} Default: as the deployment is set."
     )
+    audio_windows: Annotated[
+        Annotated[int, Field(ge=1, le=texts.MAX_AUDIO_WINDOWS), _plain("[0-9]{1,4}")] | None,
+        texts.AUDIO_WINDOWS,
+    ] = Field(
+        default=None,
+        description=f"{texts.AUDIO_WINDOWS.description} Default: as many as a minute has.",
+        examples=[16],
+    )
 
     @field_validator("templates")
     @classmethod

@@ -203,7 +203,9 @@ class Settings(BaseSettings):
         ge=1,
         description="maximum pixels decoded for one clip, frames x width x height",
     )
-    decode_timeout_s: float = Field(default=20.0, gt=0, description="maximum time to decode one clip")
+    decode_timeout_s: float = Field(
+        default=20.0, gt=0, description="maximum processor time to decode one clip"
+    )
     decode_memory_bytes: int = Field(
         default=2 * 2**30, ge=2**20, description="maximum memory of one decoding process"
     )
@@ -373,7 +375,7 @@ class Settings(BaseSettings):
             max_segments=self.max_segments,
             max_frame_pixels=self.max_frame_pixels,
             max_decoded_pixels=self.max_decoded_pixels,
-            wall_time_s=self.decode_timeout_s,
+            processor_time_s=self.decode_timeout_s,
             memory_bytes=self.decode_memory_bytes,
         )
 
@@ -385,7 +387,7 @@ class Settings(BaseSettings):
             max_duration_s=self.job_max_duration_s,
             max_segments=round(self.max_segments * longer),
             max_decoded_pixels=round(self.max_decoded_pixels * longer),
-            wall_time_s=self.job_timeout_s,
+            processor_time_s=self.job_timeout_s,
         )
 
     def job_limits(self) -> JobLimits:

@@ -94,7 +94,7 @@ class AudioEncoderSpec(Record):
     sample_rate_hz: int = Field(ge=4000, le=192_000)
     window_s: float = Field(gt=0, le=60)
     hop_s: float = Field(gt=0, le=60)
-    max_s: float = Field(gt=0, description="audio after this many seconds is not used")
+    max_s: float = Field(gt=0, description="most audio used of a clip; of more, windows are")
     padding: Padding = Field(
         description="how audio shorter than a window fills it. repeat_whole: whole repetitions, then zeros "
         "(repeatpad in laion_clap); repeat: repetitions, the last one truncated; zero: zeros after the audio"

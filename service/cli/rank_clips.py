@@ -61,6 +61,9 @@ def rank_clips(
         str | None, typer.Option(help=texts.SEGMENT_S.description, metavar="auto|SECONDS")
     ] = None,
     frames: Annotated[str | None, typer.Option(help=texts.FRAMES.description, metavar="exact|key")] = None,
+    audio_windows: Annotated[
+        str | None, typer.Option(help=texts.AUDIO_WINDOWS.description, metavar="N")
+    ] = None,
     top_k: Annotated[str, typer.Option(help=texts.TOP_K.description, metavar="N")] = "5",
     url: Url = None,
     key: Key = None,
@@ -112,6 +115,7 @@ def rank_clips(
                 "guarantee": guarantee,
                 "segment_s": segment_s or ("auto" if timeline or srt or vtt else None),
                 "frames": frames,
+                "audio_windows": audio_windows,
                 "top_k": top_k,
             }
             question = _read_question(read_names(label, labels_file), label_set, bundle, options)

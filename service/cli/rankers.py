@@ -212,6 +212,7 @@ class RemoteRanker:
                 guarantee=asked.options.guarantee,
                 segment_s=asked.options.segment_s,
                 frames=asked.options.frames,
+                audio_windows=asked.options.audio_windows,
                 progress=progress,
             )
         except OSError as error:

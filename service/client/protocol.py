@@ -123,6 +123,7 @@ class Question(TypedDict, total=False):
         guarantee: How often the names in `Answer.guarantee` must hold the right one, 0.5 to 0.99.
         segment_s: Rank for segments of this length too, in seconds or `auto`.
         frames: `exact` or `key`; else as the service is set.
+        audio_windows: How many pieces of a longer sound are listened to; else as many as a minute has.
     """
 
     labels: Sequence[str] | None
@@ -135,6 +136,7 @@ class Question(TypedDict, total=False):
     guarantee: float | None
     segment_s: str | float | None
     frames: str | None
+    audio_windows: int | None
 
 
 def classify(question: Question) -> Call[Answer]:

@@ -1,4 +1,4 @@
-"""An audio stream to a mono waveform: decode, average the channels, resample."""
+"""Frames of sound to mono samples: average the channels, resample, and keep a stretch of the stream."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from av.audio.codeccontext import AudioCodecContext
 from av.audio.frame import AudioFrame
-from av.audio.stream import AudioStream
 from av.error import BlockingIOError as NothingYet
 from av.error import EOFError as AtEnd
 from av.filter import Graph
-from av.packet import Packet
 
 from service.decode.container import Damage
-from service.decode.segments import Span
-from service.media import DecodeLimits, DecodeSpec
+
+# A resampler has taken this much before a stretch begins: its filter is a millisecond long.
+_LEAD_S = 0.02
 
 FrameFormat = tuple[str, str, int]
 """Sample format, channel layout and sample rate of a frame."""
@@ -75,17 +73,6 @@ def format_of(frame: AudioFrame) -> FrameFormat:
     return frame.format.name, frame.layout.name, frame.sample_rate
 
 
-def drop_custom_channel_order(context: AudioCodecContext) -> None:
-    """Replace a custom channel order by unnamed channels; their mean does not depend on names.
-
-    FFmpeg keeps a custom order in a list. PyAV 18 frees that list with the frame and again with the layout of
-    the frame, which crashes the process. Call this before the first frame is decoded.
-    """
-    layout = context.layout  # read once only: each such object frees the list when it is deleted
-    if " channels (" in layout.name:
-        context.layout = f"{layout.nb_channels} channels"
-
-
 def _source(frame: AudioFrame) -> dict[str, str]:
     sample_format, layout, rate_hz = format_of(frame)
     clock = {} if frame.time_base is None else {"time_base": str(frame.time_base)}
@@ -97,91 +84,54 @@ def _mean(n_channels: int) -> str:
     return f"mono|c0={weights}"
 
 
-class AudioDecoder:
-    """Decodes, downmixes and resamples the packets of one stream, one at a time.
+class Excerpt:
+    """Collects the samples of one stretch of a stream, from its frames in their order.
 
     Args:
-        stream: The stream; nothing of it may have been decoded.
-        spec: The sample rate, and how much to decode: up to `max_audio_s`, or everything for segments.
-        limits: Limits; no more than the maximum duration is decoded, whatever the timestamps say.
-        damage: Counts packets that the decoder rejects and frames that can't be mixed or resampled.
-
-    Attributes:
-        is_cut: Whether the stream is longer than `max_audio_s`.
+        start_s: Where it starts, in seconds since the first sample of the stream.
+        n_samples: Its length; it is shorter where the stream ends before.
+        rate_hz: Sample rate of the result.
+        damage: Counts frames that can't be mixed or resampled.
     """
 
-    def __init__(self, stream: AudioStream, spec: DecodeSpec, limits: DecodeLimits, damage: Damage) -> None:
-        self.is_cut = False
+    def __init__(self, start_s: float, n_samples: int, rate_hz: int, damage: Damage) -> None:
+        self._start_s, self._rate_hz = start_s, rate_hz
+        self._n_wanted = n_samples
         self._damage = damage
-        self._context = stream.codec_context
-        self._context.thread_count = 1
-        drop_custom_channel_order(self._context)
-        self._rate_hz = spec.sample_rate_hz
-        self._limit_s = limits.max_duration_s
-        self._n_whole = round(spec.max_audio_s * spec.sample_rate_hz)
-        self._n_wanted = self._n_whole
-        if spec.segment_s is not None:
-            self._n_wanted = max(self._n_whole, round(limits.max_duration_s * spec.sample_rate_hz))
+        self._n_before: int | None = None
         self._n_samples = 0
-        self._start_s: float | None = None
-        self._measured_s = 0.0
         self._chunks: list[npt.NDArray[np.float32]] = []
         self._downmix: Downmix | None = None
 
     @property
+    def opens_s(self) -> float:
+        """It needs frames from the one on that is heard at this time; a resampler takes some before."""
+        return max(0.0, self._start_s - _LEAD_S)
+
+    def add(self, frame: AudioFrame, at_s: float) -> None:
+        """Take the next frame, which begins at a time since the first sample of the stream."""
+        if self._n_before is None:
+            self._n_before = max(0, round((self._start_s - at_s) * self._rate_hz))
+        self._mix(frame)
+
+    @property
     def is_full(self) -> bool:
-        """Whether everything that is wanted has been decoded."""
-        return self._n_samples >= self._n_wanted
+        """Whether it needs no more frames."""
+        return self._n_before is not None and self._n_samples >= self._n_before + self._n_wanted
 
-    def add(self, packet: Packet[AudioStream]) -> None:
-        """Decode one packet."""
-        # Past `max_audio_s` the duration is measured on packets, with or without segments, so that a clip has
-        # the same duration either way.
-        if self._n_samples >= self._n_whole:
-            self._measure_rest(packet)
-        if self.is_full:
-            return
-        self._decode(packet)
-
-    def waveform(self) -> npt.NDArray[np.float32]:
-        """All decoded audio, float32 [n_samples], -1..1. No packet may follow."""
+    def samples(self) -> npt.NDArray[np.float32]:
+        """The samples, float32 [at most n_samples], -1..1. No frame may follow."""
         if not self.is_full:
-            self._decode(None)
             with self._damage.kept_to("sound"):
                 self._flush()
-        if not self._chunks:
+        if self._n_before is None or not self._chunks:
             return np.empty(0, dtype=np.float32)
-        waveform = np.nan_to_num(np.concatenate(self._chunks)[: self._n_wanted], copy=False)
+        joined = np.concatenate(self._chunks)
+        self._chunks.clear()  # of a long clip they are large
+        waveform = np.nan_to_num(joined[self._n_before :][: self._n_wanted], copy=False)
         return np.clip(waveform, -1.0, 1.0, out=waveform)
 
-    def span(self, default_start_s: float) -> Span:
-        """Start and end of the audio on the clock of the file; call this after `waveform`.
-
-        The result is the same whether audio after `max_audio_s` was decoded or only measured.
-
-        Args:
-            default_start_s: Start to assume if the frames have no timestamps.
-        """
-        start_s = default_start_s if self._start_s is None else self._start_s
-        length_s = self._measured_s if self.is_cut else self._n_samples / self._rate_hz
-        return Span(start_s, start_s + min(length_s, self._limit_s))
-
-    def _measure_rest(self, packet: Packet[AudioStream]) -> None:
-        if not self.is_cut:
-            self.is_cut = True
-            self._measured_s = self._n_samples / self._rate_hz
-        self._measured_s += float((packet.duration or 0) * (packet.time_base or 0))
-
-    def _decode(self, packet: Packet[AudioStream] | None) -> None:
-        """Decode one packet, or what the decoder still buffers."""
-        with self._damage.kept_to("sound"):
-            for frame in self._context.decode(packet):
-                with self._damage.kept_to("sound"):
-                    self._mix(frame)
-
     def _mix(self, frame: AudioFrame) -> None:
-        if self._start_s is None:
-            self._start_s = frame.time
         if self._downmix is not None and self._downmix.format != format_of(frame):
             with self._damage.kept_to("sound"):
                 self._flush()

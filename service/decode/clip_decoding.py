@@ -11,10 +11,9 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from service.arrays import Array
-from service.decode.audio import AudioDecoder
 from service.decode.container import Damage, Source, open_source, packets
 from service.decode.formats import is_chained_ogg
-from service.decode.packets import PacketLog, Timeline
+from service.decode.packets import PacketLog, StreamPackets, Timeline
 from service.decode.segments import (
     SILENT,
     Layout,
@@ -24,6 +23,7 @@ from service.decode.segments import (
     frames_of_segments,
     is_silent,
 )
+from service.decode.sound import Sound, SoundReader
 from service.decode.video import VideoFrames, read_frames
 from service.errors import ClipTooLongError, NoTracksError
 from service.media import Clip, DecodeLimits, DecodeSpec, Segment, Track
@@ -91,9 +91,7 @@ class _Decoding:
         video, audio = source.video_stream, source.audio_stream
         self._damage = Damage()
         self._log = PacketLog(video, source, self._damage) if video is not None else None
-        self._audio: AudioDecoder | None = None
-        with self._damage.kept_to("sound"):
-            self._audio = AudioDecoder(audio, spec, limits, self._damage) if audio is not None else None
+        self._sound_packets = StreamPackets(audio, source, self._damage) if audio is not None else None
         self._first_stamps: dict[int, int] = {}
         self._max_ticks = {s.index: limits.max_duration_s / float(s.time_base or 1) for s in source.wanted}
         self._warnings: list[str] = []
@@ -103,8 +101,8 @@ class _Decoding:
         timeline = self._log.timeline() if self._log is not None and len(self._log) else None
         if self._source.is_image or (self._source.is_animation and self._log and len(self._log) == 1):
             return self._still(timeline)
-        waveform, audio = self._read_audio()
-        layout = self._lay_out(timeline, waveform)
+        sound, audio = self._read_audio()
+        layout = self._lay_out(timeline, sound)
         frames, visual = self._read_frames(timeline, layout)
         if not visual.used and not audio.used:
             self._damage.raise_unexpected()
@@ -113,18 +111,20 @@ class _Decoding:
                 "Send a clip with a playable video or audio track."
             )
         if not visual.used:  # a video stream that turned out to be undecodable has no duration
-            layout = self._lay_out(None, waveform)
+            layout = self._lay_out(None, sound)
+        full = None if sound is None else sound.full
         return Clip(
             frames=frames.pictures,
             frame_times_s=frames.times_s,
-            waveform=self._whole(waveform) if audio.used and waveform is not None else None,
+            waveform=sound.waveform if audio.used and sound is not None else None,
             duration_s=layout.duration_s,
             visual=visual,
             audio=audio,
             warnings=(*self._file_warnings(), *self._warnings),
             n_frames_decoded=frames.n_decoded,
-            segments=self._fill(layout, frames, visual, waveform, audio),
-            full_waveform=None if self._spec.segment_s is None else waveform,
+            segments=self._fill(layout, frames, visual, full, audio),
+            full_waveform=full,
+            window_starts_s=sound.window_starts_s if audio.used and sound is not None else (),
         )
 
     def _still(self, timeline: Timeline | None) -> Clip:
@@ -150,9 +150,10 @@ class _Decoding:
         )
 
     def scan(self) -> None:
-        """Read every packet once: audio is decoded at once, video packets are collected.
+        """Read every packet once, and collect them.
 
-        Which video packets to decode can only be decided when the timestamps of all are known.
+        Which of a picture to decode, and which stretches of the sound are used, can only be decided when the
+        timestamps of all are known.
         """
         if not self._source.wanted:  # without streams PyAV would demux all of them
             return
@@ -163,8 +164,8 @@ class _Decoding:
                     self._log.add(cast("Packet[VideoStream]", packet))
                     if self._source.is_image:
                         break
-                elif self._audio is not None:
-                    self._audio.add(cast("Packet[AudioStream]", packet))
+                elif self._sound_packets is not None:
+                    self._sound_packets.add(cast("Packet[AudioStream]", packet))
 
     def _check_time(self, packet: "Packet[Stream]") -> None:
         """Reject a clip that is too long by its timestamps, since the duration in the header may be false."""
@@ -186,32 +187,31 @@ class _Decoding:
             warnings.append(_CHAINED if is_chained_ogg(self._source.file) else _CUT_SHORT)
         return warnings
 
-    def _read_audio(self) -> tuple[Array | None, Track]:
-        """All the audio that is wanted, and whether the part that represents the clip as a whole is used."""
-        if self._source.audio_stream is None:
+    def _read_audio(self) -> tuple[Sound | None, Track]:
+        """The sound, and whether what represents the clip as a whole is used."""
+        if self._sound_packets is None:
             return None, self._source.audio_track
-        if self._audio is None or len(waveform := self._audio.waveform()) == 0:
+        sound: Sound | None = None
+        with self._damage.kept_to("sound"):
+            sound = SoundReader(self._sound_packets, self._spec, self._limits, self._damage).read()
+        if sound is None or len(sound.waveform) == 0:
             return None, _unreadable("sound", self._damage.counts["sound"])
         if self._damage.counts["sound"]:
             self._warnings.append(_SOUND_DAMAGED)
-        if self._audio.is_cut:
+        if n_windows := len(sound.window_starts_s):
             where = "" if self._spec.segment_s is None else " for the clip as a whole"
-            self._warnings.append(
-                f"Only the first {self._spec.max_audio_s:g} seconds of the sound were used{where}."
-            )
-        return waveform, SILENT if is_silent(self._whole(waveform)) else self._source.audio_track
+            window_s = self._spec.window_samples / self._spec.sample_rate_hz
+            used = f"{n_windows} pieces of {window_s:g} seconds, spread evenly over it,"
+            used = used if n_windows > 1 else f"{window_s:g} seconds from its middle"
+            self._warnings.append(f"The sound is long: {used} were used{where}.")
+        return sound, SILENT if is_silent(sound.waveform) else self._source.audio_track
 
-    def _whole(self, waveform: Array) -> Array:
-        """The part of the audio that represents the clip as a whole."""
-        return waveform[: round(self._spec.max_audio_s * self._spec.sample_rate_hz)]
-
-    def _lay_out(self, timeline: Timeline | None, waveform: Array | None) -> Layout:
+    def _lay_out(self, timeline: Timeline | None, sound: Sound | None) -> Layout:
         start_s = 0.0 if timeline is None else timeline.start_s
-        visual = audio = None
+        visual = None
         if timeline is not None:
             visual = Span(start_s, start_s + max(timeline.duration_s, _MIN_VISUAL_S))
-        if waveform is not None and self._audio is not None:
-            audio = self._audio.span(default_start_s=start_s)
+        audio = None if sound is None else sound.span(default_start_s=start_s)
         return Layout.of(visual, audio)
 
     def _segments(self, layout: Layout) -> list[Span]:
@@ -240,7 +240,7 @@ class _Decoding:
     ) -> tuple[Segment, ...]:
         """The segments, each with its part of both tracks."""
         spans, rate_hz = self._segments(layout), self._spec.sample_rate_hz
-        # If the first `max_audio_s` are silent, `audio` says so, but a later segment may well be audible.
+        # If what is used of long sound is silent, `audio` says so, but a segment may well be audible.
         track = audio if waveform is None else self._source.audio_track
         of_visual = frames_of_segments(spans, layout, frames.parts, visual)
         of_audio = audio_of_segments(spans, layout, waveform, rate_hz, track)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, Literal, cast
+from typing import BinaryIO, Literal, TypeVar, cast
 
 import av
 from av.audio.stream import AudioStream
@@ -38,6 +38,7 @@ from service.media import DecodeLimits, Track
 UNREADABLE = (FFmpegError, ValueError, OverflowError)
 
 Part = Literal["file", "picture", "sound"]
+AnyStream = TypeVar("AnyStream", bound=Stream)
 
 
 class Damage:
@@ -122,11 +123,11 @@ class Source:
         return self.container.format.name in ANIMATION_CONTAINERS
 
     @contextmanager
-    def packets_again(self, stream: VideoStream) -> Iterator[Iterator[Packet[VideoStream]]]:
+    def packets_again(self, stream: AnyStream) -> Iterator[Iterator[Packet[AnyStream]]]:
         """Open the file a second time, for the packets of one of its streams."""
         with _open(self.file, self.options) as container:
             _discard_others(container, {stream.index})
-            yield cast("Iterator[Packet[VideoStream]]", packets(container, [container.streams[stream.index]]))
+            yield cast("Iterator[Packet[AnyStream]]", packets(container, [container.streams[stream.index]]))
 
 
 def _is_late(container: InputContainer, kind: Literal["video", "audio"]) -> bool:

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
@@ -22,6 +21,9 @@ from service.errors import DecodeCrashedError, DecoderUnavailableError, DecodeTi
 from service.media import Clip, DecodeLimits, DecodeSpec
 
 _START_TIMEOUT_S = 60.0
+# By the clock a clip may take this many times its processor time: a process may also wait for a disk.
+_WALL_SHARE = 5
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 # A process that closed its connection ends within this time.
 _END_TIMEOUT_S = 1.0
 _PACKAGE_ROOT = Path(__file__).parents[2]
@@ -226,17 +228,39 @@ class _Worker:
             # Killed by a cancelled request, since a library in the middle of a frame can't be asked to stop.
             with stopping(self.kill):
                 wire.send_request(sock, file, spec, limits)
-                return wire.receive_clip(sock, spec, limits, time.monotonic() + limits.wall_time_s)
+                return wire.receive_clip(sock, spec, limits, self._patience(limits.processor_time_s))
         except TimeoutError:
             # The process might still answer, and its answer would be taken for that of the next clip.
             self.stop()
             raise DecodeTimeoutError(
-                f"Decoding took longer than {limits.wall_time_s:g} seconds. Send a shorter or smaller clip."
+                f"Decoding took over {limits.processor_time_s:g} seconds. Send a shorter or smaller clip."
             ) from None
         except (EOFError, OSError, ValueError) as error:
             was_killed = self._ended_by(signal.SIGKILL)
             self.stop()
             raise _ProcessDiedError(was_killed=was_killed) from error
+
+    def _patience(self, limit_s: float) -> wire.Patience:
+        """Patience for so much processor time, which does not depend on what else the machine does."""
+        wall_left_s, before_s = wire.within(_WALL_SHARE * limit_s), self._processor_s()
+
+        def left_s() -> float:
+            if (left := limit_s - (self._processor_s() - before_s)) <= 0:
+                raise TimeoutError
+            return min(left, wall_left_s())
+
+        return left_s
+
+    def _processor_s(self) -> float:
+        """Processor time that the process has used so far."""
+        if self._process is None:
+            return 0.0
+        try:
+            # Behind the name of the program, which may hold spaces.
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended, which its connection tells
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
     def _ended_by(self, cause: signal.Signals) -> bool:
         """Whether the process has ended by a signal."""
@@ -272,7 +296,7 @@ class _Worker:
             if sock is None:
                 raise EOFError
             if not self._is_ready:
-                ready = wire.receive(sock, time.monotonic() + _START_TIMEOUT_S)
+                ready = wire.receive(sock, wire.within(_START_TIMEOUT_S))
                 self._is_ready = True
                 self._on_ready(Sandbox(**ready["sandbox"]))
         except (EOFError, OSError, ValueError) as error:

@@ -11,10 +11,7 @@ import numpy.typing as npt
 
 from service.arrays import Array
 from service.errors import TooManySegmentsError
-from service.media import Track
-
-# Codecs pad and smear audio, and frames have a duration: tracks meant to end together differ by less.
-EDGE_TOLERANCE_S = 0.1
+from service.media import EDGE_TOLERANCE_S, Track
 
 # -80 dB of full scale: inaudible, but above what lossy codecs and dither make of digital silence.
 _SILENCE_PEAK = 1e-4

@@ -2,7 +2,7 @@
 
     service -> process   {spec, limits}, then one byte that carries the open file
     process -> service   {error, message, trace}, or the fields of a clip followed by its arrays: the
-                         frames, the waveform, then the frames of each segment
+                         frames, the waveform, all the sound, then the frames of each segment
 
 Nothing is pickled, and sizes are checked before memory is allocated: a decoding process that a hostile file
 took over can send wrong pictures, but it can neither run code in the service nor exhaust its memory.
@@ -13,7 +13,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -35,6 +35,20 @@ _LENGTH = struct.Struct("!I")
 _MAX_HEADER_BYTES = 1 << 20
 
 Header = dict[str, Any]
+Patience = Callable[[], float]
+"""Seconds > 0 to wait from now on, at most; raises TimeoutError when it has run out."""
+
+
+def within(seconds: float) -> Patience:
+    """Patience for so long from now."""
+    deadline = time.monotonic() + seconds
+
+    def left_s() -> float:
+        if (left := deadline - time.monotonic()) <= 0:
+            raise TimeoutError
+        return left
+
+    return left_s
 
 
 def send(sock: socket.socket, header: Header, arrays: Sequence[npt.NDArray[Any]] = ()) -> None:
@@ -51,32 +65,32 @@ def send(sock: socket.socket, header: Header, arrays: Sequence[npt.NDArray[Any]]
         sock.sendall(array.data.cast("B"))
 
 
-def receive(sock: socket.socket, deadline: float | None = None) -> Header:
+def receive(sock: socket.socket, patience: Patience | None = None) -> Header:
     """Receive the header of one message.
 
     Args:
         sock: The connection.
-        deadline: Value of `time.monotonic()` at which to give up; None waits without limit.
+        patience: How long to wait; None waits without limit.
 
     Raises:
-        TimeoutError: The deadline has passed.
+        TimeoutError: Patience has run out.
         EOFError: The connection is closed, or the header is too long to be one.
         ValueError: The header is not a JSON object.
     """
-    header = json.loads(_receive_text(sock, deadline))
+    header = json.loads(_receive_text(sock, patience))
     if not isinstance(header, dict):
         raise ValueError("the header is not an object")
     return header
 
 
-def _receive_text(sock: socket.socket, deadline: float | None) -> bytearray:
+def _receive_text(sock: socket.socket, patience: Patience | None) -> bytearray:
     prefix = bytearray(_LENGTH.size)
-    _fill(sock, memoryview(prefix), deadline)
+    _fill(sock, memoryview(prefix), patience)
     (length,) = _LENGTH.unpack(prefix)
     if length > _MAX_HEADER_BYTES:
         raise EOFError
     text = bytearray(length)
-    _fill(sock, memoryview(text), deadline)
+    _fill(sock, memoryview(text), patience)
     return text
 
 
@@ -140,6 +154,7 @@ class _ClipHeader:
     warnings: tuple[str, ...]
     n_frames_decoded: int
     segments: tuple[_SegmentHeader, ...]
+    window_starts_s: tuple[float, ...]
 
 
 def send_error(sock: socket.socket, error: MediaError, trace: str = "") -> None:
@@ -155,9 +170,9 @@ def send_error(sock: socket.socket, error: MediaError, trace: str = "") -> None:
 
 def send_clip(sock: socket.socket, clip: Clip) -> None:
     """Answer a request with a clip."""
-    # `waveform` is the beginning of `full_waveform`, so only the longer one is sent.
-    waveform = clip.waveform if clip.full_waveform is None else clip.full_waveform
-    arrays = [clip.frames, waveform, *(segment.frames for segment in clip.segments)]
+    # Without windows `waveform` is all of `full_waveform`, which is then sent alone.
+    waveform = clip.waveform if clip.full_waveform is None or clip.window_starts_s else None
+    arrays = [clip.frames, waveform, clip.full_waveform, *(segment.frames for segment in clip.segments)]
     header = _ClipHeader(
         has_frames=clip.frames is not None,
         n_samples=None if clip.waveform is None else len(clip.waveform),
@@ -169,6 +184,7 @@ def send_clip(sock: socket.socket, clip: Clip) -> None:
         warnings=clip.warnings,
         n_frames_decoded=clip.n_frames_decoded,
         segments=tuple(_segment_header(segment) for segment in clip.segments),
+        window_starts_s=clip.window_starts_s,
     )
     send(sock, asdict(header), [array for array in arrays if array is not None])
 
@@ -184,27 +200,27 @@ def _segment_header(segment: Segment) -> _SegmentHeader:
     )
 
 
-def receive_clip(sock: socket.socket, spec: DecodeSpec, limits: DecodeLimits, deadline: float) -> Clip:
+def receive_clip(sock: socket.socket, spec: DecodeSpec, limits: DecodeLimits, patience: Patience) -> Clip:
     """Wait for the answer to a request.
 
     Args:
         sock: The connection.
         spec: The specification of the request.
         limits: The limits of the request.
-        deadline: Value of `time.monotonic()` at which to give up.
+        patience: How long to wait.
 
     Raises:
         MediaError: The process answered with this error.
-        TimeoutError: The deadline has passed.
+        TimeoutError: Patience has run out.
         EOFError: The connection is closed, or the answer does not fit the request.
         ValueError: The answer is malformed.
     """
-    header = _answers().validate_json(_receive_text(sock, deadline), strict=True)
+    header = _answers().validate_json(_receive_text(sock, patience), strict=True)
     if isinstance(header, _ErrorHeader):
         cause = RuntimeError(header.trace) if header.trace else None
         raise _ERRORS.get(header.error, DecodeCrashedError)(header.message) from cause
     _check_sizes(header, spec, limits)
-    return _clip(sock, header, spec, deadline)
+    return _clip(sock, header, spec, patience)
 
 
 _ERRORS: dict[str, type[MediaError]] = {error.code: error for error in MediaError.__subclasses__()}
@@ -225,8 +241,14 @@ def _check_sizes(header: _ClipHeader, spec: DecodeSpec, limits: DecodeLimits) ->
     Sizes of frames need no check: they follow from the specification.
     """
     n_full = header.n_full_samples or 0
-    max_s = max(spec.max_audio_s, 0 if spec.segment_s is None else limits.max_duration_s)
-    if max(header.n_samples or 0, n_full) > max_s * spec.sample_rate_hz + 1:
+    n_most = max(spec.whole_samples, n_full)
+    if starts_s := header.window_starts_s:
+        n_most = spec.n_windows * spec.window_samples
+        if header.n_samples != len(starts_s) * spec.window_samples:
+            raise EOFError
+        if not all(0 <= start_s <= limits.max_duration_s for start_s in starts_s):
+            raise EOFError
+    if not 0 <= (header.n_samples or 0) <= n_most or n_full > spec.full_samples(limits):
         raise EOFError
     # Kept with the features of the clip, so nothing may be as long as it likes.
     texts = [*header.warnings, header.visual.detail, header.audio.detail]
@@ -240,38 +262,48 @@ def _check_sizes(header: _ClipHeader, spec: DecodeSpec, limits: DecodeLimits) ->
         raise EOFError
 
 
-def _clip(sock: socket.socket, header: _ClipHeader, spec: DecodeSpec, deadline: float) -> Clip:
-    # The socket must be read in the order of `send_clip`: frames, waveform, then the frames of each segment.
-    n_samples, n_full = header.n_samples, header.n_full_samples
-    frames = _receive_frames(sock, header, spec.n_frames, spec, deadline)
-    n_sent = n_samples if n_full is None else n_full
-    waveform = None
-    if n_sent is not None:
-        waveform = np.empty(n_sent, np.float32)
-        _fill(sock, waveform.data.cast("B"), deadline)
+def _clip(sock: socket.socket, header: _ClipHeader, spec: DecodeSpec, patience: Patience) -> Clip:
+    # The socket must be read in the order of `send_clip`.
+    frames = _receive_frames(sock, header, spec.n_frames, spec, patience)
+    is_part = header.n_full_samples is not None and not header.window_starts_s
+    waveform = None if is_part else _receive_samples(sock, header.n_samples, patience)
+    full = _receive_samples(sock, header.n_full_samples, patience)
+    if is_part and full is not None and header.n_samples is not None:
+        waveform = full[: header.n_samples]
     return Clip(
         frames=frames,
         frame_times_s=np.array(header.frame_times_s, dtype=np.float64),
-        waveform=None if waveform is None or n_samples is None else waveform[:n_samples],
+        waveform=waveform,
         duration_s=header.duration_s,
         visual=header.visual,
         audio=header.audio,
         warnings=header.warnings,
         n_frames_decoded=header.n_frames_decoded,
-        segments=tuple(_segment(sock, part, spec, deadline) for part in header.segments),
-        full_waveform=None if n_full is None else waveform,
+        segments=tuple(_segment(sock, part, spec, patience) for part in header.segments),
+        full_waveform=full,
+        window_starts_s=header.window_starts_s,
     )
 
 
-def _segment(sock: socket.socket, header: _SegmentHeader, spec: DecodeSpec, deadline: float) -> Segment:
+def _segment(sock: socket.socket, header: _SegmentHeader, spec: DecodeSpec, patience: Patience) -> Segment:
     return Segment(
         start_s=header.start_s,
         end_s=header.end_s,
-        frames=_receive_frames(sock, header, spec.n_segment_frames, spec, deadline),
+        frames=_receive_frames(sock, header, spec.n_segment_frames, spec, patience),
         audio_samples=header.audio_samples,
         visual=header.visual,
         audio=header.audio,
     )
+
+
+def _receive_samples(
+    sock: socket.socket, n_samples: int | None, patience: Patience
+) -> npt.NDArray[np.float32] | None:
+    if n_samples is None:
+        return None
+    samples = np.empty(n_samples, np.float32)
+    _fill(sock, samples.data.cast("B"), patience)
+    return samples
 
 
 def _receive_frames(
@@ -279,23 +311,25 @@ def _receive_frames(
     header: _ClipHeader | _SegmentHeader,
     n_frames: int,
     spec: DecodeSpec,
-    deadline: float,
+    patience: Patience,
 ) -> npt.NDArray[np.uint8] | None:
     if not header.has_frames:
         return None
     frames = np.empty((n_frames, spec.image_size_px, spec.image_size_px, 3), np.uint8)
-    _fill(sock, frames.data.cast("B"), deadline)
+    _fill(sock, frames.data.cast("B"), patience)
     return frames
 
 
-def _fill(sock: socket.socket, buffer: memoryview, deadline: float | None) -> None:
+def _fill(sock: socket.socket, buffer: memoryview, patience: Patience | None) -> None:
     """Receive exactly as many bytes as the buffer holds."""
     while buffer:
-        if deadline is not None:
-            # Set before each read, so that a process that sends slowly can't extend the deadline. Zero would
-            # mean "non-blocking", which fails with another error.
-            sock.settimeout(max(deadline - time.monotonic(), 1e-6))
-        n_bytes = sock.recv_into(buffer)
+        if patience is not None:
+            # Asked before each read, so that a process that sends slowly can't extend it.
+            sock.settimeout(patience())
+        try:
+            n_bytes = sock.recv_into(buffer)
+        except TimeoutError:
+            continue  # there may be more of it than was known
         if n_bytes == 0:
             raise EOFError
         buffer = buffer[n_bytes:]

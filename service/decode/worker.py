@@ -69,7 +69,7 @@ def _limit(limits: DecodeLimits, idle_bytes: int) -> None:
     memory, _ = _within_hard(resource.RLIMIT_AS, idle_bytes + limits.memory_bytes)
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     used = resource.getrusage(resource.RUSAGE_SELF)
-    wanted_s = int(used.ru_utime + used.ru_stime + limits.wall_time_s) + 2
+    wanted_s = int(used.ru_utime + used.ru_stime + limits.processor_time_s) + 2
     resource.setrlimit(resource.RLIMIT_CPU, _within_hard(resource.RLIMIT_CPU, wanted_s))
 
 

@@ -48,11 +48,16 @@ def window_starts(n_samples: int, window: int, hop: int) -> list[int]:
     return starts
 
 
-def window_times(spec: AudioEncoderSpec, n_samples: int) -> tuple[tuple[float, float], ...]:
-    """Start and end of the windows of a waveform, in seconds; of a window that is filled up, its own."""
-    window, rate_hz = min(spec.window_samples, n_samples), spec.sample_rate_hz
-    starts = window_starts(n_samples, spec.window_samples, spec.hop_samples)
-    return tuple((start / rate_hz, (start + window) / rate_hz) for start in starts)
+def window_times(spec: AudioEncoderSpec, clip: Clip) -> tuple[tuple[float, float], ...]:
+    """Start and end of the windows of a clip's sound, in seconds; of a window that is filled up, its own."""
+    if clip.waveform is None:
+        return ()
+    n_samples, rate_hz = len(clip.waveform), spec.sample_rate_hz
+    window_s = min(spec.window_samples, n_samples) / rate_hz
+    starts_s = clip.window_starts_s or [
+        start / rate_hz for start in window_starts(n_samples, spec.window_samples, spec.hop_samples)
+    ]
+    return tuple((start_s, start_s + window_s) for start_s in starts_s)
 
 
 def _filled(waveform: Array, window: int, padding: Padding) -> Array:
@@ -69,7 +74,8 @@ _ITEMS_PER_BATCH = 16
 
 def encode_clip(encoders: Encoders, clip: Clip) -> ClipFeatures:
     """Features of each track of a clip: the mean over its frames or windows, scaled to unit length."""
-    return _encode(encoders, [clip.frames], [clip.waveform])[0]
+    windows = () if clip.waveform is None else _windows(encoders, clip.waveform, clip.window_starts_s)
+    return _encode(encoders, [clip.frames], [windows])[0]
 
 
 def encode_segments(encoders: Encoders, clip: Clip) -> list[ClipFeatures]:
@@ -79,27 +85,26 @@ def encode_segments(encoders: Encoders, clip: Clip) -> list[ClipFeatures]:
     return _encode(
         encoders,
         [segment.frames for segment in clip.segments],
-        [
-            None
+        (
+            ()
             if segment.audio_samples is None or clip.full_waveform is None
-            else clip.full_waveform[slice(*segment.audio_samples)]
+            else _windows(encoders, clip.full_waveform[slice(*segment.audio_samples)])
             for segment in clip.segments
-        ],
+        ),
     )
 
 
 def _encode(
-    encoders: Encoders, frames: list[NDArray[np.uint8] | None], waveforms: list[Array | None]
+    encoders: Encoders, frames: Sequence[NDArray[np.uint8] | None], windows: Iterable[Sequence[Array]]
 ) -> list[ClipFeatures]:
     """Features of several clips or segments.
 
     Args:
         encoders: The encoders.
         frames: Frames of each, uint8 [n_frames, size, size, 3]; None without a visual track.
-        waveforms: Audio of each, float32 [n_samples]; None without an audio track.
+        windows: Windows of sound of each, float32 [window samples]; none without an audio track.
     """
     distinct = [_distinct(f) for f in frames]
-    windows = (() if waveform is None else _windows(encoders, waveform) for waveform in waveforms)
     visual, audio = run_in_parallel(
         lambda: _batched(lambda batch: encoders.visual(frames=batch), (pictures for pictures, _ in distinct)),
         lambda: _batched(lambda batch: encoders.audio(waveform=batch), windows),
@@ -121,8 +126,11 @@ def _distinct(frames: NDArray[np.uint8] | None) -> tuple[Sequence[NDArray[np.uin
     return [frames[i] for i in starts], np.diff([*starts, len(frames)]).tolist()
 
 
-def _windows(encoders: Encoders, waveform: Array) -> list[Array]:
+def _windows(encoders: Encoders, waveform: Array, starts_s: Sequence[float] = ()) -> Sequence[Array]:
+    """The windows of a waveform, which are all that it consists of where their starts are given."""
     spec = encoders.manifest.audio
+    if starts_s:
+        return list(waveform.reshape(-1, spec.window_samples))
     return audio_windows(waveform, window=spec.window_samples, hop=spec.hop_samples, padding=spec.padding)
 
 

@@ -12,7 +12,6 @@ import random
 import socket
 import struct
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -257,7 +256,9 @@ def _labels_samples() -> list[bytes]:
 
 # The protocol of decoding processes. An input is the header; its length and the arrays are added.
 
-_SPEC = DecodeSpec(n_frames=2, image_size_px=2, sample_rate_hz=8, max_audio_s=2.0, segment_s=1.0)
+_SPEC = DecodeSpec(
+    n_frames=2, image_size_px=2, sample_rate_hz=8, max_audio_s=2.0, n_windows=2, window_s=1.0, segment_s=1.0
+)
 _DECODE_LIMITS = DecodeLimits(max_duration_s=4.0, max_segments=4)
 _PATIENCE_S = 20.0
 
@@ -267,7 +268,7 @@ def _read_wire(content: bytes) -> None:
     with ours, theirs:
         theirs.sendall(struct.pack("!I", len(content)) + content + bytes(200))
         theirs.shutdown(socket.SHUT_WR)
-        clip = wire.receive_clip(ours, _SPEC, _DECODE_LIMITS, time.monotonic() + _PATIENCE_S)
+        clip = wire.receive_clip(ours, _SPEC, _DECODE_LIMITS, wire.within(_PATIENCE_S))
     _check_clip(clip)
 
 
@@ -288,6 +289,9 @@ def _check_clip(clip: Clip) -> None:
         assert type(segment.end_s) in (int, float), "end_s"
         first, stop = segment.audio_samples or (0, 0)
         assert 0 <= first <= stop <= n_samples, "audio_samples"
+    if clip.window_starts_s:
+        assert clip.waveform is not None, "waveform"
+        assert len(clip.waveform) == len(clip.window_starts_s) * _SPEC.window_samples, "window_starts_s"
 
 
 class _Recorder:

@@ -28,7 +28,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
 @pytest.fixture
 def pool() -> Iterator[DecodePool]:
     """Two decoding processes, with limits that no whole file of these tests comes near to."""
-    with DecodePool(DecodeLimits(wall_time_s=20.0), n_workers=2) as pool:
+    with DecodePool(DecodeLimits(processor_time_s=20.0), n_workers=2) as pool:
         yield pool
 
 

@@ -51,6 +51,9 @@ def plan(
         str | None, typer.Option(help=texts.SEGMENT_S.description, metavar="auto|SECONDS")
     ] = None,
     frames: Annotated[str | None, typer.Option(help=texts.FRAMES.description, metavar="exact|key")] = None,
+    audio_windows: Annotated[
+        str | None, typer.Option(help=texts.AUDIO_WINDOWS.description, metavar="N")
+    ] = None,
     guarantee: Annotated[str | None, typer.Option(help=texts.GUARANTEE.description, metavar="0.9")] = None,
     top_k: Annotated[str, typer.Option(help=texts.TOP_K.description, metavar="N")] = "5",
     shard_size: Annotated[int, typer.Option(min=1, help="Clips in a shard.")] = 1000,
@@ -67,6 +70,7 @@ def plan(
         "templates": template or None,
         "segment_s": segment_s,
         "frames": frames,
+        "audio_windows": audio_windows,
         "guarantee": guarantee,
         "top_k": top_k,
     }

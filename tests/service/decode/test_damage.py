@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from service.decode import clip_decoding, decode_clip, video
-from service.decode.audio import AudioDecoder, Downmix
+from service.decode.audio import Downmix
 from service.decode.container import open_source, packets
 from service.decode.picture import Framer
+from service.decode.sound import SoundReader
 from service.errors import NoTracksError
 from service.media import DecodeLimits, DecodeSpec
 from tests.service.decode.conftest import Make
@@ -219,7 +220,7 @@ def test_a_frame_that_can_not_be_resampled_costs_only_itself(
 
 
 @pytest.mark.parametrize(
-    ("owner", "method"), [(Downmix, "add"), (Downmix, "__init__"), (AudioDecoder, "__init__")]
+    ("owner", "method"), [(Downmix, "add"), (Downmix, "__init__"), (SoundReader, "__init__")]
 )
 def test_sound_that_can_not_be_processed_leaves_the_picture(
     owner: type,

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -93,12 +92,27 @@ def test_many_threads_share_few_processes(pool: DecodePool, make_clip: Make, spe
 def test_a_process_that_hangs_is_killed_at_the_time_limit(make_clip: Make, spec: DecodeSpec) -> None:
     """The clip fails and the next one works."""
     path = make_clip(ticks=range(3))
-    with DecodePool(replace(LIMITS, wall_time_s=0.5), n_workers=1) as pool:
+    with DecodePool(replace(LIMITS, processor_time_s=0.5), n_workers=1) as pool:
         pool.decode(path, spec)
         os.kill(_process(pool).pid, signal.SIGSTOP)
         with pytest.raises(DecodeTimeoutError, match=r"0\.5 seconds"):
             pool.decode(path, spec)
         assert pool.decode(path, spec).frames is not None
+
+
+def test_the_time_limit_does_not_depend_on_what_else_the_machine_does(
+    make_clip: Make, spec: DecodeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processor time counts: a clip that has used it up fails at once, whatever the clock says."""
+    path = make_clip(ticks=range(3))
+    with DecodePool(replace(LIMITS, processor_time_s=1000.0), n_workers=1) as pool:
+        pool.decode(path, spec)
+        used = iter([3.0, 3.0, 1003.1])
+        monkeypatch.setattr("service.decode.pool._Worker._processor_s", lambda _: next(used))
+        os.kill(_process(pool).pid, signal.SIGSTOP)
+        monkeypatch.setattr("service.decode.pool._WALL_SHARE", 0.0005)
+        with pytest.raises(DecodeTimeoutError, match="1000 seconds"):
+            pool.decode(path, spec)
 
 
 def _ending(pool: DecodePool, causes: list[signal.Signals], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +189,7 @@ def test_what_went_wrong_in_a_process_reaches_the_log_of_the_service(spec: Decod
             theirs, DecodeCrashedError("The clip could not be decoded."), "x" * 5000 + "IndexError: 7"
         )
         with pytest.raises(DecodeCrashedError) as caught:
-            wire.receive_clip(ours, spec, LIMITS, time.monotonic() + 10)
+            wire.receive_clip(ours, spec, LIMITS, wire.within(10))
     assert str(caught.value.__cause__).endswith("IndexError: 7")
     assert len(str(caught.value.__cause__)) == 2000
 
@@ -276,6 +290,7 @@ _ANSWER: dict[str, Any] = {
     "warnings": [],
     "n_frames_decoded": 0,
     "segments": [],
+    "window_starts_s": [],
 }
 _SEGMENT = {
     "start_s": 0.0,
@@ -314,6 +329,21 @@ def test_an_answer_that_does_not_fit_the_request_is_rejected(
         _receive(answer, n_bytes, spec)
 
 
+@pytest.mark.parametrize(
+    ("n_samples", "starts_s"), [(8, [0.0, 1.0]), (None, [0.0]), (16, [0.0]), (8, [-1.0])]
+)
+def test_windows_that_do_not_fit_their_samples_are_rejected(
+    n_samples: int | None, starts_s: list[float], spec: DecodeSpec
+) -> None:
+    """One window of 8 samples, which starts within the clip, would."""
+    small = replace(spec, sample_rate_hz=8, max_audio_s=1.0)
+    good = _ANSWER | {"n_samples": 8, "window_starts_s": [0.0]}
+    _receive(json.dumps(good).encode(), 32, small)
+    bad = _ANSWER | {"n_samples": n_samples, "window_starts_s": starts_s}
+    with pytest.raises(EOFError):
+        _receive(json.dumps(bad).encode(), 64, small)
+
+
 @pytest.mark.parametrize("answer", [b"3", b"[]", b"null", b'"clip"', b"[" * 100_000, b"\xff", b""])
 def test_an_answer_that_is_no_object_is_rejected(answer: bytes, spec: DecodeSpec) -> None:
     """It was an error that nobody expected: the clip was answered 500."""
@@ -326,7 +356,7 @@ def _receive(answer: bytes, n_bytes: int, spec: DecodeSpec) -> None:
     with ours:
         with theirs:
             theirs.sendall(len(answer).to_bytes(4) + answer + bytes(n_bytes))
-        wire.receive_clip(ours, spec, LIMITS, deadline=time.monotonic() + 60)
+        wire.receive_clip(ours, spec, LIMITS, wire.within(60))
 
 
 def test_a_header_of_unlimited_length_is_rejected() -> None:

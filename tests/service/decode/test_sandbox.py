@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,10 +123,10 @@ def take_over(clip: str, folder: Path, spec: DecodeSpec) -> tuple[DecodeCrashedE
     process = subprocess.Popen(command, env=ENVIRONMENT, pass_fds=[descriptor], stderr=subprocess.PIPE)  # noqa: S603
     theirs.close()
     with process, ours, request.open("rb", buffering=0) as file:
-        wire.receive(ours, time.monotonic() + 60)
+        wire.receive(ours, wire.within(60))
         wire.send_request(ours, file, spec, LIMITS)
         with pytest.raises(DecodeCrashedError) as caught:
-            wire.receive_clip(ours, spec, LIMITS, time.monotonic() + 60)
+            wire.receive_clip(ours, spec, LIMITS, wire.within(60))
         ours.close()
         assert process.stderr is not None
         return caught.value, process.stderr.read()

@@ -1,0 +1,141 @@
+"""Long sound: windows that are spread evenly over it, the same however it is stored and asked for."""
+
+from __future__ import annotations
+
+import wave
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.decode import DecodePool, decode_clip, packets
+from service.decode.packets import StreamPackets
+from service.media import DecodeLimits, DecodeSpec
+from tests.service.decode.conftest import Make
+
+RATE_HZ = 16_000
+LENGTH_S = 12.0
+SPREAD = DecodeSpec(1, 32, RATE_HZ, max_audio_s=3.0, n_windows=3, window_s=1.0)
+# The middles of three windows of a second are those of the thirds of 12 seconds: 2, 6 and 10.
+STARTS_S = (1.5, 5.5, 9.5)
+
+
+@pytest.fixture
+def ramp(tmp_path: Path) -> Path:
+    """Sound of 12 s at the wanted rate, whose samples tell where they are: they rise all the time."""
+    path = tmp_path / "ramp.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE_HZ, 0, "NONE", ""))
+        file.writeframes((np.arange(LENGTH_S * RATE_HZ) // 8 + 1).astype("<i2").tobytes())
+    return path
+
+
+def _expected(starts_s: tuple[float, ...]) -> np.ndarray:
+    at = np.concatenate([np.arange(RATE_HZ) + round(start_s * RATE_HZ) for start_s in starts_s])
+    return (at // 8 + 1) / 32_768
+
+
+def test_windows_are_spread_evenly_over_longer_sound(ramp: Path, limits: DecodeLimits) -> None:
+    """Their samples are those of the sound, and a warning says what was used."""
+    clip = decode_clip(ramp, SPREAD, limits)
+    assert clip.waveform is not None
+    assert clip.window_starts_s == pytest.approx(STARTS_S)
+    np.testing.assert_allclose(clip.waveform, _expected(STARTS_S), atol=1e-6)
+    assert clip.duration_s == pytest.approx(LENGTH_S)
+    assert clip.warnings == ("The sound is long: 3 pieces of 1 seconds, spread evenly over it, were used.",)
+
+
+@pytest.mark.parametrize("max_audio_s", [LENGTH_S, LENGTH_S - 0.09])
+def test_sound_that_is_hardly_longer_is_used_whole(
+    max_audio_s: float, ramp: Path, limits: DecodeLimits
+) -> None:
+    """Codecs pad sound, and a warning about that would help nobody."""
+    clip = decode_clip(ramp, replace(SPREAD, max_audio_s=max_audio_s), limits)
+    assert clip.waveform is not None
+    assert (len(clip.waveform), clip.window_starts_s, clip.warnings) == (LENGTH_S * RATE_HZ, (), ())
+
+
+@pytest.mark.parametrize(("name", "codec"), [("s.flac", "flac"), ("s.m4a", "aac"), ("s.mp3", "libmp3lame")])
+def test_a_window_is_what_the_whole_sound_has_there(
+    name: str, codec: str, make_clip: Make, limits: DecodeLimits
+) -> None:
+    """Also where it is resampled, and where a codec needs what was before."""
+    path = make_clip(name=name, codec=None, audio=codec, audio_s=8.0)
+    max_change_in_a_sample = 0.5 * 2 * np.pi * 440 / RATE_HZ
+    spread = decode_clip(path, SPREAD, limits)
+    whole = decode_clip(path, replace(SPREAD, max_audio_s=60.0), limits)
+    assert spread.waveform is not None
+    assert whole.waveform is not None
+    for window, start_s in zip(spread.waveform.reshape(3, -1), spread.window_starts_s, strict=True):
+        first = round(start_s * RATE_HZ)
+        np.testing.assert_allclose(
+            window, whole.waveform[first : first + RATE_HZ], atol=max_change_in_a_sample
+        )
+    assert spread.duration_s == pytest.approx(whole.duration_s, abs=0.1)
+
+
+def test_segments_do_not_change_the_windows(ramp: Path, limits: DecodeLimits) -> None:
+    """All the sound is there beside them; across the process boundary both arrive as they are."""
+    plain = decode_clip(ramp, SPREAD, limits)
+    with DecodePool(limits, n_workers=1) as pool:
+        cut = pool.decode(ramp, replace(SPREAD, segment_s=4.0))
+    np.testing.assert_array_equal(cut.waveform, plain.waveform)
+    assert (cut.window_starts_s, cut.duration_s) == (plain.window_starts_s, plain.duration_s)
+    assert cut.full_waveform is not None
+    np.testing.assert_allclose(
+        cut.full_waveform, (np.arange(LENGTH_S * RATE_HZ) // 8 + 1) / 32_768, atol=1e-6
+    )
+    assert [segment.audio_samples for segment in cut.segments] == [
+        (i * 4 * RATE_HZ, (i + 1) * 4 * RATE_HZ) for i in range(3)
+    ]
+
+
+@pytest.mark.parametrize("claimed_s", [0.0, 2.0, 8.0, 40.0])
+def test_the_length_is_that_of_the_sound_whatever_timestamps_say(
+    claimed_s: float, ramp: Path, limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream is read again where they were wrong."""
+    monkeypatch.setattr(StreamPackets, "length_s", lambda _: claimed_s)
+    clip = decode_clip(ramp, SPREAD, limits)
+    assert clip.waveform is not None
+    assert clip.window_starts_s == pytest.approx(STARTS_S)
+    np.testing.assert_allclose(clip.waveform, _expected(STARTS_S), atol=1e-6)
+
+
+def test_sound_that_is_short_after_all_is_used_whole(
+    ramp: Path, limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timestamps may also claim too much."""
+    monkeypatch.setattr(StreamPackets, "length_s", lambda _: 40.0)
+    clip = decode_clip(ramp, replace(SPREAD, max_audio_s=20.0), limits)
+    assert clip.waveform is not None
+    assert (len(clip.waveform), clip.window_starts_s, clip.warnings) == (LENGTH_S * RATE_HZ, (), ())
+
+
+def test_packets_that_are_too_large_to_keep_are_read_again(
+    ramp: Path, make_clip: Make, limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The result is the same, of the picture too."""
+    both = make_clip(ticks=range(240), audio="aac", audio_s=8.0)
+    kept = [decode_clip(path, SPREAD, limits) for path in (ramp, both)]
+    monkeypatch.setattr(packets, "_KEEP_BYTES", 1000)
+    for before, path in zip(kept, (ramp, both), strict=True):
+        again = decode_clip(path, SPREAD, limits)
+        np.testing.assert_array_equal(again.waveform, before.waveform)
+        np.testing.assert_array_equal(again.frames, before.frames)
+
+
+def test_silent_windows_are_silence(tmp_path: Path, limits: DecodeLimits) -> None:
+    """What is between them is not looked at for the clip as a whole, but segments have it."""
+    samples = np.zeros(int(LENGTH_S * RATE_HZ), "<i2")
+    samples[3 * RATE_HZ : 5 * RATE_HZ] = 9_000
+    path = tmp_path / "s.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE_HZ, 0, "NONE", ""))
+        file.writeframes(samples.tobytes())
+    with_picture = replace(SPREAD, segment_s=4.0)
+    with pytest.raises(Exception, match="digital silence"):
+        decode_clip(path, with_picture, limits)
+    louder = decode_clip(path, replace(with_picture, n_windows=12, window_s=0.5), limits)
+    assert [segment.audio.used for segment in louder.segments] == [True, True, False]
