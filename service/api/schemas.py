@@ -125,14 +125,14 @@ class ClassifyForm(ClassifyOptions):
         self, templates: tuple[str, ...] | None, guarantee: float | None, frames: FrameChoice
     ) -> ClassifyOptions:
         """The options alone, with what stands in for those that were not sent."""
-        return ClassifyOptions(
-            templates=self.templates or templates,
-            top_k=self.top_k,
-            beta=self.beta,
-            guarantee=self.guarantee_or(guarantee),
-            segment_s="auto" if self.segment_s is None and self.returned != "json" else self.segment_s,
-            frames=self.frames or frames,
-        )
+        sent = {name: getattr(self, name) for name in ClassifyOptions.model_fields}
+        stand_in = {
+            "templates": self.templates or templates,
+            "guarantee": self.guarantee_or(guarantee),
+            "segment_s": "auto" if self.segment_s is None and self.returned != "json" else self.segment_s,
+            "frames": self.frames or frames,
+        }
+        return ClassifyOptions.model_validate(sent | stand_in)
 
 
 class ClassifyJson(ClassifyForm):

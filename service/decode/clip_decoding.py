@@ -13,7 +13,7 @@ from av.video.stream import VideoStream
 from service.arrays import Array
 from service.decode.container import Damage, Source, open_source, packets
 from service.decode.formats import is_chained_ogg
-from service.decode.packets import PacketLog, StreamPackets, Timeline
+from service.decode.packets import PacketLog, Timeline
 from service.decode.segments import (
     SILENT,
     Layout,
@@ -91,7 +91,10 @@ class _Decoding:
         video, audio = source.video_stream, source.audio_stream
         self._damage = Damage()
         self._log = PacketLog(video, source, self._damage) if video is not None else None
-        self._sound_packets = StreamPackets(audio, source, self._damage) if audio is not None else None
+        self._sound: SoundReader | None = None
+        if audio is not None:
+            with self._damage.kept_to("sound"):
+                self._sound = SoundReader(audio, spec, limits, self._damage, source.audio_length_s)
         self._first_stamps: dict[int, int] = {}
         self._max_ticks = {s.index: limits.max_duration_s / float(s.time_base or 1) for s in source.wanted}
         self._warnings: list[str] = []
@@ -150,10 +153,9 @@ class _Decoding:
         )
 
     def scan(self) -> None:
-        """Read every packet once, and collect them.
+        """Read every packet once: audio is decoded at once, video packets are collected.
 
-        Which of a picture to decode, and which stretches of the sound are used, can only be decided when the
-        timestamps of all are known.
+        Which video packets to decode can only be decided when the timestamps of all are known.
         """
         if not self._source.wanted:  # without streams PyAV would demux all of them
             return
@@ -164,8 +166,8 @@ class _Decoding:
                     self._log.add(cast("Packet[VideoStream]", packet))
                     if self._source.is_image:
                         break
-                elif self._sound_packets is not None:
-                    self._sound_packets.add(cast("Packet[AudioStream]", packet))
+                elif self._sound is not None:
+                    self._sound.add(cast("Packet[AudioStream]", packet))
 
     def _check_time(self, packet: "Packet[Stream]") -> None:
         """Reject a clip that is too long by its timestamps, since the duration in the header may be false."""
@@ -189,11 +191,11 @@ class _Decoding:
 
     def _read_audio(self) -> tuple[Sound | None, Track]:
         """The sound, and whether what represents the clip as a whole is used."""
-        if self._sound_packets is None:
+        if (stream := self._source.audio_stream) is None:
             return None, self._source.audio_track
-        sound: Sound | None = None
-        with self._damage.kept_to("sound"):
-            sound = SoundReader(self._sound_packets, self._spec, self._limits, self._damage).read()
+        sound = None if self._sound is None else self._sound.sound()
+        if self._sound is not None and self._sound.was_misled:
+            sound = self._hear_again(stream, self._sound.length_s)
         if sound is None or len(sound.waveform) == 0:
             return None, _unreadable("sound", self._damage.counts["sound"])
         if self._damage.counts["sound"]:
@@ -205,6 +207,14 @@ class _Decoding:
             used = used if n_windows > 1 else f"{window_s:g} seconds from its middle"
             self._warnings.append(f"The sound is long: {used} were used{where}.")
         return sound, SILENT if is_silent(sound.waveform) else self._source.audio_track
+
+    def _hear_again(self, stream: AudioStream, length_s: float) -> Sound:
+        """Read the sound a second time, now that its length is known, which the file had stated wrongly."""
+        again = SoundReader(stream, self._spec, self._limits, self._damage, length_s)
+        with self._damage.kept_to("file"), self._source.packets_again(stream) as stream_packets:
+            for packet in stream_packets:
+                again.add(packet)
+        return again.sound()
 
     def _lay_out(self, timeline: Timeline | None, sound: Sound | None) -> Layout:
         start_s = 0.0 if timeline is None else timeline.start_s

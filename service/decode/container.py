@@ -106,6 +106,14 @@ class Source:
         return tuple(stream for stream in (self.video_stream, self.audio_stream) if stream is not None)
 
     @property
+    def audio_length_s(self) -> float:
+        """Length of the audio stream as the file states it, which may be wrong; 0 where it does not."""
+        stream = self.audio_stream
+        if stream is not None and stream.duration is not None:
+            return float(stream.duration * (stream.time_base or 1))
+        return (self.container.duration or 0) / av.time_base
+
+    @property
     def has_late_track(self) -> bool:
         """Whether a track is missing of which demuxing came upon a stream that was unknown at opening."""
         return (self.video_stream is None and _is_late(self.container, "video")) or (

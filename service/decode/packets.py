@@ -1,17 +1,16 @@
-"""The packets of a stream; for a picture also a table of them, and which to decode for wanted frames."""
+"""The packets of a video stream: a table of all, their payload, and which to decode for the wanted frames."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic
 
 import numpy as np
 import numpy.typing as npt
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from service.decode.container import AnyStream, Damage, Source
+from service.decode.container import Damage, Source
 from service.decode.segments import Span
 
 # A frame that starts this shortly after a target time counts as on screen: the two are rounded differently.
@@ -125,12 +124,12 @@ def _entry_point(timeline: Timeline, packet: int) -> int:
     return int(entries[-1]) if len(entries) else 0
 
 
-# Maximum payload of a stream kept in memory. A larger one is demuxed a second time instead.
-_KEEP_BYTES = 24 * 1024**2
+# Maximum payload kept in memory. A larger stream is demuxed a second time instead.
+_KEEP_BYTES = 12 * 1024**2
 
 
-class StreamPackets(Generic[AnyStream]):
-    """The packets of one stream, in file order, which can be read as often as needed.
+class PacketLog:
+    """The packets of one video stream, in file order.
 
     Args:
         stream: The stream; its time base is the unit of the timestamps.
@@ -138,65 +137,33 @@ class StreamPackets(Generic[AnyStream]):
         damage: Counts errors of reading it again.
     """
 
-    def __init__(self, stream: AnyStream, source: Source, damage: Damage) -> None:
-        self.stream = stream
+    def __init__(self, stream: VideoStream, source: Source, damage: Damage) -> None:
+        self._stream = stream
         self._source = source
         self._damage = damage
-        self._kept: list[Packet[AnyStream]] | None = []
+        self._kept: list[Packet[VideoStream]] | None = []
         self._n_bytes = 0
         self._pts: list[int | None] = []
         self._dts: list[int | None] = []
         self._durations: list[int] = []
+        self._is_key: list[bool] = []
+        self._is_shown: list[bool] = []
 
     def __len__(self) -> int:
         return len(self._pts)
 
-    @property
-    def unit_s(self) -> float:
-        """Unit of the timestamps."""
-        return float(self.stream.time_base or 1)
-
-    def add(self, packet: Packet[AnyStream]) -> None:
+    def add(self, packet: Packet[VideoStream]) -> None:
         """Add one packet, which must not be empty."""
         self._pts.append(packet.pts)
         self._dts.append(packet.dts)
         self._durations.append(packet.duration or 0)
+        self._is_key.append(packet.is_keyframe)
+        self._is_shown.append(not packet.is_discard)
         self._n_bytes += packet.size
         if self._n_bytes > _KEEP_BYTES:
             self._kept = None
         if self._kept is not None:
             self._kept.append(packet)
-
-    def replay(self) -> Iterator[tuple[int, Packet[AnyStream]]]:
-        """Iterate over the packets again, each with its index."""
-        if self._kept is not None:
-            yield from enumerate(self._kept)
-            return
-        with self._damage.kept_to("file"), self._source.packets_again(self.stream) as packets:
-            yield from zip(range(len(self)), packets, strict=False)
-
-    def length_s(self) -> float:
-        """Length of the stream by its timestamps, or without them by what its packets say that they hold."""
-        stamps = [stamp for stamp in self._pts if stamp is not None]
-        if len(stamps) < len(self):
-            return sum(self._durations) * self.unit_s
-        last = max(range(len(stamps)), key=stamps.__getitem__, default=0)
-        return (stamps[last] - min(stamps) + self._durations[last]) * self.unit_s if stamps else 0.0
-
-
-class PacketLog(StreamPackets[VideoStream]):
-    """The packets of a video stream, and the table of them."""
-
-    def __init__(self, stream: VideoStream, source: Source, damage: Damage) -> None:
-        super().__init__(stream, source, damage)
-        self._is_key: list[bool] = []
-        self._is_shown: list[bool] = []
-
-    def add(self, packet: Packet[VideoStream]) -> None:
-        """Add one packet, which must not be empty."""
-        super().add(packet)
-        self._is_key.append(packet.is_keyframe)
-        self._is_shown.append(not packet.is_discard)
 
     def timeline(self) -> Timeline:
         """The packet table. At least one packet must have been added."""
@@ -206,7 +173,7 @@ class PacketLog(StreamPackets[VideoStream]):
         ticks = self._ticks()
         shown = np.sort(ticks[is_shown])
         last = self._durations[int(np.argmax(np.where(is_shown, ticks, -np.inf)))] or _typical_gap(shown)
-        unit = self.unit_s
+        unit = float(self._stream.time_base or 1)
         return Timeline(
             times_s=(ticks - shown[0]) * unit,
             is_key=np.array(self._is_key),
@@ -214,6 +181,14 @@ class PacketLog(StreamPackets[VideoStream]):
             duration_s=float(shown[-1] - shown[0] + last) * unit,
             start_s=float(shown[0]) * unit,
         )
+
+    def replay(self) -> Iterator[tuple[int, Packet[VideoStream]]]:
+        """Iterate over the packets again, each with its index."""
+        if self._kept is not None:
+            yield from enumerate(self._kept)
+            return
+        with self._damage.kept_to("file"), self._source.packets_again(self._stream) as packets:
+            yield from zip(range(len(self)), packets, strict=False)
 
     def _ticks(self) -> npt.NDArray[np.float64]:
         """Times in the time base of the stream.
@@ -229,7 +204,7 @@ class PacketLog(StreamPackets[VideoStream]):
                 return np.array(known, dtype=np.float64)
         if all(self._durations):
             return np.cumsum(self._durations, dtype=np.float64) - self._durations
-        rate, unit = self.stream.average_rate or self.stream.guessed_rate or 25, self.stream.time_base or 1
+        rate, unit = self._stream.average_rate or self._stream.guessed_rate or 25, self._stream.time_base or 1
         return np.arange(len(self._pts)) / float(rate * unit)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from av.packet import Packet
 from service.arrays import Array
 from service.decode.audio import Excerpt
 from service.decode.container import Damage
-from service.decode.packets import StreamPackets, midpoints
+from service.decode.packets import midpoints
 from service.decode.segments import Span
 from service.media import EDGE_TOLERANCE_S, DecodeLimits, DecodeSpec
 
@@ -55,88 +55,87 @@ class SoundReader:
     resampling take twice as long, and are done for what is used only.
 
     Args:
-        packets: All packets of the stream.
+        stream: The stream.
         spec: The sample rate, and how much is used.
         limits: Limits; no more than the maximum duration is decoded, whatever the timestamps say.
         damage: Counts packets that the decoder rejects and frames that can't be mixed or resampled.
+        expected_s: Length of the sound, on which it depends where its windows are.
     """
 
     def __init__(
-        self, packets: StreamPackets[AudioStream], spec: DecodeSpec, limits: DecodeLimits, damage: Damage
+        self, stream: AudioStream, spec: DecodeSpec, limits: DecodeLimits, damage: Damage, expected_s: float
     ) -> None:
-        self._packets, self._spec, self._damage = packets, spec, damage
-        self._context = packets.stream.codec_context
-        self._context.thread_count = 1
-        drop_custom_channel_order(self._context)
-        self._limits = limits
-
-    def read(self) -> Sound:
-        """Read the sound.
-
-        Where its windows are depends on its length, which is known for certain when it has been decoded. So a
-        stream whose timestamps were wrong, or of which much was damaged, is read again.
-        """
-        expected_s = min(self._packets.length_s(), self._limits.max_duration_s)
-        sound = self._read(expected_s)
-        if abs(sound.length_s - expected_s) > EDGE_TOLERANCE_S and (
-            self._is_long(sound.length_s) or sound.window_starts_s
-        ):
+        self._spec, self._limits, self._damage = spec, limits, damage
+        self._context = stream.codec_context
+        if self._context.is_open:  # it was read before
             self._context.flush_buffers()
-            sound = self._read(sound.length_s)
-        return sound
+        else:
+            self._context.thread_count = 1
+            drop_custom_channel_order(self._context)
+        self._expected_s = min(expected_s, limits.max_duration_s)
+        self._starts_s = window_starts_s(spec, self._expected_s) if self._is_long(self._expected_s) else ()
+        rate_hz = spec.sample_rate_hz
+        self._windows = [Excerpt(start, spec.window_samples, rate_hz, damage) for start in self._starts_s]
+        # Of all the sound, for segments; of sound that is used whole; or nothing.
+        n_whole = spec.full_samples(limits) or (0 if self._starts_s else spec.whole_samples)
+        self._whole = Excerpt(0.0, n_whole, rate_hz, damage)
+        self._waiting = deque([self._whole, *self._windows])
+        self._taking: list[Excerpt] = []
+        self._start_s: float | None = None
+        self._length_s = 0.0
+
+    @property
+    def was_misled(self) -> bool:
+        """Whether windows are not where they should be, since the sound has another length than expected."""
+        is_off = abs(self.length_s - self._expected_s) > EDGE_TOLERANCE_S
+        return is_off and (self._is_long(self.length_s) or len(self._starts_s) > 0)
+
+    @property
+    def length_s(self) -> float:
+        """Length of the sound; call this after `sound`."""
+        return min(self._length_s, self._limits.max_duration_s)
+
+    def add(self, packet: Packet[AudioStream]) -> None:
+        """Decode one packet."""
+        if self._length_s < self._limits.max_duration_s:
+            self._decode(packet)
+
+    def sound(self) -> Sound:
+        """What is used. No packet may follow."""
+        self._decode(None)
+        whole = self._whole.samples()
+        return Sound(
+            waveform=_joined(self._windows, self._spec.window_samples) if self._windows else whole,
+            window_starts_s=self._starts_s,
+            full=None if self._spec.segment_s is None else whole,
+            start_s=self._start_s,
+            length_s=self.length_s,
+        )
 
     def _is_long(self, length_s: float) -> bool:
         return length_s > self._spec.longest_whole_s
 
-    def _read(self, expected_s: float) -> Sound:
-        spec, rate_hz = self._spec, self._spec.sample_rate_hz
-        starts = _window_starts(spec, expected_s) if self._is_long(expected_s) else ()
-        windows = [Excerpt(start, spec.window_samples, rate_hz, self._damage) for start in starts]
-        n_whole = spec.full_samples(self._limits) or (0 if starts else spec.whole_samples)
-        whole = [Excerpt(0.0, n_whole, rate_hz, self._damage)] if n_whole else []
-        start_s, length_s = self._decode_into([*windows, *whole])
-        samples = [one.samples() for one in whole]
-        return Sound(
-            waveform=_joined(windows, spec.window_samples) if starts else samples[0],
-            window_starts_s=starts,
-            full=None if spec.segment_s is None else samples[0],
-            start_s=start_s,
-            length_s=length_s,
-        )
-
-    def _decode_into(self, excerpts: Sequence[Excerpt]) -> tuple[float | None, float]:
-        """Give all frames to all excerpts; where the first frame starts, and the length of all."""
-        waiting, taking = deque(sorted(excerpts, key=lambda one: one.opens_s)), list[Excerpt]()
-        start_s: float | None = None
-        at_s = 0.0
-        for frame in self._frames():
-            if at_s == 0:
-                start_s = frame.time
-            ends_s = at_s + frame.samples / frame.sample_rate
-            while waiting and waiting[0].opens_s < ends_s:
-                taking.append(waiting.popleft())
-            for excerpt in taking:
-                with self._damage.kept_to("sound"):
-                    excerpt.add(frame, at_s)
-            taking = [one for one in taking if not one.is_full]
-            at_s = ends_s
-            if at_s >= self._limits.max_duration_s:
-                break
-        return start_s, min(at_s, self._limits.max_duration_s)
-
-    def _frames(self) -> Iterator[AudioFrame]:
-        for _, packet in self._packets.replay():
-            yield from self._decode(packet)
-        yield from self._decode(None)
-
-    def _decode(self, packet: Packet[AudioStream] | None) -> list[AudioFrame]:
-        """The frames of one packet, or what the decoder still buffers."""
+    def _decode(self, packet: Packet[AudioStream] | None) -> None:
+        """Decode one packet, or what the decoder still buffers."""
         with self._damage.kept_to("sound"):
-            return self._context.decode(packet)
-        return []
+            for frame in self._context.decode(packet):
+                self._take(frame)
+
+    def _take(self, frame: AudioFrame) -> None:
+        at_s = self._length_s
+        if at_s == 0:
+            self._start_s = frame.time
+        self._length_s += frame.samples / frame.sample_rate
+        while self._waiting and self._waiting[0].opens_s < self._length_s:
+            self._taking.append(self._waiting.popleft())
+        for excerpt in self._taking:
+            with self._damage.kept_to("sound"):
+                excerpt.add(frame, at_s)
+        if any(one.is_full for one in self._taking):
+            self._taking = [one for one in self._taking if not one.is_full]
 
 
-def _window_starts(spec: DecodeSpec, length_s: float) -> tuple[float, ...]:
+def window_starts_s(spec: DecodeSpec, length_s: float) -> tuple[float, ...]:
     """Starts of the windows, whose middles are those of equal parts of the sound."""
     window_s = spec.window_samples / spec.sample_rate_hz
     middles = midpoints(Span(0.0, length_s), spec.n_windows)

@@ -107,6 +107,7 @@ def test_bodies_and_codes_of_the_main_addresses(client: TestClient) -> None:
         "guarantee",
         "segment_s",
         "frames",
+        "audio_windows",
         "bundle",
         "return",
         "url",

@@ -111,17 +111,22 @@ def test_too_many_segments_are_refused_with_the_remedy(
         assert classify(client, changing, labels=["red"], segment_s=seconds).status_code == 200
 
 
-def test_sound_after_the_models_own_limit_is_heard_in_segments(tmp_path: Path) -> None:
-    """The toy bundle hears 60 s for a clip as a whole; the tone changes after that."""
+def test_long_sound_is_heard_all_over(tmp_path: Path) -> None:
+    """The toy bundle hears a minute for a clip as a whole, and not its first one."""
     bundle = write_toy_bundle(tmp_path / "toy")
-    path = write_scenes(tmp_path / "long.mp4", [], ["low", "high"], seconds=60.0)
+    path = write_scenes(tmp_path / "long.mp4", [], ["low", "high", "high"], seconds=60.0)
     settings = Settings(bundles=(bundle,), data_dir=tmp_path, decode_workers=1)
     with TestClient(create_app(settings)) as client:
         body = classify(client, path, labels=["low", "high"], segment_s="30").json()
-    assert body["predictions"][0]["label"] == "low"
-    assert _best(body) == ["low", "low", "high", "high"]
-    assert body["duration_s"] == pytest.approx(120, abs=0.1)
-    assert "first 60 seconds of the sound were used for the clip as a whole" in " ".join(body["warnings"])
+        middle = classify(client, path, labels=["low", "high"], audio_windows="1").json()
+    assert body["predictions"][0]["label"] == "high"
+    assert _best(body) == ["low", "low", "high", "high", "high", "high"]
+    assert body["duration_s"] == pytest.approx(180, abs=0.1)
+    assert "120 pieces of 0.5 seconds, spread evenly over it, were used for the clip as a whole" in " ".join(
+        body["warnings"]
+    )
+    assert len(body["receipt"]["audio_windows_s"]) == 120
+    assert middle["receipt"]["audio_windows_s"] == [pytest.approx([89.75, 90.25], abs=0.05)]
 
 
 def test_middle_looks_at_the_frame_in_the_middle(tmp_path: Path) -> None:

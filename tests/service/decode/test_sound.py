@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.decode import DecodePool, decode_clip, packets
-from service.decode.packets import StreamPackets
+from service.decode import DecodePool, decode_clip
+from service.decode.container import Source
 from service.media import DecodeLimits, DecodeSpec
 from tests.service.decode.conftest import Make
 
@@ -92,11 +92,11 @@ def test_segments_do_not_change_the_windows(ramp: Path, limits: DecodeLimits) ->
 
 
 @pytest.mark.parametrize("claimed_s", [0.0, 2.0, 8.0, 40.0])
-def test_the_length_is_that_of_the_sound_whatever_timestamps_say(
+def test_the_length_is_that_of_the_sound_whatever_the_file_states(
     claimed_s: float, ramp: Path, limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stream is read again where they were wrong."""
-    monkeypatch.setattr(StreamPackets, "length_s", lambda _: claimed_s)
+    """The stream is read again where that was wrong."""
+    monkeypatch.setattr(Source, "audio_length_s", claimed_s)
     clip = decode_clip(ramp, SPREAD, limits)
     assert clip.waveform is not None
     assert clip.window_starts_s == pytest.approx(STARTS_S)
@@ -106,24 +106,11 @@ def test_the_length_is_that_of_the_sound_whatever_timestamps_say(
 def test_sound_that_is_short_after_all_is_used_whole(
     ramp: Path, limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Timestamps may also claim too much."""
-    monkeypatch.setattr(StreamPackets, "length_s", lambda _: 40.0)
+    """A file may also claim too much."""
+    monkeypatch.setattr(Source, "audio_length_s", 40.0)
     clip = decode_clip(ramp, replace(SPREAD, max_audio_s=20.0), limits)
     assert clip.waveform is not None
     assert (len(clip.waveform), clip.window_starts_s, clip.warnings) == (LENGTH_S * RATE_HZ, (), ())
-
-
-def test_packets_that_are_too_large_to_keep_are_read_again(
-    ramp: Path, make_clip: Make, limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The result is the same, of the picture too."""
-    both = make_clip(ticks=range(240), audio="aac", audio_s=8.0)
-    kept = [decode_clip(path, SPREAD, limits) for path in (ramp, both)]
-    monkeypatch.setattr(packets, "_KEEP_BYTES", 1000)
-    for before, path in zip(kept, (ramp, both), strict=True):
-        again = decode_clip(path, SPREAD, limits)
-        np.testing.assert_array_equal(again.waveform, before.waveform)
-        np.testing.assert_array_equal(again.frames, before.frames)
 
 
 def test_silent_windows_are_silence(tmp_path: Path, limits: DecodeLimits) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -9,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.bundle.directory import read_manifest
 from service.bundle.manifest import Padding
+from service.classifier import decode_spec
 from service.encode.clip_features import audio_windows
+from service.options import ClassifyOptions
 
 
 @given(n=st.integers(1, 400), window=st.integers(1, 100), hop=st.integers(1, 100))
@@ -83,3 +87,25 @@ def test_windows_of_a_long_waveform_are_views() -> None:
     """An hour of sound is not in memory twice."""
     wave = np.zeros(1_000, np.float32)
     assert all(np.shares_memory(one, wave) for one in audio_windows(wave, window=90, hop=90, padding="zero"))
+
+
+@pytest.mark.parametrize(
+    ("window_s", "max_s", "asked", "n_windows", "longest_s"),
+    [
+        (5.0, 600.0, None, 12, 60),
+        (8.0, 600.0, None, 8, 64),  # the last one of a minute is not full by itself
+        (5.0, 600.0, 3, 3, 15),
+        (5.0, 600.0, 1000, 120, 600),
+        (5.0, 30.0, None, 6, 30),
+        (5.0, 30.0, 8, 6, 30),
+        (5.0, 4.0, 2, 1, 4),
+    ],
+)
+def test_longer_sound_is_heard_in_as_many_windows_as_a_minute_has(
+    window_s: float, max_s: float, asked: int | None, n_windows: int, longest_s: float, toy_bundle: Path
+) -> None:
+    """Or as are asked for, and never in more than the bundle takes; what these hold is used whole."""
+    manifest = read_manifest(toy_bundle)
+    audio = manifest.audio.model_copy(update={"window_s": window_s, "hop_s": window_s, "max_s": max_s})
+    spec = decode_spec(manifest.model_copy(update={"audio": audio}), ClassifyOptions(audio_windows=asked))
+    assert (spec.n_windows, spec.max_audio_s, spec.window_s) == (n_windows, longest_s, window_s)
