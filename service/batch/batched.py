@@ -118,6 +118,7 @@ class Batched:
 
     def _next_batch(self, input_name: str) -> list[Part]:
         """Take the next batch from the queue and wake helpers for the rest. The lock must be held."""
+        n_before = self._queue.n_rows
         batch = self._queue.take(1 if self._helpers is None else self._n_free)
         if self._helpers is not None:
             # Starting a thread fails at the limit of a container; the caller then runs everything itself.
@@ -126,8 +127,11 @@ class Batched:
                 for _ in range(min(self._n_free - 1, self._queue.n_rows)):
                     self._helpers.submit(self._help, input_name)
         self._report()
-        # Taking a batch drops cancelled jobs; their threads need not wait until this batch has run.
-        self._changed.notify_all()
+        # Taking a batch drops cancelled jobs; their threads need not wait until this batch has run. Where
+        # nothing was queued nobody is woken: two callers whose rows run in one batch would find the other run
+        # free, and wake each other until that batch ends.
+        if self._queue.n_rows != n_before:
+            self._changed.notify_all()
         return batch
 
     def _run(self, input_name: str, batch: Sequence[Part]) -> None:

@@ -94,13 +94,20 @@ def _encode(graph: Encoder, tokens: Tokens, labels: Sequence[Label], templates: 
     texts = [prompt for group in prompts for prompt in group]
     rows = np.concatenate(
         [
-            graph(tokens=ids[start : start + _PROMPTS_PER_BATCH])
+            _encode_texts(graph, tokens, texts[first : first + _PROMPTS_PER_TOKENISATION])
             for first in range(0, len(texts), _PROMPTS_PER_TOKENISATION)
-            for ids in [tokens(texts[first : first + _PROMPTS_PER_TOKENISATION])]
-            for start in range(0, len(ids), _PROMPTS_PER_BATCH)
         ]
     )
     return np.split(rows, np.cumsum([len(group) for group in prompts])[:-1])
+
+
+def _encode_texts(graph: Encoder, tokens: Tokens, texts: Sequence[str]) -> Array:
+    """Output of the graph for texts, in their order: float32 [n, width]."""
+    places, batches = zip(*tokens.batches(texts, _PROMPTS_PER_BATCH), strict=True)
+    outputs = np.concatenate([graph(tokens=ids) for ids in batches])
+    rows = np.empty_like(outputs)
+    rows[np.concatenate(places)] = outputs
+    return rows
 
 
 def _pooled(groups: Sequence[Array]) -> Array:

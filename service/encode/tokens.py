@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ from tokenizers import Tokenizer
 
 from service.bundle.manifest import TextEncoderSpec
 from service.errors import BundleInvalidError
+
+# Padding, in tokens, that a batch may have on a CPU, where a run costs as much as 4 tokens beside its rows.
+_MOST_PADDING = 8
 
 
 class Tokens:
@@ -38,26 +42,71 @@ class Tokens:
                 f"{spec.tokenizer} has {size} tokens, the manifest says {spec.vocabulary_size}"
             )
         length = None if spec.dynamic_length else spec.context_length
+        self._is_dynamic = spec.dynamic_length
         self._pad_id = spec.pad_id
         self._lengths: tuple[int, ...] = ()
+        self._most_padding: float = _MOST_PADDING
         self._tokenizer.enable_padding(length=length, pad_id=spec.pad_id)
         self._tokenizer.enable_truncation(max_length=spec.context_length)
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Token ids int64 [len(texts), length], length at most context_length."""
+        ids, lengths = self._ids(texts)
+        return self._fitted(ids, int(lengths.max()))
+
+    def batches(
+        self, texts: Sequence[str], n_rows: int
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64]]]:
+        """The texts in batches of similar length, the shortest first, so that little of them is padding.
+
+        Args:
+            texts: At least one.
+            n_rows: Maximum number of texts in a batch.
+
+        Yields:
+            Which of the texts they are [n], and their token ids int64 [n, length].
+        """
+        ids, lengths = self._ids(texts)
+        order = np.argsort(lengths, kind="stable")
+        for start, end in _cuts(lengths[order].tolist(), n_rows, self._most_padding):
+            places = order[start:end]
+            yield places, self._fitted(ids[places], int(lengths[places[-1]]))
+
+    def _ids(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Token ids, padded to the longest text or the context length, and how many of them a graph needs."""
         encodings = self._tokenizer.encode_batch_fast(list(texts))
-        ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
-        n_missing = min(
-            (length - ids.shape[1] for length in self._lengths if length >= ids.shape[1]), default=0
-        )
-        return np.pad(ids, ((0, 0), (0, n_missing)), constant_values=self._pad_id)
+        ids = np.array([one.ids for one in encodings], dtype=np.int64)
+        needed = [sum(one.attention_mask) if self._is_dynamic else ids.shape[1] for one in encodings]
+        # Each row counts as long as it will be.
+        fitting = [min((one for one in self._lengths if one >= n), default=n) for n in needed]
+        return ids, np.array(fitting, dtype=np.int64)
+
+    def _fitted(self, ids: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+        """Rows of this length: padded, or without padding that none of them needs."""
+        n_missing = max(0, length - ids.shape[1])
+        return np.pad(ids[:, :length], ((0, 0), (0, n_missing)), constant_values=self._pad_id)
 
     def count(self, texts: Sequence[str]) -> int:
         """Tokens of all texts together, without padding."""
         return sum(sum(one.attention_mask) for one in self._tokenizer.encode_batch_fast(list(texts)))
 
     def padded_to(self, lengths: Sequence[int]) -> Tokens:
-        """The same tokenizer, which pads rows to the next of a few lengths: a graph then runs few shapes."""
+        """The same tokenizer, which pads rows to the next of a few lengths: a graph then runs few shapes.
+
+        Batches then have as many rows as they may, whatever they are padded with.
+        """
         other = copy.copy(self)
         other._lengths = tuple(lengths)
+        other._most_padding = math.inf
         return other
+
+
+def _cuts(lengths: Sequence[int], n_rows: int, most_padding: float) -> Iterator[tuple[int, int]]:
+    """Start and end of batches of rows, whose lengths rise; each has at most n_rows and most_padding."""
+    start = total = 0
+    for i, length in enumerate(lengths):
+        if i - start == n_rows or (i - start) * length - total > most_padding:
+            yield start, i
+            start, total = i, 0
+        total += length
+    yield start, len(lengths)

@@ -55,6 +55,8 @@ class Notes:
     def __init__(self) -> None:
         self.n_waiting = 0
         self.most_waiting = 0
+        self.n_looks = 0
+        """how often a caller or a helper came to look at the queue, or added to it."""
         self.ran: list[int] = []
         self._changed = threading.Condition()
 
@@ -62,6 +64,7 @@ class Notes:
         """See Observer."""
         assert encoder == "fake"
         with self._changed:
+            self.n_looks += 1
             self.n_waiting += change
             self.most_waiting = max(self.most_waiting, self.n_waiting)
             self._changed.notify_all()

@@ -16,6 +16,26 @@ from service.cancellation import CancellationToken, WorkCancelled
 from tests.service.batch.fakes import WAIT_S, HeldEncoder, Notes, batched_fake, rows_of
 
 
+class _HeldBySize(HeldEncoder):
+    """Holds only batches of some sizes; `let_end` lets those of one size end."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__(held=False)
+        self._gates = {size: threading.Event() for size in sizes}
+
+    def __call__(self, **inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """See HeldEncoder."""
+        doubled = super().__call__(**inputs)
+        gate = self._gates.get(len(doubled))
+        if gate is not None and not gate.wait(WAIT_S):
+            raise TimeoutError("the test never let this run end")
+        return doubled
+
+    def let_end(self, size: int) -> None:
+        """Let all batches of so many rows end, later ones too."""
+        self._gates[size].set()
+
+
 class _Callers:
     """Threads that each ask for some rows."""
 
@@ -171,6 +191,29 @@ def test_two_batches_run_at_once(threads: ThreadPoolExecutor) -> None:
     encoder.end_runs(20)
     assert _numbers(large) == [2, 4, 6, 8, 10]
     assert _numbers(helper) == [12]
+
+
+def test_callers_whose_rows_are_running_leave_a_free_run_alone(threads: ThreadPoolExecutor) -> None:
+    """They would wake each other as long as the batch with their rows runs, at the cost of a processor."""
+    encoder, notes = _HeldBySize(1, 2, 3), Notes()
+    callers = _Callers(threads, batched_fake(encoder, notes, n_runs=2), notes)
+    first = callers.ask(1)
+    encoder.wait_for_run()
+    second = callers.ask(2, 3)
+    encoder.wait_for_run()
+    sharing = [callers.ask_behind(number) for number in (4, 5, 6)]
+    encoder.let_end(1)
+    encoder.wait_for_run()
+    assert sorted(encoder.batches[2]) == [4, 5, 6]
+    encoder.let_end(2)
+    assert (_numbers(first), _numbers(second)) == ([2], [4, 6])
+    n_before = notes.n_looks
+    for _ in range(200):  # time for other threads
+        threads.submit(int).result(WAIT_S)
+    # The end of the second run woke both of them, once.
+    assert notes.n_looks - n_before <= 2
+    encoder.let_end(3)
+    assert [_numbers(one) for one in sharing] == [[8], [10], [12]]
 
 
 def test_free_runs_share_the_rows_of_a_lone_caller(threads: ThreadPoolExecutor) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from service.encode.encoders import Encoder
 from service.encode.text import encode_labels
+from service.encode.tokens import Tokens
 from service.labels.label import Label, make_label
 from service.registry import Bundle, load_bundle
 from service.runtime.providers import Runtime
@@ -31,6 +32,18 @@ class _Counted:
     def __call__(self, **inputs: NDArray[Any]) -> NDArray[np.float32]:
         self.n_rows.append(len(inputs["tokens"]))
         return self._encoder(**inputs)
+
+
+class _Lengthened:
+    """A graph of one length that takes shorter rows too."""
+
+    def __init__(self, encoder: Encoder, length: int) -> None:
+        self._encoder, self._length = encoder, length
+        self.provider = encoder.provider
+
+    def __call__(self, **inputs: NDArray[Any]) -> NDArray[np.float32]:
+        ids = inputs["tokens"]
+        return self._encoder(tokens=np.pad(ids, ((0, 0), (0, self._length - ids.shape[1]))))
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +82,20 @@ def test_a_shared_text_graph_runs_once_for_both_tracks(shared: Bundle, separate:
     visual, audio = _Counted(separate.encoders.text_visual), _Counted(separate.encoders.text_audio)
     encode_labels(replace(separate.encoders, text_visual=visual, text_audio=audio), labels)
     assert visual.n_rows == audio.n_rows == [64, 6]
+
+
+def test_labels_of_different_lengths_keep_their_order(separate: Bundle, toy_bundle: Path) -> None:
+    """Their texts are encoded in the order of their lengths, where the graph takes shorter rows."""
+    text, graph = separate.manifest.visual.text, separate.encoders.text_visual
+    shorter = replace(
+        separate.encoders,
+        text_visual=_Lengthened(graph, text.context_length),
+        tokens_visual=Tokens(toy_bundle, text.model_copy(update={"dynamic_length": True})),
+    )
+    labels = _labels("red low and so on and on", "red", "blue and no more", *CLASSES, "piano " * 9)
+    templates = ("{}", "{} or something else")
+    found, expected = (encode_labels(one, labels, templates) for one in (shorter, separate.encoders))
+    np.testing.assert_allclose(found.visual, expected.visual, atol=1e-6)
 
 
 def test_the_nearness_of_a_label_is_that_of_its_nearest_prompt(shared: Bundle) -> None:
