@@ -279,7 +279,7 @@ def _encode(bundle: Bundle, clip: Clip) -> EncodedClip:
         clip,
         encode_clip(bundle.encoders, clip),
         tuple(encode_segments(bundle.encoders, clip)),
-        window_times(bundle.manifest.audio, n_samples) if n_samples else (),
+        window_times(bundle.manifest.audio, 0, n_samples) if n_samples else (),
     )
 
 

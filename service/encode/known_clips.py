@@ -12,7 +12,7 @@ from service.encode.features import ClipFeatures
 from service.media import Clip, DecodeSpec
 
 # What a clip and each of its segments take besides their features and texts: numbers and objects.
-_CLIP_BYTES, _SEGMENT_BYTES = 3_500, 1_000
+_CLIP_BYTES, _SEGMENT_BYTES = 3_500, 1_150
 
 
 class ClipKey(NamedTuple):

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -281,6 +282,7 @@ _SEGMENT = {
     "start_s": 0.0,
     "end_s": 1.0,
     "has_frames": False,
+    "frame_times_s": [],
     "audio_samples": None,
     "visual": _ANSWER["visual"],
     "audio": _ANSWER["audio"],
@@ -312,6 +314,16 @@ def test_an_answer_that_does_not_fit_the_request_is_rejected(
     answer = json.dumps(changes if "error" in changes else _ANSWER | changes).encode()
     with pytest.raises((EOFError, ValueError)):
         _receive(answer, n_bytes, spec)
+
+
+def test_a_segment_with_more_frames_than_asked_for_is_rejected(spec: DecodeSpec) -> None:
+    """Their times are kept with the features of the clip."""
+    asked = replace(spec, segment_s=1.0)
+    for n_frames in (4, 5):
+        segment = _SEGMENT | {"frame_times_s": [0.0] * n_frames}
+        answer = json.dumps(_ANSWER | {"segments": [segment]}).encode()
+        with pytest.raises(EOFError) if n_frames > asked.n_segment_frames else nullcontext():
+            _receive(answer, 0, asked)
 
 
 @pytest.mark.parametrize("answer", [b"3", b"[]", b"null", b'"clip"', b"[" * 100_000, b"\xff", b""])
