@@ -71,11 +71,11 @@ class SqliteClipStore:
         if len(record) > self._capacity:
             return
         with self._database.writing() as connection:
+            self._make_room(connection, len(record))
             connection.execute(
                 f"REPLACE INTO clips (key, used, record) VALUES (?, {_NEXT_USE}, ?)",  # noqa: S608 (ours)
                 (self._place(key), record),
             )
-            self._make_room(connection)
 
     def close(self) -> None:
         """Close the file."""
@@ -85,11 +85,11 @@ class SqliteClipStore:
         with self._database.writing() as connection:
             connection.execute(f"UPDATE clips SET used = {_NEXT_USE} WHERE key = ?", (place,))  # noqa: S608 (ours)
 
-    def _make_room(self, connection: sqlite3.Connection) -> None:
-        """Remove clips until the file would be small enough; pages that they leave are used again."""
+    def _make_room(self, connection: sqlite3.Connection, n_new: int) -> None:
+        """Remove clips until there is room for so many bytes, in pages that they leave."""
         for _ in range(_MAX_REMOVED):
             (n_bytes,) = connection.execute(_N_BYTES).fetchone()
-            if n_bytes <= self._capacity:
+            if n_bytes + n_new <= self._capacity:
                 return
             connection.execute("DELETE FROM clips WHERE used = (SELECT min(used) FROM clips)")
 
