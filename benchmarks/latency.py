@@ -3,8 +3,9 @@
     python -m benchmarks.latency [--bundle weights/demo] [--starts 5] [--requests 50]
 
 Starts the real server as a process of its own, waits until it is ready, then posts a generated 5 s clip with
-100 label names, first cold and then warm, one request at a time. Times are medians of one run on one machine;
-the ratio relates them to the decoding and encoding inside, which any service would have to do.
+100 label names, first cold and then warm, one request at a time, and again after restarts, with and without
+the features of the clip on disk. Times are medians of one run on one machine; the ratio relates them to the
+decoding and encoding inside, which any service would have to do.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def main() -> None:
         for height, gop in ((360, 30), (360, 250), (1080, 250)):
             clip = write_benchmark_clip(Path(folder) / "clip.mp4", seconds=5, height=height, gop=gop)
             _measure_requests(options.bundle, Path(folder), clip, f"{height}p GOP {gop}", options.requests)
+            _measure_restarts(options.bundle, Path(folder), clip, options.starts)
 
 
 def _import_seconds() -> float:
@@ -71,6 +73,20 @@ def _measure_requests(bundle: Path, folder: Path, path: Path, name: str, n_reque
         f"p95 {warm.p95_ms:.0f} ms; {warm.p50_ms / work:.2f} x (decode + encode)"
     )
     _print_steps(warm)
+
+
+def _measure_restarts(bundle: Path, folder: Path, path: Path, n_starts: int) -> None:
+    """The first answer of a process about a clip that the one before was asked about, in pairs."""
+    body = form(path.read_bytes(), LABELS)
+    found: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(n_starts + 1):
+        for is_kept in found:
+            store = f"AHSE_CLIP_STORE_BYTES={10**8 if is_kept else 0}"
+            with running(["env", store, *serve_command(bundle, PORT, folder)], PORT):
+                found[is_kept].append(measure(PORT, lambda _: body, 1, 1).p50_ms)
+    # In the first pair nothing was on disk yet.
+    with_it, without = (statistics.median(found[is_kept][1:]) for is_kept in found)
+    _print(f"    after a restart: {with_it:.0f} ms with its features on disk, {without:.0f} ms without")
 
 
 def _print_steps(measured: Measured) -> None:

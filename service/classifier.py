@@ -280,8 +280,16 @@ def _encode(bundle: Bundle, clip: Clip) -> EncodedClip:
         clip,
         encode_clip(bundle.encoders, clip),
         tuple(encode_segments(bundle.encoders, clip)),
-        window_times(bundle.manifest.audio, clip),
+        _window_times(bundle.manifest.audio, clip),
     )
+
+
+def _window_times(spec: AudioEncoderSpec, clip: Clip) -> tuple[tuple[float, float], ...]:
+    if clip.waveform is None:
+        return ()
+    if clip.window_starts_s:
+        return tuple((start_s, start_s + spec.window_s) for start_s in clip.window_starts_s)
+    return window_times(spec, 0, len(clip.waveform))
 
 
 def embed_names(bundle: Bundle, names: LabelEmbeddings) -> Array:

@@ -9,11 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import structlog
+
 from service.errors import StoreUnavailableError
 
 _BUSY_TIMEOUT_S = 5.0
 # Marks the file as one of the service: "AHSE".
 _APPLICATION_ID = 0x41485345
+
+_log = structlog.get_logger(__name__)
 
 Migration = str | Callable[[sqlite3.Connection], None]
 """A statement, or a function that changes the file within the transaction it is called in."""
@@ -140,3 +144,29 @@ class Database:
             raise StoreUnavailableError(
                 f"the {self._content} store does not answer; try again later"
             ) from error
+
+
+def open_cache(path: Path, schema: str, content: str) -> Database:
+    """Open a file that holds nothing but a cache; one that is damaged is set aside and begun anew.
+
+    Args:
+        path: Path of the file.
+        schema: Statements that create the missing tables.
+        content: What is stored, for messages: the ... store.
+
+    Raises:
+        StoreUnavailableError: The file can't be used, and another one could not either.
+    """
+    try:
+        # A write that a power cut takes away is made again.
+        return Database(path, schema, "NORMAL", content)
+    except StoreUnavailableError as error:
+        if not isinstance(error.__cause__, sqlite3.DatabaseError) or isinstance(
+            error.__cause__, sqlite3.OperationalError
+        ):
+            raise  # locked, or no permission: another file would not help
+    _log.warning("cache_set_aside", file=path.name)
+    path.rename(path.with_name(f"{path.name}.damaged"))
+    for suffix in ("-wal", "-shm"):  # they belong to the damaged file, and would damage the new one
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    return Database(path, schema, "NORMAL", content)

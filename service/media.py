@@ -176,6 +176,8 @@ class Segment:
         end_s: End, where the next segment starts.
         frames: uint8 [n_segment_frames, image_size_px, image_size_px, 3], RGB, in time order; None when the
             segment has no visual data.
+        frame_times_s: float64 [n_segment_frames], seconds since the first frame of the clip; empty without
+            frames.
         audio_samples: Half-open range [first, stop) of samples of `Clip.full_waveform`; None when the segment
             has no audible audio.
         visual: Report on the visual track.
@@ -185,6 +187,7 @@ class Segment:
     start_s: float
     end_s: float
     frames: npt.NDArray[np.uint8] | None
+    frame_times_s: npt.NDArray[np.float64]
     audio_samples: tuple[int, int] | None
     visual: Track
     audio: Track

@@ -220,6 +220,11 @@ class Settings(BaseSettings):
         ge=0,
         description="maximum memory of the features of clips that are kept for another question; 0: none",
     )
+    clip_store_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="maximum size of a file with such features, which restarts and workers share; 0: none",
+    )
     health_interval_s: float = Field(
         default=15.0, gt=0, description="time between two checks of the parts of the service, for readiness"
     )

@@ -8,6 +8,8 @@ from service.access.key_store import KeyStore
 from service.access.sqlite import SqliteKeyStore
 from service.embed.embedding_store import EmbeddingStore
 from service.embed.sqlite import SqliteEmbeddingStore
+from service.encode.clip_store import SqliteClipStore
+from service.encode.known_clips import ClipStore
 from service.jobs.sqlite import SqliteJobStore
 from service.jobs.store import JobStore
 from service.labels.sqlite import SqliteLabelStore
@@ -69,6 +71,14 @@ class Stores:
         from service.embed.postgres import PostgresEmbeddingStore
 
         return PostgresEmbeddingStore(self._database, capacity)
+
+    def clips(self) -> ClipStore | None:
+        """Open the features of clips, a file in any case; None: none are kept."""
+        settings = self._settings
+        if not settings.clip_store_bytes:
+            return None
+        path = settings.data_dir / "clips.sqlite3"
+        return SqliteClipStore(path, settings.clip_store_bytes, settings.decode_limits())
 
     def jobs(self) -> JobStore:
         """Open the jobs; clips are in the data directory in any case."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.api.schemas import (
     Agreement,
@@ -13,13 +14,16 @@ from service.api.schemas import (
     Prediction,
     Receipt,
     SegmentAnswer,
+    SegmentReceipt,
     Tracks,
     TrackScore,
     TrackUse,
 )
 from service.best import BestNames
+from service.bundle.manifest import AudioEncoderSpec
 from service.classifier import Classification
 from service.embed.embeddings import LabelEmbeddings
+from service.encode.clip_features import window_times
 from service.guarantee import KeptNames
 from service.media import Segment, Track
 from service.ranking import TrackScores
@@ -68,25 +72,41 @@ def make_answer(
 def _receipt(result: Classification) -> Receipt:
     return Receipt(
         clip_sha256=result.clip_sha256,
-        frame_times_s=[_rounded(one) for one in result.clip.frame_times_s],
-        audio_windows_s=[(_rounded(start), _rounded(end)) for start, end in result.encoded.windows_s],
+        frame_times_s=_times(result.clip.frame_times_s),
+        audio_windows_s=_spans(result.encoded.windows_s),
     )
 
 
+def _times(times_s: NDArray[np.float64]) -> list[float]:
+    return [_rounded(one) for one in times_s]
+
+
+def _spans(spans_s: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    return [(_rounded(start), _rounded(end)) for start, end in spans_s]
+
+
 def _segments(result: Classification) -> list[SegmentAnswer]:
+    spec = result.bundle.manifest.audio
     return [
-        _segment(segment, best, result.names)
+        _segment(segment, best, result.names, spec)
         for segment, best in zip(result.clip.segments, result.segments, strict=True)
     ]
 
 
-def _segment(segment: Segment, best: BestNames | None, names: LabelEmbeddings) -> SegmentAnswer:
+def _segment(
+    segment: Segment, best: BestNames | None, names: LabelEmbeddings, spec: AudioEncoderSpec
+) -> SegmentAnswer:
+    samples = segment.audio_samples
     return SegmentAnswer(
         start_s=_rounded(segment.start_s),
         end_s=_rounded(segment.end_s),
         predictions=[] if best is None else _predictions(best, names),
         tracks=_tracks(segment.visual, segment.audio, best, names),
         unknown=None if best is None else _unknown(best),
+        receipt=SegmentReceipt(
+            frame_times_s=_times(segment.frame_times_s),
+            audio_windows_s=[] if samples is None else _spans(window_times(spec, *samples)),
+        ),
     )
 
 

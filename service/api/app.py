@@ -84,7 +84,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         settings.bundles, settings.runtime(), lambda encoders: batched(encoders, settings.budgets(), metrics)
     )
     store = stores.labels()
-    kept = stores.embeddings()
+    kept, kept_clips = stores.embeddings(), stores.clips()
     n_decoders = min(settings.decode_workers, settings.max_concurrency)
     decoder = DecodePool(settings.decode_limits(), n_decoders, on_first_ready=_log_sandbox)
     decoder.start()
@@ -106,7 +106,9 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         settings=settings,
         registry=registry,
         store=GuardedStore(store),
-        classifier=Classifier(decoder.decode, embedder, KnownClips(settings.clip_cache_bytes), tracing),
+        classifier=Classifier(
+            decoder.decode, embedder, KnownClips(settings.clip_cache_bytes, kept_clips), tracing
+        ),
         metrics=metrics,
         tracing=tracing,
         uploads=uploads,
@@ -151,8 +153,9 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         uploads.close()
         store.close()
         jobs.close()
-        if kept is not None:
-            kept.close()
+        for cache in (kept, kept_clips):
+            if cache is not None:
+                cache.close()
         stores.close()
         tracing.close()
 

@@ -106,6 +106,10 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
                 "predictions": _PREDICTIONS[:1],
                 "tracks": _TRACKS,
                 "unknown": 0.007501,
+                "receipt": {
+                    "frame_times_s": [0.55, 1.65, 2.75, 3.85],
+                    "audio_windows_s": [[0.0, 2.0], [2.0, 4.0], [2.389, 4.389]],
+                },
             }
         ],
         "warnings": [],

@@ -227,10 +227,19 @@ class Guarantee(Wire):
 
 
 class Receipt(Wire):
-    """What of which clip was used for its ranking as a whole; segments have frames of their own."""
+    """What of which clip was used for its ranking as a whole."""
 
     clip_sha256: str = Field(description="of the file")
     frame_times_s: list[float] = Field(description="frames that were looked at, since the first frame")
+    audio_windows_s: list[tuple[float, float]] = Field(
+        description="start and end of each piece of sound that was listened to, since the start of the sound"
+    )
+
+
+class SegmentReceipt(Wire):
+    """What of the clip was used for a segment, on the same clocks as for the whole clip."""
+
+    frame_times_s: list[float] = Field(description="frames that were looked at, since the clip's first frame")
     audio_windows_s: list[tuple[float, float]] = Field(
         description="start and end of each piece of sound that was listened to, since the start of the sound"
     )
@@ -250,6 +259,7 @@ class SegmentAnswer(Wire):
         description="0..1: how likely it is that none of the labels fits; null where the head can't tell, "
         "and without predictions"
     )
+    receipt: SegmentReceipt
 
 
 class ClassifyResponse(Wire):

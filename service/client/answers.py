@@ -168,6 +168,25 @@ class Receipt:
 
 
 @dataclass(frozen=True)
+class SegmentReceipt:
+    """What of the clip was used for a segment, on the same clocks as for the whole clip.
+
+    Attributes:
+        frame_times_s: Frames that were looked at, since the clip's first frame.
+        audio_windows_s: Start and end of each piece of sound that was listened to, since the sound starts.
+    """
+
+    frame_times_s: tuple[float, ...]
+    audio_windows_s: tuple[tuple[float, float], ...]
+
+    @classmethod
+    def read(cls, document: Document) -> Self:
+        """From JSON."""
+        windows = tuple((start, end) for start, end in document["audio_windows_s"])
+        return cls(tuple(document["frame_times_s"]), windows)
+
+
+@dataclass(frozen=True)
 class Segment:
     """The ranked answer for one segment of a clip.
 
@@ -177,6 +196,7 @@ class Segment:
         predictions: Best first; none where there is neither picture nor sound.
         tracks: Which were used.
         unknown: 0..1, how likely it is that none of the labels fits; None where that can't be told.
+        receipt: What was used for it; None from a service that does not tell.
     """
 
     start_s: float
@@ -184,16 +204,19 @@ class Segment:
     predictions: tuple[Prediction, ...]
     tracks: Tracks
     unknown: float | None
+    receipt: SegmentReceipt | None = None
 
     @classmethod
     def read(cls, document: Document) -> Self:
         """From JSON."""
+        receipt = document.get("receipt")
         return cls(
             start_s=document["start_s"],
             end_s=document["end_s"],
             predictions=tuple(map(Prediction.read, document["predictions"])),
             tracks=Tracks.read(document["tracks"]),
             unknown=document["unknown"],
+            receipt=None if receipt is None else SegmentReceipt.read(receipt),
         )
 
 

@@ -36,7 +36,7 @@ _CHAINED = (
 _LATE = "A track that starts late in the file could not be read."
 _NO_SEGMENTS = "A still image has no segments."
 _SOUND_DAMAGED = "Parts of the sound are damaged and were left out."
-_NO_FRAMES = VideoFrames(None, np.empty(0), None, 0, ())
+_NO_FRAMES = VideoFrames(None, np.empty(0), None, np.empty((0, 0)), 0, ())
 # A single frame may have no duration, but a span must be longer than nothing.
 _MIN_VISUAL_S = 1e-3
 
@@ -252,11 +252,11 @@ class _Decoding:
         spans, rate_hz = self._segments(layout), self._spec.sample_rate_hz
         # If what is used of long sound is silent, `audio` says so, but a segment may well be audible.
         track = audio if waveform is None else self._source.audio_track
-        of_visual = frames_of_segments(spans, layout, frames.parts, visual)
+        of_visual = frames_of_segments(spans, layout, frames.parts, frames.part_times_s, visual)
         of_audio = audio_of_segments(spans, layout, waveform, rate_hz, track)
         return tuple(
-            Segment(span.start_s, span.end_s, pictures, samples, visual=visual_track, audio=audio_track)
-            for span, (pictures, visual_track), (samples, audio_track) in zip(
+            Segment(span.start_s, span.end_s, pictures, times_s, samples, visual=of_picture, audio=of_sound)
+            for span, (pictures, times_s, of_picture), (samples, of_sound) in zip(
                 spans, of_visual, of_audio, strict=True
             )
         )

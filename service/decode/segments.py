@@ -121,26 +121,31 @@ def cut(duration_s: float, segment_s: float, max_segments: int) -> list[Span]:
 SILENT = Track(used=False, reason="silent", detail="digital silence")
 
 _Frames = npt.NDArray[np.uint8]
+_Times = npt.NDArray[np.float64]
 _SampleRange = tuple[int, int]
+_NO_TIMES = np.empty(0)
 
 
 def frames_of_segments(
-    segments: Sequence[Span], layout: Layout, parts: _Frames | None, track: Track
-) -> list[tuple[_Frames | None, Track]]:
-    """The frames of each segment, or None, with a report on its visual track.
+    segments: Sequence[Span], layout: Layout, parts: _Frames | None, times_s: _Times, track: Track
+) -> list[tuple[_Frames | None, _Times, Track]]:
+    """The frames of each segment, or None, with their times and a report on its visual track.
 
     Args:
         segments: The segments in time order.
         layout: The layout that `parts` was decoded with.
         parts: Frames of those segments that have a part of the visual track, in the same order, uint8
             [n_parts, n_segment_frames, size, size, 3]; None when nothing could be decoded.
+        times_s: When these frames are shown, float64 [n_parts, n_segment_frames].
         track: Report on the visual track of the whole clip.
     """
     if parts is None:
-        return [(None, track) for _ in segments]
-    remaining = iter(parts)
+        return [(None, _NO_TIMES, track) for _ in segments]
+    remaining = zip(parts, times_s, strict=True)
     return [
-        (None, _absent("picture")) if layout.visual_in(segment) is None else (next(remaining), track)
+        (None, _NO_TIMES, _absent("picture"))
+        if layout.visual_in(segment) is None
+        else (*next(remaining), track)
         for segment in segments
     ]
 

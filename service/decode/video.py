@@ -175,6 +175,7 @@ class VideoFrames:
         pictures: uint8 [n_frames, size, size, 3], RGB; None when nothing could be decoded.
         times_s: float64 [n_frames], seconds since the first frame.
         parts: uint8 [n_parts, n_segment_frames, size, size, 3], RGB; None when nothing could be decoded.
+        part_times_s: float64 [n_parts, n_segment_frames], seconds since the first frame.
         n_decoded: Frames that the decoder returned.
         warnings: Sentences for the user about what was left out or repaired.
     """
@@ -182,6 +183,7 @@ class VideoFrames:
     pictures: npt.NDArray[np.uint8] | None
     times_s: npt.NDArray[np.float64]
     parts: npt.NDArray[np.uint8] | None
+    part_times_s: npt.NDArray[np.float64]
     n_decoded: int
     warnings: tuple[str, ...]
 
@@ -283,7 +285,7 @@ def _collect(
 ) -> VideoFrames:
     """Put the pictures in the order of the wanted packets; a missing one is replaced by the nearest."""
     if not reader.pictures:
-        return VideoFrames(None, np.empty(0), None, reader.n_decoded, tuple(warnings))
+        return VideoFrames(None, np.empty(0), None, np.empty((0, 0)), reader.n_decoded, tuple(warnings))
     readable = np.zeros(len(timeline.times_s), dtype=np.bool_)
     readable[list(reader.pictures)] = True
     chosen = nearest_packets(timeline, timeline.times_s[list(wanted)], readable)
@@ -291,10 +293,12 @@ def _collect(
         warnings = [*warnings, _DAMAGED]
     pictures = np.stack([reader.pictures[packet] for packet in chosen])
     whole, parts = np.split(pictures, [spec.n_frames])
+    times_s, part_times_s = np.split(timeline.times_s[chosen], [spec.n_frames])
     return VideoFrames(
         pictures=whole,
-        times_s=timeline.times_s[chosen[: spec.n_frames]],
+        times_s=times_s,
         parts=parts.reshape(-1, spec.n_segment_frames, *parts.shape[1:]),
+        part_times_s=part_times_s.reshape(-1, spec.n_segment_frames),
         n_decoded=reader.n_decoded,
         warnings=tuple(warnings),
     )

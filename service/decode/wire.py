@@ -135,6 +135,7 @@ class _SegmentHeader:
     start_s: float
     end_s: float
     has_frames: bool
+    frame_times_s: list[float]
     audio_samples: tuple[int, int] | None
     visual: Track
     audio: Track
@@ -194,6 +195,7 @@ def _segment_header(segment: Segment) -> _SegmentHeader:
         start_s=segment.start_s,
         end_s=segment.end_s,
         has_frames=segment.frames is not None,
+        frame_times_s=segment.frame_times_s.tolist(),
         audio_samples=segment.audio_samples,
         visual=segment.visual,
         audio=segment.audio,
@@ -257,6 +259,8 @@ def _check_sizes(header: _ClipHeader, spec: DecodeSpec, limits: DecodeLimits) ->
         raise EOFError
     if len(header.segments) > (0 if spec.segment_s is None else limits.max_segments):
         raise EOFError
+    if any(len(segment.frame_times_s) > spec.n_segment_frames for segment in header.segments):
+        raise EOFError
     ranges = [segment.audio_samples for segment in header.segments]
     if not all(0 <= first < stop <= n_full for first, stop in filter(None, ranges)):
         raise EOFError
@@ -290,6 +294,7 @@ def _segment(sock: socket.socket, header: _SegmentHeader, spec: DecodeSpec, pati
         start_s=header.start_s,
         end_s=header.end_s,
         frames=_receive_frames(sock, header, spec.n_segment_frames, spec, patience),
+        frame_times_s=np.array(header.frame_times_s, dtype=np.float64),
         audio_samples=header.audio_samples,
         visual=header.visual,
         audio=header.audio,

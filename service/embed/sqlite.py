@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import structlog
-
-from service.database import Database
-from service.errors import StoreUnavailableError
-
-_log = structlog.get_logger(__name__)
+from service.database import open_cache
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS embeddings (
@@ -23,22 +17,6 @@ CREATE TABLE IF NOT EXISTS embeddings (
 _KEYS_PER_QUERY = 500
 
 
-def _open(path: Path) -> Database:
-    """Open the file; one that is damaged is set aside and begun anew, since it holds nothing but a cache."""
-    try:
-        return Database(path, _SCHEMA, "NORMAL", "embedding")
-    except StoreUnavailableError as error:
-        if not isinstance(error.__cause__, sqlite3.DatabaseError) or isinstance(
-            error.__cause__, sqlite3.OperationalError
-        ):
-            raise  # locked, or no permission: another file would not help
-    _log.warning("embeddings_set_aside", file=path.name)
-    path.rename(path.with_name(f"{path.name}.damaged"))
-    for suffix in ("-wal", "-shm"):  # they belong to the damaged file, and would damage the new one
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    return Database(path, _SCHEMA, "NORMAL", "embedding")
-
-
 class SqliteEmbeddingStore:
     """An EmbeddingStore in a file of its own, which may be deleted while no service runs.
 
@@ -48,8 +26,7 @@ class SqliteEmbeddingStore:
     """
 
     def __init__(self, path: Path, capacity: int) -> None:
-        # A write that a power cut takes away is encoded again.
-        self._database = _open(path)
+        self._database = open_cache(path, _SCHEMA, "embedding")
         self._capacity = capacity
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -48,16 +48,20 @@ def window_starts(n_samples: int, window: int, hop: int) -> list[int]:
     return starts
 
 
-def window_times(spec: AudioEncoderSpec, clip: Clip) -> tuple[tuple[float, float], ...]:
-    """Start and end of the windows of a clip's sound, in seconds; of a window that is filled up, its own."""
-    if clip.waveform is None:
-        return ()
-    n_samples, rate_hz = len(clip.waveform), spec.sample_rate_hz
-    window_s = min(spec.window_samples, n_samples) / rate_hz
-    starts_s = clip.window_starts_s or [
-        start / rate_hz for start in window_starts(n_samples, spec.window_samples, spec.hop_samples)
-    ]
-    return tuple((start_s, start_s + window_s) for start_s in starts_s)
+def window_times(spec: AudioEncoderSpec, first: int, stop: int) -> tuple[tuple[float, float], ...]:
+    """Start and end of the windows of a part of a waveform; of a window that is filled up, its own.
+
+    Args:
+        spec: Length of the windows.
+        first: First sample of the part.
+        stop: Sample after its last.
+
+    Returns:
+        Seconds since the start of the waveform.
+    """
+    window, rate_hz = min(spec.window_samples, stop - first), spec.sample_rate_hz
+    starts = window_starts(stop - first, spec.window_samples, spec.hop_samples)
+    return tuple(((first + start) / rate_hz, (first + start + window) / rate_hz) for start in starts)
 
 
 def _filled(waveform: Array, window: int, padding: Padding) -> Array:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+import structlog
 from cachetools import LRUCache
 
 from service.encode.features import ClipFeatures
+from service.errors import StoreUnavailableError
 from service.media import Clip, DecodeSpec
 
 # What a clip and each of its segments take besides their features and texts: numbers and objects.
-_CLIP_BYTES, _SEGMENT_BYTES = 3_500, 1_000
+_CLIP_BYTES, _SEGMENT_BYTES = 3_500, 1_150
+
+_log = structlog.get_logger(__name__)
 
 
 class ClipKey(NamedTuple):
@@ -62,25 +66,62 @@ class EncodedClip:
         return n_facts + sum(map(len, texts)) + sum(track.nbytes for track in tracks)
 
 
+class ClipStore(Protocol):
+    """Keeps clips outside the process. It may forget.
+
+    Every method is thread-safe, and raises StoreUnavailableError when it can't answer.
+    """
+
+    def get(self, key: ClipKey) -> EncodedClip | None:
+        """What is kept of a clip."""
+
+    def put(self, key: ClipKey, encoded: EncodedClip) -> None:
+        """Keep a clip, in place of those that were used longest ago."""
+
+    def close(self) -> None:
+        """Release what the store holds."""
+
+
 class KnownClips:
     """The clips that were asked for last, as many as there is room for. Thread-safe.
 
     Args:
-        n_bytes: Memory for them; 0: none are kept.
+        n_bytes: Memory for them; 0: none are kept there.
+        store: Where clips outlive this process; None for nowhere.
     """
 
-    def __init__(self, n_bytes: int) -> None:
+    def __init__(self, n_bytes: int, store: ClipStore | None = None) -> None:
+        self._store = store
         self._lock = threading.Lock()
         self._kept: LRUCache[ClipKey, EncodedClip] = LRUCache(n_bytes, getsizeof=lambda one: one.n_bytes)
 
     def get(self, key: ClipKey) -> EncodedClip | None:
         """What is known of a clip."""
         with self._lock:
-            return self._kept.get(key)
+            known = self._kept.get(key)
+        if known is None and (known := self._recall(key)) is not None:
+            self._hold(key, known)
+        return known
 
     def keep(self, key: ClipKey, encoded: EncodedClip) -> None:
         """Keep a clip, in place of those that were asked for longest ago."""
         bare = encoded.without_arrays()
+        self._hold(key, bare)
+        try:
+            if self._store is not None:
+                self._store.put(key, bare)
+        except StoreUnavailableError:  # that is a convenience: a full disk must not cost the answer
+            _log.warning("clip_not_kept")
+
+    def _hold(self, key: ClipKey, bare: EncodedClip) -> None:
+        """Keep a clip in memory."""
         if bare.n_bytes <= self._kept.maxsize:
             with self._lock:
                 self._kept[key] = bare
+
+    def _recall(self, key: ClipKey) -> EncodedClip | None:
+        try:
+            return None if self._store is None else self._store.get(key)
+        except StoreUnavailableError:
+            _log.warning("clip_not_read")
+            return None

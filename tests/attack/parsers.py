@@ -287,6 +287,8 @@ def _check_clip(clip: Clip) -> None:
     for segment in clip.segments:
         assert type(segment.start_s) in (int, float), "start_s"
         assert type(segment.end_s) in (int, float), "end_s"
+        assert segment.frame_times_s.ndim == 1, "frame_times_s of a segment"
+        assert len(segment.frame_times_s) <= 2, "frame_times_s of a segment"
         first, stop = segment.audio_samples or (0, 0)
         assert 0 <= first <= stop <= n_samples, "audio_samples"
     if clip.window_starts_s:

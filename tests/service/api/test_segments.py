@@ -40,6 +40,12 @@ def test_each_segment_gets_its_own_right_name(client: TestClient, changing: Path
     assert silent["predictions"][0]["audio"] is None
     assert [one["rank"] for one in silent["predictions"]] == [1, 2, 3, 4, 5]
     assert all(0 <= segment["unknown"] <= 1 for segment in body["segments"])
+    receipts = [segment["receipt"] for segment in body["segments"]]
+    assert [one["frame_times_s"] for one in receipts] == [
+        [start + shown for shown in (0.2, 0.7, 1.2, 1.7)] for start in (0, 2, 4)
+    ]
+    windows = [[[start / 2, start / 2 + 0.5] for start in range(first, first + 4)] for first in (0, 4)]
+    assert [one["audio_windows_s"] for one in receipts] == [*windows, []]  # nothing is heard of silence
     assert {"upload", "wait", "decode", "encode", "labels", "rank", "total"} == set(body["timings_ms"])
 
 

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from service.api.schemas import ClassifyResponse, Prediction, Receipt, SegmentAnswer, Tracks, TrackUse
+from service.api.schemas import (
+    ClassifyResponse,
+    Prediction,
+    Receipt,
+    SegmentAnswer,
+    SegmentReceipt,
+    Tracks,
+    TrackUse,
+)
 from service.api.timeline import TIMELINES
 
 USED = Tracks(
@@ -49,7 +57,14 @@ def _segment(start_s: float, end_s: float, label: str | None) -> SegmentAnswer:
         "audio": None,
     }
     predictions = [] if label is None else [Prediction(label=label, **best)]
-    return SegmentAnswer(start_s=start_s, end_s=end_s, predictions=predictions, tracks=USED, unknown=0.25)
+    return SegmentAnswer(
+        start_s=start_s,
+        end_s=end_s,
+        predictions=predictions,
+        tracks=USED,
+        unknown=0.25,
+        receipt=SegmentReceipt(frame_times_s=[start_s], audio_windows_s=[(start_s, end_s)]),
+    )
 
 
 def test_subrip() -> None:

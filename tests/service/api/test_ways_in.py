@@ -202,6 +202,19 @@ def test_another_question_about_a_clip_decodes_nothing(make: Make, clips: Clips)
     assert 'ahse_step_seconds_count{step="rank"} 2.0' in measured
 
 
+def test_after_a_restart_a_clip_is_known_where_that_is_asked_for(
+    make: Make, clips: Clips, tmp_path: Path
+) -> None:
+    """In a file that another worker may use, too; without the setting there is none."""
+    for kept, is_known in ((0, False), (10**6, False), (10**6, True)):
+        with TestClient(make(allowed_hosts=("testserver",), clip_store_bytes=kept)) as client:
+            answer = classify(client, clips["red low"], labels=["red"], segment_s="auto").json()
+            measured = client.get("/metrics").text
+        assert (tmp_path / "data" / "clips.sqlite3").exists() == bool(kept)
+        assert ('ahse_clip_features_total{cache="hit"} 1.0' in measured) == is_known
+        assert answer["segments"][0]["receipt"]["frame_times_s"]
+
+
 def test_a_client_that_leaves_after_a_line_ends_the_rest(
     client: TestClient, clips: Clips, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from service.api.schemas import (
     Prediction,
     Receipt,
     SegmentAnswer,
+    SegmentReceipt,
     Tracks,
     TrackScore,
     TrackUse,
@@ -62,9 +63,21 @@ def _answer(*labels: str) -> Answer:
         calibration=0.0,
         segments=[
             SegmentAnswer(
-                start_s=0, end_s=2, predictions=_predictions(labels[0]), tracks=tracks, unknown=None
+                start_s=0,
+                end_s=2,
+                predictions=_predictions(labels[0]),
+                tracks=tracks,
+                unknown=None,
+                receipt=SegmentReceipt(frame_times_s=[0.5], audio_windows_s=[(0.0, 2.0)]),
             ),
-            SegmentAnswer(start_s=2, end_s=4, predictions=[], tracks=alone, unknown=None),
+            SegmentAnswer(
+                start_s=2,
+                end_s=4,
+                predictions=[],
+                tracks=alone,
+                unknown=None,
+                receipt=SegmentReceipt(frame_times_s=[], audio_windows_s=[]),
+            ),
         ],
         warnings=[],
         timings_ms={},

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -296,6 +297,7 @@ _SEGMENT = {
     "start_s": 0.0,
     "end_s": 1.0,
     "has_frames": False,
+    "frame_times_s": [],
     "audio_samples": None,
     "visual": _ANSWER["visual"],
     "audio": _ANSWER["audio"],
@@ -342,6 +344,16 @@ def test_windows_that_do_not_fit_their_samples_are_rejected(
     bad = _ANSWER | {"n_samples": n_samples, "window_starts_s": starts_s}
     with pytest.raises(EOFError):
         _receive(json.dumps(bad).encode(), 64, small)
+
+
+def test_a_segment_with_more_frames_than_asked_for_is_rejected(spec: DecodeSpec) -> None:
+    """Their times are kept with the features of the clip."""
+    asked = replace(spec, segment_s=1.0)
+    for n_frames in (4, 5):
+        segment = _SEGMENT | {"frame_times_s": [0.0] * n_frames}
+        answer = json.dumps(_ANSWER | {"segments": [segment]}).encode()
+        with pytest.raises(EOFError) if n_frames > asked.n_segment_frames else nullcontext():
+            _receive(answer, 0, asked)
 
 
 @pytest.mark.parametrize("answer", [b"3", b"[]", b"null", b'"clip"', b"[" * 100_000, b"\xff", b""])

@@ -147,6 +147,7 @@ def test_a_segment_has_frames_and_samples_of_its_own(
     assert clip.full_waveform is not None
     for i, segment in enumerate(clip.segments[:3]):
         np.testing.assert_array_equal(segment.frames, whole.frames[4 * i : 4 * i + 4])
+        np.testing.assert_array_equal(segment.frame_times_s, whole.frame_times_s[4 * i : 4 * i + 4])
         assert segment.audio_samples == (i * 32_000, (i + 1) * 32_000)
     np.testing.assert_array_equal(clip.full_waveform, whole.waveform)
     assert clip.waveform is not None
@@ -170,6 +171,7 @@ def test_a_track_may_be_missing_from_some_segments(
     )
     assert [segment.visual.used for segment in short_picture.segments] == [True, False, False]
     assert short_picture.segments[1].frames is None
+    assert [len(segment.frame_times_s) for segment in short_picture.segments] == [4, 0, 0]
     assert short_picture.duration_s == pytest.approx(6.0, abs=0.1)
 
 
@@ -206,6 +208,7 @@ def _assert_same(here: Clip, there: Clip) -> None:
     assert len(there.segments) == len(here.segments) == 3
     for ours, theirs in zip(here.segments, there.segments, strict=True):
         np.testing.assert_array_equal(theirs.frames, ours.frames)
+        np.testing.assert_array_equal(theirs.frame_times_s, ours.frame_times_s)
         for name in ("start_s", "end_s", "audio_samples", "visual", "audio"):
             assert getattr(theirs, name) == getattr(ours, name)
 
@@ -235,5 +238,6 @@ def test_a_track_that_starts_late_is_missing_from_the_first_segments(
     path = make_clip(name="late.mkv", ticks=range(60, 180), audio="aac", audio_s=6.0)
     clip = decode_clip(path, replace(spec, segment_s=2.0), limits)
     assert [segment.visual.used for segment in clip.segments] == [False, True, True]
+    assert clip.segments[1].frame_times_s == pytest.approx([0.25, 0.75, 1.25, 1.75], abs=0.04)
     assert clip.duration_s == pytest.approx(6.0, abs=0.1)
     assert clip.frame_times_s[0] == pytest.approx(0.25, abs=0.04)

@@ -32,6 +32,7 @@ def _clip(n_segments: int, lacking: tuple[int, ...] = ()) -> Clip:
             start_s=2.0 * i,
             end_s=2.0 * i + 2,
             frames=None if i in lacking else frames[i],
+            frame_times_s=np.empty(0) if i in lacking else 2.0 * i + np.arange(4.0) / 2,
             audio_samples=None if i in lacking else (32_000 * i, 32_000 * (i + 1) - 100),
             visual=USED,
             audio=USED,
