@@ -28,7 +28,7 @@ from service.registry import Bundle
 Templates = tuple[str, ...] | None
 
 # What a row holds, as it is kept on disk: changed whenever that changes.
-_LAYOUT = 3
+_LAYOUT = 4
 # Names in one step of an encoding. After each, its rows are kept, so that a large set that is interrupted
 # goes on from there, and another request may have its turn.
 _LABELS_PER_STEP = 256
