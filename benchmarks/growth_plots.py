@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from benchmarks.points import BASE, CLIPS, EVERYDAY, REAL
 
@@ -25,7 +26,7 @@ def clips_plot(found: dict[str, Any]) -> Figure:
         name = ", ".join(word for word in words if word)
         series.setdefault(name, {})[row["clip"]] = row["clips_per_s"]
     limits = found["limits"].get(REAL, {})
-    series["limit, names known"] = {clip: limits[clip]["0 new"] for clip in clips if clip in limits}
+    series["limit, names known"] = {clip: limits[clip]["known"] for clip in clips if clip in limits}
     width = 0.8 / len(series)
     for index, (name, rates) in enumerate(series.items()):
         places = [clips.index(clip) + (index - len(series) / 2 + 0.5) * width for clip in rates]
@@ -35,13 +36,13 @@ def clips_plot(found: dict[str, Any]) -> Figure:
     axes.set_ylabel("clips per second")
     most = max((row["clients"] for row in rows), default=0)
     axes.set_title(f"{most} clients, {found['machine']['cores']} cores, RANDOM weights")
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside lower center", ncols=6, fontsize=8)
     return figure
 
 
 def growth_plot(found: dict[str, Any]) -> Figure:
     """Three panels, logarithmic: what a clip costs by its length and by names, and the wait by clients."""
-    figure = Figure(figsize=(14, 4.5), layout="constrained")
+    figure = Figure(figsize=(14, 5), layout="constrained")
     by_length, by_names, by_clients = figure.subplots(1, 3)
     rows = [row for row in found["rows"] if not row["options"] and row["service"] != "ahse, clips kept"]
 
@@ -60,7 +61,8 @@ def growth_plot(found: dict[str, Any]) -> Figure:
     known = [row for row in short if _is(row, n_names=10, names="known")]
     _panel(by_clients, known, lambda row: row["clients"], wait_s)
     _label(by_clients, "clients", "median wait, s", f"{BASE}, ten known names")
-    by_names.legend(fontsize=7)
+    lines = {str(line.get_label()): line for axes in figure.axes for line in axes.get_lines()}
+    figure.legend(list(lines.values()), list(lines), loc="outside lower center", ncols=4, fontsize=8)
     return figure
 
 
@@ -81,10 +83,11 @@ def _panel(axes: Axes, rows: list[Row], across: Callable[[Row], float], up: Call
     lines: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
     for row in rows:
         if row["bundle"] in (REAL, EVERYDAY):
-            key = row["bundle"], row["service"], row["names"]
-            lines.setdefault(key, []).append((across(row), up(row)))
+            # To one that keeps no names, all are new.
+            names = "encoded" if row["service"] == "straightforward" else row["names"]
+            lines.setdefault((row["bundle"], row["service"], names), []).append((across(row), up(row)))
     colours = {"ahse": "C1", "names kept": "C2", "straightforward": "C0"}
-    for (bundle, service, names), points in sorted(lines.items()):
+    for (bundle, service, names), points in sorted(lines.items(), reverse=True):
         x, y = zip(*sorted(points), strict=True)
         axes.plot(
             x,
@@ -94,12 +97,18 @@ def _panel(axes: Axes, rows: list[Row], across: Callable[[Row], float], up: Call
             marker="o" if names == "known" else "^",
             label=f"{service}, {bundle}, names {names}",
         )
+    measured = sorted({x for points in lines.values() for x, _ in points})
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(measured, [f"{x:,g}" for x in measured], minor=False)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter("{x:g}")
 
 
 def _label(axes: Axes, across: str, up: str, title: str) -> None:
-    axes.set_xscale("log")
-    axes.set_yscale("log")
     axes.set_xlabel(across)
     axes.set_ylabel(up)
     axes.set_title(title, fontsize=10)
-    axes.grid(visible=True, which="major", alpha=0.3)
+    axes.grid(visible=True, alpha=0.3)

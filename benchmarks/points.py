@@ -21,6 +21,7 @@ Fields = tuple[tuple[str, str], ...]
 
 REAL, EVERYDAY, DEMO = "real architecture", "everyday", "demo"
 """Bundles; the first has random weights."""
+BUNDLES: Final = (REAL, EVERYDAY, DEMO)
 OPPONENTS: Final[tuple[Service, ...]] = ("straightforward", "names kept")
 KEY_FRAMES: Final[Fields] = (("frames", "key"),)
 SEGMENTS: Final[Fields] = (("segment_s", "10"),)
@@ -109,7 +110,7 @@ def all_points(device: BenchmarkDevice, *, quick: bool) -> list[Point]:
 
     Args:
         device: On a GPU there are more clients, and no bundles with 8-bit graphs.
-        quick: One or two requests a point and no 1080p: only to see that everything works.
+        quick: One or two requests a point, few new names, no 1080p: only to see that everything works.
     """
     points = [*_real_architecture()]
     if device == "cuda":
@@ -226,5 +227,11 @@ def _on_gpu(point: Point) -> Point:
 
 
 def _quick(point: Point) -> Point:
-    n = min(2, point.n_requests)
-    return replace(point, clients=min(point.clients, n), n_requests=n, seconds=2 * n)
+    n, few = min(2, point.n_requests), min(50, point.n_names)
+    return replace(
+        point,
+        clients=min(point.clients, n),
+        n_requests=n,
+        n_names=point.n_names if point.names == "known" else few,
+        seconds=2 * n,
+    )

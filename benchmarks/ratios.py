@@ -10,10 +10,13 @@ Row = dict[str, Any]
 
 
 def add_ratios(rows: list[Row]) -> None:
-    """Give each row of this service `ratios` of clips per second: one for each opponent with such a row."""
+    """Give each row of this service `ratios` of clips per second: one for each opponent with such a row.
+
+    The opponents know no segments.
+    """
     for row in rows:
         row["ratios"] = {}
-        if row["service"].startswith("ahse"):
+        if row["service"].startswith("ahse") and "segment_s" not in row["options"]:
             for opponent in OPPONENTS:
                 beside = opponent_of(rows, row, opponent)
                 if beside is not None:

@@ -9,12 +9,13 @@ from typing import Any
 
 from benchmarks.goals import goals
 from benchmarks.growth_plots import clips_plot, growth_plot
+from benchmarks.points import BUNDLES
 from benchmarks.ratios import add_ratios, largest_difference, share_of_limit
 
 _PARTS = {
-    "clips": "Clips, 32 clients",
-    "clients": "Clients",
-    "names": "Names",
+    "clips": "Clips",
+    "clients": "Clients (32: above)",
+    "names": "Names (ten: above)",
     "length": "Length of the clip, one client",
     "segments": "Segments of a clip of ten minutes",
     "again": "The same clip again",
@@ -59,13 +60,17 @@ def _markdown(found: dict[str, Any]) -> str:
     lines += ["", _EXPLANATION.format(opponent=precision["straightforward"], ours=precision["ahse"]), ""]
     if "GPU" not in machine:
         lines += ["## Goals", "", *_goals(found), ""]
-    for part, rows in groupby(found["rows"], key=lambda row: row["part"]):
-        for bundle, of_bundle in groupby(rows, key=lambda row: row["bundle"]):
-            title = f"{_PARTS[part]}: {bundle}" if part == "bundles" else _PARTS[part]
-            cells = [_cells(found, row) for row in of_bundle]
-            lines += [f"## {title}", "", *_table(_columns(found), cells), ""]
+    for (part, bundle), rows in groupby(sorted(found["rows"], key=_place), key=_place):
+        title = list(_PARTS.values())[part] + (f": {BUNDLES[bundle]}" if bundle else "")
+        cells = [_cells(found, row) for row in rows]
+        lines += [f"## {title}", "", *_table(_columns(found), cells), ""]
     lines += ["## Limits, clips per second", "", *_limits(found), ""]
     return "\n".join(lines)
+
+
+def _place(row: Row) -> tuple[int, int]:
+    """The table that a row is in. Points that failed at first come last in a run that was resumed."""
+    return list(_PARTS).index(row["part"]), BUNDLES.index(row["bundle"])
 
 
 def _goals(found: dict[str, Any]) -> list[str]:
@@ -86,7 +91,8 @@ def _columns(found: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _cells(found: dict[str, Any], row: Row) -> list[str]:
-    names = f"{row['n_names']:,} {row['names']}"
+    # To one that keeps no names, none are known.
+    names = f"{row['n_names']:,} {row['names'] if row['service'] != 'straightforward' else ''}"
     service = f"{row['service']}, {row['options']}" if row["options"] else row["service"]
     ratios = [_number(row["ratios"].get(one)) for one in ("straightforward", "names kept")]
     share = share_of_limit(row)
@@ -107,7 +113,7 @@ def _limits(found: dict[str, Any]) -> list[str]:
     for bundle, clips in found["limits"].items():
         for clip, limit in clips.items():
             of_graphs = [limit["graphs"].get(graph, {}).get("clips_per_s") for graph in graphs]
-            shown = [limit["decoding"], *of_graphs, limit["0 new"], limit["10 new"]]
+            shown = [limit["decoding"], *of_graphs, limit["known"], limit["10 new"]]
             rows.append([bundle, clip, *("" if one is None else f"{one:.2f}" for one in shown)])
     return _table(
         ("bundle", "clip", "decoding", *graphs, "together, names known", "together, 10 new names"), rows

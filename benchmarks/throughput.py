@@ -29,7 +29,7 @@ from typing import Any
 
 from benchmarks.contestants import Contestants
 from benchmarks.gpu import describe_gpu, watch_gpu
-from benchmarks.limits import BenchmarkDevice, GraphLimits, decode_rate, together
+from benchmarks.limits import BenchmarkDevice, GraphLimit, GraphLimits, decode_rate, together
 from benchmarks.load import form, measure, post
 from benchmarks.machine import describe_machine
 from benchmarks.material import prepare
@@ -67,9 +67,11 @@ def main() -> None:
             bench = _Bench(bundles[bundle], services, files, options.device, found)
             for _, of_part in groupby(some, key=lambda point: point.part):
                 for point in of_part:
-                    progress.tell(point, bench.measure(point))
+                    progress.tell(point, bench.try_to_measure(point))
                 write_report(found, options.out)
     sys.stdout.write((options.out / "throughput.md").read_text(encoding="utf-8"))
+    if progress.n_failed:
+        raise SystemExit(f"{progress.n_failed} points could not be measured; --resume tries them again")
 
 
 def _begin(options: argparse.Namespace) -> Row:
@@ -90,15 +92,17 @@ class _Progress:
         self._n = len(points)
         self._left = [point.seconds for point in points]
         self._expected_s = 0.0
+        self.n_failed = 0
 
-    def tell(self, point: Point, row: Row) -> None:
-        """A point is done."""
+    def tell(self, point: Point, told: str | None) -> None:
+        """A point is done, or has failed."""
         self._expected_s += self._left.pop(0)
+        self.n_failed += told is None
         taken_s = time.perf_counter() - self._started
         left_s = sum(self._left) * taken_s / self._expected_s
         _say(
             f"[{self._n - len(self._left)}/{self._n}, {taken_s / 60:.1f} min, about {left_s / 60:.0f} left] "
-            f"{point}: {row['clips_per_s']:.2f} clips/s, p50 {row['p50_ms']:.0f} ms"
+            f"{point}: {told or 'FAILED'}"
         )
 
 
@@ -128,7 +132,16 @@ class _Bench:
         self._found = found
         self._graphs: GraphLimits | None = None
 
-    def measure(self, point: Point) -> Row:
+    def try_to_measure(self, point: Point) -> str | None:
+        """One point, and what to tell of it; None: a request was not answered, which ends nothing else."""
+        try:
+            row = self._measure(point)
+        except SystemExit as error:
+            _say(str(error))
+            return None
+        return f"{row['clips_per_s']:.2f} clips/s, p50 {row['p50_ms']:.0f} ms"
+
+    def _measure(self, point: Point) -> Row:
         """One point, after the limit of its clip if that was not measured yet."""
         limits = self._found["limits"].setdefault(point.bundle, {})
         if point.clip not in limits and CLIPS[point.clip].length_s <= CLIPS[BASE].length_s:
@@ -157,16 +170,18 @@ class _Bench:
         return {
             "decoding": decoding,
             "graphs": {name: asdict(graph) for name, graph in graphs.items()},
-            **{f"{n} new": together(graphs, decoding, n, self._device) for n in (0, 10, 1_000, 10_000)},
+            "known": together(graphs, decoding, 0, self._device),
+            "10 new": together(graphs, decoding, 10, self._device),
         }
 
     def _limit_of(self, point: Point) -> float | None:
         """Clips per second that the machine allows; None: other work than that of the limits is done."""
-        if point.service != "ahse" or point.fields or point.clip not in self._found["limits"][point.bundle]:
+        limit = self._found["limits"][point.bundle].get(point.clip)
+        if point.service != "ahse" or point.fields or limit is None:
             return None
+        graphs = {name: GraphLimit(**graph) for name, graph in limit["graphs"].items()}
         n_new = point.n_names if point.names == "new" else 0
-        limit: float = self._found["limits"][point.bundle][point.clip][f"{n_new} new"]
-        return limit
+        return together(graphs, limit["decoding"], n_new, self._device)
 
     def _warm_up(self, point: Point, server: Server, *, is_new: bool) -> None:
         """Let a service see the names that it shall know, and a clip: its own, or a short one."""
