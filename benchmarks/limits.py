@@ -37,8 +37,8 @@ _CLIPS_AT_ONCE = {"cpu": (1, 2), "cuda": (4, 16, 64)}
 _NAMES_PER_CLIP = 10
 # Runs at once on a GPU: one is copied while the other runs.
 _GPU_RUNS = 2
-_SECONDS_TO_CHOOSE = 0.7
-_SECONDS_EACH = 1.5
+_SECONDS_TO_CHOOSE = 0.5
+_SECONDS_EACH = 1.0
 
 
 @dataclass(frozen=True)

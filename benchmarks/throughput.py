@@ -186,9 +186,9 @@ class _Bench:
     def _warm_up(self, point: Point, server: Server, *, is_new: bool) -> None:
         """Let a service see the names that it shall know, and a clip: its own, or a short one."""
         is_short = CLIPS[point.clip].length_s <= CLIPS[BASE].length_s
-        knows_names = point.names == "known" and point.service != "straightforward"
-        if not (is_new or is_short or knows_names):
+        if point.service == "straightforward" and not is_new:
             return
+        knows_names = point.names == "known" and point.service != "straightforward"
         content = self._files[point.clip if is_short else BASE].read_bytes()
         names = fields_of(point.n_names if knows_names else len(LABELS), "known")(0)
         post(_connect(server), self._body(content, names, ()))
