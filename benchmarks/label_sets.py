@@ -15,19 +15,14 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
-
-import numpy as np
 
 from benchmarks.machine import describe_machine
-from service.embed import embedder as embedder_module
+from benchmarks.names import made_up_texts
 from service.embed.embedder import LabelEmbedder
-from service.encode.features import TextFeatures, unit
 from service.labels.label import Label
 from service.labels.sqlite import SqliteLabelStore
 from service.labels.store import Content, Precondition
@@ -72,8 +67,7 @@ def main() -> None:
 
 def _measure(bundle: Bundle, n_labels: int, n_runs: int) -> dict[str, float]:
     """Median milliseconds of each operation on a set of that size."""
-    in_place_of_encoders = patch.object(embedder_module, "encode_labels", _random(bundle))
-    with tempfile.TemporaryDirectory() as folder, in_place_of_encoders, ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as folder, made_up_texts(bundle), ExitStack() as stack:
 
         def opened() -> SqliteLabelStore:
             path = Path(folder) / "labels.sqlite3"
@@ -129,20 +123,6 @@ def _time(operation: _Operation, n_runs: int) -> float:
         operation.run()
         times.append((time.perf_counter() - start) * 1000)
     return statistics.median(times)
-
-
-def _random(bundle: Bundle) -> Callable[..., TextFeatures]:
-    """In place of the text encoders."""
-    draw, towers = np.random.default_rng(0), bundle.manifest
-    dims = (towers.visual.dim, towers.audio.dim)
-
-    def encode(encoders: Any, labels: Sequence[Label], templates: Any = None) -> TextFeatures:
-        del encoders, templates
-        visual, audio = (unit(draw.standard_normal((len(labels), dim), dtype=np.float32)) for dim in dims)
-        nearness = None if towers.known_names is None else np.zeros(len(labels), np.float32)
-        return TextFeatures(visual, audio, nearness)
-
-    return encode
 
 
 def _options() -> argparse.Namespace:

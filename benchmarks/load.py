@@ -8,13 +8,15 @@ import json
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 _BOUNDARY = "a9c1f0e5benchmark"
 CONTENT_TYPE = f"multipart/form-data; boundary={_BOUNDARY}"
-_TIMEOUT_S = 120
+_TIMEOUT_S = 600
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Measured:
     """median time of each step by the server's own account, where it gives one."""
 
 
-def form(clip: bytes, fields: list[tuple[str, str]]) -> bytes:
+def form(clip: bytes, fields: Iterable[tuple[str, str]]) -> bytes:
     """A multipart form with a file."""
     parts = [
         f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
@@ -60,26 +62,24 @@ def measure(
     numbers, answers, lock = iter(range(n_requests)), list[tuple[float, Any]](), threading.Lock()
 
     def client() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
-        while True:
-            with lock:
-                number = next(numbers, None)
-            if number is None:
-                break
-            answer = post(connection, body_of(number), may_fail=may_fail)
-            with lock:
-                answers.append(answer)
-        connection.close()
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)) as connection:
+            while True:
+                with lock:
+                    number = next(numbers, None)
+                if number is None:
+                    break
+                answer = post(connection, body_of(number), may_fail=may_fail)
+                with lock:
+                    answers.append(answer)
 
-    threads = [threading.Thread(target=client) for _ in range(n_clients)]
     started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(n_clients) as threads:
+        clients = [threads.submit(client) for _ in range(n_clients)]
     seconds = time.perf_counter() - started
-    if len(answers) != n_requests:
-        raise SystemExit(f"{n_requests - len(answers)} of {n_requests} requests were not answered")
+    failures = [failure for one in clients if (failure := one.exception())]
+    if failures:
+        missing = n_requests - len(answers)
+        raise SystemExit(f"{missing} of {n_requests} requests were not answered: {failures[0]}")
     times = [ms for ms, _ in answers]
     told = [answer["timings_ms"] for _, answer in answers if "timings_ms" in answer] or [{}]
     steps = {step: statistics.median(one[step] for one in told) for step in told[0]}

@@ -1,21 +1,25 @@
 """The straightforward service: what a competent user writes with FastAPI, torch, open_clip and laion_clap.
 
-    python -m benchmarks.opponent --port 8901 --clap-tokenizer tokenizer.json [--threads 2] [--device cuda]
+    python -m benchmarks.opponent --port 8901 --clap-tokenizer tokenizer.json [--keep-names] [--device cuda]
+    python -m benchmarks.opponent --port 8901 --bundle weights/everyday [--keep-names]
 
 One request at a time; every frame of the clip is decoded, with FFmpeg's own threads, and n_frames of them are
 prepared with PIL and encoded in one batch; the first ten seconds of sound are encoded; every name is encoded
-in every request, one prompt for each model, CLAP's padded to the longest only. All in inference mode, fp32 on
-a CPU and half precision on a GPU.
+in every request. All in inference mode, fp32 on a CPU and half precision on a GPU. With `--bundle` it runs
+the graphs of a bundle in place of torch models, as they are.
 
-The torch models are those that `ahse export clip-clap --random-weights` exports, with the same weights, so
-that its answers can be compared with the service's. Only decoding, preparing and serving are written anew.
+With `--keep-names` it is a careful user's: the features of a name are kept in a dict when it comes first. It
+then also has random features for very many names, as if they had come before, and the matrix of all of them
+for requests that name the label set.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,50 +31,100 @@ from fastapi import FastAPI, File, Form, UploadFile
 from PIL import Image
 from torch import Tensor
 
-from model_export.encoders.audio_encoder import AudioChoice, load_audio_encoder
-from model_export.encoders.encoder_types import TextEncoder
-from model_export.encoders.image_encoder import ImageChoice, load_image_encoder
+from benchmarks.names import N_KEPT, kept_names
+from benchmarks.opponent_models import GraphModels, Models, TorchModels, unit
 from service.process import n_processors
 
 N_FRAMES = 8
+SOUND_S = 10.0
+
+Features = tuple[Tensor, Tensor]
+"""of names [n, dim], as pictures see them and as sound hears them."""
+
+
+class EveryTime:
+    """Encodes names whenever they come."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    def features(self, names: Sequence[str], templates: Sequence[str]) -> tuple[Sequence[str], Features]:
+        """The names, and their features."""
+        return names, self._models.read(names, templates)
+
+
+class Kept:
+    """Encodes names when they come first.
+
+    Args:
+        models: Encode them.
+        n_made_up: How many names it has random features of.
+    """
+
+    def __init__(self, models: Models, n_made_up: int) -> None:
+        self._models = models
+        self._set = kept_names(n_made_up)
+        draw = torch.Generator().manual_seed(0)
+        visual, audio = (
+            unit(torch.randn(n_made_up, any_name.shape[-1], generator=draw)).to(any_name)
+            for any_name in models.read(["any"], [])
+        )
+        self._matrices = visual, audio
+        self._known = dict(zip(self._set, zip(visual, audio, strict=True), strict=True))
+
+    def features(self, names: Sequence[str], templates: Sequence[str]) -> tuple[Sequence[str], Features]:
+        """The names, and their features; without names, those of the set. Templates never change."""
+        if not names:
+            return self._set, self._matrices
+        missing = [name for name in names if name not in self._known]
+        if missing:
+            self._known |= zip(missing, zip(*self._models.read(missing, templates), strict=True), strict=True)
+        visual, audio = zip(*(self._known[name] for name in names), strict=True)
+        return names, (torch.stack(visual), torch.stack(audio))
 
 
 class Straightforward:
-    """Both models, and what leads from a file and names to similarities."""
+    """Models, and what leads from a file and names to similarities.
 
-    def __init__(self, clap_tokenizer: Path, device: str) -> None:
-        self.device = device
-        self.image = load_image_encoder(ImageChoice(), 0)
-        self.audio = load_audio_encoder(AudioChoice(tokenizer=clap_tokenizer), 0)
-        for part in (self.image, self.image.text, self.audio, self.audio.text):
-            part.module.to(device)
+    Args:
+        models: Encode.
+        names: Finds the features of names.
+        device: Of the models.
+    """
+
+    def __init__(self, models: Models, names: EveryTime | Kept, device: str) -> None:
+        self._models = models
+        self._names = names
+        self._device = device
 
     @torch.inference_mode()
-    def answer(self, path: str, labels: list[str], template: str) -> list[dict[str, Any]]:
+    def answer(
+        self, path: str, names: Sequence[str], templates: Sequence[str], top_k: int
+    ) -> list[dict[str, Any]]:
         """See `classify`; in half precision on a GPU, as anybody would there."""
-        with torch.autocast(self.device, torch.float16, enabled=self.device == "cuda"):
-            return self.classify(path, labels, template)
+        with torch.autocast(self._device, torch.float16, enabled=self._device == "cuda"):
+            return self.classify(path, names, templates, top_k)
 
-    def classify(self, path: str, labels: list[str], template: str) -> list[dict[str, Any]]:
-        """Cosine similarity of each track to each name, and their softmax, fused half and half."""
-        prompts = [template.replace("{}", label) for label in labels]
-        frames = torch.from_numpy(_frames(path, self.image.size_px)).to(self.device)
-        waveform = torch.from_numpy(_waveform(path, self.audio.sample_rate_hz)).to(self.device)
-        visual = _unit(self.image.module(frames).mean(0))
-        audio = _unit(self.audio.module(waveform).mean(0))
-        seen = self.image.text.module(self._tokens(self.image.text, prompts, full=True)) @ visual
-        heard = self.audio.text.module(self._tokens(self.audio.text, prompts, full=False)) @ audio
+    def classify(
+        self, path: str, names: Sequence[str], templates: Sequence[str], top_k: int
+    ) -> list[dict[str, Any]]:
+        """The best names by the softmax of both cosine similarities, which are fused half and half."""
+        models = self._models
+        visual = unit(models.see(_frames(path, models.size_px)).mean(0))
+        audio = unit(models.hear(_windows(path, models.rate_hz, models.window_s)).mean(0))
+        names, (of_pictures, of_sound) = self._names.features(names, templates)
+        seen, heard = of_pictures @ visual, of_sound @ audio
         scores = torch.softmax(50 * seen + 10 * heard, dim=0)
+        best = scores.topk(min(top_k, len(names))).indices.tolist()
         return [
-            {"label": label, "score": float(score), "visual": float(v), "audio": float(a)}
-            for label, score, v, a in zip(labels, scores, seen, heard, strict=True)
+            {
+                "label": names[i],
+                "score": float(scores[i]),
+                "visual": {"similarity": float(seen[i])},
+                "audio": {"similarity": float(heard[i])},
+            }
+            for i in best
         ]
-
-    def _tokens(self, text: TextEncoder, prompts: list[str], *, full: bool) -> Tensor:
-        """Token ids, padded to the context length or to the longest of them."""
-        rows = [encoding.ids[: text.context_length] for encoding in text.tokenizer.encode_batch(prompts)]
-        length = text.context_length if full else max(map(len, rows))
-        return torch.tensor([row + [text.pad_id] * (length - len(row)) for row in rows], device=self.device)
 
 
 def _frames(path: str, size: int) -> np.ndarray:
@@ -94,21 +148,17 @@ def _square(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
-def _waveform(path: str, rate_hz: int, seconds: int = 10) -> np.ndarray:
-    """The first ten seconds of sound, repeated if there is less: float32 [1, samples], mono."""
+def _windows(path: str, rate_hz: int, window_s: float) -> np.ndarray:
+    """The first ten seconds of sound in windows, repeated if there is less: float32 [n, samples], mono."""
     resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
     with av.open(path) as container:
         parts = [p.to_ndarray()[0] for f in container.decode(audio=0) for p in resampler.resample(f)]
         parts += [p.to_ndarray()[0] for p in resampler.resample(None)]
-    return np.resize(np.concatenate(parts)[: seconds * rate_hz], (1, seconds * rate_hz))
+    shape = max(1, int(SOUND_S / window_s)), round(window_s * rate_hz)
+    return np.resize(np.concatenate(parts)[: round(SOUND_S * rate_hz)], shape)
 
 
-def _unit(feature: Tensor) -> Tensor:
-    unit: Tensor = feature / feature.norm()
-    return unit
-
-
-def create_app(models: Straightforward) -> FastAPI:
+def create_app(service: Straightforward) -> FastAPI:
     """Two routes."""
     app, one_at_a_time = FastAPI(), threading.Lock()
 
@@ -119,28 +169,40 @@ def create_app(models: Straightforward) -> FastAPI:
     @app.post("/v1/classify")
     def classify(
         file: Annotated[UploadFile, File()],
-        labels: Annotated[list[str], Form()],
-        templates: Annotated[str, Form()] = "a video of a {}.",
+        labels: Annotated[str, Form()] = "[]",
+        templates: Annotated[list[str] | None, Form()] = None,
+        top_k: Annotated[int, Form()] = 10,
     ) -> dict[str, Any]:
         with tempfile.NamedTemporaryFile() as clip, one_at_a_time:
             clip.write(file.file.read())
             clip.flush()
-            predictions = models.answer(clip.name, labels, templates)
-        return {"predictions": sorted(predictions, key=lambda one: -one["score"])}
+            return {"predictions": service.answer(clip.name, json.loads(labels), templates or [], top_k)}
 
     return app
 
 
 def main() -> None:
     """Serve."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--clap-tokenizer", type=Path, required=True)
+    of = parser.add_mutually_exclusive_group(required=True)
+    of.add_argument("--clap-tokenizer", type=Path, help="for torch models with random weights")
+    of.add_argument("--bundle", type=Path, help="whose graphs are run instead")
+    parser.add_argument("--keep-names", action="store_true")
     parser.add_argument("--threads", type=int, default=n_processors())
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    app = create_app(Straightforward(options.clap_tokenizer, options.device))
+    models: Models = (
+        GraphModels(options.bundle, options.threads)
+        if options.bundle
+        else TorchModels(options.clap_tokenizer, options.device)
+    )
+    with torch.inference_mode():
+        names = Kept(models, N_KEPT) if options.keep_names else EveryTime(models)
+    app = create_app(Straightforward(models, names, options.device))
     uvicorn.run(app, port=options.port, log_level="warning")
 
 

@@ -34,11 +34,10 @@ class Server:
         return sum(memory_kib(pid, "VmRSS") for pid in family(self.pid)) / 1024
 
 
-def serve_command(bundle: Path, port: int, data: Path, *further: str) -> list[str]:
-    """`ahse serve` with this interpreter; a clip that it has seen before is decoded again."""
+def serve_command(bundle: Path, port: int, data: Path, *further: str, keeps_clips: bool = False) -> list[str]:
+    """`ahse serve` with this interpreter; unless it keeps clips, one that it has seen is decoded again."""
     words = [
-        "env",
-        "AHSE_CLIP_CACHE_BYTES=0",
+        *(() if keeps_clips else ("env", "AHSE_CLIP_CACHE_BYTES=0")),
         sys.executable,
         "-m",
         "service.cli",

@@ -1,194 +1,220 @@
-"""Clips per second: this service, the straightforward one, and the limits of the machine, in one run.
+"""Clips per second and how they grow: this service, the straightforward one, and the limits, in one run.
 
-    python -m benchmarks.throughput [--out benchmarks/results] [--bundle DIR] [--quick] [--device cuda]
+    python -m benchmarks.throughput [--out benchmarks/results] [--bundle DIR] [--quick] [--resume]
+    python -m benchmarks.throughput --device cuda
 
 Random weights of the real architectures (ViT-B/32, HTSAT-tiny, RoBERTa), which cost what trained ones cost
-and whose answers mean nothing; the bundle is exported anew unless one is given. Generated clips of 10 s,
-H.264 and AAC, posted over HTTP by clients on the same machine; 10 names, with one prompt each in both
-services, known to the service (warm) or new in every request (cold). The straightforward service
-(benchmarks/opponent.py) encodes names in every request, so warm and cold are the same to it. Writes a table,
-a JSON file and a plot.
+and whose answers mean nothing; then the everyday and the demo bundle. Generated clips, H.264 and AAC, posted
+over HTTP by clients on the same machine. What is measured is in benchmarks/points.py: one base case, and from
+it clips, clients, names and the length of the clip, one at a time. The straightforward service
+(benchmarks/opponent.py) is measured as it is, and once more with the embeddings of its names kept. Services
+that are compared run right after each other, and so do the limits beside them.
+
+Tables, a JSON file and plots are written after each part, so that an interrupted run can be resumed.
 """
 
 from __future__ import annotations
 
 import argparse
 import http.client
+import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Callable
 from dataclasses import asdict
-from itertools import product
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from benchmarks import limits
-from benchmarks.clips import write_benchmark_clip
+from benchmarks.contestants import Contestants
 from benchmarks.gpu import describe_gpu, watch_gpu
-from benchmarks.limits import BenchmarkDevice
-from benchmarks.load import form, measure, post, unique_labels
+from benchmarks.limits import BenchmarkDevice, GraphLimit, GraphLimits, decode_rate, together
+from benchmarks.load import form, measure, post
 from benchmarks.machine import describe_machine
+from benchmarks.material import prepare
+from benchmarks.names import LABELS, TOP_K, fields_of
+from benchmarks.points import BASE, CLIPS, REAL, Fields, Point, all_points
 from benchmarks.report import write_report
-from benchmarks.servers import Server, running, serve_command
+from benchmarks.servers import Server
 
-CLIPS = tuple(product((360, 1080), (30, 250)))
-SECONDS = 10
-TEMPLATE = "a video of a {}."
-LABELS = [f"thing number {index}" for index in range(10)]
-_PORT = 18_770
-# Requests of all clients together: as many waves as fit into a quarter of an hour for everything.
-_OPPONENT_REQUESTS = {"cpu": {1: 3, 8: 8, 32: 32}, "cuda": {1: 16, 8: 32, 64: 128}}
-_SERVICE_REQUESTS = {"cpu": {1: 6, 8: 16, 32: 48}, "cuda": {1: 64, 8: 512, 64: 2048}}
 _PRECISION = {
     "cpu": {"straightforward": "fp32", "ahse": "int8"},
     "cuda": {"straightforward": "fp16", "ahse": "fp16"},
 }
+_DECODED_CLIPS = 16
 
-Fields = list[tuple[str, str]]
 Row = dict[str, Any]
 
 
 def main() -> None:
     """Measure, print and write."""
     options = _options()
-    clips = CLIPS[:1] if options.quick else CLIPS
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        bundle = options.bundle or _export(folder / "random", options.device)
-        files = {clip: _clip(folder, *clip) for clip in clips}
-        found: Row = {"machine": describe_machine(), "clips": [_clip_name(*clip) for clip in clips]}
-        found["precision"] = _PRECISION[options.device]
-        found["machine"] |= describe_gpu() if options.device == "cuda" else {}
-        found["limits"] = _limits(bundle, files, options.device)
-        found["rows"] = _opponent(bundle, files, options.device)
-        found["rows"] += _service(bundle, files, folder, options.device)
-        found["difference"] = _difference(found["rows"])
-    write_report(found, options.out)
+    points = all_points(options.device, quick=options.quick)
+    found = _begin(options)
+    done = {row["point"] for row in found["rows"]}
+    points = [point for point in points if str(point) not in done]
+    minutes = sum(point.seconds for point in points) / 60
+    _say(f"{len(points)} points, about {minutes:.0f} min once clips and bundle are ready")
+    clips = {BASE, *(point.clip for point in points)}
+    files, bundles = prepare(options.work, clips, options.device, options.bundle)
+    progress = _Progress(points)
+    for bundle, some in groupby(points, key=lambda point: point.bundle):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Contestants(bundle, bundles[bundle], Path(folder), options.device) as services,
+        ):
+            bench = _Bench(bundles[bundle], services, files, options.device, found)
+            for _, of_part in groupby(some, key=lambda point: point.part):
+                for point in of_part:
+                    progress.tell(point, bench.try_to_measure(point))
+                write_report(found, options.out)
+    sys.stdout.write((options.out / "throughput.md").read_text(encoding="utf-8"))
+    if progress.n_failed:
+        raise SystemExit(f"{progress.n_failed} points could not be measured; --resume tries them again")
 
 
-def _limits(bundle: Path, files: dict[tuple[int, int], Path], device: BenchmarkDevice) -> Row:
-    graphs = limits.graph_limits(bundle, device)
-    decoding = {_clip_name(*clip): limits.decode_rate(bundle, file, 16) for clip, file in files.items()}
-    encoding = [graphs[name].clips_per_s for name in limits.CLIP_GRAPHS]
-    naming = [graphs[name].clips_per_s for name in limits.NAME_GRAPHS]
-    _say(f"limits: {graphs}, decoding {decoding}")
-    return {
-        "graphs": {name: asdict(graph) for name, graph in graphs.items()},
-        "decoding": decoding,
-        "warm": {clip: limits.together(encoding, rate, device) for clip, rate in decoding.items()},
-        "cold": {
-            clip: limits.together([*encoding, *naming], rate, device) for clip, rate in decoding.items()
-        },
-    }
+def _begin(options: argparse.Namespace) -> Row:
+    """What is known before anything is measured, or all that the run before has measured."""
+    written = options.out / "throughput.json"
+    if options.resume and written.exists():
+        resumed: Row = json.loads(written.read_text(encoding="utf-8"))
+        return resumed
+    machine = describe_machine() | (describe_gpu() if options.device == "cuda" else {})
+    return {"machine": machine, "precision": _PRECISION[options.device], "limits": {}, "rows": []}
 
 
-def _opponent(bundle: Path, files: dict[tuple[int, int], Path], device: BenchmarkDevice) -> list[Row]:
-    command = [sys.executable, "-m", "benchmarks.opponent", "--port", str(_PORT), "--device", device]
-    n_requests = _OPPONENT_REQUESTS[device]
-    with running([*command, "--clap-tokenizer", str(bundle / "tokenizer_audio.json")], _PORT) as server:
-        return [
-            row
-            for clip, file in files.items()
-            for row in _measure(server, clip, file, "straightforward", "every time", n_requests, [])
-        ]
+class _Progress:
+    """Tells what was measured, and how much time is left at the pace so far."""
+
+    def __init__(self, points: list[Point]) -> None:
+        self._started = time.perf_counter()
+        self._n = len(points)
+        self._left = [point.seconds for point in points]
+        self._expected_s = 0.0
+        self.n_failed = 0
+
+    def tell(self, point: Point, told: str | None) -> None:
+        """A point is done, or has failed."""
+        self._expected_s += self._left.pop(0)
+        self.n_failed += told is None
+        taken_s = time.perf_counter() - self._started
+        left_s = sum(self._left) * taken_s / self._expected_s
+        _say(
+            f"[{self._n - len(self._left)}/{self._n}, {taken_s / 60:.1f} min, about {left_s / 60:.0f} left] "
+            f"{point}: {told or 'FAILED'}"
+        )
 
 
-def _service(
-    bundle: Path, files: dict[tuple[int, int], Path], folder: Path, device: BenchmarkDevice
-) -> list[Row]:
-    rows, n_requests = [], _SERVICE_REQUESTS[device]
-    command = serve_command(bundle, _PORT, folder / "data", "--device", device)
-    with running(command, _PORT) as server:
-        for clip, file in files.items():
-            for labels in ("warm", "cold"):
-                rows += _measure(server, clip, file, "ahse", labels, n_requests, [])
-            last = {max(n_requests): n_requests[max(n_requests)]}
-            rows += _measure(server, clip, file, "ahse, key frames", "warm", last, [("frames", "key")])
-    return rows
+class _Bench:
+    """Measures the points of one bundle.
 
+    Args:
+        bundle: Its directory.
+        services: The services with it.
+        files: The clips.
+        device: What the services run on.
+        found: Takes what is found: rows, and limits.
+    """
 
-def _measure(
-    server: Server,
-    clip: tuple[int, int],
-    file: Path,
-    who: str,
-    labels: str,
-    n_requests: dict[int, int],
-    fields: Fields,
-) -> list[Row]:
-    """One server and one clip at several numbers of clients."""
-    content, rows = file.read_bytes(), []
-    post(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60), _body(content, LABELS, fields))
-    for n_clients, n in n_requests.items():
-        body_of = _cold(content, fields) if labels == "cold" else _warm(content, fields)
+    def __init__(
+        self,
+        bundle: Path,
+        services: Contestants,
+        files: dict[str, Path],
+        device: BenchmarkDevice,
+        found: Row,
+    ) -> None:
+        self._bundle = bundle
+        self._services = services
+        self._files = files
+        self._device = device
+        self._found = found
+        self._graphs: GraphLimits | None = None
+
+    def try_to_measure(self, point: Point) -> str | None:
+        """One point, and what to tell of it; None: a request was not answered, which ends nothing else."""
+        try:
+            row = self._measure(point)
+        except SystemExit as error:
+            _say(str(error))
+            return None
+        return f"{row['clips_per_s']:.2f} clips/s, p50 {row['p50_ms']:.0f} ms"
+
+    def _measure(self, point: Point) -> Row:
+        """One point, after the limit of its clip if that was not measured yet."""
+        limits = self._found["limits"].setdefault(point.bundle, {})
+        if point.clip not in limits and CLIPS[point.clip].length_s <= CLIPS[BASE].length_s:
+            limits[point.clip] = self._limit(point.clip)
+        server, is_new = self._services.server(point.service)
+        body_of = self._bodies(point, self._files[point.clip].read_bytes())
+        self._warm_up(point, server, is_new=is_new)
         with watch_gpu() as busy:
-            result = measure(server.port, body_of, n_clients, n)
-        told = _similarities(server.port, _body(content, LABELS, fields))
-        row = {"service": who, "clip": _clip_name(*clip), "labels": labels, "clients": n_clients}
-        row |= asdict(result) | {"peak_memory_mib": server.peak_memory_mib(), "ready_s": server.ready_s}
-        rows.append(row | {"similarities": told, "gpu_busy_percent": busy.mean})
-        _say(f"{who}, {row['clip']}, {labels}, {n_clients} clients: {result.clips_per_s:.2f} clips/s")
-    return rows
+            result = measure(server.port, body_of, point.clients, point.n_requests)
+        row = {key: value for key, value in asdict(point).items() if key != "seconds"}
+        row |= {"point": str(point), "options": point.options, **asdict(result)}
+        row |= {"peak_memory_mib": server.peak_memory_mib(), "ready_s": server.ready_s}
+        row |= {"gpu_busy_percent": busy.mean, "limit": self._limit_of(point)}
+        if point.bundle == REAL and point.part == "clips" and point.names == "known" and not point.fields:
+            row["similarities"] = self._similarities(server, body_of(0))
+        self._found["rows"].append(row)
+        return row
+
+    def _limit(self, clip: str) -> Row:
+        if self._graphs is None:
+            self._graphs = GraphLimits(
+                self._bundle, self._device, CLIPS[BASE].length_s, self._services.templates
+            )
+        graphs = self._graphs.measure()
+        decoding = decode_rate(self._bundle, self._files[clip], _DECODED_CLIPS)
+        return {
+            "decoding": decoding,
+            "graphs": {name: asdict(graph) for name, graph in graphs.items()},
+            "known": together(graphs, decoding, 0, self._device),
+            "10 new": together(graphs, decoding, 10, self._device),
+        }
+
+    def _limit_of(self, point: Point) -> float | None:
+        """Clips per second that the machine allows; None: other work than that of the limits is done."""
+        limit = self._found["limits"][point.bundle].get(point.clip)
+        if point.service != "ahse" or point.fields or limit is None:
+            return None
+        graphs = {name: GraphLimit(**graph) for name, graph in limit["graphs"].items()}
+        n_new = point.n_names if point.names == "new" else 0
+        return together(graphs, limit["decoding"], n_new, self._device)
+
+    def _warm_up(self, point: Point, server: Server, *, is_new: bool) -> None:
+        """Let a service see the names that it shall know, and a clip: its own, or a short one."""
+        is_short = CLIPS[point.clip].length_s <= CLIPS[BASE].length_s
+        if point.service == "straightforward" and not is_new:
+            return
+        knows_names = point.names == "known" and point.service != "straightforward"
+        content = self._files[point.clip if is_short else BASE].read_bytes()
+        names = fields_of(point.n_names if knows_names else len(LABELS), "known")(0)
+        post(_connect(server), self._body(content, names, ()))
+
+    def _bodies(self, point: Point, content: bytes) -> Callable[[int], bytes]:
+        names = fields_of(point.n_names, point.names)
+        if point.names == "new":
+            return lambda number: self._body(content, names(number), point.fields)
+        body = self._body(content, names(0), point.fields)
+        return lambda _: body
+
+    def _body(self, content: bytes, names: Fields, fields: Fields) -> bytes:
+        prompts = [("templates", template) for template in self._services.templates]
+        return form(content, [*names, *prompts, ("top_k", str(TOP_K)), *fields])
+
+    def _similarities(self, server: Server, body: bytes) -> dict[str, list[float]]:
+        """What a service says of each name in both tracks: to show that all compute the same."""
+        _, answer = post(_connect(server), body)
+        return {
+            one["label"]: [one[track]["similarity"] for track in ("visual", "audio")]
+            for one in answer["predictions"]
+        }
 
 
-def _warm(content: bytes, fields: Fields) -> Callable[[int], bytes]:
-    body = _body(content, LABELS, fields)
-    return lambda _: body
-
-
-def _cold(content: bytes, fields: Fields) -> Callable[[int], bytes]:
-    names = unique_labels(len(LABELS))
-    return lambda number: _body(content, names(number), fields)
-
-
-def _body(content: bytes, labels: Sequence[str], fields: Fields) -> bytes:
-    return form(content, [*(("labels", label) for label in labels), ("templates", TEMPLATE), *fields])
-
-
-def _similarities(port: int, body: bytes) -> dict[str, list[float]]:
-    """What a service says of each name in both tracks: to show that both compute the same."""
-    _, answer = post(http.client.HTTPConnection("127.0.0.1", port, timeout=60), body)
-    by_label = {one["label"]: one for one in answer["predictions"]}
-    return {label: [_cosine(by_label[label][track]) for track in ("visual", "audio")] for label in LABELS}
-
-
-def _cosine(told: Any) -> float:
-    return float(told["similarity"] if isinstance(told, dict) else told)
-
-
-def _difference(rows: list[Row]) -> float:
-    """Largest difference of a similarity between the services, for the same clip at exact frames."""
-    first = {(row["service"], row["clip"]): row.pop("similarities") for row in reversed(rows)}
-    largest: float = max(
-        abs(a - b)
-        for (who, clip), theirs in first.items()
-        if who == "straightforward"
-        for label in LABELS
-        for a, b in zip(theirs[label], first["ahse", clip][label], strict=True)
-    )
-    return largest
-
-
-def _export(out: Path, device: BenchmarkDevice) -> Path:
-    from typer.testing import CliRunner
-
-    from model_export.cli.export_commands import app
-
-    result = CliRunner().invoke(app, ["clip-clap", "--random-weights", "--device", device, "--out", str(out)])
-    if result.exit_code:
-        raise SystemExit(result.output)
-    _say(result.output.strip())
-    return out
-
-
-def _clip(folder: Path, height: int, gop: int) -> Path:
-    path = folder / f"{height}_{gop}.mp4"
-    return write_benchmark_clip(path, seconds=SECONDS, height=height, gop=gop)
-
-
-def _clip_name(height: int, gop: int) -> str:
-    return f"{height}p GOP {gop}"
+def _connect(server: Server) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)
 
 
 def _say(line: str) -> None:
@@ -200,9 +226,11 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--work", type=Path, default=Path("build/benchmark"), help="for clips and a bundle")
     parser.add_argument("--bundle", type=Path, help="exported with --random-weights and seed 0")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of both services")
-    parser.add_argument("--quick", action="store_true", help="the first clip only")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of all services")
+    parser.add_argument("--quick", action="store_true", help="one or two requests a point, no 1080p")
+    parser.add_argument("--resume", action="store_true", help="go on where the results in OUT stop")
     return parser.parse_args()
 
 

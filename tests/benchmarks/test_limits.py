@@ -1,20 +1,44 @@
-"""The limits of a machine, on a tiny bundle: only that each graph is run, and on what."""
+"""The limits of a machine, on tiny bundles: only that each graph is run, and how limits add up."""
 
 from pathlib import Path
 
 import pytest
 
 from benchmarks import limits
+from benchmarks.limits import GraphLimit, GraphLimits
 
 
 def test_every_graph_of_a_bundle_has_a_limit(toy_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of both encoders, and of both text encoders."""
-    monkeypatch.setattr(limits, "_SECONDS_EACH", 0.0)
-    found = limits.graph_limits(toy_bundle, "cpu")
+    _hurry(monkeypatch)
+    found = GraphLimits(toy_bundle, "cpu", clip_s=2.0).measure()
     assert set(found) == {*limits.CLIP_GRAPHS, *limits.NAME_GRAPHS}
+
+
+def test_a_text_graph_that_serves_both_tracks_counts_once(
+    shared_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service runs it once a name."""
+    _hurry(monkeypatch)
+    found = GraphLimits(shared_bundle, "cpu", clip_s=2.0).measure()
+    assert set(found) == {*limits.CLIP_GRAPHS, "text_visual"}
 
 
 def test_encoding_and_decoding_share_the_processors_of_a_machine_without_gpu() -> None:
     """With one, the slower of both is the limit."""
-    assert limits.together([4.0, 4.0], 2.0, "cpu") == pytest.approx(1.0)
-    assert limits.together([4.0, 4.0], 3.0, "cuda") == pytest.approx(2.0)
+    graphs = {name: GraphLimit(4.0, 1, 1) for name in limits.CLIP_GRAPHS}
+    assert limits.together(graphs, 2.0, 0, "cpu") == pytest.approx(1.0)
+    assert limits.together(graphs, 3.0, 0, "cuda") == pytest.approx(2.0)
+
+
+def test_the_limit_includes_texts_in_proportion_to_the_new_names() -> None:
+    """Limits of text graphs are for ten names."""
+    graphs = {"visual": GraphLimit(4.0, 1, 1), "text_visual": GraphLimit(8.0, 1, 1)}
+    assert limits.together(graphs, 4.0, 0, "cpu") == pytest.approx(2.0)
+    assert limits.together(graphs, 4.0, 10, "cpu") == pytest.approx(1 / 0.625)
+    assert limits.together(graphs, 4.0, 80, "cpu") == pytest.approx(1 / 1.5)
+
+
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_SECONDS_TO_CHOOSE", 0.0)
+    monkeypatch.setattr(limits, "_SECONDS_EACH", 0.0)

@@ -1,0 +1,225 @@
+"""What a run measures: one base case, and from it one axis at a time.
+
+The base case is a 10 s clip at 360p with a key frame every second, ten names that the services know, 32
+clients, and random weights of ViT-B/32 and HTSAT-tiny.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from benchmarks.limits import BenchmarkDevice
+
+Service = Literal["ahse", "ahse, clips kept", "straightforward", "names kept"]
+"""`names kept`: the straightforward one that keeps the embeddings of its names; `clips kept`: this one, which
+then has the features of a clip that it has seen; in all other points it decodes and encodes each clip."""
+Names = Literal["known", "new"]
+"""`known`: the same in all requests, and seen before; `new`: no request had them before."""
+Fields = tuple[tuple[str, str], ...]
+
+REAL, EVERYDAY, DEMO = "real architecture", "everyday", "demo"
+"""Bundles; the first has random weights."""
+BUNDLES: Final = (REAL, EVERYDAY, DEMO)
+OPPONENTS: Final[tuple[Service, ...]] = ("straightforward", "names kept")
+KEY_FRAMES: Final[Fields] = (("frames", "key"),)
+SEGMENTS: Final[Fields] = (("segment_s", "10"),)
+
+
+@dataclass(frozen=True)
+class ClipKind:
+    """A generated clip, H.264 and AAC.
+
+    Attributes:
+        height: Of the picture, 16:9.
+        gop: Frames from one key frame to the next.
+        seconds: Length of what is generated.
+        n_times: How often that is in the clip, one after the other. With seven times, none of the eight
+            frames that are chosen of the clip shows the same as another.
+    """
+
+    height: int
+    gop: int
+    seconds: float = 10.0
+    n_times: int = 1
+
+    @property
+    def length_s(self) -> float:
+        """Of the whole clip."""
+        return self.seconds * self.n_times
+
+
+BASE = "360p GOP 30, 10 s"
+MIDDLING = "360p GOP 250, 10 s"
+HARD = "1080p GOP 30, 10 s"
+HARDEST = "1080p GOP 250, 10 s"
+MINUTE = "360p GOP 30, 1 min"
+TEN_MINUTES = "360p GOP 30, 10 min"
+CLIPS: Final[dict[str, ClipKind]] = {
+    BASE: ClipKind(360, 30),
+    MIDDLING: ClipKind(360, 250),
+    HARD: ClipKind(1080, 30),
+    HARDEST: ClipKind(1080, 250),
+    # A key frame begins each repetition, and a service refuses clips of more than ten minutes.
+    MINUTE: ClipKind(360, 30, 8.5, 7),
+    TEN_MINUTES: ClipKind(360, 30, 85.5, 7),
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One service under one load.
+
+    Attributes:
+        part: Which question it answers; a part is a table of the report.
+        service: Who is asked.
+        clients: Requests under way at a time.
+        n_requests: Of all clients together.
+        seconds: About how long it takes on two cores, for telling how much is left.
+        clip: One of CLIPS.
+        n_names: Candidates in a request.
+        names: Whether the service knows them.
+        bundle: Of what models.
+        fields: Options of the request.
+    """
+
+    part: str
+    service: Service
+    clients: int
+    n_requests: int
+    seconds: float
+    clip: str = BASE
+    n_names: int = 10
+    names: Names = "known"
+    bundle: str = REAL
+    fields: Fields = ()
+
+    @property
+    def options(self) -> str:
+        """The options in words; empty: none."""
+        return ", ".join(f"{name}={value}" for name, value in self.fields)
+
+    def __str__(self) -> str:
+        """One line for people."""
+        names = f"{self.n_names:,} names {self.names}"
+        words = [self.bundle, self.clip, names, f"{self.clients} clients", self.service, self.options]
+        return ", ".join(word for word in words if word)
+
+
+def all_points(device: BenchmarkDevice, *, quick: bool) -> list[Point]:
+    """Every point of a run, services that are compared next to each other.
+
+    Args:
+        device: On a GPU there are more clients, and no bundles with 8-bit graphs.
+        quick: One or two requests a point, few new names, no 1080p: only to see that everything works.
+    """
+    points = [*_real_architecture()]
+    if device == "cuda":
+        return [_on_gpu(point) for point in points]
+    points += [*_everyday(), *_demo()]
+    if quick:
+        return [_quick(point) for point in points if CLIPS[point.clip].height < 1080]
+    return points
+
+
+def _real_architecture() -> Iterator[Point]:
+    yield from _clips()
+    yield Point("clients", "ahse", 1, 8, 3)
+    yield Point("clients", "ahse", 1, 6, 4, names="new")
+    yield Point("clients", "names kept", 1, 5, 7)
+    yield Point("clients", "straightforward", 1, 5, 10)
+    yield Point("clients", "ahse", 8, 16, 5)
+    yield Point("clients", "names kept", 8, 12, 16)
+    yield Point("clients", "straightforward", 8, 8, 14)
+    yield Point("names", "ahse", 32, 32, 10, n_names=1_000)
+    yield Point("names", "names kept", 1, 3, 5, n_names=1_000)
+    yield Point("names", "ahse", 32, 32, 17, n_names=100_000)
+    yield Point("names", "names kept", 1, 3, 6, n_names=100_000)
+    yield Point("names", "ahse", 1, 1, 12, n_names=1_000, names="new")
+    yield Point("names", "straightforward", 1, 1, 50, n_names=1_000, names="new")
+    yield Point("length", "ahse", 1, 3, 3, clip=MINUTE)
+    yield Point("length", "straightforward", 1, 1, 4, clip=MINUTE)
+    yield Point("length", "ahse", 1, 3, 8, clip=TEN_MINUTES)
+    yield Point("length", "straightforward", 1, 1, 21, clip=TEN_MINUTES)
+    yield Point("segments", "ahse", 1, 1, 12, clip=TEN_MINUTES, fields=SEGMENTS)
+    yield Point("segments", "ahse", 1, 1, 13, clip=TEN_MINUTES, fields=SEGMENTS, n_names=100_000)
+    yield Point("again", "ahse, clips kept", 1, 20, 6)
+
+
+def _clips() -> Iterator[Point]:
+    """Services that work on one request at a time are asked 32 times at once for the base case only."""
+    yield Point("clips", "ahse", 32, 48, 15)
+    yield Point("clips", "straightforward", 32, 32, 58)
+    yield Point("clips", "ahse", 32, 32, 17, names="new")
+    yield Point("clips", "ahse", 32, 24, 6, fields=KEY_FRAMES)
+    yield Point("clips", "ahse", 32, 48, 16, MIDDLING)
+    yield Point("clips", "straightforward", 4, 6, 12, MIDDLING)
+    yield Point("clips", "ahse", 32, 32, 17, MIDDLING, names="new")
+    yield Point("clips", "ahse", 32, 32, 21, HARD)
+    yield Point("clips", "straightforward", 4, 4, 13, HARD)
+    yield Point("clips", "ahse", 32, 24, 23, HARD, names="new")
+    yield Point("clips", "ahse", 32, 32, 22, HARDEST)
+    yield Point("clips", "names kept", 8, 8, 22, HARDEST)
+    yield Point("clips", "straightforward", 8, 8, 24, HARDEST)
+    yield Point("clips", "ahse", 32, 24, 23, HARDEST, names="new")
+    yield Point("clips", "ahse", 32, 24, 6, HARDEST, fields=KEY_FRAMES)
+
+
+def _everyday() -> Iterator[Point]:
+    return _of_bundle(
+        EVERYDAY,
+        [
+            *_one_and_many(),
+            Point("bundles", "ahse", 8, 24, 4),
+            Point("bundles", "ahse", 32, 48, 9, n_names=1_000),
+            Point("bundles", "names kept", 1, 3, 2, n_names=1_000),
+            Point("bundles", "ahse", 32, 32, 25, n_names=100_000),
+            Point("bundles", "names kept", 1, 3, 4, n_names=100_000),
+            Point("bundles", "ahse", 1, 1, 4, n_names=1_000, names="new"),
+            Point("bundles", "straightforward", 1, 1, 5, n_names=1_000, names="new"),
+            Point("bundles", "ahse", 1, 1, 30, n_names=10_000, names="new"),
+            Point("bundles", "ahse", 1, 3, 2, clip=MINUTE),
+            Point("bundles", "ahse", 1, 3, 6, clip=TEN_MINUTES),
+            Point("bundles", "ahse", 1, 1, 8, clip=TEN_MINUTES, fields=SEGMENTS),
+        ],
+    )
+
+
+def _demo() -> Iterator[Point]:
+    many = Point("bundles", "ahse", 32, 32, 8, n_names=100_000)
+    return _of_bundle(DEMO, [*_one_and_many(), many])
+
+
+def _one_and_many() -> Iterator[Point]:
+    """The base case with one client and with many, with known names and with new ones."""
+    yield Point("bundles", "ahse", 32, 64, 10)
+    yield Point("bundles", "names kept", 8, 16, 7)
+    yield Point("bundles", "straightforward", 8, 16, 8)
+    yield Point("bundles", "ahse", 32, 48, 9, names="new")
+    yield Point("bundles", "ahse", 1, 10, 3)
+    yield Point("bundles", "names kept", 1, 5, 3)
+    yield Point("bundles", "straightforward", 1, 5, 3)
+
+
+def _of_bundle(bundle: str, points: Iterable[Point]) -> Iterator[Point]:
+    return (replace(point, bundle=bundle) for point in points)
+
+
+def _on_gpu(point: Point) -> Point:
+    """More of everything where nothing but the number of clients limits it."""
+    if point.clients == 1:
+        return point
+    many = 32 if point.service == "ahse" else 4
+    return replace(point, clients=64 if point.clients == 32 else 8, n_requests=many * point.n_requests)
+
+
+def _quick(point: Point) -> Point:
+    n, few = min(2, point.n_requests), min(50, point.n_names)
+    return replace(
+        point,
+        clients=min(point.clients, n),
+        n_requests=n,
+        n_names=point.n_names if point.names == "known" else few,
+        seconds=2 * n,
+    )

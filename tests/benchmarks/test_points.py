@@ -1,0 +1,55 @@
+"""What a run of the throughput benchmark measures."""
+
+from benchmarks.points import BASE, CLIPS, OPPONENTS, REAL, Point, all_points
+from service.settings import Settings
+
+
+def test_no_point_is_measured_twice() -> None:
+    """A run is resumed by what its points are called."""
+    names = [str(point) for point in all_points("cpu", quick=False)]
+    assert len(names) == len(set(names))
+
+
+def test_points_of_a_bundle_and_of_a_part_stand_together() -> None:
+    """The services with a bundle are started once, and a part is one table."""
+    points = all_points("cpu", quick=False)
+    for keys in ([p.bundle for p in points], [(p.bundle, p.part) for p in points]):
+        changes = [key for key, before in zip(keys, [None, *keys], strict=False) if key != before]
+        assert len(changes) == len(set(keys))
+
+
+def test_a_run_fits_into_a_quarter_of_an_hour_without_its_preparation() -> None:
+    """Clips, a bundle, limits and the starts of services take about five minutes more on two cores."""
+    assert sum(point.seconds for point in all_points("cpu", quick=False)) < 15 * 60
+
+
+def test_every_opponent_is_measured_at_the_base_case() -> None:
+    """Nothing else can be compared with certainty."""
+    base = [p for p in all_points("cpu", quick=False) if (p.bundle, p.clip) == (REAL, BASE)]
+    assert {*OPPONENTS, "ahse"} <= {point.service for point in base}
+
+
+def test_clips_are_not_longer_than_the_service_takes_by_default() -> None:
+    """Of any length and any number of segments."""
+    limits = Settings().decode_limits()
+    assert max(kind.length_s for kind in CLIPS.values()) < limits.max_duration_s
+
+
+def test_a_quick_run_has_the_same_services_with_few_requests() -> None:
+    """It shows that everything works, and not how fast."""
+    quick, full = (all_points("cpu", quick=one) for one in (True, False))
+    assert max(point.n_requests for point in quick) == 2
+    assert {(p.bundle, p.service) for p in quick} == {(p.bundle, p.service) for p in full}
+
+
+def test_a_gpu_gets_more_clients_and_only_the_models_that_are_exported_for_it() -> None:
+    """The other bundles have 8-bit graphs for a CPU."""
+    points = all_points("cuda", quick=False)
+    assert max(point.clients for point in points) == 64
+    assert len({point.bundle for point in points}) == 1
+
+
+def test_a_point_says_in_a_line_what_it_is() -> None:
+    """For the progress of a run."""
+    point = Point("clips", "ahse", 32, 48, 1, fields=(("frames", "key"),))
+    assert str(point) == f"real architecture, {BASE}, 10 names known, 32 clients, ahse, frames=key"

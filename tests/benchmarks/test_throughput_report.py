@@ -1,0 +1,125 @@
+"""Ratios, goals, tables and plots of a throughput run, from made-up figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.goals import goals
+from benchmarks.points import BASE, EVERYDAY, HARDEST, OPPONENTS, REAL, Point, all_points
+from benchmarks.ratios import add_ratios, largest_difference
+from benchmarks.report import write_report
+
+Row = dict[str, Any]
+
+
+def test_a_ratio_is_to_the_opponent_with_as_many_clients() -> None:
+    """Not to one with others."""
+    rows = [_row("ahse", 32, 6.0), _row("straightforward", 32, 0.5), _row("straightforward", 8, 0.6)]
+    add_ratios(rows)
+    assert rows[0]["ratios"] == {"straightforward": pytest.approx(12.0)}
+
+
+def test_without_as_many_clients_a_ratio_is_to_the_fastest() -> None:
+    """An opponent has one request at a time in work, so its clients do not matter much."""
+    rows = [_row("ahse", 32, 6.0), _row("straightforward", 1, 0.5), _row("straightforward", 8, 0.6)]
+    add_ratios(rows)
+    assert rows[0]["ratios"] == {"straightforward": pytest.approx(10.0)}
+
+
+def test_new_names_are_compared_with_the_opponent_that_keeps_none() -> None:
+    """To it all names are new, and to the other one these are not."""
+    rows = [_row("ahse", 32, 3.0, names="new"), *(_row(who, 32, 0.5) for who in OPPONENTS)]
+    add_ratios(rows)
+    assert rows[0]["ratios"] == {"straightforward": pytest.approx(6.0)}
+
+
+def test_ratios_compare_the_same_clip_and_names_and_models() -> None:
+    """Anything else would be another question."""
+    others: list[Row] = [{"clip": HARDEST}, {"n_names": 1_000}, {"bundle": EVERYDAY}]
+    rows = [_row("ahse", 32, 6.0), *(_row("straightforward", 32, 0.5, **other) for other in others)]
+    add_ratios(rows)
+    assert rows[0]["ratios"] == {}
+
+
+def test_goals_say_what_was_met_and_by_how_much_others_were_missed() -> None:
+    """Each from its own rows."""
+    rows = [
+        _row("ahse", 32, 6.0, limit=6.5),
+        _row("names kept", 32, 1.0),
+        _row("straightforward", 32, 0.5),
+        _row("ahse", 32, 2.0, limit=2.5, names="new", point="new names"),
+        _row("ahse", 1, 3.0, p50_ms=300.0, limit=6.5),
+        _row("straightforward", 1, 0.5, p50_ms=1500.0),
+        _row("ahse", 32, 8.0, bundle=EVERYDAY, limit=8.1),
+    ]
+    add_ratios(rows)
+    found = goals(rows, 2)
+    assert [goal.verdict for goal in found] == [
+        "met",
+        "missed by 25 %",
+        "not measured",
+        "missed by 11 %",
+        "missed by 17 %",
+        "met",
+    ]
+    assert found[3].measured == pytest.approx(0.8)
+    assert found[3].detail == "lowest of 3, 2 of which reach it: new names"
+
+
+def test_similarities_of_the_same_clip_are_compared() -> None:
+    """Between services, not between clips."""
+    rows = [
+        _row("ahse", 32, 1.0, similarities={"dog": [0.5, 0.25]}),
+        _row("straightforward", 32, 1.0, similarities={"dog": [0.5, 0.125]}),
+        _row("straightforward", 32, 1.0, clip=HARDEST, similarities={"dog": [0.0, 0.0]}),
+    ]
+    assert largest_difference(rows) == pytest.approx(0.125)
+
+
+def test_a_report_is_written_after_each_part(tmp_path: Path) -> None:
+    """With what there is by then: an interrupted run loses nothing."""
+    points = all_points("cpu", quick=False)
+    for n in (1, len(points)):
+        found = _found([_row_of(point) for point in points[:n]])
+        write_report(found, tmp_path)
+        assert len(json.loads((tmp_path / "throughput.json").read_text())["rows"]) == n
+        text = (tmp_path / "throughput.md").read_text()
+        assert text.count(f"| {points[0].clip} | 10 known | 32 | ahse | 4.00 |") >= 1
+        assert (tmp_path / "throughput.png").stat().st_size > 0
+        assert (tmp_path / "growth.png").stat().st_size > 0
+
+
+def _found(rows: list[Row]) -> dict[str, Any]:
+    limit = {"decoding": 9.0, "graphs": {"visual": {"clips_per_s": 8.0}}, "known": 5.0, "10 new": 3.0}
+    return {
+        "machine": {"cores": "2"},
+        "precision": {"straightforward": "fp32", "ahse": "int8"},
+        "limits": {REAL: {BASE: limit}},
+        "rows": rows,
+    }
+
+
+def _row_of(point: Point) -> Row:
+    return _row(
+        point.service,
+        point.clients,
+        4.0,
+        part=point.part,
+        bundle=point.bundle,
+        clip=point.clip,
+        n_names=point.n_names,
+        names=point.names,
+        options=point.options,
+        point=str(point),
+    )
+
+
+def _row(service: str, clients: int, clips_per_s: float, **others: Any) -> Row:
+    row = {"part": "clips", "bundle": REAL, "clip": BASE, "n_names": 10, "names": "known", "options": ""}
+    row |= {"p50_ms": 100.0, "p95_ms": 200.0, "n_requests": 8, "peak_memory_mib": 1000.0, "limit": None}
+    row |= {"gpu_busy_percent": None, "point": "a point", "ratios": {}}
+    return row | {"service": service, "clients": clients, "clips_per_s": clips_per_s} | others
