@@ -1,7 +1,7 @@
 """A graph with weights in 8 bits; rows of a batch are quantised independently.
 
 onnxruntime's own dynamic quantisation has one scale for a whole batch, so that a clip's feature would depend
-on its neighbours. The schemes here have one scale for each row, or quantise weights alone.
+on its neighbours. The schemes here have one scale for each row or part of a row, or quantise weights alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from model_export.export.graph_rewriting import front, gemm_to_matmul, make, rep
 from model_export.export.quiet_libraries import quiet
 from service.runtime.graph import onnxruntime
 
-# Weights in a block share a scale where activations stay in fp32.
+# Numbers in a block share a scale in text graphs.
 _BLOCK = 128
 # Levels on each side of zero. Processors without VNNI add pairs of products u8 x i8 in 16 bits:
 # 2 x (2 x 90) x 90 still fits, so that the same graph gives the same numbers everywhere.
@@ -39,8 +39,8 @@ _LAST_AXIS = "eight_bit_last_axis"
 def to_eight_bit(model: onnx.ModelProto, typical: Sequence[Batch] = ()) -> Iterator[onnx.ModelProto]:
     """Smaller forms of the graph, the fastest first; the caller takes the first that is close enough to fp32.
 
-    - Text graphs: weights in 8 bits, activations in fp32. This is closest to fp32, and speed matters less,
-      since names are encoded once and kept.
+    - Text graphs: weights and activations in 8 bits, in blocks. This is closest to fp32, and speed matters
+      less, since names are encoded once and kept.
     - Transformers of pictures and sound: products in 8 bits, which is fastest.
     - Convolutional networks: convolutions in 8 bits where typical inputs give the ranges of the activations;
       otherwise, or second, fp32 with weights stored in 8 bits: a quarter of the size, no faster.
@@ -122,7 +122,7 @@ def _levels(values: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], N
 
 
 def _narrow_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Weights in 8 bits, in blocks with a scale each; activations in fp32."""
+    """Weights in 8 bits, in blocks with a scale each; so are activations in a product (accuracy level 4)."""
     _narrow_tables(model.graph)
     onnxruntime()  # set up before any part of it is imported
     with quiet():
