@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,14 +16,11 @@ from service.encode.features import ClipFeatures
 from service.head.agreement import Agreement, Overlap
 from service.head.head import Cosines
 from service.options import Beta
-from service.process import n_processors
 from service.ranking import LogSum, TrackScores, beta_of, lowest, unknown_of
 from service.registry import Bundle
 
 # Names in one step: what is made of them for each clip then stays in the caches of the processor.
 _BLOCK = 16_384
-# Pairs of a clip and a name from which on another thread pays: some 30 ms of work.
-_PAIRS_PER_THREAD = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -66,22 +61,6 @@ def best_of_each(
     Raises:
         WorkCancelled: The request was cancelled.
     """
-    n_threads = min(n_processors(), len(clips), math.ceil(len(clips) * len(names.labels) / _PAIRS_PER_THREAD))
-    if n_threads <= 1:
-        return _best_of_each(bundle, clips, names, asked, k)
-    ends = [len(clips) * (number + 1) // n_threads for number in range(n_threads)]
-    with ThreadPoolExecutor(n_threads, thread_name_prefix="rank") as threads:
-        # Each in a copy of this context, so that it can be cancelled too.
-        groups = [
-            threads.submit(copy_context().run, _best_of_each, bundle, clips[start:end], names, asked, k)
-            for start, end in zip([0, *ends], ends, strict=False)
-        ]
-        return [one for group in groups for one in group.result()]
-
-
-def _best_of_each(
-    bundle: Bundle, clips: Sequence[ClipFeatures], names: LabelEmbeddings, asked: Beta, k: int
-) -> list[BestNames]:
     running = [_Running(bundle, clip, names, asked, k) for clip in clips]
     for start in range(0, len(names.labels), _BLOCK):
         raise_if_cancelled("rank")  # many segments and names take a second

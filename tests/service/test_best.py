@@ -53,15 +53,12 @@ def _clips() -> list[ClipFeatures]:
     return [*both[:4], both[4].only("visual"), both[5].only("audio")]
 
 
-@pytest.mark.parametrize("n_threads", [1, 4])
 @pytest.mark.parametrize("k", [1, 5, N, 100])
 def test_the_best_are_those_of_each_clip_by_itself(
-    bundle: Bundle, k: int, n_threads: int, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, k: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In blocks that do not divide the names, in several threads, and with tracks that are missing."""
+    """In blocks that do not divide the names, and with tracks that are missing."""
     monkeypatch.setattr(best, "_BLOCK", 7)
-    monkeypatch.setattr(best, "_PAIRS_PER_THREAD", 1)
-    monkeypatch.setattr(best, "n_processors", lambda: n_threads)
     names, clips = _names(bundle), _clips()
     found = best_of_each(bundle, clips, names, "auto", k)
     for clip, one in zip(clips, found, strict=True):
