@@ -41,7 +41,7 @@ from model_export.head.stage_tensors import Clips, StageTensors
 from model_export.head.track_agreement import factors, fit_score, others, track_cosines, with_both_tracks
 from service.bundle.guarantees import Guarantees, Limits, limit_for, place_of
 from service.bundle.head_specs import AgreementScore
-from service.classifier import CONTRADICTION
+from service.classification import CONTRADICTION
 from service.embed.embedder import LabelEmbedder
 from service.embed.embeddings import LabelEmbeddings
 from service.encode.features import ClipFeatures

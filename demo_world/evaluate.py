@@ -17,7 +17,8 @@ from model_export.head.evaluation import Accuracy, accuracy_of, predicted_and_ac
 from model_export.head.metrics import Distances, Ranked, auroc, mean_class_accuracy, nearest
 from model_export.progress import Progress
 from service.bundle.provenance import Metric
-from service.classifier import CONTRADICTION, decode_spec
+from service.classification import CONTRADICTION
+from service.classifier import decode_spec
 from service.decode import decode_clip
 from service.embed.embedder import LabelEmbedder
 from service.embed.embeddings import LabelEmbeddings

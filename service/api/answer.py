@@ -21,7 +21,7 @@ from service.api.schemas import (
 )
 from service.best import BestNames
 from service.bundle.manifest import AudioEncoderSpec
-from service.classifier import Classification
+from service.classification import Classification
 from service.embed.embeddings import LabelEmbeddings
 from service.encode.clip_features import window_times
 from service.guarantee import KeptNames

@@ -21,6 +21,7 @@ ROOMS = [
     ["registry", "settings"],
     ["embed"],
     ["best"],
+    ["classification"],
     ["classifier", "stores"],
     ["api"],
     ["cli"],

@@ -17,7 +17,8 @@ from starlette.testclient import TestClient
 from service.api.app import create_app
 from service.api.intake.body import MAX_FILES
 from service.cancellation import current_token
-from service.classifier import Classification, Classifier
+from service.classification import Classification
+from service.classifier import Classifier
 from service.settings import Settings
 from tests.service.api.conftest import classify
 from tests.service.api.guard.guarded import Make

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from service.api.answer import make_answer
-from service.classifier import Classification, Classifier
+from service.classification import Classification
+from service.classifier import Classifier
 from service.decode.clip_decoding import decode_clip
 from service.embed.embedder import LabelEmbedder
 from service.encode import clip_store

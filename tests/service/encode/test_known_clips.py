@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.classifier import Classification, Classifier, decode_spec
+from service.classification import Classification
+from service.classifier import Classifier, decode_spec
 from service.decode.clip_decoding import decode_clip
 from service.embed.embedder import LabelEmbedder
 from service.encode.features import ClipFeatures

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.classifier import Classification, Ranked
+from service.classification import Classification, Ranked
 from service.embed.embedder import LabelEmbedder
 from service.encode.features import ClipFeatures
 from service.encode.known_clips import EncodedClip
