@@ -204,7 +204,9 @@ class Settings(BaseSettings):
         description="maximum pixels decoded for one clip, frames x width x height",
     )
     decode_timeout_s: float = Field(
-        default=20.0, gt=0, description="maximum processor time to decode one clip"
+        default=20.0,
+        gt=0,
+        description="maximum processor time to decode one clip; it may take five times as long by the clock",
     )
     decode_memory_bytes: int = Field(
         default=2 * 2**30, ge=2**20, description="maximum memory of one decoding process"
