@@ -219,6 +219,7 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     [
         ("--top-k", "0", "top_k must be a whole number from 1"),
         ("--frames", "all", "frames must be exact, or key"),
+        ("--audio-windows", "0", "audio_windows must be a whole number from 1 to 1000"),
     ],
 )
 def test_a_wrong_option_is_told_in_our_own_words(
