@@ -191,12 +191,18 @@ def decode_spec(manifest: Manifest, options: ClassifyOptions | None = None) -> D
         sampling=visual.sampling,
         resize=visual.resize,
         sample_rate_hz=audio.sample_rate_hz,
-        max_audio_s=min(audio.window_s + (n_windows - 1) * audio.hop_s, audio.max_s),
+        # Of a bundle whose most is less than a window one window counts.
+        max_audio_s=max(audio.window_s, min(audio.window_s + (n_windows - 1) * audio.hop_s, audio.max_s)),
         n_windows=n_windows,
         window_s=audio.window_s,
         frames=options.frames or "exact",
         segment_s=audio.window_s if options.segment_s == "auto" else options.segment_s,
     )
+
+
+def _has_other_windows(manifest: Manifest, options: ClassifyOptions) -> bool:
+    usual = options.model_copy(update={"audio_windows": None})
+    return decode_spec(manifest, options) != decode_spec(manifest, usual)
 
 
 def _n_windows(audio: AudioEncoderSpec, length_s: float) -> int:
@@ -215,7 +221,7 @@ def _kept(
         *(["templates of its own"] if options.templates is not None else []),
         *(["labels with prompts of their own"] if any(label.prompts for label in names.labels) else []),
         *(["key frames"] if options.frames == "key" else []),
-        *(["a number of audio windows of its own"] if options.audio_windows is not None else []),
+        *(["other audio windows"] if _has_other_windows(bundle.manifest, options) else []),
     ]
     if found.kept is None or not otherwise:
         return found

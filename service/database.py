@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -166,7 +166,8 @@ def open_cache(path: Path, schema: str, content: str) -> Database:
         ):
             raise  # locked, or no permission: another file would not help
     _log.warning("cache_set_aside", file=path.name)
-    path.rename(path.with_name(f"{path.name}.damaged"))
+    with suppress(FileNotFoundError):  # another worker has done it
+        path.rename(path.with_name(f"{path.name}.damaged"))
     for suffix in ("-wal", "-shm"):  # they belong to the damaged file, and would damage the new one
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     return Database(path, schema, "NORMAL", content)

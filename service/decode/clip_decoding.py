@@ -115,11 +115,11 @@ class _Decoding:
             )
         if not visual.used:  # a video stream that turned out to be undecodable has no duration
             layout = self._lay_out(None, sound)
-        full = None if sound is None else sound.full
+        full, heard = None if sound is None else sound.full, sound if audio.used else None
         return Clip(
             frames=frames.pictures,
             frame_times_s=frames.times_s,
-            waveform=sound.waveform if audio.used and sound is not None else None,
+            waveform=None if heard is None else heard.waveform,
             duration_s=layout.duration_s,
             visual=visual,
             audio=audio,
@@ -127,7 +127,7 @@ class _Decoding:
             n_frames_decoded=frames.n_decoded,
             segments=self._fill(layout, frames, visual, full, audio),
             full_waveform=full,
-            window_starts_s=sound.window_starts_s if audio.used and sound is not None else (),
+            window_starts_s=() if heard is None else heard.window_starts_s,
         )
 
     def _still(self, timeline: Timeline | None) -> Clip:
@@ -195,6 +195,7 @@ class _Decoding:
             return None, self._source.audio_track
         sound = None if self._sound is None else self._sound.sound()
         if self._sound is not None and self._sound.was_misled:
+            sound = None  # of a long clip it is large
             sound = self._hear_again(stream, self._sound.length_s)
         if sound is None or len(sound.waveform) == 0:
             return None, _unreadable("sound", self._damage.counts["sound"])
@@ -210,11 +211,13 @@ class _Decoding:
 
     def _hear_again(self, stream: AudioStream, length_s: float) -> Sound:
         """Read the sound a second time, now that its length is known, which the file had stated wrongly."""
-        again = SoundReader(stream, self._spec, self._limits, self._damage, length_s)
-        with self._damage.kept_to("file"), self._source.packets_again(stream) as stream_packets:
-            for packet in stream_packets:
-                again.add(packet)
-        return again.sound()
+        with self._source.again(stream) as (same, stream_packets):
+            # With a decoder of its own, since flushing does not bring one back to where it began.
+            again = SoundReader(same, self._spec, self._limits, self._damage, length_s)
+            with self._damage.kept_to("file"):
+                for packet in stream_packets:
+                    again.add(packet)
+            return again.sound()
 
     def _lay_out(self, timeline: Timeline | None, sound: Sound | None) -> Layout:
         start_s = 0.0 if timeline is None else timeline.start_s

@@ -131,11 +131,12 @@ class Source:
         return self.container.format.name in ANIMATION_CONTAINERS
 
     @contextmanager
-    def packets_again(self, stream: AnyStream) -> Iterator[Iterator[Packet[AnyStream]]]:
-        """Open the file a second time, for the packets of one of its streams."""
+    def again(self, stream: AnyStream) -> Iterator[tuple[AnyStream, Iterator[Packet[AnyStream]]]]:
+        """Open the file a second time, for one of its streams and its packets."""
         with _open(self.file, self.options) as container:
             _discard_others(container, {stream.index})
-            yield cast("Iterator[Packet[AnyStream]]", packets(container, [container.streams[stream.index]]))
+            same = cast("AnyStream", container.streams[stream.index])
+            yield same, cast("Iterator[Packet[AnyStream]]", packets(container, [same]))
 
 
 def _is_late(container: InputContainer, kind: Literal["video", "audio"]) -> bool:

@@ -187,7 +187,7 @@ class PacketLog:
         if self._kept is not None:
             yield from enumerate(self._kept)
             return
-        with self._damage.kept_to("file"), self._source.packets_again(self._stream) as packets:
+        with self._damage.kept_to("file"), self._source.again(self._stream) as (_, packets):
             yield from zip(range(len(self)), packets, strict=False)
 
     def _ticks(self) -> npt.NDArray[np.float64]:

@@ -55,7 +55,7 @@ class SoundReader:
     resampling take twice as long, and are done for what is used only.
 
     Args:
-        stream: The stream.
+        stream: The stream; nothing of it may have been decoded.
         spec: The sample rate, and how much is used.
         limits: Limits; no more than the maximum duration is decoded, whatever the timestamps say.
         damage: Counts packets that the decoder rejects and frames that can't be mixed or resampled.
@@ -67,11 +67,8 @@ class SoundReader:
     ) -> None:
         self._spec, self._limits, self._damage = spec, limits, damage
         self._context = stream.codec_context
-        if self._context.is_open:  # it was read before
-            self._context.flush_buffers()
-        else:
-            self._context.thread_count = 1
-            drop_custom_channel_order(self._context)
+        self._context.thread_count = 1
+        drop_custom_channel_order(self._context)
         self._expected_s = min(expected_s, limits.max_duration_s)
         self._starts_s = window_starts_s(spec, self._expected_s) if self._is_long(self._expected_s) else ()
         rate_hz = spec.sample_rate_hz
@@ -105,7 +102,9 @@ class SoundReader:
         self._decode(None)
         whole = self._whole.samples()
         return Sound(
-            waveform=_joined(self._windows, self._spec.window_samples) if self._windows else whole,
+            waveform=_joined(self._windows, self._spec.window_samples)
+            if self._windows
+            else whole[: self._spec.whole_samples],
             window_starts_s=self._starts_s,
             full=None if self._spec.segment_s is None else whole,
             start_s=self._start_s,

@@ -171,7 +171,7 @@ def send_error(sock: socket.socket, error: MediaError, trace: str = "") -> None:
 
 def send_clip(sock: socket.socket, clip: Clip) -> None:
     """Answer a request with a clip."""
-    # Without windows `waveform` is all of `full_waveform`, which is then sent alone.
+    # Without windows `waveform` is the beginning of `full_waveform`, which is then sent alone.
     waveform = clip.waveform if clip.full_waveform is None or clip.window_starts_s else None
     arrays = [clip.frames, waveform, clip.full_waveform, *(segment.frames for segment in clip.segments)]
     header = _ClipHeader(

@@ -13,8 +13,8 @@ from service.encode.features import ClipFeatures
 from service.errors import StoreUnavailableError
 from service.media import Clip, DecodeSpec
 
-# What a clip and each of its segments take besides their features and texts: numbers and objects.
-_CLIP_BYTES, _SEGMENT_BYTES = 3_500, 1_150
+# What a clip, a segment and a window of sound take besides features and texts: numbers and objects.
+_CLIP_BYTES, _SEGMENT_BYTES, _WINDOW_BYTES = 3_500, 1_150, 160
 
 _log = structlog.get_logger(__name__)
 
@@ -63,6 +63,7 @@ class EncodedClip:
         clip = self.clip
         texts = (*clip.warnings, clip.visual.detail, clip.audio.detail)
         n_facts = _CLIP_BYTES + _SEGMENT_BYTES * len(self.segments) + clip.frame_times_s.nbytes
+        n_facts += _WINDOW_BYTES * len(self.windows_s)
         return n_facts + sum(map(len, texts)) + sum(track.nbytes for track in tracks)
 
 

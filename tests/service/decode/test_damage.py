@@ -293,6 +293,6 @@ def test_a_second_look_into_a_file_does_not_disturb_the_first(make_clip: Make, l
         assert source.video_stream is not None
         first = packets(source.container, [source.video_stream])
         start = [bytes(next(first)) for _ in range(10)]
-        with source.packets_again(source.video_stream) as again:
+        with source.again(source.video_stream) as (_, again):
             assert [bytes(packet) for packet in again] == undisturbed
         assert start + [bytes(packet) for packet in first] == undisturbed

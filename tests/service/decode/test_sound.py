@@ -103,6 +103,36 @@ def test_the_length_is_that_of_the_sound_whatever_the_file_states(
     np.testing.assert_allclose(clip.waveform, _expected(STARTS_S), atol=1e-6)
 
 
+def test_segments_do_not_change_sound_at_the_limit(
+    ramp: Path, limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a little longer than what is used whole, and the file states a little less."""
+    monkeypatch.setattr(Source, "audio_length_s", LENGTH_S - 0.06)
+    spec = replace(SPREAD, max_audio_s=LENGTH_S - 0.12)
+    plain = decode_clip(ramp, spec, limits)
+    cut = decode_clip(ramp, replace(spec, segment_s=4.0), limits)
+    assert plain.waveform is not None
+    assert len(plain.waveform) == spec.whole_samples < LENGTH_S * RATE_HZ
+    np.testing.assert_array_equal(cut.waveform, plain.waveform)
+    assert cut.full_waveform is not None
+    assert len(cut.full_waveform) == LENGTH_S * RATE_HZ
+
+
+@pytest.mark.parametrize("name", ["s.m4a", "s.aac"])
+def test_sound_that_is_read_again_has_the_same_samples(
+    name: str, make_clip: Make, limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decoder of its own begins as the first one did."""
+    path = make_clip(name=name, codec=None, audio="aac", audio_s=8.0)
+    right = decode_clip(path, SPREAD, limits)
+    monkeypatch.setattr(Source, "audio_length_s", 1.0)
+    again = decode_clip(path, SPREAD, limits)
+    assert right.waveform is not None
+    assert again.window_starts_s == pytest.approx(right.window_starts_s, abs=0.1)
+    monkeypatch.setattr(Source, "audio_length_s", again.duration_s)
+    np.testing.assert_array_equal(decode_clip(path, SPREAD, limits).waveform, again.waveform)
+
+
 def test_sound_that_is_short_after_all_is_used_whole(
     ramp: Path, limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,7 +98,7 @@ def test_windows_of_a_long_waveform_are_views() -> None:
         (5.0, 600.0, 1000, 120, 600),
         (5.0, 30.0, None, 6, 30),
         (5.0, 30.0, 8, 6, 30),
-        (5.0, 4.0, 2, 1, 4),
+        (5.0, 4.0, 2, 1, 5),
     ],
 )
 def test_longer_sound_is_heard_in_as_many_windows_as_a_minute_has(
