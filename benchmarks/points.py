@@ -140,8 +140,10 @@ def _real_architecture() -> Iterator[Point]:
     yield Point("names", "straightforward", 1, 1, 50, n_names=1_000, names="new")
     yield Point("length", "ahse", 1, 3, 3, clip=MINUTE)
     yield Point("length", "straightforward", 1, 1, 4, clip=MINUTE)
+    yield Point("length", "names kept", 1, 1, 3, clip=MINUTE)
     yield Point("length", "ahse", 1, 3, 8, clip=TEN_MINUTES)
     yield Point("length", "straightforward", 1, 1, 21, clip=TEN_MINUTES)
+    yield Point("length", "names kept", 1, 1, 18, clip=TEN_MINUTES)
     yield Point("segments", "ahse", 1, 1, 12, clip=TEN_MINUTES, fields=SEGMENTS)
     yield Point("segments", "ahse", 1, 1, 13, clip=TEN_MINUTES, fields=SEGMENTS, n_names=100_000)
     yield Point("again", "ahse, clips kept", 1, 20, 6)
@@ -151,13 +153,16 @@ def _clips() -> Iterator[Point]:
     """Services that work on one request at a time are asked 32 times at once for the base case only."""
     yield Point("clips", "ahse", 32, 48, 15)
     yield Point("clips", "straightforward", 32, 32, 58)
+    yield Point("clips", "names kept", 32, 32, 28)
     yield Point("clips", "ahse", 32, 32, 17, names="new")
     yield Point("clips", "ahse", 32, 24, 6, fields=KEY_FRAMES)
     yield Point("clips", "ahse", 32, 48, 16, MIDDLING)
     yield Point("clips", "straightforward", 4, 6, 12, MIDDLING)
+    yield Point("clips", "names kept", 4, 6, 7, MIDDLING)
     yield Point("clips", "ahse", 32, 32, 17, MIDDLING, names="new")
     yield Point("clips", "ahse", 32, 32, 21, HARD)
     yield Point("clips", "straightforward", 4, 4, 13, HARD)
+    yield Point("clips", "names kept", 4, 4, 10, HARD)
     yield Point("clips", "ahse", 32, 24, 23, HARD, names="new")
     yield Point("clips", "ahse", 32, 32, 22, HARDEST)
     yield Point("clips", "names kept", 8, 8, 22, HARDEST)
@@ -180,15 +185,20 @@ def _everyday() -> Iterator[Point]:
             Point("bundles", "straightforward", 1, 1, 5, n_names=1_000, names="new"),
             Point("bundles", "ahse", 1, 1, 30, n_names=10_000, names="new"),
             Point("bundles", "ahse", 1, 3, 2, clip=MINUTE),
+            *(Point("bundles", one, 1, 1, 1, clip=MINUTE) for one in OPPONENTS),
             Point("bundles", "ahse", 1, 3, 6, clip=TEN_MINUTES),
+            *(Point("bundles", one, 1, 1, 5, clip=TEN_MINUTES) for one in OPPONENTS),
             Point("bundles", "ahse", 1, 1, 8, clip=TEN_MINUTES, fields=SEGMENTS),
         ],
     )
 
 
 def _demo() -> Iterator[Point]:
-    many = Point("bundles", "ahse", 32, 32, 8, n_names=100_000)
-    return _of_bundle(DEMO, [*_one_and_many(), many])
+    many = (
+        Point("bundles", "ahse", 32, 32, 8, n_names=100_000),
+        Point("bundles", "names kept", 1, 3, 2, n_names=100_000),
+    )
+    return _of_bundle(DEMO, [*_one_and_many(), *many])
 
 
 def _one_and_many() -> Iterator[Point]:
