@@ -206,7 +206,7 @@ class _Decoding:
             window_s = self._spec.window_samples / self._spec.sample_rate_hz
             used = f"{n_windows} pieces of {window_s:g} seconds, spread evenly over it,"
             used = used if n_windows > 1 else f"{window_s:g} seconds from its middle"
-            self._warnings.append(f"The sound is long: {used} were used{where}.")
+            self._warnings.append(f"Of the sound, {used} were used{where}.")
         return sound, SILENT if is_silent(sound.waveform) else self._source.audio_track
 
     def _hear_again(self, stream: AudioStream, length_s: float) -> Sound:

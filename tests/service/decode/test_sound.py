@@ -43,7 +43,7 @@ def test_windows_are_spread_evenly_over_longer_sound(ramp: Path, limits: DecodeL
     assert clip.window_starts_s == pytest.approx(STARTS_S)
     np.testing.assert_allclose(clip.waveform, _expected(STARTS_S), atol=1e-6)
     assert clip.duration_s == pytest.approx(LENGTH_S)
-    assert clip.warnings == ("The sound is long: 3 pieces of 1 seconds, spread evenly over it, were used.",)
+    assert clip.warnings == ("Of the sound, 3 pieces of 1 seconds, spread evenly over it, were used.",)
 
 
 @pytest.mark.parametrize("max_audio_s", [LENGTH_S, LENGTH_S - 0.09])
