@@ -64,7 +64,9 @@ class Contestants:
         data, keeps_clips = self._folder / service, service == "ahse, clips kept"
         if not keeps_clips:
             keep_made_up(load_bundle(self._bundle, Runtime(device="cpu")), self.templates or None, data)
-        return serve_command(self._bundle, port, data, "--device", self._device, keeps_clips=keeps_clips)
+        module = "benchmarks.unpadded" if service == "ahse, not padded" else "service.cli"
+        device = ("--device", self._device)
+        return serve_command(self._bundle, port, data, *device, keeps_clips=keeps_clips, module=module)
 
     def _opponent(self, service: Service, port: int) -> list[str]:
         models = (

@@ -1,11 +1,11 @@
-"""What NVIDIA's own tool says of a GPU: which it is, and how much of the time it is busy."""
+"""What NVIDIA's own tool says of a GPU: which it is, how busy it is, and who has its memory."""
 
 from __future__ import annotations
 
 import shutil
 import statistics
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -27,10 +27,18 @@ class Busy:
 
 def describe_gpu() -> dict[str, str]:
     """Card, driver and memory."""
-    names = ("name", "driver_version", "memory.total")
-    command = ["nvidia-smi", "--id=0", f"--query-gpu={','.join(names)}", "--format=csv,noheader"]
-    line = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0]  # noqa: S603
+    line, *_ = _ask("--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
     return dict(zip(("GPU", "driver", "GPU memory"), line.split(", "), strict=True))
+
+
+def gpu_memory_mib(pids: Collection[int]) -> float | None:
+    """GPU memory that these processes hold together; None without a GPU, or where it is not told."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    lines = _ask("--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits")
+    held = dict(line.split(", ") for line in lines if line)
+    own = [held[str(pid)] for pid in pids if str(pid) in held]
+    return sum(map(float, own)) if own and all(one.isdecimal() for one in own) else None
 
 
 @contextmanager
@@ -52,3 +60,8 @@ def watch_gpu() -> Iterator[Busy]:
         finally:
             process.terminate()
             busy.percent = [float(line) for line in (process.stdout or []) if line.strip().isdecimal()]
+
+
+def _ask(*words: str) -> list[str]:
+    command = ["nvidia-smi", "--id=0", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()  # noqa: S603

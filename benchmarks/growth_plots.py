@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from benchmarks.points import BASE, CLIPS, EVERYDAY, REAL
 
 Row = dict[str, Any]
+_COLOURS = {"ahse": "C1", "names kept": "C2", "straightforward": "C0"}
 
 
 def clips_plot(found: dict[str, Any]) -> Figure:
@@ -22,7 +23,8 @@ def clips_plot(found: dict[str, Any]) -> Figure:
     clips = list(dict.fromkeys(row["clip"] for row in rows))
     series: dict[str, dict[str, float]] = {}
     for row in rows:
-        words = [row["service"], f"names {row['names']}" if row["service"] == "ahse" else "", row["options"]]
+        names = f"names {row['names']}" if row["service"].startswith("ahse") else ""
+        words = [row["service"], names, row["options"]]
         name = ", ".join(word for word in words if word)
         series.setdefault(name, {})[row["clip"]] = row["clips_per_s"]
     limits = found["limits"].get(REAL, {})
@@ -44,7 +46,7 @@ def growth_plot(found: dict[str, Any]) -> Figure:
     """Three panels, logarithmic: what a clip costs by its length and by names, and the wait by clients."""
     figure = Figure(figsize=(14, 5), layout="constrained")
     by_length, by_names, by_clients = figure.subplots(1, 3)
-    rows = [row for row in found["rows"] if not row["options"] and row["service"] != "ahse, clips kept"]
+    rows = [row for row in found["rows"] if not row["options"] and row["service"] in _COLOURS]
 
     def seconds_a_clip(row: Row) -> float:
         return float(1 / row["clips_per_s"])
@@ -86,13 +88,12 @@ def _panel(axes: Axes, rows: list[Row], across: Callable[[Row], float], up: Call
             # To one that keeps no names, all are new.
             names = "encoded" if row["service"] == "straightforward" else row["names"]
             lines.setdefault((row["bundle"], row["service"], names), []).append((across(row), up(row)))
-    colours = {"ahse": "C1", "names kept": "C2", "straightforward": "C0"}
     for (bundle, service, names), points in sorted(lines.items(), reverse=True):
         x, y = zip(*sorted(points), strict=True)
         axes.plot(
             x,
             y,
-            color=colours[service],
+            color=_COLOURS[service],
             linestyle="-" if bundle == REAL else ":",
             marker="o" if names == "known" else "^",
             label=f"{service}, {bundle}, names {names}",

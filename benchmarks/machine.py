@@ -9,7 +9,10 @@ from pathlib import Path
 
 from service.process import n_processors
 
-_VERSIONED = ("av", "onnxruntime", "torch", "numpy", "fastapi", "uvicorn", "open-clip-torch")
+_VERSIONED = (
+    *("av", "onnxruntime", "onnxruntime-gpu", "nvidia-cudnn-cu13", "nvidia-cublas"),
+    *("torch", "numpy", "fastapi", "uvicorn", "open-clip-torch"),
+)
 _EIGHT_BIT_PRODUCTS = ("avx512_vnni", "avx_vnni", "amx_int8")
 
 

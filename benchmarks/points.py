@@ -12,9 +12,10 @@ from typing import Final, Literal
 
 from benchmarks.limits import BenchmarkDevice
 
-Service = Literal["ahse", "ahse, clips kept", "straightforward", "names kept"]
+Service = Literal["ahse", "ahse, clips kept", "ahse, not padded", "straightforward", "names kept"]
 """`names kept`: the straightforward one that keeps the embeddings of its names; `clips kept`: this one, which
-then has the features of a clip that it has seen; in all other points it decodes and encodes each clip."""
+then has the features of a clip that it has seen; in all other points it decodes and encodes each clip;
+`not padded`: this one with batches on a GPU as they come, of any size."""
 Names = Literal["known", "new"]
 """`known`: the same in all requests, and seen before; `new`: no request had them before."""
 Fields = tuple[tuple[str, str], ...]
@@ -111,13 +112,13 @@ def all_points(device: BenchmarkDevice, *, quick: bool) -> list[Point]:
     """Every point of a run, services that are compared next to each other.
 
     Args:
-        device: On a GPU there are more clients, and no bundles with 8-bit graphs.
-        quick: One or two requests a point, few new names, no 1080p: only to see that everything works.
+        device: On a GPU there are fewer points, and no bundles with 8-bit graphs.
+        quick: One or two requests a point, few new names, no 1080p: only to see that everything works. On a
+            CPU only.
     """
-    points = [*_real_architecture()]
     if device == "cuda":
-        return [_on_gpu(point) for point in points]
-    points += [*_everyday(), *_demo()]
+        return [*_on_gpu()]
+    points = [*_real_architecture(), *_everyday(), *_demo()]
     if quick:
         return [_quick(point) for point in points if CLIPS[point.clip].height < 1080]
     return points
@@ -216,12 +217,28 @@ def _of_bundle(bundle: str, points: Iterable[Point]) -> Iterator[Point]:
     return (replace(point, bundle=bundle) for point in points)
 
 
-def _on_gpu(point: Point) -> Point:
-    """More of everything where nothing but the number of clients limits it."""
-    if point.clients == 1:
-        return point
-    many = 32 if point.service == "ahse" else 4
-    return replace(point, clients=64 if point.clients == 32 else 8, n_requests=many * point.n_requests)
+def _on_gpu() -> Iterator[Point]:
+    """Fewer points with more clients and requests, since a machine with a GPU is rarely had for long."""
+    yield Point("clips", "ahse", 64, 1536, 15)
+    yield Point("clips", "ahse, not padded", 64, 1536, 15)
+    yield Point("clips", "straightforward", 64, 128, 20)
+    yield Point("clips", "names kept", 64, 128, 15)
+    yield Point("clips", "ahse", 64, 768, 10, names="new")
+    yield Point("clips", "ahse, not padded", 64, 768, 10, names="new")
+    yield Point("clips", "ahse", 64, 1536, 10, fields=KEY_FRAMES)
+    yield Point("clips", "ahse", 64, 320, 18, HARDEST)
+    yield Point("clips", "straightforward", 8, 16, 12, HARDEST)
+    yield Point("clips", "names kept", 8, 16, 12, HARDEST)
+    yield Point("clips", "ahse", 64, 640, 10, HARDEST, fields=KEY_FRAMES)
+    yield Point("clients", "ahse", 1, 20, 2)
+    yield Point("clients", "straightforward", 1, 10, 2)
+    yield Point("clients", "ahse", 8, 160, 3)
+    yield Point("names", "ahse", 64, 512, 15, n_names=100_000)
+    yield Point("names", "names kept", 1, 10, 2, n_names=100_000)
+    yield Point("names", "ahse", 1, 3, 3, n_names=1_000, names="new")
+    yield Point("names", "straightforward", 1, 2, 3, n_names=1_000, names="new")
+    yield Point("length", "ahse", 1, 3, 3, clip=TEN_MINUTES)
+    yield Point("length", "straightforward", 1, 1, 15, clip=TEN_MINUTES)
 
 
 def _quick(point: Point) -> Point:

@@ -34,13 +34,18 @@ class Server:
         return sum(memory_kib(pid, "VmRSS") for pid in family(self.pid)) / 1024
 
 
-def serve_command(bundle: Path, port: int, data: Path, *further: str, keeps_clips: bool = False) -> list[str]:
-    """`ahse serve` with this interpreter; unless it keeps clips, one that it has seen is decoded again."""
+def serve_command(
+    bundle: Path, port: int, data: Path, *further: str, keeps_clips: bool = False, module: str = "service.cli"
+) -> list[str]:
+    """`ahse serve` with this interpreter, or that of another module.
+
+    Unless it keeps clips, one that it has seen is decoded again.
+    """
     words = [
         *(() if keeps_clips else ("env", "AHSE_CLIP_CACHE_BYTES=0")),
         sys.executable,
         "-m",
-        "service.cli",
+        module,
         "serve",
         "--bundle",
         bundle,

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contestants import Contestants
-from benchmarks.gpu import describe_gpu, watch_gpu
+from benchmarks.gpu import describe_gpu, gpu_memory_mib, watch_gpu
 from benchmarks.limits import BenchmarkDevice, GraphLimit, GraphLimits, decode_rate, together
 from benchmarks.load import form, measure, post
 from benchmarks.machine import describe_machine
@@ -36,13 +36,15 @@ from benchmarks.material import prepare
 from benchmarks.names import LABELS, TOP_K, fields_of
 from benchmarks.points import BASE, CLIPS, REAL, Fields, Point, all_points
 from benchmarks.report import write_report
-from benchmarks.servers import Server
+from benchmarks.servers import Server, family
+from service.process import n_processors
 
 _PRECISION = {
     "cpu": {"straightforward": "fp32", "ahse": "int8"},
     "cuda": {"straightforward": "fp16", "ahse": "fp16"},
 }
-_DECODED_CLIPS = 16
+# For each processor.
+_DECODED_CLIPS = 8
 
 Row = dict[str, Any]
 
@@ -149,12 +151,13 @@ class _Bench:
         server, is_new = self._services.server(point.service)
         body_of = self._bodies(point, self._files[point.clip].read_bytes())
         self._warm_up(point, server, is_new=is_new)
-        with watch_gpu() as busy:
+        with watch_gpu() as use:
             result = measure(server.port, body_of, point.clients, point.n_requests)
         row = {key: value for key, value in asdict(point).items() if key != "seconds"}
         row |= {"point": str(point), "options": point.options, **asdict(result)}
         row |= {"peak_memory_mib": server.peak_memory_mib(), "ready_s": server.ready_s}
-        row |= {"gpu_busy_percent": busy.mean, "limit": self._limit_of(point)}
+        row |= {"gpu_busy_percent": use.mean, "gpu_memory_mib": gpu_memory_mib(family(server.pid))}
+        row |= {"limit": self._limit_of(point)}
         if point.bundle == REAL and point.part == "clips" and point.names == "known" and not point.fields:
             row["similarities"] = self._similarities(server, body_of(0))
         self._found["rows"].append(row)
@@ -166,7 +169,7 @@ class _Bench:
                 self._bundle, self._device, CLIPS[BASE].length_s, self._services.templates
             )
         graphs = self._graphs.measure()
-        decoding = decode_rate(self._bundle, self._files[clip], _DECODED_CLIPS)
+        decoding = decode_rate(self._bundle, self._files[clip], _DECODED_CLIPS * n_processors())
         return {
             "decoding": decoding,
             "graphs": {name: asdict(graph) for name, graph in graphs.items()},

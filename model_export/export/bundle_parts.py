@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,8 @@ from service.bundle.manifest import FORMAT_VERSION, AudioEncoderSpec, ImageEncod
 from service.bundle.provenance import GraphCheck, Licence, Metric, Provenance, Source
 
 _VERSIONED = (
-    *("torch", "onnx", "onnxruntime", "tokenizers", "numpy"),
+    # One of onnxruntime and onnxruntime-gpu is installed.
+    *("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy"),
     # The encoders' own code.
     *("open-clip-torch", "timm", "laion-clap", "transformers"),
 )
@@ -133,10 +135,18 @@ def _manifest(
             command=facts.command,
             seed=facts.seed,
             data=facts.data,
-            versions={name: importlib.metadata.version(name) for name in _VERSIONED},
+            versions=_versions(),
             sources=encoders.sources,
             parity=parity,
         ),
         licences=encoders.licences,
         files=files,
     )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _VERSIONED:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

@@ -103,11 +103,28 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
             node_block_list=kept,
         )
     )
+    make_once(smaller.model.graph)
     _stay_wide(smaller.model.graph, set(kept))
     smaller.prune_graph()
     smaller.topological_sort()
     narrowed: onnx.ModelProto = smaller.model
     return narrowed
+
+
+def make_once(graph: onnx.GraphProto) -> None:
+    """Drop nodes whose output another node makes.
+
+    The converter of onnxruntime before 1.32 widens a weight once for each node that reads it, all under one
+    name.
+    """
+    made: set[str] = set()
+    nodes = []
+    for node in graph.node:
+        if made.isdisjoint(node.output):
+            nodes.append(node)
+        made.update(node.output)
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _stay_wide(graph: onnx.GraphProto, kept: set[str]) -> None:

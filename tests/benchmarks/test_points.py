@@ -43,10 +43,12 @@ def test_a_quick_run_has_the_same_services_with_few_requests() -> None:
 
 
 def test_a_gpu_gets_more_clients_and_only_the_models_that_are_exported_for_it() -> None:
-    """The other bundles have 8-bit graphs for a CPU."""
+    """The other bundles have 8-bit graphs for a CPU. Each point is measured once, and a part is one table."""
     points = all_points("cuda", quick=False)
     assert max(point.clients for point in points) == 64
     assert len({point.bundle for point in points}) == 1
+    assert len({str(point) for point in points}) == len(points)
+    assert sum(point.seconds for point in points) < 5 * 60
 
 
 def test_a_point_says_in_a_line_what_it_is() -> None:

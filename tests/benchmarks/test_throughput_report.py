@@ -93,6 +93,18 @@ def test_a_report_is_written_after_each_part(tmp_path: Path) -> None:
         assert (tmp_path / "growth.png").stat().st_size > 0
 
 
+def test_a_report_of_a_gpu_says_how_it_was_used(tmp_path: Path) -> None:
+    """Busy, and memory; and nothing of what was to be reached on two cores."""
+    found = _found([_row_of(point) for point in all_points("cuda", quick=False)])
+    found["machine"]["GPU"] = "a card"
+    found["rows"][0] |= {"gpu_busy_percent": 71.25, "gpu_memory_mib": 4321.0}
+    write_report(found, tmp_path)
+    text = (tmp_path / "throughput.md").read_text()
+    assert "| GPU busy % | GPU MiB |" in text
+    assert "| 71.2 | 4321 |" in text
+    assert "## Goals" not in text
+
+
 def _found(rows: list[Row]) -> dict[str, Any]:
     limit = {"decoding": 9.0, "graphs": {"visual": {"clips_per_s": 8.0}}, "known": 5.0, "10 new": 3.0}
     return {
@@ -121,5 +133,5 @@ def _row_of(point: Point) -> Row:
 def _row(service: str, clients: int, clips_per_s: float, **others: Any) -> Row:
     row = {"part": "clips", "bundle": REAL, "clip": BASE, "n_names": 10, "names": "known", "options": ""}
     row |= {"p50_ms": 100.0, "p95_ms": 200.0, "n_requests": 8, "peak_memory_mib": 1000.0, "limit": None}
-    row |= {"gpu_busy_percent": None, "point": "a point", "ratios": {}}
+    row |= {"gpu_busy_percent": None, "gpu_memory_mib": None, "point": "a point", "ratios": {}}
     return row | {"service": service, "clients": clients, "clips_per_s": clips_per_s} | others

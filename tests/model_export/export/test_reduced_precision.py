@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from model_export.errors import ExportError
 from model_export.export import reduced_precision
 from model_export.export.graph_export import export_graph
-from model_export.export.reduced_precision import reduce_precision
+from model_export.export.reduced_precision import make_once, reduce_precision
 from service.bundle.provenance import GraphCheck, Precision
 
 
@@ -113,6 +113,15 @@ def test_a_spectrogram_stays_as_it_is(tmp_path: Path, precision: Precision) -> N
         list(tensor.dims) == [64, 32] and tensor.data_type == onnx.TensorProto.FLOAT
         for tensor in weights.values()
     )
+
+
+def test_a_value_is_made_once() -> None:
+    """Older converters add the same cast for each node that reads a weight, which onnxruntime refuses."""
+    cast = onnx.helper.make_node("Cast", ["scale"], ["wide"], to=1, name="cast")
+    norms = [onnx.helper.make_node("Mul", [x, "wide"], [f"{x}_out"]) for x in ("a", "b")]
+    graph = onnx.helper.make_graph([cast, cast, *norms], "two norms of one scale", [], [])
+    make_once(graph)
+    assert [node.op_type for node in graph.node] == ["Cast", "Mul", "Mul"]
 
 
 def test_below_the_floor_the_export_stops(

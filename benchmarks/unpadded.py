@@ -1,0 +1,21 @@
+"""`ahse` whose batches are not padded on a GPU, to measure what padding brings.
+
+python -m benchmarks.unpadded serve --device cuda ...
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.batch import batched_encoders
+from service.cli import main
+from service.encode.encoders import Encoders
+
+
+def _as_they_are(encoders: Encoders, **_: Any) -> Encoders:
+    return encoders
+
+
+if __name__ == "__main__":
+    setattr(batched_encoders, "padded", _as_they_are)  # noqa: B010  (mypy wants no name that is not exported)
+    main()
