@@ -1,6 +1,7 @@
 """The features of a stage as tensors on a device, and what is computed from them alone."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -103,6 +104,29 @@ class StageTensors:
             unseen=torch.from_numpy(stage.unseen).to(device),
         )
 
+    @cached_property
+    def directions(self) -> tuple[Tensor, Tensor]:
+        """Mean directions of the training clips' visual and audio features."""
+        return mean_direction(self.train.visual), mean_direction(self.train.audio)
+
+    @cached_property
+    def fills(self) -> tuple[Tensor, Tensor]:
+        """These at unit length, which stand for a missing track; zeros for one that no clip has."""
+        visual, audio = (F.normalize(direction, dim=0) for direction in self.directions)
+        return visual, audio
+
+    @cached_property
+    def filled_train(self) -> Clips:
+        """The training clips, with these in place of what is missing."""
+        if self.train.are_complete().all():
+            return self.train
+        visual, audio = self.fills
+        return replace(
+            self.train,
+            visual=fill_missing(self.train.visual, visual),
+            audio=fill_missing(self.train.audio, audio),
+        )
+
     def only(self, track: Track) -> "StageTensors":
         """The same stage, but it is measured on clips that have the track, with this one alone."""
         return replace(
@@ -124,12 +148,3 @@ def fill_missing(features: Tensor, fill: Tensor) -> Tensor:
     """
     return torch.where(features.any(dim=1, keepdim=True) & fill.any(), features, fill)
 
-
-def fill_features(stage: StageTensors) -> tuple[Tensor, Tensor]:
-    """Unit-length means of the training clips' visual and audio features: they stand for a missing track.
-
-    Zeros for a track that no training clip has.
-    """
-    tracks = (stage.train.visual, stage.train.audio)
-    visual, audio = (F.normalize(mean_direction(track), dim=0) for track in tracks)
-    return visual, audio

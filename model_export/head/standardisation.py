@@ -13,7 +13,7 @@ from torch import Tensor
 from model_export.data.gzsl_data import Track
 from model_export.head.head_config import Standardisation
 from model_export.head.network import HeadNetwork
-from model_export.head.stage_tensors import StageTensors, fill_features, fill_missing, mean_direction
+from model_export.head.stage_tensors import StageTensors, fill_missing, mean_direction
 from service.head.statistics import AhseStatistics as StoredStatistics
 
 EPS = 1e-5  # after a ReLU whole dimensions can be dead, and their variance 0
@@ -124,13 +124,13 @@ class Statistics:
 def exact_statistics(network: HeadNetwork, mode: Standardisation, stage: StageTensors) -> Statistics:
     """Take the statistics in one pass over all training clips and, each once, all training classes."""
     network.eval()
-    fills = fill_features(stage)
-    train, texts = stage.train, stage.texts.of_classes(stage.seen)
-    theta_av = network.embed_av(fill_missing(train.visual, fills[0]), fill_missing(train.audio, fills[1]))
+    train, texts = stage.filled_train, stage.texts.of_classes(stage.seen)
+    theta_av = network.embed_av(train.visual, train.audio)
     av = moments_for(mode, theta_av)
     text = moments_for(mode, network.embed_text(texts.visual, texts.audio))
     return Statistics(
         *(av.mean, av.std, text.mean, text.std),
-        *fills,
-        *(mean_direction(features) for features in (train.visual, train.audio, texts.visual, texts.audio)),
+        *stage.fills,
+        *stage.directions,
+        *(mean_direction(features) for features in (texts.visual, texts.audio)),
     )

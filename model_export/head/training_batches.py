@@ -20,7 +20,7 @@ from model_export.data.gzsl_data import Indices
 from model_export.head.distances import raw_cosines
 from model_export.head.head_config import HeadConfig
 from model_export.head.network import HeadNetwork
-from model_export.head.stage_tensors import StageTensors, fill_features, fill_missing, mean_direction
+from model_export.head.stage_tensors import StageTensors, mean_direction
 
 TARGET_TEMPERATURE: Final = 0.05  # of the mean cosine, when it becomes a distribution over classes
 
@@ -73,14 +73,14 @@ class StageInputs:
     @classmethod
     def of(cls, stage: StageTensors, network: HeadNetwork) -> Self:
         """Prepare a stage for a network, which decides which text features are used."""
-        fills, texts = fill_features(stage), stage.texts.of_classes(stage.seen)
+        filled, texts = stage.filled_train, stage.texts.of_classes(stage.seen)
         return cls(
-            visual=fill_missing(stage.train.visual, fills[0]),
-            audio=fill_missing(stage.train.audio, fills[1]),
+            visual=filled.visual,
+            audio=filled.audio,
             has_visual=stage.train.visual.any(dim=1),
             has_audio=stage.train.audio.any(dim=1),
             class_index=stage.train.class_index.cpu().numpy(),
-            fills=fills,
+            fills=stage.fills,
             text_input=network.text_input(texts.visual, texts.audio),
             teacher=Teacher.of(stage),
         )
@@ -174,8 +174,8 @@ class Teacher:
         return cls(
             text_visual=texts.visual,
             text_audio=texts.audio,
-            visual_mean=mean_direction(stage.train.visual),
-            audio_mean=mean_direction(stage.train.audio),
+            visual_mean=stage.directions[0],
+            audio_mean=stage.directions[1],
             text_cosines=(visual + audio) / 2,
         )
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from model_export.head import conformal
 from model_export.head.calibration import Calibration
 from model_export.head.conformal import cases, conformal_limits
 from model_export.head.distances import StageRanked
@@ -130,6 +131,13 @@ def test_of_an_unseen_class_with_many_clips_some_are_taken() -> None:
     found = {one.kind: one for one in cases(stage(n_clips=50), CALIBRATION)}
     assert len(found["seen"].class_index) == 150
     assert np.bincount(found["unseen"].class_index).max() == 20
+
+
+def test_of_very_many_seen_clips_some_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More would take minutes and move the limits hardly."""
+    monkeypatch.setattr(conformal, "MAX_SEEN_CLIPS", 10)
+    seen = [case for case in cases(stage(), CALIBRATION) if case.kind == "seen"]
+    assert [len(case.class_index) for case in seen] == [10, 10]
 
 
 def test_a_stage_without_unseen_clips_promises_nothing_for_them() -> None:
