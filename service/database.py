@@ -14,6 +14,8 @@ import structlog
 from service.errors import StoreUnavailableError
 
 _BUSY_TIMEOUT_S = 5.0
+# Pages that a connection keeps. By default they are 2 MB for each thread and file, though the system has them too.
+_CACHE_KIB = 256
 # Marks the file as one of the service: "AHSE".
 _APPLICATION_ID = 0x41485345
 
@@ -121,7 +123,10 @@ class Database:
             connection = sqlite3.connect(
                 self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
-            connection.executescript(f"PRAGMA foreign_keys = ON; PRAGMA synchronous = {self._durability};")
+            connection.executescript(
+                f"PRAGMA foreign_keys = ON; PRAGMA synchronous = {self._durability}; "
+                f"PRAGMA cache_size = -{_CACHE_KIB};"
+            )
             self._threads.connection = connection
             with self._lock:
                 self._connections.append(connection)
