@@ -39,11 +39,16 @@ points of their clip."""
 Row = dict[str, Any]
 
 
-def write_report(found: dict[str, Any], out: Path) -> None:
-    """Write throughput.md, throughput.json, throughput.png and growth.png, as far as things were measured."""
+def write_figures(found: dict[str, Any], out: Path) -> None:
+    """Write throughput.json: all that was measured, from which a run can be resumed and reported."""
     out.mkdir(parents=True, exist_ok=True)
     add_ratios(found["rows"])
     (out / "throughput.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def write_report(found: dict[str, Any], out: Path) -> None:
+    """Write throughput.md, throughput.json, throughput.png and growth.png, as far as things were measured."""
+    write_figures(found, out)
     (out / "throughput.md").write_text(_markdown(found), encoding="utf-8")
     clips_plot(found).savefig(out / "throughput.png", dpi=110)
     growth_plot(found).savefig(out / "growth.png", dpi=110)

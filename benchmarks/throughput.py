@@ -10,7 +10,8 @@ it clips, clients, names and the length of the clip, one at a time. The straight
 (benchmarks/opponent.py) is measured as it is, and once more with the embeddings of its names kept. Services
 that are compared run right after each other, and so do the limits beside them.
 
-Tables, a JSON file and plots are written after each part, so that an interrupted run can be resumed.
+Figures are written after each point as JSON, tables and plots after each part, so that an interrupted run can
+be resumed.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.material import prepare
 from benchmarks.names import LABELS, TOP_K, fields_of
 from benchmarks.points import BASE, CLIPS, REAL, Fields, Point, all_points
-from benchmarks.report import write_report
+from benchmarks.report import write_figures, write_report
 from benchmarks.servers import Server, family
 from service.process import n_processors
 
@@ -70,6 +71,7 @@ def main() -> None:
             for _, of_part in groupby(some, key=lambda point: point.part):
                 for point in of_part:
                     progress.tell(point, bench.try_to_measure(point))
+                    write_figures(found, options.out)
                 write_report(found, options.out)
     sys.stdout.write((options.out / "throughput.md").read_text(encoding="utf-8"))
     if progress.n_failed:
