@@ -1,11 +1,9 @@
-"""`ahse` whose batches are not padded on a GPU, to measure what padding brings.
-
-python -m benchmarks.unpadded serve --device cuda ...
-"""
+"""`ahse` whose batches are not padded on a GPU, to measure what padding brings."""
 
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 from service.batch import batched_encoders
 from service.cli import main
@@ -17,5 +15,5 @@ def _as_they_are(encoders: Encoders, **_: Any) -> Encoders:
 
 
 if __name__ == "__main__":
-    setattr(batched_encoders, "padded", _as_they_are)  # noqa: B010  (mypy wants no name that is not exported)
-    main()
+    with patch.object(batched_encoders, "padded", _as_they_are):
+        main()

@@ -147,4 +147,3 @@ def fill_missing(features: Tensor, fill: Tensor) -> Tensor:
     chance, so it gets zeros for every clip.
     """
     return torch.where(features.any(dim=1, keepdim=True) & fill.any(), features, fill)
-
