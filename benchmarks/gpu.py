@@ -32,9 +32,7 @@ def describe_gpu() -> dict[str, str]:
 
 
 def gpu_memory_mib(pids: Collection[int]) -> float | None:
-    """GPU memory that these processes hold together; None without a GPU, or where it is not told."""
-    if shutil.which("nvidia-smi") is None:
-        return None
+    """GPU memory that these processes hold together; None where it is not told, as in some containers."""
     lines = _ask("--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits")
     held = dict(line.split(", ") for line in lines if line)
     own = [held[str(pid)] for pid in pids if str(pid) in held]

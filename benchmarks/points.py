@@ -77,7 +77,7 @@ class Point:
         service: Who is asked.
         clients: Requests under way at a time.
         n_requests: Of all clients together.
-        seconds: About how long it takes on two cores, for telling how much is left.
+        seconds: About how long it takes on two cores (for a GPU: beside one), for telling how much is left.
         clip: One of CLIPS.
         n_names: Candidates in a request.
         names: Whether the service knows them.
@@ -113,12 +113,9 @@ def all_points(device: BenchmarkDevice, *, quick: bool) -> list[Point]:
 
     Args:
         device: On a GPU there are fewer points, and no bundles with 8-bit graphs.
-        quick: One or two requests a point, few new names, no 1080p: only to see that everything works. On a
-            CPU only.
+        quick: One or two requests a point, few new names, no 1080p: only to see that everything works.
     """
-    if device == "cuda":
-        return [*_on_gpu()]
-    points = [*_real_architecture(), *_everyday(), *_demo()]
+    points = [*_on_gpu()] if device == "cuda" else [*_real_architecture(), *_everyday(), *_demo()]
     if quick:
         return [_quick(point) for point in points if CLIPS[point.clip].height < 1080]
     return points

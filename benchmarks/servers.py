@@ -37,7 +37,7 @@ class Server:
 def serve_command(
     bundle: Path, port: int, data: Path, *further: str, keeps_clips: bool = False, module: str = "service.cli"
 ) -> list[str]:
-    """`ahse serve` with this interpreter, or that of another module.
+    """`ahse serve` with this interpreter, or another module's `serve`.
 
     Unless it keeps clips, one that it has seen is decoded again.
     """

@@ -1,7 +1,7 @@
 """Clips per second and how they grow: this service, the straightforward one, and the limits, in one run.
 
     python -m benchmarks.throughput [--out benchmarks/results] [--bundle DIR] [--quick] [--resume]
-    python -m benchmarks.throughput --device cuda
+    python -m benchmarks.throughput --device cuda [--out benchmarks/results/gpu]
 
 Random weights of the real architectures (ViT-B/32, HTSAT-tiny, RoBERTa), which cost what trained ones cost
 and whose answers mean nothing; then the everyday and the demo bundle. Generated clips, H.264 and AAC, posted
@@ -158,8 +158,8 @@ class _Bench:
         row = {key: value for key, value in asdict(point).items() if key != "seconds"}
         row |= {"point": str(point), "options": point.options, **asdict(result)}
         row |= {"peak_memory_mib": server.peak_memory_mib(), "ready_s": server.ready_s}
-        row |= {"gpu_busy_percent": use.mean, "gpu_memory_mib": gpu_memory_mib(family(server.pid))}
-        row |= {"limit": self._limit_of(point)}
+        row |= {"gpu_busy_percent": use.mean, "limit": self._limit_of(point)}
+        row["gpu_memory_mib"] = gpu_memory_mib(family(server.pid)) if self._device == "cuda" else None
         if point.bundle == REAL and point.part == "clips" and point.names == "known" and not point.fields:
             row["similarities"] = self._similarities(server, body_of(0))
         self._found["rows"].append(row)
@@ -230,13 +230,15 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--work", type=Path, default=Path("build/benchmark"), help="for clips and a bundle")
     parser.add_argument("--bundle", type=Path, help="exported with --random-weights and seed 0")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of all services")
     parser.add_argument("--quick", action="store_true", help="one or two requests a point, no 1080p")
     parser.add_argument("--resume", action="store_true", help="go on where the results in OUT stop")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.out = options.out or Path("benchmarks/results", *(["gpu"] if options.device == "cuda" else []))
+    return options
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import structlog
 from service.errors import StoreUnavailableError
 
 _BUSY_TIMEOUT_S = 5.0
-# Pages that a connection keeps: by default 2 MB for each thread and file, though the system has them too.
+# Pages that a connection keeps: by default 2 MB for each thread and file, which the system caches too.
 _CACHE_KIB = 256
 # Marks the file as one of the service: "AHSE".
 _APPLICATION_ID = 0x41485345

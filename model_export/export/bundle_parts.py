@@ -16,8 +16,7 @@ from service.bundle.manifest import FORMAT_VERSION, AudioEncoderSpec, ImageEncod
 from service.bundle.provenance import GraphCheck, Licence, Metric, Provenance, Source
 
 _VERSIONED = (
-    # One of onnxruntime and onnxruntime-gpu is installed.
-    *("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy"),
+    *("torch", "onnx", "tokenizers", "numpy"),
     # The encoders' own code.
     *("open-clip-torch", "timm", "laion-clap", "transformers"),
 )
@@ -145,8 +144,8 @@ def _manifest(
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for name in _VERSIONED:
+    found = {name: importlib.metadata.version(name) for name in _VERSIONED}
+    for name in ("onnxruntime", "onnxruntime-gpu"):  # one of the two is installed
         with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

@@ -103,7 +103,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
             node_block_list=kept,
         )
     )
-    make_once(smaller.model.graph)
+    drop_repeated_casts(smaller.model.graph)
     _stay_wide(smaller.model.graph, set(kept))
     smaller.prune_graph()
     smaller.topological_sort()
@@ -111,8 +111,8 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     return narrowed
 
 
-def make_once(graph: onnx.GraphProto) -> None:
-    """Drop nodes whose output another node makes.
+def drop_repeated_casts(graph: onnx.GraphProto) -> None:
+    """Keep one of several casts that make the same value.
 
     The converter of onnxruntime before 1.32 widens a weight once for each node that reads it, all under one
     name.
@@ -120,7 +120,7 @@ def make_once(graph: onnx.GraphProto) -> None:
     made: set[str] = set()
     nodes = []
     for node in graph.node:
-        if made.isdisjoint(node.output):
+        if node.op_type != "Cast" or made.isdisjoint(node.output):
             nodes.append(node)
         made.update(node.output)
     del graph.node[:]

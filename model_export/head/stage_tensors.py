@@ -111,13 +111,13 @@ class StageTensors:
 
     @cached_property
     def fills(self) -> tuple[Tensor, Tensor]:
-        """These at unit length, which stand for a missing track; zeros for one that no clip has."""
+        """`directions` at unit length; they stand in for a missing track. Zeros for one that no clip has."""
         visual, audio = (F.normalize(direction, dim=0) for direction in self.directions)
         return visual, audio
 
     @cached_property
     def filled_train(self) -> Clips:
-        """The training clips, with these in place of what is missing."""
+        """The training clips, with `fills` in place of missing tracks."""
         if self.train.are_complete().all():
             return self.train
         visual, audio = self.fills

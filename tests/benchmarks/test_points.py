@@ -48,7 +48,8 @@ def test_a_gpu_gets_more_clients_and_only_the_models_that_are_exported_for_it() 
     assert max(point.clients for point in points) == 64
     assert len({point.bundle for point in points}) == 1
     assert len({str(point) for point in points}) == len(points)
-    assert sum(point.seconds for point in points) < 5 * 60
+    parts = [point.part for point in points]
+    assert sorted(parts, key=list(dict.fromkeys(parts)).index) == parts
 
 
 def test_a_point_says_in_a_line_what_it_is() -> None:

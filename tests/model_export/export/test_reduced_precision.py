@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from model_export.errors import ExportError
 from model_export.export import reduced_precision
 from model_export.export.graph_export import export_graph
-from model_export.export.reduced_precision import make_once, reduce_precision
+from model_export.export.reduced_precision import drop_repeated_casts, reduce_precision
 from service.bundle.provenance import GraphCheck, Precision
 
 
@@ -120,7 +120,7 @@ def test_a_value_is_made_once() -> None:
     cast = onnx.helper.make_node("Cast", ["scale"], ["wide"], to=1, name="cast")
     norms = [onnx.helper.make_node("Mul", [x, "wide"], [f"{x}_out"]) for x in ("a", "b")]
     graph = onnx.helper.make_graph([cast, cast, *norms], "two norms of one scale", [], [])
-    make_once(graph)
+    drop_repeated_casts(graph)
     assert [node.op_type for node in graph.node] == ["Cast", "Mul", "Mul"]
 
 
