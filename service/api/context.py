@@ -62,8 +62,9 @@ class Workers:
         Call it from the event loop's thread only.
 
         Raises:
-            WorkCancelled: The request was cancelled while the work was queued.
+            WorkCancelled: The request was cancelled before, or while the work was queued.
         """
+        raise_if_cancelled("worker")
         pending = self._threads.submit(contextvars.copy_context().run, work)
         self.n_taken += 1
         try:

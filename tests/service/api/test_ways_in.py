@@ -241,19 +241,22 @@ def _start_and_leave(client: TestClient, body: bytes, headers: dict[str, str]) -
     lines: list[bytes] = []
 
     async def exchange() -> None:
-        gone, messages = asyncio.Event(), [{"type": "http.request", "body": body}]
+        gone, told, messages = asyncio.Event(), asyncio.Event(), [{"type": "http.request", "body": body}]
 
         async def receive() -> Any:
             if messages:
                 return messages.pop()
             await gone.wait()
+            told.set()
             return {"type": "http.disconnect"}
 
         async def send(message: Any) -> None:
             if message["type"] == "http.response.body" and message["body"]:
                 lines.append(message["body"])
                 gone.set()
-                for _ in range(10):  # let the service notice
+                # Let the service notice: it may be about to listen again, which a busy machine delays.
+                await asyncio.wait_for(told.wait(), 10)
+                for _ in range(10):
                     await asyncio.sleep(0)
 
         scope: dict[str, Any] = {
