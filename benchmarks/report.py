@@ -111,8 +111,9 @@ def _cells(found: dict[str, Any], row: Row) -> list[str]:
     cells = [row["clip"], names, str(row["clients"]), service, f"{row['clips_per_s']:.2f}", *ratios]
     cells += ["" if share is None else f"{100 * share:.0f} %"]
     cells += [f"{row[key]:.0f}" for key in ("p50_ms", "p95_ms", "n_requests", "peak_memory_mib")]
-    of_gpu = [_number(row["gpu_busy_percent"]), _number(row["gpu_memory_mib"], 0)]
-    return [*cells, *of_gpu][: len(_columns(found))]
+    if "GPU" in found["machine"]:
+        cells += [_number(row["gpu_busy_percent"]), _number(row["gpu_memory_mib"], 0)]
+    return cells
 
 
 def _number(value: float | None, digits: int = 1) -> str:
