@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from httpx import Response
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
@@ -57,6 +58,24 @@ def _decoder() -> int:
     return found
 
 
+def _impatient(bundle: Path, data_dir: Path) -> Settings:
+    """A deployment that works on one clip at a time, for at most a second."""
+    return Settings(
+        bundles=(bundle,),
+        data_dir=data_dir,
+        max_concurrency=1,
+        decode_workers=1,
+        request_timeout_s=1.0,
+        clip_cache_bytes=0,
+    )
+
+
+def _check_late(answer: Response) -> None:
+    """It tells the client to try again."""
+    assert (answer.status_code, answer.json()["code"]) == (504, "request_timeout")
+    assert answer.headers["Retry-After"]
+
+
 def test_health_and_label_sets_do_not_wait_behind_clips(
     toy_bundle: Path, clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,29 +116,35 @@ def test_clips_do_not_wait_behind_new_names(
         assert [one.result(60).status_code for one in new] == [200] * 3
 
 
-def test_a_request_that_takes_too_long_is_answered_504(
+def test_a_request_whose_clip_takes_too_long_is_answered_504(
     toy_bundle: Path, clips: Clips, tmp_path: Path
 ) -> None:
-    """Its running decode is stopped, and so is what waited; the next request is answered."""
-    deployment = Settings(
-        bundles=(toy_bundle,),
-        data_dir=tmp_path,
-        max_concurrency=1,
-        decode_workers=1,
-        request_timeout_s=1.0,
-        clip_cache_bytes=0,
-    )
-    with TestClient(create_app(deployment)) as client, ThreadPoolExecutor(2) as others:
+    """Its running decode is stopped, and the next request is answered."""
+    with TestClient(create_app(_impatient(toy_bundle, tmp_path))) as client:
         wait_until_tried(client.app)
         assert classify(client, clips["red low"], labels=["red"]).status_code == 200
         os.kill(_decoder(), signal.SIGSTOP)
-        late = [others.submit(classify, client, clips["red low"], labels=["red"]) for _ in range(2)]
-        answers = [one.result(60) for one in late]
-        assert [(one.status_code, one.json()["code"]) for one in answers] == [(504, "request_timeout")] * 2
-        assert all(one.headers["Retry-After"] for one in answers)
+        _check_late(classify(client, clips["red low"], labels=["red"]))
         assert classify(client, clips["red low"], labels=["red"]).status_code == 200
         dropped = client.get("/metrics").text
     assert 'ahse_dropped_requests_total{waited_for="decode"} 1.0' in dropped
+
+
+def test_a_request_that_waits_too_long_is_answered_504(
+    toy_bundle: Path, clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind another one, which ends much later; nothing of it is begun then."""
+    with TestClient(create_app(_impatient(toy_bundle, tmp_path))) as client, ThreadPoolExecutor(1) as other:
+        wait_until_tried(client.app)
+        with _held(monkeypatch) as begun:
+            first = other.submit(classify, client, clips["red low"], labels=["red"])
+            assert begun.wait(60)
+            begun.clear()
+            _check_late(classify(client, clips["red low"], labels=["red"]))
+        _check_late(first.result(60))
+        assert not begun.is_set()
+        assert classify(client, clips["red low"], labels=["red"]).status_code == 200
+        dropped = client.get("/metrics").text
     assert 'ahse_dropped_requests_total{waited_for="worker"} 1.0' in dropped
 
 
