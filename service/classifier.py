@@ -19,7 +19,7 @@ from service.classification import Classification, Ranked
 from service.decode.pool import open_clip
 from service.embed.embedder import Embedding, LabelEmbedder
 from service.embed.embeddings import LabelEmbeddings, label_embeddings, rows_of
-from service.encode.clip_features import encode_clip, encode_segments, window_starts, window_times
+from service.encode.clip_features import EncodingAhead, encode_segments, window_starts, window_times
 from service.encode.features import ClipFeatures, pool
 from service.encode.known_clips import ClipKey, EncodedClip, KnownClips
 from service.encode.text import encode_labels
@@ -28,7 +28,7 @@ from service.guarantee import KeptNames, keep_names
 from service.head.agreement import agreement
 from service.head.head import cosines_of
 from service.labels.label import Candidates, make_label
-from service.media import Clip, DecodeSpec, Tracks
+from service.media import Clip, DecodeSpec, OnSound, Tracks
 from service.options import Beta, ClassifyOptions
 from service.ranking import Ranking, beta_of, rank, score_track
 from service.registry import Bundle
@@ -39,7 +39,7 @@ _SEGMENT_TOP_K, _SEGMENT_MAX_K = 5, 100
 # Of longer sound, evenly spread windows are used: as many as sound of this length has.
 _WHOLE_AUDIO_S = 60.0
 
-Decode = Callable[[Path, DecodeSpec], Clip]
+Decode = Callable[[Path, DecodeSpec, OnSound], Clip]
 """Turns a file into a clip, somewhere safe; raises MediaError or DecoderUnavailableError."""
 
 
@@ -130,17 +130,18 @@ class Classifier:
     ) -> tuple[EncodedClip, str, bool]:
         """A clip's features, the digest of its file, and whether they were known."""
         spec = decode_spec(bundle.manifest, options)
-        with watch.step("decode") as facts:
-            sha256 = _digest(path)
-            raise_if_cancelled("decode")
-            key = ClipKey(sha256, bundle.encoders_digest, spec)
-            known = self._known_clips.get(key)
-            clip = self._decode(path, spec) if known is None else known.clip
-            facts |= {"duration_s": clip.duration_s, "n_segments": len(clip.segments)}
-        with watch.step("encode"):
-            if known is not None:
-                return known, sha256, True
-            made = _encode(bundle, clip)
+        with EncodingAhead(bundle.encoders) as ahead:
+            with watch.step("decode") as facts:
+                sha256 = _digest(path)
+                raise_if_cancelled("decode")
+                key = ClipKey(sha256, bundle.encoders_digest, spec)
+                known = self._known_clips.get(key)
+                clip = self._decode(path, spec, ahead.begin) if known is None else known.clip
+                facts |= {"duration_s": clip.duration_s, "n_segments": len(clip.segments)}
+            with watch.step("encode"):
+                if known is not None:
+                    return known, sha256, True
+                made = _encode(bundle, clip, ahead)
         self._known_clips.keep(key, made)
         return made, sha256, False
 
@@ -158,10 +159,10 @@ def _digest(path: Path) -> str:
         raise NotMediaError("The clip can't be read to its end. Check its disk, or send it again.") from error
 
 
-def _encode(bundle: Bundle, clip: Clip) -> EncodedClip:
+def _encode(bundle: Bundle, clip: Clip, ahead: EncodingAhead) -> EncodedClip:
     return EncodedClip(
         clip,
-        encode_clip(bundle.encoders, clip),
+        ahead.features(clip.frames),
         tuple(encode_segments(bundle.encoders, clip)),
         _window_times(bundle.manifest.audio, clip),
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, get_args
 
 if TYPE_CHECKING:
     import numpy as np
@@ -191,6 +191,23 @@ class Segment:
     audio_samples: tuple[int, int] | None
     visual: Track
     audio: Track
+
+
+@dataclass(frozen=True, eq=False)
+class ClipSound:
+    """What is used of the sound of a clip, which is known before its frames are; attributes as in `Clip`."""
+
+    waveform: npt.NDArray[np.float32] | None
+    full_waveform: npt.NDArray[np.float32] | None = None
+    window_starts_s: tuple[float, ...] = ()
+
+
+OnSound: TypeAlias = Callable[[ClipSound], object]
+"""Called with the sound of a clip that has any, while its frames are still to be decoded."""
+
+
+def ignore_sound(_: ClipSound) -> None:
+    """For those who wait for the whole clip."""
 
 
 @dataclass(frozen=True, eq=False)

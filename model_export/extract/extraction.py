@@ -17,13 +17,15 @@ import numpy as np
 from model_export.errors import DatasetError, Problem
 from model_export.extract.listing import ListedClip, Listing
 from service.arrays import Array
-from service.classifier import Decode, decode_spec
+from service.classifier import decode_spec
 from service.encode.clip_features import encode_clip
 from service.encode.features import ClipFeatures
 from service.errors import MediaError, NotMediaError
 from service.media import Clip, DecodeSpec
 from service.registry import Bundle
 
+Decode = Callable[[Path, DecodeSpec], Clip]
+"""Turns a file into a clip, somewhere safe; raises MediaError."""
 ClipProgress = Callable[[int, int], None]
 """Called with the number of finished clips and of all clips."""
 

@@ -26,7 +26,7 @@ from service.decode.segments import (
 from service.decode.sound import Sound, SoundReader
 from service.decode.video import VideoFrames, read_frames
 from service.errors import ClipTooLongError, NoTracksError
-from service.media import Clip, DecodeLimits, DecodeSpec, Segment, Track
+from service.media import Clip, ClipSound, DecodeLimits, DecodeSpec, OnSound, Segment, Track, ignore_sound
 
 _CUT_SHORT = "The file is damaged or cut short: only its readable part was used."
 _CHAINED = (
@@ -41,7 +41,7 @@ _NO_FRAMES = VideoFrames(None, np.empty(0), None, np.empty((0, 0)), 0, ())
 _MIN_VISUAL_S = 1e-3
 
 
-def decode_clip(path: Path, spec: DecodeSpec, limits: DecodeLimits) -> Clip:
+def decode_clip(path: Path, spec: DecodeSpec, limits: DecodeLimits, on_sound: OnSound = ignore_sound) -> Clip:
     """Decode the frames and the waveform that a model needs from an untrusted file, in the current process.
 
     Deterministic: the same file gives the same bytes every time. Time and memory are not limited here; use
@@ -51,21 +51,25 @@ def decode_clip(path: Path, spec: DecodeSpec, limits: DecodeLimits) -> Clip:
         path: The file; only its content matters, not its name.
         spec: What the model needs.
         limits: Limits on the cost of the clip.
+        on_sound: Called once with the sound, if there is any, before the frames are decoded.
 
     Raises:
         MediaError: The clip can't be used; the subclass says why.
     """
     with path.open("rb", buffering=0) as file:
-        return decode_file(file, spec, limits)
+        return decode_file(file, spec, limits, on_sound)
 
 
-def decode_file(file: BinaryIO, spec: DecodeSpec, limits: DecodeLimits) -> Clip:
+def decode_file(
+    file: BinaryIO, spec: DecodeSpec, limits: DecodeLimits, on_sound: OnSound = ignore_sound
+) -> Clip:
     """Same as `decode_clip`, for an open file. Nothing else is opened.
 
     Args:
         file: The file, without a buffer. Nothing else may move its position meanwhile.
         spec: What the model needs.
         limits: Limits on the cost of the clip.
+        on_sound: As there.
 
     Raises:
         MediaError: The clip can't be used; the subclass says why.
@@ -74,11 +78,11 @@ def decode_file(file: BinaryIO, spec: DecodeSpec, limits: DecodeLimits) -> Clip:
         decoding = _Decoding(source, spec, limits)
         decoding.scan()
         if source.wanted and not source.has_late_track:
-            return decoding.clip()
+            return decoding.clip(on_sound)
     with open_source(file, limits, probe_all=True) as source:
         decoding = _Decoding(source, spec, limits)
         decoding.scan()
-        return decoding.clip()
+        return decoding.clip(on_sound)
 
 
 class _Decoding:
@@ -99,12 +103,15 @@ class _Decoding:
         self._max_ticks = {s.index: limits.max_duration_s / float(s.time_base or 1) for s in source.wanted}
         self._warnings: list[str] = []
 
-    def clip(self) -> Clip:
+    def clip(self, on_sound: OnSound) -> Clip:
         """The clip, from the packets that `scan` read."""
         timeline = self._log.timeline() if self._log is not None and len(self._log) else None
         if self._source.is_image or (self._source.is_animation and self._log and len(self._log) == 1):
             return self._still(timeline)
         sound, audio = self._read_audio()
+        used = _used(sound, audio)
+        if sound is not None:
+            on_sound(used)
         layout = self._lay_out(timeline, sound)
         frames, visual = self._read_frames(timeline, layout)
         if not visual.used and not audio.used:
@@ -115,19 +122,18 @@ class _Decoding:
             )
         if not visual.used:  # a video stream that turned out to be undecodable has no duration
             layout = self._lay_out(None, sound)
-        full, heard = None if sound is None else sound.full, sound if audio.used else None
         return Clip(
             frames=frames.pictures,
             frame_times_s=frames.times_s,
-            waveform=None if heard is None else heard.waveform,
+            waveform=used.waveform,
             duration_s=layout.duration_s,
             visual=visual,
             audio=audio,
             warnings=(*self._file_warnings(), *self._warnings),
             n_frames_decoded=frames.n_decoded,
-            segments=self._fill(layout, frames, visual, full, audio),
-            full_waveform=full,
-            window_starts_s=() if heard is None else heard.window_starts_s,
+            segments=self._fill(layout, frames, visual, used.full_waveform, audio),
+            full_waveform=used.full_waveform,
+            window_starts_s=used.window_starts_s,
         )
 
     def _still(self, timeline: Timeline | None) -> Clip:
@@ -263,6 +269,15 @@ class _Decoding:
                 spans, of_visual, of_audio, strict=True
             )
         )
+
+
+def _used(sound: Sound | None, audio: Track) -> ClipSound:
+    """What is used of the sound; of a silent clip only all of it, since a segment may well be audible."""
+    if sound is None:
+        return ClipSound(None)
+    if not audio.used:
+        return ClipSound(None, sound.full)
+    return ClipSound(sound.waveform, sound.full, sound.window_starts_s)
 
 
 def _unreadable(what: str, n_errors: int) -> Track:

@@ -18,7 +18,7 @@ from service.cancellation import raise_if_cancelled, stopping
 from service.decode import wire
 from service.decode.sandbox import Sandbox
 from service.errors import DecodeCrashedError, DecoderUnavailableError, DecodeTimeoutError, NotMediaError
-from service.media import Clip, DecodeLimits, DecodeSpec
+from service.media import Clip, DecodeLimits, DecodeSpec, OnSound, ignore_sound
 
 _START_TIMEOUT_S = 60.0
 # By the clock a clip may take this many times its processor time: a process may also wait for a disk.
@@ -72,12 +72,14 @@ class DecodePool:
         for worker in self._idle:
             worker.start()
 
-    def decode(self, path: Path, spec: DecodeSpec) -> Clip:
+    def decode(self, path: Path, spec: DecodeSpec, on_sound: OnSound = ignore_sound) -> Clip:
         """Wait for an idle process and decode one clip in it.
 
         Args:
             path: The file, which must exist until this returns.
             spec: What the model needs.
+            on_sound: Called with the sound, if there is any, before the frames are there; again with the same
+                if a process had to be replaced.
 
         Raises:
             MediaError: The clip can't be used, took too long, or crashed its process.
@@ -87,13 +89,13 @@ class DecodePool:
         worker = self._take_idle()
         try:
             try:
-                return worker.decode(path, spec, self._limits)
+                return worker.decode(path, spec, self._limits, on_sound)
             except _ProcessDiedError:
                 raise_if_cancelled("decode")
                 if self._is_closed:
                     raise
                 # It may have been ended for something else, such as memory that the whole machine lacks.
-                return worker.decode(path, spec, self._limits)
+                return worker.decode(path, spec, self._limits, on_sound)
         except _ProcessDiedError as error:
             raise_if_cancelled("decode")
             raise _blame(error) from error
@@ -217,18 +219,19 @@ class _Worker:
         self._socket = ours
         self._is_ready = False
 
-    def decode(self, path: Path, spec: DecodeSpec, limits: DecodeLimits) -> Clip:
+    def decode(self, path: Path, spec: DecodeSpec, limits: DecodeLimits, on_sound: OnSound) -> Clip:
         """Have the process decode one clip; kill it if it takes too long or breaks the protocol."""
         with open_clip(path) as file:
-            return self._decode(file, spec, limits)
+            return self._decode(file, spec, limits, on_sound)
 
-    def _decode(self, file: BinaryIO, spec: DecodeSpec, limits: DecodeLimits) -> Clip:
+    def _decode(self, file: BinaryIO, spec: DecodeSpec, limits: DecodeLimits, on_sound: OnSound) -> Clip:
         sock = self._connect()
         try:
             # Killed by a cancelled request, since a library in the middle of a frame can't be asked to stop.
             with stopping(self.kill):
                 wire.send_request(sock, file, spec, limits)
-                return wire.receive_clip(sock, spec, limits, self._patience(limits.processor_time_s))
+                patience = self._patience(limits.processor_time_s)
+                return wire.receive_clip(sock, spec, limits, patience, on_sound)
         except TimeoutError:
             # The process might still answer, and its answer would be taken for that of the next clip.
             self.stop()

@@ -1,8 +1,9 @@
 """The protocol between the service and a decoding process: a JSON header, then the bytes of the arrays.
 
     service -> process   {spec, limits}, then one byte that carries the open file
-    process -> service   {error, message, trace}, or the fields of a clip followed by its arrays: the
-                         frames, the waveform, all the sound, then the frames of each segment
+    process -> service   if there is sound, its sizes followed by its arrays, as soon as it is decoded;
+                         then {error, message, trace}, or the other fields of the clip followed by their
+                         arrays: the frames, then those of each segment
 
 Nothing is pickled, and sizes are checked before memory is allocated: a decoding process that a hostile file
 took over can send wrong pictures, but it can neither run code in the service nor exhaust its memory.
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import DecodeCrashedError, MediaError
-from service.media import Clip, DecodeLimits, DecodeSpec, Segment, Track
+from service.media import Clip, ClipSound, DecodeLimits, DecodeSpec, OnSound, Segment, Track
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -146,8 +147,6 @@ class _ClipHeader:
     __pydantic_config__ = _FINITE
 
     has_frames: bool
-    n_samples: int | None
-    n_full_samples: int | None
     frame_times_s: list[float]
     duration_s: float
     visual: Track
@@ -155,7 +154,20 @@ class _ClipHeader:
     warnings: tuple[str, ...]
     n_frames_decoded: int
     segments: tuple[_SegmentHeader, ...]
+
+
+@dataclass(frozen=True)
+class _SoundHeader:
+    __pydantic_config__ = _FINITE
+
+    n_samples: int | None
+    n_full_samples: int | None
     window_starts_s: tuple[float, ...]
+
+    @property
+    def is_part(self) -> bool:
+        """Whether the waveform is the beginning of all the sound, which is then sent alone."""
+        return self.n_full_samples is not None and not self.window_starts_s
 
 
 def send_error(sock: socket.socket, error: MediaError, trace: str = "") -> None:
@@ -169,15 +181,23 @@ def send_error(sock: socket.socket, error: MediaError, trace: str = "") -> None:
     send(sock, asdict(_ErrorHeader(error.code, error.message, trace[-_MAX_TRACE_CHARACTERS:])))
 
 
+def send_sound(sock: socket.socket, sound: ClipSound) -> None:
+    """Answer a request with the sound of the clip; the clip or an error follows."""
+    waveform, full = sound.waveform, sound.full_waveform
+    header = _SoundHeader(
+        n_samples=None if waveform is None else len(waveform),
+        n_full_samples=None if full is None else len(full),
+        window_starts_s=sound.window_starts_s,
+    )
+    arrays = [None if header.is_part else waveform, full]
+    send(sock, asdict(header), [array for array in arrays if array is not None])
+
+
 def send_clip(sock: socket.socket, clip: Clip) -> None:
-    """Answer a request with a clip."""
-    # Without windows `waveform` is the beginning of `full_waveform`, which is then sent alone.
-    waveform = clip.waveform if clip.full_waveform is None or clip.window_starts_s else None
-    arrays = [clip.frames, waveform, clip.full_waveform, *(segment.frames for segment in clip.segments)]
+    """Answer a request with a clip, without its sound."""
+    arrays = [clip.frames, *(segment.frames for segment in clip.segments)]
     header = _ClipHeader(
         has_frames=clip.frames is not None,
-        n_samples=None if clip.waveform is None else len(clip.waveform),
-        n_full_samples=None if clip.full_waveform is None else len(clip.full_waveform),
         frame_times_s=clip.frame_times_s.tolist(),
         duration_s=clip.duration_s,
         visual=clip.visual,
@@ -185,7 +205,6 @@ def send_clip(sock: socket.socket, clip: Clip) -> None:
         warnings=clip.warnings,
         n_frames_decoded=clip.n_frames_decoded,
         segments=tuple(_segment_header(segment) for segment in clip.segments),
-        window_starts_s=clip.window_starts_s,
     )
     send(sock, asdict(header), [array for array in arrays if array is not None])
 
@@ -202,7 +221,9 @@ def _segment_header(segment: Segment) -> _SegmentHeader:
     )
 
 
-def receive_clip(sock: socket.socket, spec: DecodeSpec, limits: DecodeLimits, patience: Patience) -> Clip:
+def receive_clip(
+    sock: socket.socket, spec: DecodeSpec, limits: DecodeLimits, patience: Patience, on_sound: OnSound
+) -> Clip:
     """Wait for the answer to a request.
 
     Args:
@@ -210,6 +231,7 @@ def receive_clip(sock: socket.socket, spec: DecodeSpec, limits: DecodeLimits, pa
         spec: The specification of the request.
         limits: The limits of the request.
         patience: How long to wait.
+        on_sound: Called with the sound, if there is any, when it has come.
 
     Raises:
         MediaError: The process answered with this error.
@@ -217,31 +239,40 @@ def receive_clip(sock: socket.socket, spec: DecodeSpec, limits: DecodeLimits, pa
         EOFError: The connection is closed, or the answer does not fit the request.
         ValueError: The answer is malformed.
     """
+    header, sound = _receive_answer(sock, patience), ClipSound(None)
+    if isinstance(header, _SoundHeader):
+        _check_sound(header, spec, limits)
+        sound = _sound(sock, header, patience)
+        on_sound(sound)
+        header = _receive_answer(sock, patience)
+    if isinstance(header, _SoundHeader):
+        raise EOFError
+    _check_sizes(header, sound, spec, limits)
+    return _clip(sock, header, sound, spec, patience)
+
+
+def _receive_answer(sock: socket.socket, patience: Patience) -> "_SoundHeader | _ClipHeader":
     header = _answers().validate_json(_receive_text(sock, patience), strict=True)
     if isinstance(header, _ErrorHeader):
         cause = RuntimeError(header.trace) if header.trace else None
         raise _ERRORS.get(header.error, DecodeCrashedError)(header.message) from cause
-    _check_sizes(header, spec, limits)
-    return _clip(sock, header, spec, patience)
+    return header
 
 
 _ERRORS: dict[str, type[MediaError]] = {error.code: error for error in MediaError.__subclasses__()}
 
 
 @cache
-def _answers() -> "TypeAdapter[_ErrorHeader | _ClipHeader]":
+def _answers() -> "TypeAdapter[_ErrorHeader | _SoundHeader | _ClipHeader]":
     """Checks every type in an answer; its error is a ValueError."""
     # Imported here: a decoding process, which imports this file too, does without.
     from pydantic import TypeAdapter
 
-    return TypeAdapter(_ErrorHeader | _ClipHeader)
+    return TypeAdapter(_ErrorHeader | _SoundHeader | _ClipHeader)
 
 
-def _check_sizes(header: _ClipHeader, spec: DecodeSpec, limits: DecodeLimits) -> None:
-    """Reject an answer that is larger than the request allows, before anything is allocated for it.
-
-    Sizes of frames need no check: they follow from the specification.
-    """
+def _check_sound(header: _SoundHeader, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    """Reject sound that is larger than the request allows, before anything is allocated for it."""
     n_full = header.n_full_samples or 0
     n_most = max(spec.whole_samples, n_full)
     if starts_s := header.window_starts_s:
@@ -252,6 +283,13 @@ def _check_sizes(header: _ClipHeader, spec: DecodeSpec, limits: DecodeLimits) ->
             raise EOFError
     if not 0 <= (header.n_samples or 0) <= n_most or n_full > spec.full_samples(limits):
         raise EOFError
+
+
+def _check_sizes(header: _ClipHeader, sound: ClipSound, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    """Reject a clip that is larger than the request allows, or whose segments lie outside of its sound.
+
+    Sizes of frames need no check: they follow from the specification.
+    """
     # Kept with the features of the clip, so nothing may be as long as it likes.
     texts = [*header.warnings, header.visual.detail, header.audio.detail]
     texts += [track.detail for one in header.segments for track in (one.visual, one.audio)]
@@ -261,31 +299,37 @@ def _check_sizes(header: _ClipHeader, spec: DecodeSpec, limits: DecodeLimits) ->
         raise EOFError
     if any(len(segment.frame_times_s) > spec.n_segment_frames for segment in header.segments):
         raise EOFError
+    n_full = 0 if sound.full_waveform is None else len(sound.full_waveform)
     ranges = [segment.audio_samples for segment in header.segments]
     if not all(0 <= first < stop <= n_full for first, stop in filter(None, ranges)):
         raise EOFError
 
 
-def _clip(sock: socket.socket, header: _ClipHeader, spec: DecodeSpec, patience: Patience) -> Clip:
-    # The socket must be read in the order of `send_clip`.
-    frames = _receive_frames(sock, header, spec.n_frames, spec, patience)
-    is_part = header.n_full_samples is not None and not header.window_starts_s
-    waveform = None if is_part else _receive_samples(sock, header.n_samples, patience)
+def _sound(sock: socket.socket, header: _SoundHeader, patience: Patience) -> ClipSound:
+    # The socket must be read in the order of `send_sound`.
+    waveform = None if header.is_part else _receive_samples(sock, header.n_samples, patience)
     full = _receive_samples(sock, header.n_full_samples, patience)
-    if is_part and full is not None and header.n_samples is not None:
+    if header.is_part and full is not None and header.n_samples is not None:
         waveform = full[: header.n_samples]
+    return ClipSound(waveform, full, header.window_starts_s)
+
+
+def _clip(
+    sock: socket.socket, header: _ClipHeader, sound: ClipSound, spec: DecodeSpec, patience: Patience
+) -> Clip:
+    # The socket must be read in the order of `send_clip`.
     return Clip(
-        frames=frames,
+        frames=_receive_frames(sock, header, spec.n_frames, spec, patience),
         frame_times_s=np.array(header.frame_times_s, dtype=np.float64),
-        waveform=waveform,
+        waveform=sound.waveform,
         duration_s=header.duration_s,
         visual=header.visual,
         audio=header.audio,
         warnings=header.warnings,
         n_frames_decoded=header.n_frames_decoded,
         segments=tuple(_segment(sock, part, spec, patience) for part in header.segments),
-        full_waveform=full,
-        window_starts_s=header.window_starts_s,
+        full_waveform=sound.full_waveform,
+        window_starts_s=sound.window_starts_s,
     )
 
 

@@ -1,11 +1,13 @@
 """The decoding process that `DecodePool` starts: receives requests, decodes within hard limits, answers."""
 
+import gc
 import os
 import resource
 import socket
 import sys
 import traceback
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 # Imported now, since no file can be opened in the sandbox: PyAV imports these for a file that has subtitles,
@@ -38,8 +40,12 @@ def main(file_descriptor: int) -> None:
     with socket.socket(fileno=file_descriptor) as sock:
         try:
             wire.send(sock, {"ready": os.getpid(), "sandbox": asdict(enter_sandbox())})
+            gc.freeze()  # so that a collection looks at the objects of the last clip only
             while True:
                 _answer(sock, idle_bytes)
+                # Open files and their streams refer to each other: of several clips they would fill the heap
+                # with holes, and take twice the memory.
+                gc.collect()
         except (EOFError, OSError):  # the service is gone
             return
 
@@ -49,7 +55,7 @@ def _answer(sock: socket.socket, idle_bytes: int) -> None:
     _limit(limits, idle_bytes)
     try:
         with file:
-            clip = decode_file(file, spec, limits)
+            clip = decode_file(file, spec, limits, partial(wire.send_sound, sock))
     except MediaError as error:
         wire.send_error(sock, error)
     except MemoryError:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +15,7 @@ from service.arrays import Array
 from service.bundle.manifest import AudioEncoderSpec, Padding
 from service.encode.encoders import Encoders, run_in_parallel
 from service.encode.features import ClipFeatures, pool
-from service.media import Clip
+from service.media import Clip, ClipSound
 
 # A remainder of less than this share of a window gets no window of its own. Codecs pad audio to whole frames,
 # so a clip of exactly one window is some milliseconds longer and would otherwise cost two.
@@ -76,47 +79,82 @@ def _filled(waveform: Array, window: int, padding: Padding) -> Array:
 _ITEMS_PER_BATCH = 16
 
 
+class EncodingAhead:
+    """Encodes the sound of one clip in another thread, which can begin while its frames are still decoded.
+
+    A context manager: it ends when the thread has, since that may not outlive the request.
+
+    Args:
+        encoders: The encoders.
+    """
+
+    def __init__(self, encoders: Encoders) -> None:
+        self._encoders = encoders
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._audio: Future[Array | None] | None = None
+
+    def begin(self, sound: ClipSound) -> None:
+        """Begin with the sound, in a copy of this context, so that it can be cancelled too."""
+        self._audio = self._beside.submit(contextvars.copy_context().run, self._encode_sound, sound)
+
+    def features(self, frames: NDArray[np.uint8] | None) -> ClipFeatures:
+        """Features of each track: the mean over its frames or windows, scaled to unit length.
+
+        Args:
+            frames: uint8 [n_frames, size, size, 3]; None without a visual track.
+        """
+        visual = _encode_frames(self._encoders, [frames]).get(0)
+        return ClipFeatures(visual, None if self._audio is None else self._audio.result())
+
+    def _encode_sound(self, sound: ClipSound) -> Array | None:
+        if sound.waveform is None:
+            return None
+        windows = _windows(self._encoders, sound.waveform, sound.window_starts_s)
+        return _encode_windows(self._encoders, [windows])[0]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._beside.shutdown()
+
+
 def encode_clip(encoders: Encoders, clip: Clip) -> ClipFeatures:
-    """Features of each track of a clip: the mean over its frames or windows, scaled to unit length."""
-    windows = () if clip.waveform is None else _windows(encoders, clip.waveform, clip.window_starts_s)
-    return _encode(encoders, [clip.frames], [windows])[0]
+    """Features of a decoded clip; see `EncodingAhead.features`."""
+    with EncodingAhead(encoders) as ahead:
+        ahead.begin(ClipSound(clip.waveform, window_starts_s=clip.window_starts_s))
+        return ahead.features(clip.frames)
 
 
 def encode_segments(encoders: Encoders, clip: Clip) -> list[ClipFeatures]:
     """Features of each segment, encoded like a clip; frames and windows of several segments share batches."""
     if not clip.segments:
         return []
-    return _encode(
-        encoders,
-        [segment.frames for segment in clip.segments],
-        (
-            ()
-            if segment.audio_samples is None or clip.full_waveform is None
-            else _windows(encoders, clip.full_waveform[slice(*segment.audio_samples)])
-            for segment in clip.segments
-        ),
+    windows = (
+        ()
+        if segment.audio_samples is None or clip.full_waveform is None
+        else _windows(encoders, clip.full_waveform[slice(*segment.audio_samples)])
+        for segment in clip.segments
     )
-
-
-def _encode(
-    encoders: Encoders, frames: Sequence[NDArray[np.uint8] | None], windows: Iterable[Sequence[Array]]
-) -> list[ClipFeatures]:
-    """Features of several clips or segments.
-
-    Args:
-        encoders: The encoders.
-        frames: Frames of each, uint8 [n_frames, size, size, 3]; None without a visual track.
-        windows: Windows of sound of each, float32 [window samples]; none without an audio track.
-    """
-    distinct = [_distinct(f) for f in frames]
     visual, audio = run_in_parallel(
-        lambda: _batched(lambda batch: encoders.visual(frames=batch), (pictures for pictures, _ in distinct)),
-        lambda: _batched(lambda batch: encoders.audio(waveform=batch), windows),
+        lambda: _encode_frames(encoders, [segment.frames for segment in clip.segments]),
+        lambda: _encode_windows(encoders, windows),
     )
+    return [ClipFeatures(visual.get(i), audio.get(i)) for i in range(len(clip.segments))]
+
+
+def _encode_frames(encoders: Encoders, frames: Sequence[NDArray[np.uint8] | None]) -> dict[int, Array]:
+    """Features of the visual tracks of several clips or segments, by their index, for those that have one."""
+    distinct = [_distinct(f) for f in frames]
+    encoded = _batched(lambda batch: encoders.visual(frames=batch), (pictures for pictures, _ in distinct))
     # Each distinct frame counts in the mean as often as it occurs in the clip.
-    pooled_visual = {i: pool(np.repeat(rows, distinct[i][1], axis=0)) for i, rows in visual.items()}
-    pooled_audio = {i: pool(rows) for i, rows in audio.items()}
-    return [ClipFeatures(pooled_visual.get(i), pooled_audio.get(i)) for i in range(len(frames))]
+    return {i: pool(np.repeat(rows, distinct[i][1], axis=0)) for i, rows in encoded.items()}
+
+
+def _encode_windows(encoders: Encoders, windows: Iterable[Sequence[Array]]) -> dict[int, Array]:
+    """The same of audio tracks, from the windows of each, float32 [window samples]."""
+    encoded = _batched(lambda batch: encoders.audio(waveform=batch), windows)
+    return {i: pool(rows) for i, rows in encoded.items()}
 
 
 def _distinct(frames: NDArray[np.uint8] | None) -> tuple[Sequence[NDArray[np.uint8]], list[int]]:

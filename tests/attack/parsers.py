@@ -13,6 +13,7 @@ import socket
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -41,7 +42,7 @@ from service.labels.label import (
     label_key,
     make_label,
 )
-from service.media import Clip, DecodeLimits, DecodeSpec, Track
+from service.media import Clip, ClipSound, DecodeLimits, DecodeSpec, Track
 from tests.attack.damage import damaged_json, mutate
 from tests.toy import write_toy_bundle
 
@@ -261,15 +262,31 @@ _SPEC = DecodeSpec(
 )
 _DECODE_LIMITS = DecodeLimits(max_duration_s=4.0, max_segments=4)
 _PATIENCE_S = 20.0
+_WIRE_ERRORS = (MediaError, EOFError, ValueError)
 
 
 def _read_wire(content: bytes) -> None:
+    """As the first message, and as the one that follows the sound."""
+    with suppress(*_WIRE_ERRORS):
+        _receive_clip(b"", content)
+    header = json.dumps({"n_samples": 8, "n_full_samples": 8, "window_starts_s": []}).encode()
+    _receive_clip(struct.pack("!I", len(header)) + header + bytes(8 * 4), content)
+
+
+def _receive_clip(before: bytes, content: bytes) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        theirs.sendall(struct.pack("!I", len(content)) + content + bytes(200))
+        theirs.sendall(before + struct.pack("!I", len(content)) + content + bytes(200))
         theirs.shutdown(socket.SHUT_WR)
-        clip = wire.receive_clip(ours, _SPEC, _DECODE_LIMITS, wire.within(_PATIENCE_S))
+        clip = wire.receive_clip(ours, _SPEC, _DECODE_LIMITS, wire.within(_PATIENCE_S), _check_sound)
     _check_clip(clip)
+
+
+def _check_sound(sound: ClipSound) -> None:
+    """It is as long as its windows."""
+    n_samples = 0 if sound.waveform is None else len(sound.waveform)
+    if sound.window_starts_s:
+        assert n_samples == len(sound.window_starts_s) * _SPEC.window_samples, "window_starts_s"
 
 
 def _check_clip(clip: Clip) -> None:
@@ -291,9 +308,6 @@ def _check_clip(clip: Clip) -> None:
         assert len(segment.frame_times_s) <= 2, "frame_times_s of a segment"
         first, stop = segment.audio_samples or (0, 0)
         assert 0 <= first <= stop <= n_samples, "audio_samples"
-    if clip.window_starts_s:
-        assert clip.waveform is not None, "waveform"
-        assert len(clip.waveform) == len(clip.window_starts_s) * _SPEC.window_samples, "window_starts_s"
 
 
 class _Recorder:
@@ -319,7 +333,6 @@ def _wire_samples() -> list[bytes]:
             good,
             ("a frame is missing",),
             2,
-            full_waveform=wave,
         ),
         Clip(None, np.array([]), wave, 1.0, none, good),
     ]
@@ -327,6 +340,10 @@ def _wire_samples() -> list[bytes]:
     for clip in clips:
         recorder = _Recorder()
         wire.send_clip(recorder, clip)  # type: ignore[arg-type]
+        found.append(recorder.header)
+    for sound in (ClipSound(wave, wave), ClipSound(wave, None, (0.5,)), ClipSound(None)):
+        recorder = _Recorder()
+        wire.send_sound(recorder, sound)  # type: ignore[arg-type]
         found.append(recorder.header)
     found.append(json.dumps({"error": "empty_file", "message": "m", "trace": "t"}).encode())
     segment = {"start_s": 0.0, "end_s": 1.0, "has_frames": True, "audio_samples": [0, 4]}
@@ -339,5 +356,5 @@ PARSERS = {
     "multipart": Parser(_read_multipart, (AhseError,), _multipart_samples, is_json=False),
     "manifest": Parser(_read_manifest, (BundleError,), _manifest_samples),
     "labels": Parser(_read_labels, (LabelError,), _labels_samples),
-    "wire": Parser(_read_wire, (MediaError, EOFError, ValueError), _wire_samples),
+    "wire": Parser(_read_wire, _WIRE_ERRORS, _wire_samples),
 }

@@ -115,7 +115,7 @@ def test_while_a_model_is_loaded_or_clips_are_found(
     ("module", "name"),
     [
         ("service.decode.pool", "DecodePool.decode"),
-        ("service.classifier", "encode_clip"),
+        ("service.encode.clip_features", "EncodingAhead.features"),
         ("service.cli.records", "make_record"),
         ("service.cli.records", "JsonLines._text"),
     ],

@@ -1,8 +1,6 @@
 """Decoding in child processes: the same result, and whatever happens to a child costs one clip only."""
 
 import contextvars
-import json
-import math
 import os
 import signal
 import socket
@@ -10,14 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from service.cancellation import CancellationToken, WorkCancelled
 from service.decode import DecodePool, decode_clip, wire
@@ -29,7 +24,7 @@ from service.errors import (
     EmptyFileError,
     NotMediaError,
 )
-from service.media import DecodeLimits, DecodeSpec
+from service.media import ClipSound, DecodeLimits, DecodeSpec
 from tests.service.decode.conftest import Make
 from tests.service.decode.test_hostile import gif_of
 
@@ -116,6 +111,30 @@ def test_the_time_limit_does_not_depend_on_what_else_the_machine_does(
             pool.decode(path, spec)
 
 
+def test_a_process_keeps_nothing_of_earlier_clips(make_clip: Make, spec: DecodeSpec) -> None:
+    """Files and streams refer to each other, and held 11 MiB for each clip until the next collection."""
+    path = make_clip(width=1280, height=720, ticks=range(10), audio="aac", audio_s=0.4)
+    with DecodePool(LIMITS, n_workers=1) as pool:
+        peaks_kib = []
+        for _ in range(8):
+            pool.decode(path, spec)
+            status = Path(f"/proc/{_process(pool).pid}/status").read_text()
+            peaks_kib.append(int(status.partition("VmHWM:")[2].split()[0]))
+    assert peaks_kib[-1] - peaks_kib[0] < 20 * 1024
+
+
+def test_the_sound_comes_before_the_frames(pool: DecodePool, make_clip: Make, spec: DecodeSpec) -> None:
+    """It is that of the clip; without sound nothing comes."""
+    for segment_s in (None, 1.0):
+        heard: list[ClipSound] = []
+        clip = pool.decode(make_clip(audio="aac"), replace(spec, segment_s=segment_s), heard.append)
+        (sound,) = heard
+        assert sound.waveform is clip.waveform
+        assert sound.full_waveform is clip.full_waveform
+    pool.decode(make_clip(name="mute.mp4"), spec, heard.append)
+    assert len(heard) == 1
+
+
 def _ending(pool: DecodePool, causes: list[signal.Signals], monkeypatch: pytest.MonkeyPatch) -> None:
     """End the process by a signal at the start of each of the next clips."""
     send = wire.send
@@ -180,19 +199,6 @@ def test_the_memory_of_a_process_is_limited(tmp_path: Path, spec: DecodeSpec) ->
     limits = replace(LIMITS, max_frame_pixels=2**31 - 1, memory_bytes=256 * 1024**2)
     with DecodePool(limits, n_workers=1) as pool, pytest.raises(ClipTooLargeError, match="memory"):
         pool.decode(path, spec)
-
-
-def test_what_went_wrong_in_a_process_reaches_the_log_of_the_service(spec: DecodeSpec) -> None:
-    """As the cause of the error, which is logged, and not as lines of its own between those of the log."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        wire.send_error(
-            theirs, DecodeCrashedError("The clip could not be decoded."), "x" * 5000 + "IndexError: 7"
-        )
-        with pytest.raises(DecodeCrashedError) as caught:
-            wire.receive_clip(ours, spec, LIMITS, wire.within(10))
-    assert str(caught.value.__cause__).endswith("IndexError: 7")
-    assert len(str(caught.value.__cause__)) == 2000
 
 
 def test_an_inherited_limit_on_memory_is_kept(make_clip: Make, spec: DecodeSpec) -> None:
@@ -278,106 +284,6 @@ def test_closing_the_pool_fails_clips_that_are_being_decoded(make_clip: Make, sp
         pool.close()
     for future in waiting:
         assert isinstance(future.exception(), DecoderUnavailableError | RuntimeError)
-
-
-_ANSWER: dict[str, Any] = {
-    "has_frames": False,
-    "n_samples": None,
-    "n_full_samples": None,
-    "frame_times_s": [],
-    "duration_s": 1.0,
-    "visual": {"used": False, "reason": "no_stream", "detail": ""},
-    "audio": {"used": False, "reason": "no_stream", "detail": ""},
-    "warnings": [],
-    "n_frames_decoded": 0,
-    "segments": [],
-    "window_starts_s": [],
-}
-_SEGMENT = {
-    "start_s": 0.0,
-    "end_s": 1.0,
-    "has_frames": False,
-    "frame_times_s": [],
-    "audio_samples": None,
-    "visual": _ANSWER["visual"],
-    "audio": _ANSWER["audio"],
-}
-
-
-@pytest.mark.parametrize(
-    ("changes", "n_bytes"),
-    [
-        ({"n_samples": 10**9}, 0),
-        ({"n_full_samples": 10**9}, 0),
-        ({"n_samples": -1}, 0),
-        ({"has_frames": True}, 100),
-        ({"segments": [_SEGMENT]}, 0),
-        ({"has_frames": "yes"}, 0),
-        ({"duration_s": "long"}, 0),
-        ({"duration_s": math.nan}, 0),
-        ({"visual": {"used": 1}}, 0),
-        ({"error": ["empty_file"], "message": None}, 0),
-        ({"frame_times_s": [0.0] * 20}, 0),
-        pytest.param({"warnings": ["x" * 100_001]}, 0, id="long warnings"),
-    ],
-    ids=str,
-)
-def test_an_answer_that_does_not_fit_the_request_is_rejected(
-    changes: dict[str, Any], n_bytes: int, spec: DecodeSpec
-) -> None:
-    """A process that was taken over can make the service neither allocate memory nor stumble later."""
-    answer = json.dumps(changes if "error" in changes else _ANSWER | changes).encode()
-    with pytest.raises((EOFError, ValueError)):
-        _receive(answer, n_bytes, spec)
-
-
-@pytest.mark.parametrize(
-    ("n_samples", "starts_s"), [(8, [0.0, 1.0]), (None, [0.0]), (16, [0.0]), (8, [-1.0])]
-)
-def test_windows_that_do_not_fit_their_samples_are_rejected(
-    n_samples: int | None, starts_s: list[float], spec: DecodeSpec
-) -> None:
-    """One window of 8 samples, which starts within the clip, would."""
-    small = replace(spec, sample_rate_hz=8, max_audio_s=1.0)
-    good = _ANSWER | {"n_samples": 8, "window_starts_s": [0.0]}
-    _receive(json.dumps(good).encode(), 32, small)
-    bad = _ANSWER | {"n_samples": n_samples, "window_starts_s": starts_s}
-    with pytest.raises(EOFError):
-        _receive(json.dumps(bad).encode(), 64, small)
-
-
-def test_a_segment_with_more_frames_than_asked_for_is_rejected(spec: DecodeSpec) -> None:
-    """Their times are kept with the features of the clip."""
-    asked = replace(spec, segment_s=1.0)
-    for n_frames in (4, 5):
-        segment = _SEGMENT | {"frame_times_s": [0.0] * n_frames}
-        answer = json.dumps(_ANSWER | {"segments": [segment]}).encode()
-        with pytest.raises(EOFError) if n_frames > asked.n_segment_frames else nullcontext():
-            _receive(answer, 0, asked)
-
-
-@pytest.mark.parametrize("answer", [b"3", b"[]", b"null", b'"clip"', b"[" * 100_000, b"\xff", b""])
-def test_an_answer_that_is_no_object_is_rejected(answer: bytes, spec: DecodeSpec) -> None:
-    """It was an error that nobody expected: the clip was answered 500."""
-    with pytest.raises(ValidationError):
-        _receive(answer, 0, spec)
-
-
-def _receive(answer: bytes, n_bytes: int, spec: DecodeSpec) -> None:
-    ours, theirs = socket.socketpair()
-    with ours:
-        with theirs:
-            theirs.sendall(len(answer).to_bytes(4) + answer + bytes(n_bytes))
-        wire.receive_clip(ours, spec, LIMITS, wire.within(60))
-
-
-def test_a_header_of_unlimited_length_is_rejected() -> None:
-    """The length of a header is limited."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        theirs.sendall(b"\xff\xff\xff\xff")
-        with pytest.raises(EOFError):
-            wire.receive(ours)
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from service.encode.clip_features import encode_clip, encode_segments
-from service.media import Clip, Segment, Track
+from service.cancellation import CancellationToken, current_token
+from service.classifier import Classifier
+from service.embed.embedder import LabelEmbedder
+from service.encode.clip_features import EncodingAhead, encode_clip, encode_segments
+from service.labels.label import Candidates, make_label
+from service.media import Clip, ClipSound, DecodeSpec, OnSound, Segment, Track
+from service.options import ClassifyOptions
 from service.registry import Bundle, load_bundle
 from service.runtime.providers import Runtime
 
@@ -107,3 +113,56 @@ def test_repeated_frames_are_encoded_once(bundle: Bundle) -> None:
     assert n_rows == [4]
     assert found.visual is not None
     np.testing.assert_allclose(found.visual, each / np.linalg.norm(each), atol=1e-6)
+
+
+def test_sound_is_encoded_while_frames_are_decoded(bundle: Bundle, tmp_path: Path) -> None:
+    """The decoder here gives the frames only when the sound has been encoded."""
+    clip, encoded, path = _clip(1), threading.Event(), tmp_path / "clip"
+    path.write_bytes(b"any")
+
+    def audio(**inputs: np.ndarray) -> np.ndarray:
+        features = bundle.encoders.audio(**inputs)
+        encoded.set()
+        return features
+
+    def decode(_: Path, __: DecodeSpec, on_sound: OnSound) -> Clip:
+        on_sound(ClipSound(clip.waveform))
+        assert encoded.wait(60)
+        return clip
+
+    watched = replace(bundle, encoders=replace(bundle.encoders, audio=audio))  # type: ignore[arg-type]
+    classifier = Classifier(decode, LabelEmbedder(10**6))
+    ways = ClassifyOptions()
+    names = classifier.embed(bundle, Candidates((make_label("red"), make_label("blue"))), ways).finish()
+    found = classifier.classify(path, watched, names, ways).encoded.features
+    alone = encode_clip(bundle.encoders, clip)
+    np.testing.assert_array_equal(found.audio, alone.audio)
+    np.testing.assert_array_equal(found.visual, alone.visual)
+
+
+def test_of_sound_that_comes_twice_the_last_counts(bundle: Bundle) -> None:
+    """As when a decoding process had to be replaced."""
+    clip = _clip(1)
+    assert clip.waveform is not None
+    with EncodingAhead(bundle.encoders) as ahead:
+        ahead.begin(ClipSound(clip.waveform[::-1].copy()))
+        ahead.begin(ClipSound(clip.waveform))
+        found = ahead.features(None)
+    assert found.visual is None
+    np.testing.assert_array_equal(found.audio, encode_clip(bundle.encoders, clip).audio)
+
+
+def test_encoding_ahead_ends_with_its_context(bundle: Bundle) -> None:
+    """As if the picture had failed: no thread of a request goes on without it, and it can be cancelled."""
+    ended, token = [], CancellationToken()
+
+    def audio(**_: np.ndarray) -> np.ndarray:
+        ended.append(current_token())
+        raise RuntimeError("broken")
+
+    encoders = replace(bundle.encoders, audio=audio)  # type: ignore[arg-type]  # all that is called
+    with token.active(), EncodingAhead(encoders) as ahead:
+        ahead.begin(ClipSound(_clip(1).waveform))
+    assert ended == [token]
+    with pytest.raises(RuntimeError, match="broken"):
+        ahead.features(None)

@@ -26,7 +26,7 @@ from service.encode.features import ClipFeatures
 from service.encode.known_clips import ClipKey, ClipStore, EncodedClip, KnownClips
 from service.errors import StoreUnavailableError
 from service.labels.label import Candidates, make_label
-from service.media import Clip, DecodeLimits, DecodeSpec, Segment, Track
+from service.media import Clip, DecodeLimits, DecodeSpec, OnSound, Segment, Track
 from service.options import ClassifyOptions
 from service.registry import Bundle, load_bundle
 from service.runtime.providers import Runtime
@@ -236,10 +236,10 @@ class Counted:
     def __init__(self) -> None:
         self.n = 0
 
-    def __call__(self, path: Path, spec: DecodeSpec) -> Clip:
+    def __call__(self, path: Path, spec: DecodeSpec, on_sound: OnSound) -> Clip:
         """Decode."""
         self.n += 1
-        return decode_clip(path, spec, LIMITS)
+        return decode_clip(path, spec, LIMITS, on_sound)
 
 
 def _ask(
