@@ -26,6 +26,7 @@ from service.classifier import rank_names
 from service.embed.embeddings import LabelEmbeddings, label_embeddings, rows_of
 from service.encode.features import ClipFeatures, TextFeatures, unit
 from service.labels.label import Label
+from service.process import use_one_thread_per_product
 from service.registry import Bundle, load_bundle
 from service.runtime.providers import Runtime
 
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE")
     parser.add_argument("--labels", nargs="+", type=int, default=[1_000, 100_000, 1_000_000])
     options = parser.parse_args()
+    use_one_thread_per_product()
     _print(
         "| bundle | head | dims | names | MB | ranking, ms (min, median) | 121 segments one by one, s "
         "| together, s | ratio | MB one by one | MB together |\n|---|---|---|---|---|---|---|---|---|---|---|"

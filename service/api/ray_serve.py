@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api.app import create_app
 from service.errors import SettingsError
 from service.log import configure_logging
-from service.process import set_up_allocator
+from service.process import set_up_allocator, use_one_thread_per_product
 from service.settings import Settings
 
 _HA_PROXY = "RAY_SERVE_ENABLE_HA_PROXY"
@@ -99,6 +99,7 @@ def create_replica() -> FastAPI:
     given = ray.get_runtime_context().get_assigned_resources()
     settings = replica_settings(max(1, int(given.get("CPU", 1))), int(given.get("GPU", 0)))
     set_up_allocator()
+    use_one_thread_per_product()
     configure_logging(settings.log_format, settings.log_level)
     if settings.store is None:
         structlog.get_logger(__name__).warning(

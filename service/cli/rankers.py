@@ -134,8 +134,9 @@ class LocalRanker:
         from service.classifier import Classifier
         from service.decode.pool import DecodePool
         from service.embed.embedder import LabelEmbedder
-        from service.process import n_processors
+        from service.process import n_processors, use_one_thread_per_product
 
+        use_one_thread_per_product()
         self._options, self._label_set = asked.options, asked.label_set
         self._bundle = replace(bundle, encoders=batched(bundle.encoders, settings.budgets(), _Unobserved()))
         self.n_jobs = n_jobs or n_processors()

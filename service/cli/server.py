@@ -55,9 +55,10 @@ def run_server(
         from service.api.guard.connection_options import connection_options
         from service.api.guard.connections import BoundedConnection
         from service.log import configure_logging
-        from service.process import set_up_allocator
+        from service.process import set_up_allocator, use_one_thread_per_product
 
     set_up_allocator()
+    use_one_thread_per_product()
     configure_logging(settings.log_format, settings.log_level, None if worker is None else worker.number)
     options = connection_options(settings)
     app = create_app(settings, worker)

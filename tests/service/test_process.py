@@ -112,6 +112,32 @@ def test_pages_that_are_free_inside_a_heap_are_returned() -> None:
     assert kept < 10_000 < 70_000 < returned, done.stderr
 
 
+_PRODUCTS = """
+import numpy
+from threadpoolctl import threadpool_info
+from service.process import use_one_thread_per_product
+def most():
+    return max((one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"), default=0)
+before = most()
+use_one_thread_per_product()
+print(before, most())
+"""
+
+
+def test_numpy_computes_a_product_in_one_thread() -> None:
+    """In a process of its own, which would use two."""
+    done = subprocess.run(  # noqa: S603  (our own interpreter and code)
+        [sys.executable, "-c", _PRODUCTS],
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.stdout == "1 1\n" or done.stdout.startswith("0 "):
+        pytest.skip("there is one processor, or numpy stands on a library whose threads are not known")
+    assert done.stdout == "2 1\n", done.stderr
+
+
 @pytest.mark.parametrize(
     ("limits", "wanted", "allowed"), [((100, 500), 300, 300), ((100, 500), 900, 500), ((200, 500), 100, 200)]
 )
