@@ -17,7 +17,13 @@ from typing import BinaryIO, Self
 from service.cancellation import raise_if_cancelled, stopping
 from service.decode import wire
 from service.decode.sandbox import Sandbox
-from service.errors import DecodeCrashedError, DecoderUnavailableError, DecodeTimeoutError, NotMediaError
+from service.errors import (
+    DecodeCrashedError,
+    DecoderUnavailableError,
+    DecodeTimeoutError,
+    MediaError,
+    NotMediaError,
+)
 from service.media import Clip, DecodeLimits, DecodeSpec, OnSound, ignore_sound
 
 _START_TIMEOUT_S = 60.0
@@ -242,6 +248,12 @@ class _Worker:
             was_killed = self._ended_by(signal.SIGKILL)
             self.stop()
             raise _ProcessDiedError(was_killed=was_killed) from error
+        except MediaError:  # a whole answer
+            raise
+        except BaseException:
+            # Such as a thread that can't be started for the sound. What is left of the answer is not read.
+            self.stop()
+            raise
 
     def _patience(self, limit_s: float) -> wire.Patience:
         """Patience for so much processor time, which does not depend on what else the machine does."""

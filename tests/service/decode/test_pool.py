@@ -135,6 +135,19 @@ def test_the_sound_comes_before_the_frames(pool: DecodePool, make_clip: Make, sp
     assert len(heard) == 1
 
 
+def test_an_answer_that_was_read_in_part_is_not_taken_for_the_next(make_clip: Make, spec: DecodeSpec) -> None:
+    """No thread could be started for the sound."""
+
+    def failing(_: ClipSound) -> None:
+        raise RuntimeError("no thread")
+
+    with DecodePool(LIMITS, n_workers=1) as pool:
+        with pytest.raises(RuntimeError, match="no thread"):
+            pool.decode(make_clip(audio="aac"), spec, failing)
+        clip = pool.decode(make_clip(name="mute.mp4", ticks=range(3)), spec)
+        assert (clip.waveform, round(clip.duration_s * 30)) == (None, 3)
+
+
 def _ending(pool: DecodePool, causes: list[signal.Signals], monkeypatch: pytest.MonkeyPatch) -> None:
     """End the process by a signal at the start of each of the next clips."""
     send = wire.send
