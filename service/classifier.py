@@ -162,7 +162,7 @@ def _digest(path: Path) -> str:
 def _encode(bundle: Bundle, clip: Clip, ahead: EncodingAhead) -> EncodedClip:
     return EncodedClip(
         clip,
-        ahead.features(clip.frames),
+        ahead.features(clip),
         tuple(encode_segments(bundle.encoders, clip)),
         _window_times(bundle.manifest.audio, clip),
     )

@@ -203,7 +203,7 @@ class ClipSound:
 
 
 OnSound: TypeAlias = Callable[[ClipSound], object]
-"""Called with the sound of a clip that has any, while its frames are still to be decoded."""
+"""Called with the sound of a clip, if it has any, while frames are still to be decoded; must return soon."""
 
 
 def ignore_sound(_: ClipSound) -> None:

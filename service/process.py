@@ -82,9 +82,10 @@ def use_one_thread_per_product() -> None:
     """Have numpy compute each product of matrices in the thread that asks for it.
 
     Its library would use all processors for each, one product at a time, and its threads wait for each other
-    and for the next product by spinning. Beside encoders that keep all processors busy, ranking a clip among
-    100,000 names took four times the processor time that it takes alone.
+    and for the next product by spinning. Beside encoders that keep all processors busy, that cost up to two
+    fifths of the throughput (docs/performance.md).
     """
+    import numpy as np  # noqa: F401  (only a library that is loaded can be told)
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1, user_api="blas")

@@ -281,6 +281,8 @@ def _check_sound(header: _SoundHeader, spec: DecodeSpec, limits: DecodeLimits) -
             raise EOFError
         if not all(0 <= start_s <= limits.max_duration_s for start_s in starts_s):
             raise EOFError
+    if 0 in (header.n_samples, header.n_full_samples):
+        raise EOFError
     if not 0 <= (header.n_samples or 0) <= n_most or n_full > spec.full_samples(limits):
         raise EOFError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Self
 
 import numpy as np
@@ -82,7 +82,8 @@ _ITEMS_PER_BATCH = 16
 class EncodingAhead:
     """Encodes the sound of one clip in another thread, which can begin while its frames are still decoded.
 
-    A context manager: it ends when the thread has, since that may not outlive the request.
+    A context manager: it ends when the thread has, since that may not outlive the request. Where the clip has
+    failed by then, only the batch that runs is encoded.
 
     Args:
         encoders: The encoders.
@@ -91,31 +92,37 @@ class EncodingAhead:
     def __init__(self, encoders: Encoders) -> None:
         self._encoders = encoders
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._wanted: ClipSound | None = None
         self._audio: Future[Array | None] | None = None
 
     def begin(self, sound: ClipSound) -> None:
-        """Begin with the sound, in a copy of this context, so that it can be cancelled too."""
+        """Begin with the sound, in place of any before; it can be cancelled as this context can."""
+        self._wanted = sound
         self._audio = self._beside.submit(contextvars.copy_context().run, self._encode_sound, sound)
 
-    def features(self, frames: NDArray[np.uint8] | None) -> ClipFeatures:
+    def features(self, clip: Clip) -> ClipFeatures:
         """Features of each track: the mean over its frames or windows, scaled to unit length.
 
         Args:
-            frames: uint8 [n_frames, size, size, 3]; None without a visual track.
+            clip: The clip, with the sound that was begun last.
         """
-        visual = _encode_frames(self._encoders, [frames]).get(0)
-        return ClipFeatures(visual, None if self._audio is None else self._audio.result())
+        visual = _encode_frames(self._encoders, [clip.frames]).get(0)
+        if self._audio is None or clip.waveform is None:
+            return ClipFeatures(visual, None)
+        return ClipFeatures(visual, self._audio.result())
 
     def _encode_sound(self, sound: ClipSound) -> Array | None:
         if sound.waveform is None:
             return None
         windows = _windows(self._encoders, sound.waveform, sound.window_starts_s)
-        return _encode_windows(self._encoders, [windows])[0]
+        still_wanted = takewhile(lambda _: self._wanted is sound, windows)
+        return _encode_windows(self._encoders, [still_wanted]).get(0)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._wanted = None
         self._beside.shutdown()
 
 
@@ -123,7 +130,7 @@ def encode_clip(encoders: Encoders, clip: Clip) -> ClipFeatures:
     """Features of a decoded clip; see `EncodingAhead.features`."""
     with EncodingAhead(encoders) as ahead:
         ahead.begin(ClipSound(clip.waveform, window_starts_s=clip.window_starts_s))
-        return ahead.features(clip.frames)
+        return ahead.features(clip)
 
 
 def encode_segments(encoders: Encoders, clip: Clip) -> list[ClipFeatures]:
@@ -151,7 +158,7 @@ def _encode_frames(encoders: Encoders, frames: Sequence[NDArray[np.uint8] | None
     return {i: pool(np.repeat(rows, distinct[i][1], axis=0)) for i, rows in encoded.items()}
 
 
-def _encode_windows(encoders: Encoders, windows: Iterable[Sequence[Array]]) -> dict[int, Array]:
+def _encode_windows(encoders: Encoders, windows: Iterable[Iterable[Array]]) -> dict[int, Array]:
     """The same of audio tracks, from the windows of each, float32 [window samples]."""
     encoded = _batched(lambda batch: encoders.audio(waveform=batch), windows)
     return {i: pool(rows) for i, rows in encoded.items()}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import wave
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from service.decode import DecodePool, decode_clip
+from service.decode import DecodePool, clip_decoding, decode_clip
 from service.decode.container import Source
+from service.decode.video import read_frames
 from service.media import DecodeLimits, DecodeSpec
 from tests.service.decode.conftest import Make
 
@@ -156,3 +158,18 @@ def test_silent_windows_are_silence(tmp_path: Path, limits: DecodeLimits) -> Non
         decode_clip(path, with_picture, limits)
     louder = decode_clip(path, replace(with_picture, n_windows=12, window_s=0.5), limits)
     assert [segment.audio.used for segment in louder.segments] == [True, True, False]
+
+
+def test_sound_is_told_before_frames_are_decoded(
+    make_clip: Make, spec: DecodeSpec, limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it can be encoded meanwhile."""
+    order = []
+
+    def reading(*args: Any) -> Any:
+        order.append("frames")
+        return read_frames(*args)
+
+    monkeypatch.setattr(clip_decoding, "read_frames", reading)
+    decode_clip(make_clip(audio="aac"), spec, limits, lambda _: order.append("sound"))
+    assert order == ["sound", "frames"]

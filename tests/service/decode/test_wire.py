@@ -83,6 +83,8 @@ def test_an_answer_that_does_not_fit_the_request_is_rejected(
         {"n_samples": 10**9},
         {"n_full_samples": 10**9},
         {"n_samples": -1},
+        {"n_samples": 0, "window_starts_s": []},
+        {"n_full_samples": 0},
         {"n_samples": "all"},
         {"window_starts_s": [0.0, 1.0]},
         {"n_samples": None, "window_starts_s": [0.0]},

@@ -141,28 +141,56 @@ def test_sound_is_encoded_while_frames_are_decoded(bundle: Bundle, tmp_path: Pat
 
 
 def test_of_sound_that_comes_twice_the_last_counts(bundle: Bundle) -> None:
-    """As when a decoding process had to be replaced."""
+    """As when a decoding process had to be replaced; and none of it where the clip has no sound after all."""
     clip = _clip(1)
     assert clip.waveform is not None
+    tone = np.sin(np.arange(len(clip.waveform)) / 5).astype(np.float32)
     with EncodingAhead(bundle.encoders) as ahead:
-        ahead.begin(ClipSound(clip.waveform[::-1].copy()))
+        ahead.begin(ClipSound(tone))
         ahead.begin(ClipSound(clip.waveform))
-        found = ahead.features(None)
-    assert found.visual is None
-    np.testing.assert_array_equal(found.audio, encode_clip(bundle.encoders, clip).audio)
+        found, mute = ahead.features(clip), ahead.features(replace(clip, waveform=None))
+    expected = encode_clip(bundle.encoders, clip)
+    other = encode_clip(bundle.encoders, replace(clip, waveform=tone)).audio
+    np.testing.assert_array_equal(found.audio, expected.audio)
+    assert expected.audio is not None
+    assert other is not None
+    assert np.abs(expected.audio - other).max() > 0.1
+    np.testing.assert_array_equal(mute.visual, expected.visual)
+    assert mute.audio is None
 
 
 def test_encoding_ahead_ends_with_its_context(bundle: Bundle) -> None:
-    """As if the picture had failed: no thread of a request goes on without it, and it can be cancelled."""
-    ended, token = [], CancellationToken()
+    """No thread of a request goes on without it, and it can be cancelled; its error is that of the clip."""
+    ended, token, leaving = [], CancellationToken(), threading.Event()
 
     def audio(**_: np.ndarray) -> np.ndarray:
+        assert leaving.wait(60)
         ended.append(current_token())
         raise RuntimeError("broken")
 
     encoders = replace(bundle.encoders, audio=audio)  # type: ignore[arg-type]  # all that is called
     with token.active(), EncodingAhead(encoders) as ahead:
         ahead.begin(ClipSound(_clip(1).waveform))
+        threading.Timer(0.05, leaving.set).start()
     assert ended == [token]
     with pytest.raises(RuntimeError, match="broken"):
-        ahead.features(None)
+        ahead.features(_clip(1))
+
+
+def test_sound_of_a_clip_that_fails_is_not_encoded_to_its_end(bundle: Bundle) -> None:
+    """Of a long one that would be many batches, behind which the error and others would wait."""
+    n_rows, started, failed = [], threading.Event(), threading.Event()
+
+    def audio(**inputs: np.ndarray) -> np.ndarray:
+        n_rows.append(len(inputs["waveform"]))
+        started.set()
+        assert failed.wait(60)
+        return bundle.encoders.audio(**inputs)
+
+    encoders = replace(bundle.encoders, audio=audio)  # type: ignore[arg-type]  # all that is called
+    with EncodingAhead(encoders) as ahead:
+        ahead.begin(ClipSound(_clip(20).waveform))
+        assert started.wait(60)
+        ahead.begin(ClipSound(None))
+        failed.set()
+    assert n_rows == [16]
