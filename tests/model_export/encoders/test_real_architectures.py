@@ -124,7 +124,8 @@ def test_smaller_graphs_point_the_same_way(
     }
     path = Path(shutil.copy(directory / f"{graph}.onnx", tmp_path))
     check = reduce_precision(path, precision, GraphCheck(difference=0, tolerance=1), [every[graph]])
-    assert 0.999 <= (check.cosine or 0) < 1
+    # Some processors round half precision's sound so that in fp32 the cosine is 1; the size tells them apart.
+    assert 0.999 <= (check.cosine or 0) <= 1
     assert path.stat().st_size < 0.6 * (directory / f"{graph}.onnx").stat().st_size
 
 
