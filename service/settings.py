@@ -99,24 +99,25 @@ class Settings(BaseSettings):
         default=128, ge=0, description="maximum number of clips that wait; further ones are answered 429"
     )
     batch_frames: int = Field(
-        default=0, ge=0, le=4096, description="maximum frames in one model run; 0: 8 on a CPU, 128 on a GPU"
+        default=0, ge=0, le=4096, description="maximum frames in one model run; 0: 4 on a CPU, 128 on a GPU"
     )
     batch_windows: int = Field(
         default=0,
         ge=0,
         le=4096,
-        description="maximum audio windows in one model run; 0: 2 on a CPU, 64 on a GPU",
+        description="maximum audio windows in one model run; 0: 1 on a CPU, 64 on a GPU",
     )
     batch_tokens: int = Field(
         default=0,
         ge=0,
-        description="maximum tokens of names in one model run; 0: 5000 on a CPU, 20000 on a GPU",
+        description="maximum tokens of names in one model run; 0: 1000 on a CPU, 20000 on a GPU",
     )
     parallel_runs: int = Field(
         default=0,
         ge=0,
         le=64,
-        description="concurrent runs of one encoder; 0: 2 on a GPU, else as many as processors allow",
+        description="concurrent model runs, on a CPU of all encoders together, on a GPU of each; 0: as many "
+        "as processors allow, 2 on a GPU",
     )
     frames: FrameChoice = Field(
         default="exact",

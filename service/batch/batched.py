@@ -49,7 +49,8 @@ class Batched:
     and nothing has to be shut down.
 
     On a CPU, where a run uses one processor, several runs go in parallel. One caller could only use one of
-    them, so helper threads, shared between encoders, run parts of what is queued.
+    them, so helper threads, shared between encoders, run parts of what is queued. The encoders take turns on
+    the processors.
 
     Args:
         encoder: Takes one input [n, ...] and encodes each row independently.
@@ -59,6 +60,7 @@ class Batched:
         row_cost: Cost of a row.
         observer: Receives queue lengths and batch sizes.
         helpers: Threads that run parts of the queue; None where one run already uses the whole device.
+        turn: Context of a run, which waits until it may begin beside those of other encoders.
     """
 
     def __init__(
@@ -71,10 +73,12 @@ class Batched:
         row_cost: RowCost,
         observer: Observer,
         helpers: Executor | None = None,
+        turn: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self._encoder = encoder
         self._name = name
-        self._n_free = n_runs
+        self._n_runs = self._n_free = n_runs
+        self._turn = turn
         self._row_cost = row_cost
         self._observer = observer
         self._helpers = helpers
@@ -119,7 +123,7 @@ class Batched:
     def _next_batch(self, input_name: str) -> list[Part]:
         """Take the next batch from the queue and wake helpers for the rest. The lock must be held."""
         n_before = self._queue.n_rows
-        batch = self._queue.take(1 if self._helpers is None else self._n_free)
+        batch = self._queue.take(1 if self._helpers is None else self._n_runs)
         if self._helpers is not None:
             # Starting a thread fails at the limit of a container; the caller then runs everything itself.
             with contextlib.suppress(RuntimeError):
@@ -139,7 +143,8 @@ class Batched:
         self._n_free -= 1
         self._changed.release()
         try:
-            outcomes = self._outcomes(input_name, batch)
+            with self._turn():
+                outcomes = self._outcomes(input_name, batch)
         finally:
             # In any case: the `with` of the caller expects to hold the lock, and the run must be given back.
             self._changed.acquire()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from service.batch.batched import Batched, Observer, RowCost, length_cost, unit_cost
 from service.batch.padded import padded
+from service.batch.turns import Turns
 from service.encode.encoders import Encoder, Encoders
 from service.process import n_processors
 from service.runtime.providers import CPU
@@ -20,9 +22,9 @@ class Budgets:
         frames: Maximum number of frames in one run.
         windows: Maximum number of audio windows in one run.
         tokens: Maximum number of tokens of all prompts in one run, padding included.
-        n_runs: Runs of one encoder at once.
+        n_runs: Runs at once: on a CPU of all encoders together, on a GPU of each.
         n_threads: Threads of one run on a CPU; 0 for one per processor.
-        n_processors: What all runs of one encoder may keep busy on a CPU; 0 for all there are.
+        n_processors: What all runs may keep busy on a CPU; 0 for all there are.
     """
 
     frames: int = 0
@@ -34,9 +36,9 @@ class Budgets:
 
 
 # On a CPU a run has one thread by default, since threads of one run wait for each other at every layer. A few
-# rows keep it busy; more would no longer fit its caches. A GPU needs many rows, and a second batch that is
-# assembled while the first one runs.
-_CPU = Budgets(frames=8, windows=2, tokens=5_000)
+# rows keep it busy; more would no longer fit its caches, and others wait for their turn meanwhile. A GPU
+# needs many rows, and a second batch that is assembled while the first one runs.
+_CPU = Budgets(frames=4, windows=1, tokens=1_000)
 _GPU = Budgets(frames=128, windows=64, tokens=20_000, n_runs=2)
 
 
@@ -58,6 +60,7 @@ def batched(encoders: Encoders, budgets: Budgets, observer: Observer) -> Encoder
     n_own = budgets.n_processors or n_processors()
     n_runs = budgets.n_runs or default.n_runs or max(1, n_own // (budgets.n_threads or n_own))
     helpers = ThreadPoolExecutor(n_runs, thread_name_prefix="helper") if on_cpu and n_runs > 1 else None
+    turn = Turns(n_runs).turn if on_cpu else nullcontext
     inner = encoders if on_cpu else padded(encoders, frames=frames, windows=windows, tokens=tokens)
 
     def queued(name: str, encoder: Encoder, budget: int, row_cost: RowCost) -> Batched:
@@ -69,6 +72,7 @@ def batched(encoders: Encoders, budgets: Budgets, observer: Observer) -> Encoder
             row_cost=row_cost,
             observer=observer,
             helpers=helpers,
+            turn=turn,
         )
 
     text_visual = queued("text_visual", inner.text_visual, tokens, length_cost)

@@ -14,6 +14,9 @@ from service.cancellation import CancellationToken, WorkCancelled
 
 Features = NDArray[np.float32]
 
+# A run of a single row is dearer a row (ViT-B/32 in 8 bits: 21 ms, and 17 ms of two).
+_FEWEST_ROWS = 2
+
 
 class Job:
     """The rows of one call, then their features or an error. Guarded by the lock of the queue's owner.
@@ -120,8 +123,9 @@ class JobQueue:
         Empty when no rows are queued. Cancelled jobs are ended here with WorkCancelled.
 
         Args:
-            n_shares: Batches that can start now. This one takes only its share of the queued cost, so that
-                parallel runs share the rows.
+            n_shares: Batches that may run at once. Each takes its share of the cost that is still queued, so
+                that they become smaller and end at about the same time, whatever they began beside (guided
+                self-scheduling: Polychronopoulos and Kuck, 1987).
         """
         self._drop_cancelled()
         if not self._jobs:
@@ -130,7 +134,9 @@ class JobQueue:
         if self._jobs[0] is self._had_its_turn:
             self._jobs.rotate(-1)
         waiting = sum(job.n_waiting * job.row_cost for job in self._jobs)
-        first, room = self._jobs[0], min(self._budget, math.ceil(waiting / n_shares))
+        first = self._jobs[0]
+        share = max(math.ceil(waiting / n_shares), _FEWEST_ROWS * first.row_cost)
+        room = min(self._budget, share)
         batch: list[Part] = []
         # An array holds rows of one shape only; jobs with another shape keep their places.
         for job in [one for one in self._jobs if one.rows.shape[1:] == first.rows.shape[1:]]:

@@ -217,7 +217,7 @@ def test_callers_whose_rows_are_running_leave_a_free_run_alone(threads: ThreadPo
 
 
 def test_free_runs_share_the_rows_of_a_lone_caller(threads: ThreadPoolExecutor) -> None:
-    """A helper runs one half while the caller runs the other; when only one run is free it takes all rows."""
+    """A helper runs one half while the caller runs the other; batches become smaller towards the end."""
     encoder, notes = HeldEncoder(), Notes()
     with ThreadPoolExecutor(2) as helpers:
         callers = _Callers(threads, batched_fake(encoder, notes, n_runs=2, helpers=helpers), notes)
@@ -228,7 +228,10 @@ def test_free_runs_share_the_rows_of_a_lone_caller(threads: ThreadPoolExecutor) 
         waiting = callers.ask_behind(5, 6, 7)
         encoder.end_runs(1)
         encoder.wait_for_run()
-        assert encoder.batches[2] == [5, 6, 7]
+        assert encoder.batches[2] == [5, 6]
+        encoder.end_runs(1)
+        encoder.wait_for_run()
+        assert encoder.batches[3] == [7]
         encoder.end_runs(2)
         assert _numbers(alone) == [2, 4, 6, 8]
         assert _numbers(waiting) == [10, 12, 14]
@@ -253,14 +256,14 @@ def test_an_error_in_a_helper_is_raised_in_the_caller(threads: ThreadPoolExecuto
     with ThreadPoolExecutor(1) as helpers:
         callers = _Callers(threads, batched_fake(encoder, notes, n_runs=2, helpers=helpers), notes)
         for _ in range(3):
-            bad = callers.ask(1, -2)
+            bad = callers.ask(1, 3, -2, -2)
             encoder.wait_for_run()
             encoder.wait_for_run()
             encoder.end_runs(2)
             with pytest.raises(RuntimeError, match="can't encode -2"):
                 bad.result(WAIT_S)
     assert notes.n_waiting == 0
-    assert notes.ran == [1, 1, 1]
+    assert notes.ran == [2, 2, 2]
 
 
 def test_the_number_of_callers_bounds_the_queue(threads: ThreadPoolExecutor) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,12 +14,13 @@ from service.api.prometheus import Metrics
 from service.batch.batched import Batched
 from service.batch.batched_encoders import Budgets, batched
 from service.encode.clip_features import encode_clip
-from service.encode.encoders import Encoders
+from service.encode.encoders import Encoder, Encoders
 from service.encode.text import encode_labels
 from service.labels.label import make_label
 from service.media import Clip, Track
 from service.registry import Registry, load_bundle
 from service.runtime.providers import Runtime
+from tests.service.batch.fakes import WAIT_S, HeldEncoder, rows_of
 from tests.toy import CLASSES
 
 USED = Track(used=True)
@@ -74,6 +77,26 @@ def test_each_encoder_has_a_queue_and_metrics_of_its_own(plain: Encoders) -> Non
     assert 'ahse_batch_rows_sum{encoder="audio"} 3.0' in lines
     assert 'ahse_rows_waiting{encoder="visual"} 0.0' in lines
     assert not any("text" in line for line in lines if line.startswith("ahse_batch_rows"))
+
+
+def test_encoders_take_turns_on_the_processors(plain: Encoders) -> None:
+    """Each has its queue, but no run of one begins beside as many of others as may run at once."""
+    held = HeldEncoder()
+    one = replace(plain, visual=cast("Encoder", held), audio=cast("Encoder", held))
+    serving = batched(one, Budgets(frames=1, windows=1, n_runs=2), Metrics())
+    with ThreadPoolExecutor(4) as threads:
+        asked = [
+            threads.submit(encoder, rows=rows_of(number))
+            for number, encoder in enumerate((serving.visual, serving.visual, serving.audio, serving.audio))
+        ]
+        held.wait_for_run()
+        held.wait_for_run()
+        for n_ended in range(1, 3):
+            assert len(held.batches) == n_ended + 1
+            held.end_runs()
+            held.wait_for_run()
+        held.end_runs(2)
+        assert [one.result(WAIT_S).tolist() for one in asked] == [[[0]], [[2]], [[4]], [[6]]]
 
 
 def test_a_shared_text_encoder_has_one_queue(shared_bundle: Path) -> None:

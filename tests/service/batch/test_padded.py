@@ -123,7 +123,7 @@ def test_nothing_is_padded_on_a_cpu(plain: Encoders) -> None:
     """A CPU gains nothing from known shapes, so padding would only cost time."""
     cpu = _Gpu(plain.visual)
     cpu.provider = "CPUExecutionProvider"
-    serving = batched(replace(plain, visual=cpu), Budgets(n_runs=1), Metrics())
+    serving = batched(replace(plain, visual=cpu), Budgets(frames=8, n_runs=1), Metrics())
     assert cpu.shapes == []
     serving.visual(frames=np.zeros((5, 16, 16, 3), np.uint8))
     assert [shape[0] for shape in cpu.shapes] == [5]
