@@ -8,9 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from benchmarks.limits import BenchmarkDevice
 from benchmarks.names import keep_made_up, put_label_set
-from benchmarks.points import REAL, Service
+from benchmarks.points import REAL, BenchmarkDevice, Service
 from benchmarks.servers import Server, free_port, running, serve_command
 from service.registry import load_bundle
 from service.runtime.providers import Runtime

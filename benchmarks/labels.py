@@ -15,24 +15,20 @@ import statistics
 import sys
 import time
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from service.arrays import Array
+from benchmarks.names import made_up_clips, made_up_names
 from service.best import best_of_each
 from service.classifier import rank_names
-from service.embed.embeddings import LabelEmbeddings, label_embeddings, rows_of
-from service.encode.features import ClipFeatures, TextFeatures, unit
-from service.labels.label import Label
+from service.embed.embeddings import LabelEmbeddings
 from service.process import use_one_thread_per_product
 from service.registry import Bundle, load_bundle
 from service.runtime.providers import Runtime
 
 _RUNS = 15
 _SEGMENTS, _SEGMENT_K, _SEGMENT_RUNS = 121, 5, 3
-_STEP = 50_000
 
 
 def main() -> None:
@@ -56,25 +52,27 @@ def main() -> None:
 
 def _row(bundle: Bundle, n: int) -> str:
     draw, towers = np.random.default_rng(0), bundle.manifest
-    dims = (towers.visual.dim, towers.audio.dim)
-    candidates = _candidates(bundle, n, draw)
-    visual, audio = (_unit(draw, 1, dim)[0] for dim in dims)
+    candidates = made_up_names(bundle, n, draw)
+    (clip,) = made_up_clips(bundle, 1, draw)
     times = []
     for _ in range(_RUNS):
         start = time.perf_counter()
-        rank_names(bundle, ClipFeatures(visual, audio), candidates, "auto").ranking.best(10)
+        rank_names(bundle, clip, candidates, "auto").ranking.best(10)
         times.append((time.perf_counter() - start) * 1000)
     megabytes = n * candidates.row(0).nbytes / 1e6
-    cells = [towers.name, towers.head.kind, f"{dims[0]} + {dims[1]}", f"{n:,}", f"{megabytes:.0f}"]
+    cells = [
+        towers.name,
+        towers.head.kind,
+        f"{towers.visual.dim} + {towers.audio.dim}",
+        f"{n:,}",
+        f"{megabytes:.0f}",
+    ]
     cells += [f"{min(times):.1f}, {statistics.median(times):.1f}", *_segments(bundle, candidates, draw)]
     return f"| {' | '.join(cells)} |"
 
 
 def _segments(bundle: Bundle, names: LabelEmbeddings, draw: np.random.Generator) -> list[str]:
-    visual, audio = (
-        _unit(draw, _SEGMENTS, one.dim) for one in (bundle.manifest.visual, bundle.manifest.audio)
-    )
-    clips = [ClipFeatures(*both) for both in zip(visual, audio, strict=True)]
+    clips = made_up_clips(bundle, _SEGMENTS, draw)
 
     def one_by_one() -> None:
         kept = [rank_names(bundle, clip, names, "auto") for clip in clips]
@@ -98,25 +96,6 @@ def _segments(bundle: Bundle, names: LabelEmbeddings, draw: np.random.Generator)
         tracemalloc.stop()
     ratio = f"{times[0] / times[1]:.1f}"
     return [*(f"{one:.2f}" for one in times), ratio, *(f"{one:.0f}" for one in memory)]
-
-
-def _candidates(bundle: Bundle, n: int, draw: np.random.Generator) -> LabelEmbeddings:
-    """Names without prompts, as if their texts had been encoded; step by step, to spare memory."""
-
-    def rows() -> Iterator[Array]:
-        for start in range(0, n, _STEP):
-            m, towers = min(_STEP, n - start), bundle.manifest
-            nearness = None if towers.known_names is None else np.ones(m, np.float32)
-            texts = TextFeatures(
-                _unit(draw, m, towers.visual.dim), _unit(draw, m, towers.audio.dim), nearness
-            )
-            yield from rows_of(texts, bundle.head.embed_names(texts))
-
-    return label_embeddings(bundle, [Label(f"name {i}") for i in range(n)], rows())
-
-
-def _unit(draw: np.random.Generator, n: int, dim: int) -> Array:
-    return unit(draw.standard_normal((n, dim), dtype=np.float32))
 
 
 def _print(line: str) -> None:

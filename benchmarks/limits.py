@@ -1,4 +1,4 @@
-"""The limits of a service on this machine: decoding alone, and each encoder graph alone at its best.
+"""The limits of a service on this machine: decoding, each encoder graph and ranking, each alone at its best.
 
 On a CPU nothing answers clips faster than these steps can be done one after the other with all processors.
 With a GPU the processors decode meanwhile, and the slower of the two is the limit.
@@ -6,24 +6,27 @@ With a GPU the processors decode meanwhile, and the slower of the two is the lim
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.load import unique_labels
+from benchmarks.names import TOP_K, made_up_clips, made_up_names
+from benchmarks.points import BenchmarkDevice
 from service.bundle.directory import read_manifest
-from service.classifier import decode_spec
+from service.classifier import decode_spec, rank_names
 from service.decode.pool import DecodePool
 from service.encode.clip_features import window_starts
 from service.encode.text import prompts_of
 from service.labels.label import Label
-from service.process import n_processors
+from service.process import n_processors, use_one_thread_per_product
 from service.registry import Bundle, load_bundle
 from service.runtime.providers import Runtime
 from service.settings import Settings
@@ -31,7 +34,6 @@ from service.settings import Settings
 CLIP_GRAPHS = ("visual", "audio")
 NAME_GRAPHS = ("text_visual", "text_audio")
 """run only for names that are not known; the second only where one graph does not serve both tracks."""
-BenchmarkDevice = Literal["cpu", "cuda"]
 
 _CLIPS_AT_ONCE = {"cpu": (1, 2), "cuda": (4, 16, 64)}
 _NAMES_PER_CLIP = 10
@@ -129,8 +131,21 @@ def decode_rate(directory: Path, clip: Path, n_clips: int) -> float:
         return n_clips / (time.perf_counter() - started)
 
 
+def rank_rate(directory: Path, n_names: int) -> float:
+    """Clips ranked in a second among names with made-up embeddings, by as many threads as processors."""
+    bundle, draw = load_bundle(directory, Runtime(device="cpu")), np.random.default_rng(0)
+    names = made_up_names(bundle, n_names, draw)
+    (clip,) = made_up_clips(bundle, 1, draw)
+    use_one_thread_per_product()
+    return _rate(lambda: rank_names(bundle, clip, names, "auto").best(TOP_K), n_processors(), _SECONDS_EACH)
+
+
 def together(
-    graphs: Mapping[str, GraphLimit], decoding: float, n_new_names: int, device: BenchmarkDevice
+    graphs: Mapping[str, GraphLimit],
+    decoding: float,
+    n_new_names: int,
+    device: BenchmarkDevice,
+    ranking: float = math.inf,
 ) -> float:
     """Clips per second of all steps: encoding shares the processors with decoding, or has a GPU.
 
@@ -139,12 +154,14 @@ def together(
         decoding: Clips per second.
         n_new_names: Names that have to be encoded for each clip.
         device: Where the graphs run.
+        ranking: Clips per second.
     """
     of_names = n_new_names / _NAMES_PER_CLIP
     encoding = sum(
         (of_names if graph in NAME_GRAPHS else 1) / limit.clips_per_s for graph, limit in graphs.items()
     )
-    return min(1 / encoding, decoding) if device == "cuda" else 1 / (encoding + 1 / decoding)
+    rest = 1 / decoding + 1 / ranking
+    return 1 / max(encoding, rest) if device == "cuda" else 1 / (encoding + rest)
 
 
 def _rate(work: Callable[[], object], n_at_once: int, seconds: float) -> float:

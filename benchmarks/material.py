@@ -10,8 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmarks.clips import repeat_clip, write_benchmark_clip
-from benchmarks.limits import BenchmarkDevice
-from benchmarks.points import CLIPS, DEMO, EVERYDAY, REAL, ClipKind
+from benchmarks.points import CLIPS, DEMO, EVERYDAY, REAL, BenchmarkDevice, ClipKind
 
 _WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 

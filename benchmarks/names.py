@@ -18,10 +18,12 @@ import numpy as np
 
 from benchmarks.load import unique_labels
 from benchmarks.points import Fields, Names
+from service.arrays import Array
 from service.embed import embedder as embedder_module
 from service.embed.embedder import LabelEmbedder
+from service.embed.embeddings import LabelEmbeddings, label_embeddings, rows_of
 from service.embed.sqlite import SqliteEmbeddingStore
-from service.encode.features import TextFeatures, unit
+from service.encode.features import ClipFeatures, TextFeatures, unit
 from service.labels.label import Candidates, Label
 from service.registry import Bundle
 
@@ -85,17 +87,41 @@ def put_label_set(port: int) -> None:
             raise SystemExit(f"the label set was answered {answer.status}: {answer.read()[:300]!r}")
 
 
+def made_up_names(bundle: Bundle, n: int, draw: np.random.Generator) -> LabelEmbeddings:
+    """Names without prompts, as if their texts had been encoded; step by step, to spare memory."""
+
+    def rows() -> Iterator[Array]:
+        for start in range(0, n, _STEP):
+            texts = _texts(bundle, min(_STEP, n - start), draw)
+            yield from rows_of(texts, bundle.head.embed_names(texts))
+
+    return label_embeddings(bundle, [Label(f"name {i}") for i in range(n)], rows())
+
+
+def made_up_clips(bundle: Bundle, n: int, draw: np.random.Generator) -> list[ClipFeatures]:
+    """Clips with both tracks, whose features are random unit vectors."""
+    visual, audio = (_unit(draw, n, one.dim) for one in (bundle.manifest.visual, bundle.manifest.audio))
+    return [ClipFeatures(*both) for both in zip(visual, audio, strict=True)]
+
+
 @contextmanager
 def made_up_texts(bundle: Bundle) -> Iterator[None]:
     """While the context lasts, random unit vectors stand for what the text encoders return."""
-    draw, towers = np.random.default_rng(0), bundle.manifest
-    dims = (towers.visual.dim, towers.audio.dim)
+    draw = np.random.default_rng(0)
 
     def encode(encoders: Any, labels: Sequence[Label], templates: Any = None) -> TextFeatures:
         del encoders, templates
-        visual, audio = (unit(draw.standard_normal((len(labels), dim), dtype=np.float32)) for dim in dims)
-        nearness = None if towers.known_names is None else np.zeros(len(labels), np.float32)
-        return TextFeatures(visual, audio, nearness)
+        return _texts(bundle, len(labels), draw)
 
     with patch.object(embedder_module, "encode_labels", encode):
         yield
+
+
+def _texts(bundle: Bundle, n: int, draw: np.random.Generator) -> TextFeatures:
+    towers = bundle.manifest
+    nearness = None if towers.known_names is None else np.ones(n, np.float32)
+    return TextFeatures(_unit(draw, n, towers.visual.dim), _unit(draw, n, towers.audio.dim), nearness)
+
+
+def _unit(draw: np.random.Generator, n: int, dim: int) -> Array:
+    return unit(draw.standard_normal((n, dim), dtype=np.float32))

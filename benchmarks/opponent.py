@@ -5,7 +5,8 @@
 
 One request at a time; every frame of the clip is decoded, with FFmpeg's own threads, and n_frames of them are
 prepared with PIL and encoded in one batch; the first ten seconds of sound are encoded; every name is encoded
-in every request. All in inference mode, fp32 on a CPU and half precision on a GPU. With `--bundle` it runs
+in every request. Segments have some frames of the same pass and the sound of their own, and are ranked one
+after the other. All in inference mode, fp32 on a CPU and half precision on a GPU. With `--bundle` it runs
 the graphs of a bundle in place of torch models, as they are.
 
 With `--keep-names` it is a careful user's: the features of a name are kept in a dict when it comes first. It
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -35,8 +37,10 @@ from benchmarks.names import N_KEPT, kept_names
 from benchmarks.opponent_models import GraphModels, Models, TorchModels, unit
 from service.process import n_processors
 
-N_FRAMES = 8
+N_FRAMES, N_SEGMENT_FRAMES = 8, 4
 SOUND_S = 10.0
+
+Predictions = list[dict[str, Any]]
 
 Features = tuple[Tensor, Tensor]
 """of names [n, dim], as pictures see them and as sound hears them."""
@@ -99,20 +103,30 @@ class Straightforward:
 
     @torch.inference_mode()
     def answer(
-        self, path: str, names: Sequence[str], templates: Sequence[str], top_k: int
-    ) -> list[dict[str, Any]]:
-        """See `classify`; in half precision on a GPU, as anybody would there."""
+        self, path: str, names: Sequence[str], templates: Sequence[str], top_k: int, segment_s: float | None
+    ) -> tuple[Predictions, list[Predictions]]:
+        """The best names of the clip, and of each segment; in half precision on a GPU, as anybody would."""
         with torch.autocast(self._device, torch.float16, enabled=self._device == "cuda"):
-            return self.classify(path, names, templates, top_k)
+            models = self._models
+            found = self._names.features(names, templates)
+            sound = _sound(path, models.rate_hz)
+            n_segments = 0 if segment_s is None else math.ceil(len(sound) / models.rate_hz / segment_s)
+            whole, of_segments = _frames(path, models.size_px, n_segments)
+            best = self._rank(whole, sound[: round(SOUND_S * models.rate_hz)], found, top_k)
+            n_samples = round((segment_s or 0) * models.rate_hz)
+            parts = [sound[i * n_samples : (i + 1) * n_samples] for i in range(n_segments)]
+            return best, [
+                self._rank(frames, part, found, top_k)
+                for frames, part in zip(of_segments, parts, strict=True)
+            ]
 
-    def classify(
-        self, path: str, names: Sequence[str], templates: Sequence[str], top_k: int
-    ) -> list[dict[str, Any]]:
+    def _rank(
+        self, frames: np.ndarray, sound: np.ndarray, found: tuple[Sequence[str], Features], top_k: int
+    ) -> Predictions:
         """The best names by the softmax of both cosine similarities, which are fused half and half."""
-        models = self._models
-        visual = unit(models.see(_frames(path, models.size_px)).mean(0))
-        audio = unit(models.hear(_windows(path, models.rate_hz, models.window_s)).mean(0))
-        names, (of_pictures, of_sound) = self._names.features(names, templates)
+        models, (names, (of_pictures, of_sound)) = self._models, found
+        visual = unit(models.see(frames).mean(0))
+        audio = unit(models.hear(_windows(sound, models.rate_hz, models.window_s)).mean(0))
         seen, heard = of_pictures @ visual, of_sound @ audio
         scores = torch.softmax(50 * seen + 10 * heard, dim=0)
         best = scores.topk(min(top_k, len(names))).indices.tolist()
@@ -127,16 +141,28 @@ class Straightforward:
         ]
 
 
-def _frames(path: str, size: int) -> np.ndarray:
-    """Decode all, keep N_FRAMES at the middle of as many equal parts: uint8 [n, size, size, 3]."""
+def _frames(path: str, size: int, n_segments: int) -> tuple[np.ndarray, np.ndarray]:
+    """Decode all, keep those at the middle of equal parts.
+
+    Returns:
+        N_FRAMES of the clip, uint8 [n, size, size, 3], and N_SEGMENT_FRAMES of each segment, [segment, n,
+        size, size, 3].
+    """
     with av.open(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        step = stream.frames / N_FRAMES
-        wanted = {int((i + 0.5) * step) for i in range(N_FRAMES)}
-        frames = [frame for i, frame in enumerate(container.decode(stream)) if i in wanted]
-        kept = [frame.to_image() for frame in frames]  # type: ignore[no-untyped-call]
-    return np.stack([_square(image, size) for image in kept])
+        whole, parts = (_middles(stream.frames, n) for n in (N_FRAMES, n_segments * N_SEGMENT_FRAMES))
+        wanted, kept = {*whole, *parts}, dict[int, np.ndarray]()
+        for i, frame in enumerate(container.decode(stream)):
+            if i in wanted:
+                kept[i] = _square(frame.to_image(), size)  # type: ignore[no-untyped-call]
+    of_segments = np.array([kept[i] for i in parts], np.uint8)
+    return np.stack([kept[i] for i in whole]), of_segments.reshape(-1, N_SEGMENT_FRAMES, size, size, 3)
+
+
+def _middles(n_frames: int, n_parts: int) -> list[int]:
+    """Of so many equal parts."""
+    return [int((i + 0.5) * n_frames / n_parts) for i in range(n_parts)]
 
 
 def _square(image: Image.Image, size: int) -> np.ndarray:
@@ -148,14 +174,19 @@ def _square(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
-def _windows(path: str, rate_hz: int, window_s: float) -> np.ndarray:
-    """The first ten seconds of sound in windows, repeated if there is less: float32 [n, samples], mono."""
+def _sound(path: str, rate_hz: int) -> np.ndarray:
+    """All of it: float32 [samples], mono."""
     resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
     with av.open(path) as container:
         parts = [p.to_ndarray()[0] for f in container.decode(audio=0) for p in resampler.resample(f)]
         parts += [p.to_ndarray()[0] for p in resampler.resample(None)]
-    shape = max(1, int(SOUND_S / window_s)), round(window_s * rate_hz)
-    return np.resize(np.concatenate(parts)[: round(SOUND_S * rate_hz)], shape)
+    return np.concatenate(parts)
+
+
+def _windows(sound: np.ndarray, rate_hz: int, window_s: float) -> np.ndarray:
+    """Sound in as many windows as it fills, at least one, repeated if there is less: float32 [n, samples]."""
+    n_samples = round(window_s * rate_hz)
+    return np.resize(sound, (max(1, round(len(sound) / n_samples)), n_samples))
 
 
 def create_app(service: Straightforward) -> FastAPI:
@@ -172,11 +203,14 @@ def create_app(service: Straightforward) -> FastAPI:
         labels: Annotated[str, Form()] = "[]",
         templates: Annotated[list[str] | None, Form()] = None,
         top_k: Annotated[int, Form()] = 10,
+        segment_s: Annotated[float | None, Form()] = None,
     ) -> dict[str, Any]:
         with tempfile.NamedTemporaryFile() as clip, one_at_a_time:
             clip.write(file.file.read())
             clip.flush()
-            return {"predictions": service.answer(clip.name, json.loads(labels), templates or [], top_k)}
+            asked = json.loads(labels), templates or [], top_k, segment_s
+            predictions, segments = service.answer(clip.name, *asked)
+            return {"predictions": predictions, "segments": segments}
 
     return app
 

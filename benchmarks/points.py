@@ -10,8 +10,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from benchmarks.limits import BenchmarkDevice
-
 Service = Literal["ahse", "ahse, clips kept", "ahse, not padded", "straightforward", "names kept"]
 """`names kept`: the straightforward one that keeps the embeddings of its names; `clips kept`: this one, which
 then has the features of a clip that it has seen; in all other points it decodes and encodes each clip;
@@ -19,6 +17,8 @@ then has the features of a clip that it has seen; in all other points it decodes
 Names = Literal["known", "new"]
 """`known`: the same in all requests, and seen before; `new`: no request had them before."""
 Fields = tuple[tuple[str, str], ...]
+BenchmarkDevice = Literal["cpu", "cuda"]
+"""what the services run on."""
 
 REAL, EVERYDAY, DEMO = "real architecture", "everyday", "demo"
 """Bundles; the first has random weights."""
@@ -127,12 +127,12 @@ def _real_architecture() -> Iterator[Point]:
     yield Point("clients", "ahse", 1, 6, 4, names="new")
     yield Point("clients", "names kept", 1, 5, 7)
     yield Point("clients", "straightforward", 1, 5, 10)
-    yield Point("clients", "ahse", 8, 16, 5)
+    yield Point("clients", "ahse", 8, 32, 9)
     yield Point("clients", "names kept", 8, 12, 16)
     yield Point("clients", "straightforward", 8, 8, 14)
-    yield Point("names", "ahse", 32, 32, 10, n_names=1_000)
+    yield Point("names", "ahse", 32, 64, 17, n_names=1_000)
     yield Point("names", "names kept", 1, 3, 5, n_names=1_000)
-    yield Point("names", "ahse", 32, 32, 17, n_names=100_000)
+    yield Point("names", "ahse", 32, 64, 25, n_names=100_000)
     yield Point("names", "names kept", 1, 3, 6, n_names=100_000)
     yield Point("names", "ahse", 1, 1, 12, n_names=1_000, names="new")
     yield Point("names", "straightforward", 1, 1, 50, n_names=1_000, names="new")
@@ -142,69 +142,72 @@ def _real_architecture() -> Iterator[Point]:
     yield Point("length", "ahse", 1, 3, 8, clip=TEN_MINUTES)
     yield Point("length", "straightforward", 1, 1, 21, clip=TEN_MINUTES)
     yield Point("length", "names kept", 1, 1, 18, clip=TEN_MINUTES)
-    yield Point("segments", "ahse", 1, 1, 12, clip=TEN_MINUTES, fields=SEGMENTS)
+    yield Point("segments", "ahse", 1, 3, 5, clip=MINUTE, fields=SEGMENTS)
+    yield Point("segments", "straightforward", 1, 1, 8, clip=MINUTE, fields=SEGMENTS)
+    yield Point("segments", "names kept", 1, 1, 7, clip=MINUTE, fields=SEGMENTS)
+    yield Point("segments", "ahse", 1, 3, 6, clip=MINUTE, fields=SEGMENTS, n_names=100_000)
+    yield Point("segments", "names kept", 1, 1, 7, clip=MINUTE, fields=SEGMENTS, n_names=100_000)
     yield Point("segments", "ahse", 1, 1, 13, clip=TEN_MINUTES, fields=SEGMENTS, n_names=100_000)
     yield Point("again", "ahse, clips kept", 1, 20, 6)
 
 
 def _clips() -> Iterator[Point]:
     """Services that work on one request at a time are asked 32 times at once for the base case only."""
-    yield Point("clips", "ahse", 32, 48, 15)
+    yield Point("clips", "ahse", 32, 96, 24)
     yield Point("clips", "straightforward", 32, 32, 58)
     yield Point("clips", "names kept", 32, 32, 28)
-    yield Point("clips", "ahse", 32, 32, 17, names="new")
-    yield Point("clips", "ahse", 32, 24, 6, fields=KEY_FRAMES)
-    yield Point("clips", "ahse", 32, 48, 16, MIDDLING)
+    yield Point("clips", "ahse", 32, 48, 25, names="new")
+    yield Point("clips", "ahse", 32, 48, 10, fields=KEY_FRAMES)
+    yield Point("clips", "ahse", 32, 64, 19, MIDDLING)
     yield Point("clips", "straightforward", 4, 6, 12, MIDDLING)
     yield Point("clips", "names kept", 4, 6, 7, MIDDLING)
-    yield Point("clips", "ahse", 32, 32, 17, MIDDLING, names="new")
+    yield Point("clips", "ahse", 32, 48, 25, MIDDLING, names="new")
     yield Point("clips", "ahse", 32, 32, 21, HARD)
     yield Point("clips", "straightforward", 4, 4, 13, HARD)
     yield Point("clips", "names kept", 4, 4, 10, HARD)
-    yield Point("clips", "ahse", 32, 24, 23, HARD, names="new")
-    yield Point("clips", "ahse", 32, 32, 22, HARDEST)
+    yield Point("clips", "ahse", 32, 48, 32, HARDEST)
     yield Point("clips", "names kept", 8, 8, 22, HARDEST)
     yield Point("clips", "straightforward", 8, 8, 24, HARDEST)
-    yield Point("clips", "ahse", 32, 24, 23, HARDEST, names="new")
-    yield Point("clips", "ahse", 32, 24, 6, HARDEST, fields=KEY_FRAMES)
+    yield Point("clips", "ahse", 32, 32, 28, HARDEST, names="new")
+    yield Point("clips", "ahse", 32, 48, 10, HARDEST, fields=KEY_FRAMES)
 
 
 def _everyday() -> Iterator[Point]:
     return _of_bundle(
         EVERYDAY,
         [
-            *_one_and_many(),
-            Point("bundles", "ahse", 8, 24, 4),
-            Point("bundles", "ahse", 32, 48, 9, n_names=1_000),
+            *_one_and_many(128),
+            Point("bundles", "ahse", 8, 48, 7),
+            Point("bundles", "ahse", 32, 96, 14, n_names=1_000),
             Point("bundles", "names kept", 1, 3, 2, n_names=1_000),
-            Point("bundles", "ahse", 32, 32, 25, n_names=100_000),
+            Point("bundles", "ahse", 32, 64, 30, n_names=100_000),
             Point("bundles", "names kept", 1, 3, 4, n_names=100_000),
             Point("bundles", "ahse", 1, 1, 4, n_names=1_000, names="new"),
             Point("bundles", "straightforward", 1, 1, 5, n_names=1_000, names="new"),
-            Point("bundles", "ahse", 1, 1, 30, n_names=10_000, names="new"),
             Point("bundles", "ahse", 1, 3, 2, clip=MINUTE),
             *(Point("bundles", one, 1, 1, 1, clip=MINUTE) for one in OPPONENTS),
             Point("bundles", "ahse", 1, 3, 6, clip=TEN_MINUTES),
             *(Point("bundles", one, 1, 1, 5, clip=TEN_MINUTES) for one in OPPONENTS),
             Point("bundles", "ahse", 1, 1, 8, clip=TEN_MINUTES, fields=SEGMENTS),
+            *(Point("bundles", one, 1, 1, 15, clip=TEN_MINUTES, fields=SEGMENTS) for one in OPPONENTS),
         ],
     )
 
 
 def _demo() -> Iterator[Point]:
     many = (
-        Point("bundles", "ahse", 32, 32, 8, n_names=100_000),
+        Point("bundles", "ahse", 32, 128, 15, n_names=100_000),
         Point("bundles", "names kept", 1, 3, 2, n_names=100_000),
     )
-    return _of_bundle(DEMO, [*_one_and_many(), *many])
+    return _of_bundle(DEMO, [*_one_and_many(192), *many])
 
 
-def _one_and_many() -> Iterator[Point]:
+def _one_and_many(n_requests: int) -> Iterator[Point]:
     """The base case with one client and with many, with known names and with new ones."""
-    yield Point("bundles", "ahse", 32, 64, 10)
+    yield Point("bundles", "ahse", 32, n_requests, 16)
     yield Point("bundles", "names kept", 8, 16, 7)
     yield Point("bundles", "straightforward", 8, 16, 8)
-    yield Point("bundles", "ahse", 32, 48, 9, names="new")
+    yield Point("bundles", "ahse", 32, n_requests // 2, 11, names="new")
     yield Point("bundles", "ahse", 1, 10, 3)
     yield Point("bundles", "names kept", 1, 5, 3)
     yield Point("bundles", "straightforward", 1, 5, 3)

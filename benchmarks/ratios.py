@@ -10,13 +10,10 @@ Row = dict[str, Any]
 
 
 def add_ratios(rows: list[Row]) -> None:
-    """Give each row of this service `ratios` of clips per second: one for each opponent with such a row.
-
-    The opponents know no segments.
-    """
+    """Give each row of this service `ratios` of clips per second: one for each opponent with such a row."""
     for row in rows:
         row["ratios"] = {}
-        if row["service"].startswith("ahse") and "segment_s" not in row["options"]:
+        if row["service"].startswith("ahse"):
             for opponent in OPPONENTS:
                 beside = opponent_of(rows, row, opponent)
                 if beside is not None:
@@ -24,7 +21,7 @@ def add_ratios(rows: list[Row]) -> None:
 
 
 def opponent_of(rows: list[Row], row: Row, opponent: str) -> Row | None:
-    """The row to compare with: the same clip, names and models, and the same clients if there is one.
+    """The row to compare with: the same clip, segments, names and models; as many clients if there is one.
 
     An opponent works on one request at a time, so with other numbers of clients it answers as many clips in a
     second; then the row in which it answered most counts. One that encodes names in every request knows none.
@@ -34,6 +31,7 @@ def opponent_of(rows: list[Row], row: Row, opponent: str) -> Row | None:
         for other in rows
         if other["service"] == opponent
         and all(other[key] == row[key] for key in ("bundle", "clip", "n_names"))
+        and ("segment_s" in other["options"]) == ("segment_s" in row["options"])
         and (opponent == "straightforward" or other["names"] == row["names"])
     ]
     exact = [other for other in same if other["clients"] == row["clients"]]

@@ -17,7 +17,7 @@ _PARTS = {
     "clients": "Clients (more: above)",
     "names": "Names (ten: above)",
     "length": "Length of the clip, one client",
-    "segments": "Segments of a clip of ten minutes",
+    "segments": "Segments of ten seconds, one client",
     "again": "The same clip again",
     "bundles": "Other bundles",
 }
@@ -33,9 +33,9 @@ the embeddings of its names kept. Both work on one request at a time, so where t
 number of clients, ratios are to the most that they answered in a second. With the real architectures they run
 torch in {opponent}, and this service {ours}; with other bundles they run the bundle's graphs in onnxruntime.
 
-Limits: decoding and each encoder graph alone, with all that the machine has, added up for what a clip needs,
-text encoders for new names only; with a GPU the slower of decoding and encoding. They are measured beside the
-points of their clip."""
+Limits: decoding, each encoder graph and, among more than ten names, ranking alone, with all that the machine
+has, added up for what a clip needs, text encoders for new names only; with a GPU the slower of encoding and
+the rest. They are measured beside the points of their clip."""
 Row = dict[str, Any]
 
 
@@ -77,6 +77,7 @@ def _markdown(found: dict[str, Any]) -> str:
         cells = [_cells(found, row) for row in rows]
         lines += [f"## {title}", "", *_table(_columns(found), cells), ""]
     lines += ["## Limits, clips per second", "", *_limits(found), ""]
+    lines += ["Ranking alone, clips per second:", "", *_ranking(found), ""]
     return "\n".join(lines)
 
 
@@ -132,6 +133,15 @@ def _limits(found: dict[str, Any]) -> list[str]:
     return _table(
         ("bundle", "clip", "decoding", *graphs, "together, names known", "together, 10 new names"), rows
     )
+
+
+def _ranking(found: dict[str, Any]) -> list[str]:
+    rows = [
+        [bundle, f"{int(n_names):,}", f"{rate:.0f}"]
+        for bundle, rates in found["ranking"].items()
+        for n_names, rate in rates.items()
+    ]
+    return _table(("bundle", "names", "ranking"), rows)
 
 
 def _table(columns: tuple[str, ...], rows: list[list[str]]) -> list[str]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import math
 import sys
 import tempfile
 import time
@@ -30,12 +31,18 @@ from typing import Any
 
 from benchmarks.contestants import Contestants
 from benchmarks.gpu import describe_gpu, gpu_memory_mib, watch_gpu
-from benchmarks.limits import BenchmarkDevice, GraphLimit, GraphLimits, decode_rate, together
+from benchmarks.limits import (
+    GraphLimit,
+    GraphLimits,
+    decode_rate,
+    rank_rate,
+    together,
+)
 from benchmarks.load import form, measure, post
 from benchmarks.machine import describe_machine
 from benchmarks.material import prepare
 from benchmarks.names import LABELS, TOP_K, fields_of
-from benchmarks.points import BASE, CLIPS, REAL, Fields, Point, all_points
+from benchmarks.points import BASE, CLIPS, REAL, BenchmarkDevice, Fields, Point, all_points
 from benchmarks.report import write_figures, write_report
 from benchmarks.servers import Server, family
 from service.process import n_processors
@@ -85,7 +92,8 @@ def _begin(options: argparse.Namespace) -> Row:
         resumed: Row = json.loads(written.read_text(encoding="utf-8"))
         return resumed
     machine = describe_machine() | (describe_gpu() if options.device == "cuda" else {})
-    return {"machine": machine, "precision": _PRECISION[options.device], "limits": {}, "rows": []}
+    known = {"machine": machine, "precision": _PRECISION[options.device]}
+    return known | {"limits": {}, "ranking": {}, "rows": []}
 
 
 class _Progress:
@@ -150,6 +158,9 @@ class _Bench:
         limits = self._found["limits"].setdefault(point.bundle, {})
         if point.clip not in limits and CLIPS[point.clip].length_s <= CLIPS[BASE].length_s:
             limits[point.clip] = self._limit(point.clip)
+        ranking = self._found["ranking"].setdefault(point.bundle, {})
+        if point.n_names > len(LABELS) and str(point.n_names) not in ranking:
+            ranking[str(point.n_names)] = rank_rate(self._bundle, point.n_names)
         server, is_new = self._services.server(point.service)
         body_of = self._bodies(point, self._files[point.clip].read_bytes())
         self._warm_up(point, server, is_new=is_new)
@@ -186,7 +197,8 @@ class _Bench:
             return None
         graphs = {name: GraphLimit(**graph) for name, graph in limit["graphs"].items()}
         n_new = point.n_names if point.names == "new" else 0
-        return together(graphs, limit["decoding"], n_new, self._device)
+        ranking = self._found["ranking"][point.bundle].get(str(point.n_names), math.inf)
+        return together(graphs, limit["decoding"], n_new, self._device, ranking)
 
     def _warm_up(self, point: Point, server: Server, *, is_new: bool) -> None:
         """Let a service see the names that it shall know, and a clip: its own, or a short one."""

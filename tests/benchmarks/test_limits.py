@@ -39,6 +39,19 @@ def test_the_limit_includes_texts_in_proportion_to_the_new_names() -> None:
     assert limits.together(graphs, 4.0, 80, "cpu") == pytest.approx(1 / 1.5)
 
 
+def test_ranking_is_part_of_the_limit() -> None:
+    """The processors do it, whatever encodes."""
+    graphs = {"visual": GraphLimit(4.0, 1, 1)}
+    assert limits.together(graphs, 4.0, 0, "cpu", ranking=2.0) == pytest.approx(1.0)
+    assert limits.together(graphs, 4.0, 0, "cuda", ranking=2.0) == pytest.approx(4 / 3)
+
+
+def test_ranking_has_a_limit_of_its_own(toy_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among names whose embeddings are made up."""
+    monkeypatch.setattr(limits, "_SECONDS_EACH", 0.01)
+    assert limits.rank_rate(toy_bundle, 20) > 0
+
+
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "_SECONDS_TO_CHOOSE", 0.0)
     monkeypatch.setattr(limits, "_SECONDS_EACH", 0.0)

@@ -60,3 +60,16 @@ def test_it_answers_a_clip_as_the_service_does(
     (best,) = answer.raise_for_status().json()["predictions"]
     assert best["label"] == "red low"
     assert best["visual"]["similarity"] > 0
+
+
+def test_segments_are_ranked_by_their_own_frames_and_sound(
+    toy_bundle: Path, clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clip of one thing has it in each of its segments; the last may be short."""
+    monkeypatch.setattr(opponent, "N_FRAMES", 2)
+    monkeypatch.setattr(opponent, "N_SEGMENT_FRAMES", 2)
+    models = GraphModels(toy_bundle, 1)
+    service = Straightforward(models, EveryTime(models), "cpu")
+    best, segments = service.answer(str(clips["red low"]), CLASSES, [], 1, 0.75)
+    assert len(segments) >= 2
+    assert {one["label"] for (one,) in segments} == {best[0]["label"]} == {"red with a low tone"}

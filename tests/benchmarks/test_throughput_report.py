@@ -40,6 +40,7 @@ def test_new_names_are_compared_with_the_opponent_that_keeps_none() -> None:
 def test_ratios_compare_the_same_clip_and_names_and_models() -> None:
     """Anything else would be another question."""
     others: list[Row] = [{"clip": HARDEST}, {"n_names": 1_000}, {"bundle": EVERYDAY}]
+    others.append({"options": "segment_s=10"})
     rows = [_row("ahse", 32, 6.0), *(_row("straightforward", 32, 0.5, **other) for other in others)]
     add_ratios(rows)
     assert rows[0]["ratios"] == {}
@@ -88,6 +89,7 @@ def test_a_report_is_written_after_each_part(tmp_path: Path) -> None:
         write_report(found, tmp_path)
         assert len(json.loads((tmp_path / "throughput.json").read_text())["rows"]) == n
         text = (tmp_path / "throughput.md").read_text()
+        assert f"| {REAL} | 1,000 | 812 |" in text
         assert text.count(f"| {points[0].clip} | 10 known | 32 | ahse | 4.00 |") >= 1
         assert (tmp_path / "throughput.png").stat().st_size > 0
         assert (tmp_path / "growth.png").stat().st_size > 0
@@ -111,6 +113,7 @@ def _found(rows: list[Row]) -> dict[str, Any]:
         "machine": {"cores": "2"},
         "precision": {"straightforward": "fp32", "ahse": "int8"},
         "limits": {REAL: {BASE: limit}},
+        "ranking": {REAL: {"1000": 812.3}},
         "rows": rows,
     }
 
