@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from benchmarks.load import unique_labels
 from benchmarks.names import TOP_K, made_up_clips, made_up_names
@@ -26,7 +27,7 @@ from service.decode.pool import DecodePool
 from service.encode.clip_features import window_starts
 from service.encode.text import prompts_of
 from service.labels.label import Label
-from service.process import n_processors, use_one_thread_per_product
+from service.process import n_processors
 from service.registry import Bundle, load_bundle
 from service.runtime.providers import Runtime
 from service.settings import Settings
@@ -136,8 +137,10 @@ def rank_rate(directory: Path, n_names: int) -> float:
     bundle, draw = load_bundle(directory, Runtime(device="cpu")), np.random.default_rng(0)
     names = made_up_names(bundle, n_names, draw)
     (clip,) = made_up_clips(bundle, 1, draw)
-    use_one_thread_per_product()
-    return _rate(lambda: rank_names(bundle, clip, names, "auto").best(TOP_K), n_processors(), _SECONDS_EACH)
+    with threadpool_limits(1, user_api="blas"):  # as in the service
+        return _rate(
+            lambda: rank_names(bundle, clip, names, "auto").best(TOP_K), n_processors(), _SECONDS_EACH
+        )
 
 
 def together(

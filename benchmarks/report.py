@@ -29,9 +29,10 @@ _EXPLANATION = """\
 One base case (360p GOP 30, 10 s, ten known names, {clients} clients) and one axis at a time. Names are
 *known* if the services have seen them, *new* if no request had them before; embeddings of 1,000 and 100,000
 known names are made-up ones. *straightforward* encodes names in every request; *names kept* is the same with
-the embeddings of its names kept. Both work on one request at a time, so where they were asked by another
-number of clients, ratios are to the most that they answered in a second. With the real architectures they run
-torch in {opponent}, and this service {ours}; with other bundles they run the bundle's graphs in onnxruntime.
+the embeddings of its names kept. Both work on one request at a time, and on its segments one by one; where
+they were asked by another number of clients, ratios are to the most that they answered in a second. With the
+real architectures they run torch in {opponent}, and this service {ours}; with other bundles they run the
+bundle's graphs in onnxruntime.
 
 Limits: decoding, each encoder graph and, among more than ten names, ranking alone, with all that the machine
 has, added up for what a clip needs, text encoders for new names only; with a GPU the slower of encoding and

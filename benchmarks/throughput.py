@@ -90,7 +90,7 @@ def _begin(options: argparse.Namespace) -> Row:
     written = options.out / "throughput.json"
     if options.resume and written.exists():
         resumed: Row = json.loads(written.read_text(encoding="utf-8"))
-        return resumed
+        return {"ranking": {}} | resumed
     machine = describe_machine() | (describe_gpu() if options.device == "cuda" else {})
     known = {"machine": machine, "precision": _PRECISION[options.device]}
     return known | {"limits": {}, "ranking": {}, "rows": []}

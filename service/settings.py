@@ -110,14 +110,14 @@ class Settings(BaseSettings):
     batch_tokens: int = Field(
         default=0,
         ge=0,
-        description="maximum tokens of names in one model run; 0: 1000 on a CPU, 20000 on a GPU",
+        description="maximum tokens of names in one model run; 0: 500 on a CPU, 20000 on a GPU",
     )
     parallel_runs: int = Field(
         default=0,
         ge=0,
         le=64,
-        description="concurrent model runs, on a CPU of all encoders together, on a GPU of each; 0: as many "
-        "as processors allow, 2 on a GPU",
+        description="concurrent model runs, on a CPU of all encoders of a bundle together, on a GPU of each; "
+        "0: as many as processors allow, 2 on a GPU",
     )
     frames: FrameChoice = Field(
         default="exact",

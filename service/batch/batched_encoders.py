@@ -22,7 +22,7 @@ class Budgets:
         frames: Maximum number of frames in one run.
         windows: Maximum number of audio windows in one run.
         tokens: Maximum number of tokens of all prompts in one run, padding included.
-        n_runs: Runs at once: on a CPU of all encoders together, on a GPU of each.
+        n_runs: Runs at once: on a CPU of all encoders of a bundle together, on a GPU of each.
         n_threads: Threads of one run on a CPU; 0 for one per processor.
         n_processors: What all runs may keep busy on a CPU; 0 for all there are.
     """
@@ -38,7 +38,7 @@ class Budgets:
 # On a CPU a run has one thread by default, since threads of one run wait for each other at every layer. A few
 # rows keep it busy; more would no longer fit its caches, and others wait for their turn meanwhile. A GPU
 # needs many rows, and a second batch that is assembled while the first one runs.
-_CPU = Budgets(frames=4, windows=1, tokens=1_000)
+_CPU = Budgets(frames=4, windows=1, tokens=500)
 _GPU = Budgets(frames=128, windows=64, tokens=20_000, n_runs=2)
 
 

@@ -241,7 +241,7 @@ class _Run:
         order = self._order
         if not slot.n_gpus:
             # A worker sees all processors of its node, not those that it was given.
-            settings = {"parallel_runs": min(n_jobs, 64), **order.settings}
+            settings = {"parallel_runs": min(slot.n_processors, 64), **order.settings}
             order = Order(order.folder, order.manifest_digest, order.bundle, settings, order.version)
         there = NodeAffinitySchedulingStrategy(slot.node_id, soft=False)
         worker = self._ray.remote(ShardWorker).options(

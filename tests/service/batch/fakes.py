@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Executor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from service.batch import turns
 from service.batch.batched import Batched, unit_cost
 
 WAIT_S = 30.0
@@ -79,6 +82,19 @@ class Notes:
         """Until exactly n rows are waiting."""
         with self._changed:
             assert self._changed.wait_for(lambda: self.n_waiting == n, WAIT_S), self.n_waiting
+
+
+def asked_turns(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """Released for each thread that has its turn, or its place in the line."""
+    asked = threading.Semaphore(0)
+
+    class Telling(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            asked.release()
+            return super().wait(timeout)
+
+    monkeypatch.setattr(turns, "threading", SimpleNamespace(Event=Telling, Lock=threading.Lock))
+    return asked
 
 
 def batched_fake(

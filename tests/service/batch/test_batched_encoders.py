@@ -20,7 +20,7 @@ from service.labels.label import make_label
 from service.media import Clip, Track
 from service.registry import Registry, load_bundle
 from service.runtime.providers import Runtime
-from tests.service.batch.fakes import WAIT_S, HeldEncoder, rows_of
+from tests.service.batch.fakes import WAIT_S, HeldEncoder, asked_turns, rows_of
 from tests.toy import CLASSES
 
 USED = Track(used=True)
@@ -79,9 +79,9 @@ def test_each_encoder_has_a_queue_and_metrics_of_its_own(plain: Encoders) -> Non
     assert not any("text" in line for line in lines if line.startswith("ahse_batch_rows"))
 
 
-def test_encoders_take_turns_on_the_processors(plain: Encoders) -> None:
+def test_encoders_take_turns_on_the_processors(plain: Encoders, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has its queue, but no run of one begins beside as many of others as may run at once."""
-    held = HeldEncoder()
+    held, turns = HeldEncoder(), asked_turns(monkeypatch)
     one = replace(plain, visual=cast("Encoder", held), audio=cast("Encoder", held))
     serving = batched(one, Budgets(frames=1, windows=1, n_runs=2), Metrics())
     with ThreadPoolExecutor(4) as threads:
@@ -89,6 +89,8 @@ def test_encoders_take_turns_on_the_processors(plain: Encoders) -> None:
             threads.submit(encoder, rows=rows_of(number))
             for number, encoder in enumerate((serving.visual, serving.visual, serving.audio, serving.audio))
         ]
+        for _ in asked:
+            assert turns.acquire(timeout=WAIT_S)
         held.wait_for_run()
         held.wait_for_run()
         for n_ended in range(1, 3):

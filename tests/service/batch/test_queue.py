@@ -76,6 +76,7 @@ def test_parallel_batches_share_the_queued_cost() -> None:
     """Each of two gets half of what is left, rounded up, within the budget, and at least two rows."""
     queue = _queue({"one": _job(9)}, budget=10)
     assert [[len(part.rows) for part in queue.take(2)] for _ in range(4)] == [[5], [2], [2], []]
+    assert [len(part.rows) for part in _queue({"few": _job(5)}, budget=10).take(8)] == [1]
     assert [len(part.rows) for part in _queue({"large": _job(100)}, budget=10).take(2)] == [10]
     assert [len(part.rows) for part in _queue({"single": _job(1)}, budget=10).take(8)] == [1]
     dear = JobQueue("fake", 100)
