@@ -97,7 +97,7 @@ class Batched:
         """Encode rows [n, ...], n >= 1, given under the input's name; returns float32 [n, dim].
 
         Raises:
-            WorkCancelled: The client disconnected before all of its rows had begun to run.
+            WorkCancelled: The client disconnected before all of its rows were in a batch.
         """
         ((input_name, rows),) = inputs.items()
         job = Job(rows, current_token(), self._row_cost(rows))

@@ -23,7 +23,7 @@ class Job:
 
     Args:
         rows: Input [n, ...], n >= 1.
-        token: Cancels the rows that have not begun to run; None where nothing can cancel them.
+        token: Cancels the rows that are in no batch yet; None where nothing can cancel them.
         row_cost: Cost of one row, in the unit of the budget of a batch.
     """
 
