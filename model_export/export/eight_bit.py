@@ -1,13 +1,12 @@
 """A graph with weights in 8 bits; rows of a batch are quantised independently.
 
 onnxruntime's own dynamic quantisation has one scale for a whole batch, so that a clip's feature would depend
-on its neighbours. The schemes here have one scale for each row or part of a row, or quantise weights alone.
+on its neighbours. The schemes here have one scale for each row, or quantise weights alone.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -24,22 +23,22 @@ from model_export.export.eight_bit_convolutions import (
     store_narrow,
 )
 from model_export.export.graph_rewriting import front, gemm_to_matmul, make, replace_nodes
-from model_export.export.quiet_libraries import quiet
-from service.runtime.graph import onnxruntime
 
-# Numbers in a block share a scale in text graphs.
-_BLOCK = 128
-# Levels on each side of zero. Processors without VNNI add pairs of products u8 x i8 in 16 bits:
-# 2 x (2 x 90) x 90 still fits, so that the same graph gives the same numbers everywhere.
+# Processors without VNNI add pairs of products u8 x i8 in 16 bits. What fits gives the same everywhere:
+# in one part 90 levels on each side of zero, 2 x (2 x 90) x 90;
 _LEVELS = 90
-_ZERO, _ONE, _MOST, _LEAST = "eight_bit_zero", "eight_bit_one", "eight_bit_levels", "eight_bit_least"
+# in two parts 31 x 64 levels of activations, coarse steps of 64 fine ones, and 127 of weights, 2 x 64 x 127.
+_COARSE_LEVELS, _FINE_STEPS, _FINE_LEVELS = 31, 64, 127
+_ZERO, _ONE, _LEAST, _STEP, _MOST = (f"eight_bit_{name}" for name in ("zero", "one", "least", "step", "most"))
 _LAST_AXIS = "eight_bit_last_axis"
+# From 21 on a row can be quantised with a scale of its own in one step; nothing else here differs from 20.
+_OPSET = 21
 
 
 def to_eight_bit(model: onnx.ModelProto, typical: Sequence[Batch] = ()) -> Iterator[onnx.ModelProto]:
     """Smaller forms of the graph, the fastest first; the caller takes the first that is close enough to fp32.
 
-    - Text graphs: weights and activations in 8 bits, in blocks. This is closest to fp32, and speed matters
+    - Text graphs: products in 8 bits, with activations in two parts, which is closest to fp32; speed matters
       less, since names are encoded once and kept.
     - Transformers of pictures and sound: products in 8 bits, which is fastest.
     - Convolutional networks: convolutions in 8 bits where typical inputs give the ranges of the activations;
@@ -59,16 +58,74 @@ def to_eight_bit(model: onnx.ModelProto, typical: Sequence[Batch] = ()) -> Itera
         return
     _patches_to_matmul(model.graph)
     kind = model.graph.input[0].type.tensor_type.elem_type
-    yield _narrow_weights(model) if kind == onnx.TensorProto.INT64 else _narrow_products(model)
+    if kind == onnx.TensorProto.INT64:
+        _narrow_tables(model.graph)
+        yield _narrow_products(model, _InTwoParts())
+    else:
+        yield _narrow_products(model, _InOnePart())
 
 
-def _narrow_products(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Write each product with stored weights as a product of integers.
+class _InOnePart:
+    """x W = (x_max / n) (w_max / n) (q_x - zero) q_w, with n levels on each side of zero.
 
-    x W = (x_max / n) (w_max / n) (q_x - zero) q_w, with n levels on each side of zero: q_x is x scaled by the
-    largest magnitude x_max of its row, q_w is W scaled by the largest magnitude w_max of its column.
+    q_x is x scaled by the largest magnitude x_max of its row, q_w is W scaled by the largest magnitude w_max
+    of its column.
     """
-    graph, nodes = model.graph, list[onnx.NodeProto]()
+
+    levels = _LEVELS
+    constants: Mapping[str, Any] = {_MOST: np.float32(_LEVELS), _ZERO: np.uint8(_LEVELS)}
+
+    def rows(self, rows: str, width: int) -> list[onnx.NodeProto]:
+        """From rows [..., width] to levels of them and the scale of each."""
+        scale, zeros = f"{rows}_row_scale", f"{rows}_zeros"
+        zero = numpy_helper.from_array(np.array([_LEVELS], np.uint8))
+        return [
+            make("Div", [f"{rows}_largest", _MOST], scale),
+            make("Shape", [scale], f"{rows}_row_scale_shape"),
+            make("ConstantOfShape", [f"{rows}_row_scale_shape"], zeros, value=zero),
+            make("QuantizeLinear", [rows, scale, zeros], f"{rows}_levels", axis=-1, block_size=width),
+        ]
+
+    def product(self, rows: str, product: str) -> list[onnx.NodeProto]:
+        """From levels to the product, but for the scale of each row."""
+        return [_integer_product(f"{rows}_levels", product, _ONE, f"{product}_sums")]
+
+
+class _InTwoParts:
+    """As in one part, with q_x = 64 coarse + fine: two products, and hardly any error from activations."""
+
+    levels = _FINE_LEVELS
+    constants: Mapping[str, Any] = {
+        _MOST: np.float32(_COARSE_LEVELS * _FINE_STEPS),
+        _STEP: np.float32(_FINE_STEPS),
+        _ZERO: np.uint8(_FINE_STEPS // 2),
+    }
+
+    def rows(self, rows: str, _: int) -> list[onnx.NodeProto]:
+        """From rows [..., width] to coarse and fine levels of them and the scale of each."""
+        scaled, coarse = f"{rows}_scaled", f"{rows}_coarse"
+        return [
+            make("Div", [f"{rows}_largest", _MOST], f"{rows}_row_scale"),
+            make("Div", [_MOST, f"{rows}_largest"], f"{rows}_factor"),
+            make("Mul", [rows, f"{rows}_factor"], scaled),
+            make("QuantizeLinear", [scaled, _STEP, _ZERO], coarse),
+            make("DequantizeLinear", [coarse, _STEP, _ZERO], f"{rows}_coarse_part"),
+            make("Sub", [scaled, f"{rows}_coarse_part"], f"{rows}_rest"),
+            make("QuantizeLinear", [f"{rows}_rest", _ONE, _ZERO], f"{rows}_fine"),
+        ]
+
+    def product(self, rows: str, product: str) -> list[onnx.NodeProto]:
+        """From levels to the product, but for the scale of each row."""
+        return [
+            _integer_product(f"{rows}_coarse", product, _STEP, f"{product}_coarse_sums"),
+            _integer_product(f"{rows}_fine", product, _ONE, f"{product}_fine_sums"),
+            make("Add", [f"{product}_coarse_sums", f"{product}_fine_sums"], f"{product}_sums"),
+        ]
+
+
+def _narrow_products(model: onnx.ModelProto, scheme: _InOnePart | _InTwoParts) -> onnx.ModelProto:
+    """Write each product with stored weights as one of integers; rows are quantised once for all products."""
+    graph, nodes, quantised = model.graph, list[onnx.NodeProto](), set[str]()
     stored = {tensor.name: tensor for tensor in graph.initializer}
     kept = set(front(graph))
     for node in graph.node:
@@ -76,70 +133,60 @@ def _narrow_products(model: onnx.ModelProto) -> onnx.ModelProto:
         if weights is None or len(weights.dims) != 2:
             nodes.append(node)
             continue
-        values, scale = _levels(numpy_helper.to_array(weights), axis=0)
-        product = node.output[0]
+        rows, product = node.input[0], node.output[0]
+        values, scale = _levels(numpy_helper.to_array(weights), axis=0, n=scheme.levels)
         graph.initializer.append(numpy_helper.from_array(values, f"{product}_weights"))
-        graph.initializer.append(numpy_helper.from_array((scale / _LEVELS)[0], f"{product}_scale"))
-        nodes += _row_product(node.input[0], product)
-    constants: dict[str, Any] = {
-        _ZERO: np.uint8(_LEVELS),
+        graph.initializer.append(numpy_helper.from_array(scale[0], f"{product}_weights_scale"))
+        if rows not in quantised:
+            quantised.add(rows)
+            nodes += [*_largest(rows), *scheme.rows(rows, weights.dims[0])]
+        nodes += scheme.product(rows, product)
+        nodes.append(make("Mul", [f"{product}_sums", f"{rows}_row_scale"], product))
+    shared: dict[str, Any] = {
         _ONE: np.float32(1),
-        _MOST: np.float32(_LEVELS),
         _LEAST: np.float32(1e-12),
         _LAST_AXIS: np.array([-1], np.int64),
+        **scheme.constants,
     }
-    graph.initializer.extend(numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items())
+    graph.initializer.extend(numpy_helper.from_array(np.asarray(v), k) for k, v in shared.items())
     replace_nodes(graph, nodes)
-    if all(entry.domain != "com.microsoft" for entry in model.opset_import):
-        model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    _declare_operators(model)
     return model
 
 
-def _row_product(rows: str, product: str) -> list[onnx.NodeProto]:
-    """The nodes of one product; `{product}_weights` and `{product}_scale` are stored."""
-
-    def at(what: str) -> str:
-        return f"{product}_{what}"
-
-    integers = [at("levels"), at("weights"), _ONE, at("scale"), _ZERO]
+def _largest(rows: str) -> list[onnx.NodeProto]:
+    """The largest magnitude of each row; both ends take less time than magnitudes."""
     return [
-        make("Abs", [rows], at("magnitude")),
-        make("ReduceMax", [at("magnitude"), _LAST_AXIS], at("row_max"), keepdims=1),
-        make("Max", [at("row_max"), _LEAST], at("row_scale")),
-        make("Div", [_MOST, at("row_scale")], at("factor")),
-        make("Mul", [rows, at("factor")], at("scaled")),
-        make("QuantizeLinear", [at("scaled"), _ONE, _ZERO], at("levels")),
-        make("MatMulIntegerToFloat", integers, at("sums"), domain="com.microsoft"),
-        make("Div", [at("row_scale"), _MOST], at("unscale")),
-        make("Mul", [at("sums"), at("unscale")], product),
+        make("ReduceMin", [rows, _LAST_AXIS], f"{rows}_low", keepdims=1),
+        make("ReduceMax", [rows, _LAST_AXIS], f"{rows}_high", keepdims=1),
+        make("Neg", [f"{rows}_low"], f"{rows}_minus_low"),
+        make("Max", [f"{rows}_high", f"{rows}_minus_low", _LEAST], f"{rows}_largest"),
     ]
 
 
-def _levels(values: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Integers up to _LEVELS, and the largest magnitude along an axis, which is kept with length 1."""
-    largest = np.maximum(np.abs(values).max(axis=axis, keepdims=True), np.float32(1e-12))
-    return np.rint(values / largest * _LEVELS).astype(np.int8), largest.astype(np.float32)
+def _integer_product(levels: str, product: str, step: str, output: str) -> onnx.NodeProto:
+    """Levels times the stored weights, times the scale of each column and a step."""
+    inputs = [levels, f"{product}_weights", step, f"{product}_weights_scale", _ZERO]
+    return make("MatMulIntegerToFloat", inputs, output, domain="com.microsoft")
 
 
-def _narrow_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Weights in 8 bits, in blocks with a scale each; so are activations in a product (accuracy level 4)."""
-    _narrow_tables(model.graph)
-    onnxruntime()  # set up before any part of it is imported
-    with quiet():
-        from onnxruntime.quantization import matmul_nbits_quantizer as library
+def _declare_operators(model: onnx.ModelProto) -> None:
+    """State the versions of the operators that the products take."""
+    for entry in model.opset_import:
+        if not entry.domain:
+            entry.version = max(entry.version, _OPSET)
+    if all(entry.domain != "com.microsoft" for entry in model.opset_import):
+        model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
 
-        library.logger.setLevel(logging.WARNING)
-    settings = library.DefaultWeightOnlyQuantConfig(
-        block_size=_BLOCK, is_symmetric=True, accuracy_level=4, bits=8, op_types_to_quantize=("MatMul",)
-    )
-    quantizer = library.MatMulNBitsQuantizer(model, nodes_to_exclude=front(model.graph), algo_config=settings)
-    quantizer.process()
-    smaller: onnx.ModelProto = quantizer.model.model
-    return smaller
+
+def _levels(values: NDArray[np.float32], axis: int, n: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Integers up to n, and the step between two of them along an axis, which is kept with length 1."""
+    scale = np.maximum(np.abs(values).max(axis=axis, keepdims=True) / n, np.float32(1e-12)).astype(np.float32)
+    return np.rint(values / scale).astype(np.int8), scale
 
 
 def _narrow_tables(graph: onnx.GraphProto) -> None:
-    """Store embedding tables in 8 bits with a scale for each row; the quantiser knows them in 4 bits only."""
+    """Store embedding tables in 8 bits with a scale for each row."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
     nodes = []
     for node in graph.node:
@@ -147,13 +194,10 @@ def _narrow_tables(graph: onnx.GraphProto) -> None:
         if table is None or len(table.dims) != 2 or table.data_type != onnx.TensorProto.FLOAT:
             nodes.append(node)
             continue
-        values = numpy_helper.to_array(table)
-        scale = np.maximum(np.abs(values).max(axis=1, keepdims=True) / 127, np.float32(1e-12))
+        levels, scale = _levels(numpy_helper.to_array(table), axis=1, n=127)
         ids, output, name = node.input[1], node.output[0], node.name
-        graph.initializer.append(
-            numpy_helper.from_array(np.rint(values / scale).astype(np.int8), f"{name}_table")
-        )
-        graph.initializer.append(numpy_helper.from_array(scale.astype(np.float32), f"{name}_scale"))
+        graph.initializer.append(numpy_helper.from_array(levels, f"{name}_table"))
+        graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
         nodes += [
             make("Gather", [f"{name}_table", ids], f"{output}_8bit"),
             make("Gather", [f"{name}_scale", ids], f"{output}_scale"),

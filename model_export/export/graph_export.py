@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from model_export.errors import ExportError, ParityError
+from model_export.export.graph_rewriting import resize_to_matmul
 from model_export.export.quiet_libraries import quiet
 from service.bundle.provenance import GraphCheck
 from service.runtime.graph import onnxruntime
@@ -138,5 +139,6 @@ def _save(model: onnx.ModelProto, path: Path) -> None:
             node.doc_string = ""
     for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
         del value.metadata_props[:]
+    resize_to_matmul(model.graph)
     onnx.checker.check_model(model)
     onnx.save_model(model, str(path))

@@ -159,5 +159,8 @@ def _options(runtime: Runtime) -> SessionOptions:
     if not has_vnni():
         # Without VNNI sums of products u8 x i8 saturate at 16 bits; u8 x u8 is exact but takes twice as long.
         options.add_session_config_entry("session.x64quantprecision", "1")
+    # These two take longer than the steps that they put together: with the layer norm, twice as long.
+    fusions = "SkipLayerNormFusion;BiasGeluFusion"
+    options.add_session_config_entry("optimization.disable_specified_optimizers", fusions)
     options.log_severity_level = 3
     return options

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from transformers import ClapAudioConfig
+from transformers.models.clap.modeling_clap import ClapAudioLayer
 
+from model_export.encoders.clap_networks import build_clap
 from model_export.encoders.encoder_modules import LogMel
-from model_export.encoders.lean_modules import SelfAttention, lean
-from tests.model_export.encoders.small_encoders import small_audio_encoder, small_image_encoder
+from model_export.encoders.lean_modules import SelfAttention, WindowAttention, lean
+from tests.model_export.encoders.small_encoders import SHALLOW, small_audio_encoder, small_image_encoder
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -25,6 +30,48 @@ def test_attention_is_torchs(masked: bool) -> None:
     expected, _ = original(x, x, x, need_weights=False, attn_mask=mask)
     found, _ = SelfAttention(original)(x, x, x, need_weights=False, attn_mask=mask)
     torch.testing.assert_close(found, expected)
+
+
+def _window_attention(kind: str) -> tuple[Any, Tensor]:
+    """The attention of one block as CLAP's two packages have it, and the mask of a shifted block."""
+    if kind == "laion_clap":
+        build_clap("HTSAT-tiny", SHALLOW)  # makes the package importable
+        htsat = importlib.import_module("clap_module.htsat")
+        block = htsat.SwinTransformerBlock(24, (8, 8), 3, window_size=4, shift_size=2)
+        return block.attn, block.attn_mask
+    config = ClapAudioConfig(window_size=4)
+    layer: Any = ClapAudioLayer(config, 24, (8, 8), 3, shift_size=2)  # type: ignore[no-untyped-call]
+    return layer.attention.self, layer.get_attn_mask(8, 8, torch.float32, "cpu")
+
+
+@pytest.mark.parametrize("kind", ["laion_clap", "transformers"])
+@pytest.mark.parametrize("masked", [False, True])
+@torch.no_grad()
+def test_attention_in_windows_is_claps(kind: str, masked: bool) -> None:
+    """Of two pictures with four windows each; the original is left alone."""
+    torch.manual_seed(0)
+    original, mask = _window_attention(kind)
+    nn.init.normal_(original.relative_position_bias_table)
+    x = torch.randn(2 * 4, 16, 24)
+    given = (x, mask) if masked else (x,)
+    expected = original(*given)[0]
+    found = WindowAttention(original)(*given)[0]
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(original(*given)[0], expected, rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_weights_behind_a_mask_are_numbers_that_processors_are_quick_at() -> None:
+    """They count for nothing, and none of them is below the smallest normal number, as CLAP's own are."""
+    torch.manual_seed(0)
+    original, mask = _window_attention("laion_clap")
+    x = torch.randn(4, 16, 24)
+    hidden = mask[:, None].expand(-1, 3, -1, -1) < 0
+    slow, quick = (attention(x, mask)[1][hidden] for attention in (original, WindowAttention(original)))
+    smallest = torch.finfo(torch.float32).smallest_normal
+    assert 0 < slow.max() < smallest
+    assert smallest < quick.min()
+    assert quick.max() < 1e-18
 
 
 @torch.no_grad()

@@ -68,6 +68,65 @@ def test_a_product_is_that_of_integers_with_a_scale_for_each_row_and_column(tmp_
     assert (np.abs(found - exact).max(1) < 0.02 * np.abs(exact).max(1)).all()
 
 
+class Text(nn.Module):
+    """Two products with one input behind an embedding; the second has another behind it, without a bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(40, 200)
+        self.left, self.right = nn.Linear(200, 30), nn.Linear(200, 30, bias=False)
+        self.last = nn.Linear(30, 20, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """int64 [batch, 2] to [batch, 50]."""
+        x = self.embedding(tokens).mean(dim=1)
+        return torch.cat([self.left(x), self.last(self.right(x))], dim=1)
+
+
+def test_products_of_texts_lose_hardly_anything_of_their_rows(tmp_path: Path) -> None:
+    """Rows have twenty times as many levels as in one part; what is lost is lost by the weights."""
+    torch.manual_seed(0)
+    module, tokens = Text(), torch.arange(40).reshape(20, 2)
+    model = _eight_bit(module, "tokens", tokens, tmp_path)
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds.count("MatMulIntegerToFloat") == 6, "two for each product"
+    assert kinds.count("ReduceMax") == 2, "rows of two products are quantised once"
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    table = next(v for name, v in stored.items() if name.endswith("_table"))
+    table = table * next(v for name, v in stored.items() if name.endswith("_scale") and len(v) == len(table))
+    x = table[tokens.numpy()].mean(axis=1)
+
+    def narrowed(layer: nn.Linear) -> Floats:
+        weights = layer.weight.detach().numpy().T
+        step = np.abs(weights).max(0, keepdims=True) / 127
+        kept: Floats = (np.rint(weights / step) * step).astype(np.float32)
+        return kept
+
+    left = x @ narrowed(module.left) + module.left.bias.detach().numpy()
+    expected = np.concatenate([left, x @ narrowed(module.right) @ narrowed(module.last)], axis=1)
+    found = _run(model, tokens)
+    assert np.abs(found - expected).max() < 2e-3 * np.abs(expected).max()
+    alone = np.concatenate([_run(model, tokens[row : row + 1]) for row in range(20)])
+    np.testing.assert_allclose(found, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_no_sum_of_texts_overflows_where_every_value_is_at_its_largest(tmp_path: Path) -> None:
+    """Levels of both parts and of weights together fit into 16 bits, added in pairs."""
+    module = Text()
+    with torch.no_grad():
+        for weights in (module.embedding.weight, module.left.weight, module.right.weight, module.last.weight):
+            weights.fill_(1.0)
+        module.left.bias.zero_()
+    tokens = torch.zeros(2, 2, dtype=torch.int64)
+    model = _eight_bit(module, "tokens", tokens, tmp_path)
+    expected = [[200.0] * 30 + [200.0 * 30] * 20] * 2
+    np.testing.assert_allclose(_run(model, tokens), expected, rtol=1e-5)
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    zero = int(next(v for v in stored.values() if v.dtype == np.uint8))
+    largest = max(int(np.abs(v).max()) for name, v in stored.items() if name.endswith("_weights"))
+    assert 2 * (2 * zero) * largest <= np.iinfo(np.int16).max
+
+
 def test_no_sum_overflows_where_every_value_is_at_its_largest(tmp_path: Path) -> None:
     """Processors without VNNI add pairs of products in 16 bits, and cut off what is over."""
     layer = nn.Linear(256, 4, bias=False)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import onnxruntime as ort
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from model_export.errors import ExportError, ParityError
 from model_export.export.graph_export import export_graph
@@ -34,6 +36,29 @@ class RoundsItsBatch(nn.Module):
         batch = int(x.shape[0] * 8 / 8.0)
         halves = x.view(batch, 2, -1)
         return (halves[:, 0] - halves[:, 1]).reshape(-1, 4)
+
+
+class Resized(nn.Module):
+    """[batch, 1, 50, 8] to [batch, 8], by way of 64 rows and of 12 columns, as CLAP resizes spectrograms."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.mode = mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Longer, then wider."""
+        longer = interpolate(x, (64, 8), mode=self.mode, align_corners=True)
+        wider = interpolate(longer, (64, 12), mode=self.mode, align_corners=True)
+        return (wider[:, 0, :, :8] * torch.arange(64)[:, None]).mean(dim=1)
+
+
+@pytest.mark.parametrize(("mode", "n_left"), [("bicubic", 1), ("bilinear", 2)])
+def test_a_bicubic_resizing_of_rows_is_a_product(tmp_path: Path, mode: str, n_left: int) -> None:
+    """Of the last axis, or in another way, it stays as it is; the numbers are torch's in any case."""
+    path = tmp_path / "g.onnx"
+    check = export_graph(Resized(mode), {"x": torch.randn(3, 1, 50, 8)}, ["y"], path, tolerance=1e-4)
+    assert check.difference <= 1e-4
+    assert [node.op_type for node in onnx.load(str(path)).graph.node].count("Resize") == n_left
 
 
 def test_a_free_length_takes_any_up_to_the_longest(tmp_path: Path) -> None:
