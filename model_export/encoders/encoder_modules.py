@@ -105,6 +105,7 @@ class LaionAudioTower(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Round to 16 bits and back, as laion_clap does with every file, and encode."""
+        # Integers cut off what is after the point in one step, torch.trunc in four.
         sound = (waveform.clamp(-1, 1) * 32767).int().float() / 32767
         return normalize(self.projection(self.branch({"waveform": sound})["embedding"]), dim=-1)
 

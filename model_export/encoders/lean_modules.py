@@ -5,7 +5,6 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-import torch
 from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 from torchlibrosa.stft import LogmelFilterBank, Spectrogram
@@ -61,7 +60,8 @@ class WindowAttention(nn.Module):
 
     Their masks are -100 between what a shifted window brings together from two ends. e^-100 is below the
     smallest normal float32 (1.2e-38), and many processors need many times as long for such a number: in the
-    products with the values that was a third of CLAP's time. e^-50 adds as little to a sum of softmax.
+    products with the values that was a third of CLAP's time. e^-50 adds as little to a sum of softmax, and
+    is a normal number unless logits differ by tens.
     """
 
     bias: Tensor
@@ -107,11 +107,11 @@ def _is_laions(module: nn.Module) -> bool:
 def _thirds(weight: Tensor, bias: Tensor | None) -> list[nn.Linear]:
     """A layer of queries, keys and values as three layers: parts of one output would have to be copied."""
     layers = []
-    for rows in torch.arange(weight.shape[0]).chunk(3):
-        layer = nn.Linear(weight.shape[1], len(rows), bias=bias is not None)
-        layer.weight = _frozen(weight[rows])
+    for part, weights in enumerate(weight.chunk(3)):
+        layer = nn.Linear(weights.shape[1], weights.shape[0], bias=bias is not None)
+        layer.weight = _frozen(weights)
         if bias is not None:
-            layer.bias = _frozen(bias[rows])
+            layer.bias = _frozen(bias.chunk(3)[part])
         layers.append(layer)
     return layers
 

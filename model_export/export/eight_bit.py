@@ -24,15 +24,13 @@ from model_export.export.eight_bit_convolutions import (
 )
 from model_export.export.graph_rewriting import front, gemm_to_matmul, make, replace_nodes
 
-# Processors without VNNI add pairs of products u8 x i8 in 16 bits. What fits gives the same everywhere:
-# in one part 90 levels on each side of zero, 2 x (2 x 90) x 90;
+# Levels on each side of zero. Processors without VNNI add pairs of products u8 x i8 in 16 bits:
+# 2 x (2 x 90) x 90 still fits, so that the same graph gives the same numbers everywhere.
 _LEVELS = 90
-# in two parts 31 x 64 levels of activations, coarse steps of 64 fine ones, and 127 of weights, 2 x 64 x 127.
-_COARSE_LEVELS, _FINE_STEPS, _FINE_LEVELS = 31, 64, 127
+# In two parts activations have 31 x 64, in coarse steps of 64 fine ones, and weights 127: 2 x 64 x 127 fits.
+_COARSE_LEVELS, _FINE_STEPS, _WEIGHT_LEVELS = 31, 64, 127
 _ZERO, _ONE, _LEAST, _STEP, _MOST = (f"eight_bit_{name}" for name in ("zero", "one", "least", "step", "most"))
 _LAST_AXIS = "eight_bit_last_axis"
-# From 21 on a row can be quantised with a scale of its own in one step; nothing else here differs from 20.
-_OPSET = 21
 
 
 def to_eight_bit(model: onnx.ModelProto, typical: Sequence[Batch] = ()) -> Iterator[onnx.ModelProto]:
@@ -75,15 +73,22 @@ class _InOnePart:
     levels = _LEVELS
     constants: Mapping[str, Any] = {_MOST: np.float32(_LEVELS), _ZERO: np.uint8(_LEVELS)}
 
-    def rows(self, rows: str, width: int) -> list[onnx.NodeProto]:
+    def rows(self, rows: str) -> list[onnx.NodeProto]:
         """From rows [..., width] to levels of them and the scale of each."""
-        scale, zeros = f"{rows}_row_scale", f"{rows}_zeros"
+        flat, scales, zeros, levels = (
+            f"{rows}_{name}" for name in ("flat", "scales", "zeros", "flat_levels")
+        )
         zero = numpy_helper.from_array(np.array([_LEVELS], np.uint8))
         return [
-            make("Div", [f"{rows}_largest", _MOST], scale),
-            make("Shape", [scale], f"{rows}_row_scale_shape"),
-            make("ConstantOfShape", [f"{rows}_row_scale_shape"], zeros, value=zero),
-            make("QuantizeLinear", [rows, scale, zeros], f"{rows}_levels", axis=-1, block_size=width),
+            make("Div", [f"{rows}_largest", _MOST], f"{rows}_row_scale"),
+            # Scales of an axis take half the time of a product with a scale for each row.
+            make("Flatten", [rows], flat, axis=-1),
+            make("Reshape", [f"{rows}_row_scale", _LAST_AXIS], scales),
+            make("Shape", [scales], f"{rows}_n"),
+            make("ConstantOfShape", [f"{rows}_n"], zeros, value=zero),
+            make("QuantizeLinear", [flat, scales, zeros], levels, axis=0),
+            make("Shape", [rows], f"{rows}_shape"),
+            make("Reshape", [levels, f"{rows}_shape"], f"{rows}_levels"),
         ]
 
     def product(self, rows: str, product: str) -> list[onnx.NodeProto]:
@@ -94,14 +99,14 @@ class _InOnePart:
 class _InTwoParts:
     """As in one part, with q_x = 64 coarse + fine: two products, and hardly any error from activations."""
 
-    levels = _FINE_LEVELS
+    levels = _WEIGHT_LEVELS
     constants: Mapping[str, Any] = {
         _MOST: np.float32(_COARSE_LEVELS * _FINE_STEPS),
         _STEP: np.float32(_FINE_STEPS),
         _ZERO: np.uint8(_FINE_STEPS // 2),
     }
 
-    def rows(self, rows: str, _: int) -> list[onnx.NodeProto]:
+    def rows(self, rows: str) -> list[onnx.NodeProto]:
         """From rows [..., width] to coarse and fine levels of them and the scale of each."""
         scaled, coarse = f"{rows}_scaled", f"{rows}_coarse"
         return [
@@ -139,7 +144,7 @@ def _narrow_products(model: onnx.ModelProto, scheme: _InOnePart | _InTwoParts) -
         graph.initializer.append(numpy_helper.from_array(scale[0], f"{product}_weights_scale"))
         if rows not in quantised:
             quantised.add(rows)
-            nodes += [*_largest(rows), *scheme.rows(rows, weights.dims[0])]
+            nodes += [*_largest(rows), *scheme.rows(rows)]
         nodes += scheme.product(rows, product)
         nodes.append(make("Mul", [f"{product}_sums", f"{rows}_row_scale"], product))
     shared: dict[str, Any] = {
@@ -150,7 +155,8 @@ def _narrow_products(model: onnx.ModelProto, scheme: _InOnePart | _InTwoParts) -
     }
     graph.initializer.extend(numpy_helper.from_array(np.asarray(v), k) for k, v in shared.items())
     replace_nodes(graph, nodes)
-    _declare_operators(model)
+    if all(entry.domain != "com.microsoft" for entry in model.opset_import):
+        model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
     return model
 
 
@@ -168,15 +174,6 @@ def _integer_product(levels: str, product: str, step: str, output: str) -> onnx.
     """Levels times the stored weights, times the scale of each column and a step."""
     inputs = [levels, f"{product}_weights", step, f"{product}_weights_scale", _ZERO]
     return make("MatMulIntegerToFloat", inputs, output, domain="com.microsoft")
-
-
-def _declare_operators(model: onnx.ModelProto) -> None:
-    """State the versions of the operators that the products take."""
-    for entry in model.opset_import:
-        if not entry.domain:
-            entry.version = max(entry.version, _OPSET)
-    if all(entry.domain != "com.microsoft" for entry in model.opset_import):
-        model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
 
 
 def _levels(values: NDArray[np.float32], axis: int, n: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

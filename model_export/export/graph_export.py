@@ -59,7 +59,9 @@ def export_graph(
         ParityError: The difference is above the tolerance.
     """
     module = module.eval()
-    _save(_export(module, examples, outputs, max_length, opset), path)
+    model = _export(module, examples, outputs, max_length, opset)
+    resize_to_matmul(model.graph)
+    _save(model, path)
     first = {name: rows[:1] for name, rows in examples.items()}
     zeros = {name: torch.zeros_like(rows) for name, rows in examples.items()}
     batches = [examples, first, zeros, *({name: rows} for name in examples for rows in further)]
@@ -139,6 +141,5 @@ def _save(model: onnx.ModelProto, path: Path) -> None:
             node.doc_string = ""
     for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
         del value.metadata_props[:]
-    resize_to_matmul(model.graph)
     onnx.checker.check_model(model)
     onnx.save_model(model, str(path))

@@ -63,26 +63,28 @@ def resize_to_matmul(graph: onnx.GraphProto) -> None:
     """
     values = [*graph.input, *graph.value_info]
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
-    nodes = []
-    for node in graph.node:
-        ends = (node.input[0], node.output[0]) if _is_bicubic(node) else ("", "")
-        before, after = (shapes.get(name, [0]) for name in ends)
-        if not all(before[-2:] + after[-2:]) or before[-1] != after[-1]:
-            nodes.append(node)
+    nodes = list(graph.node)
+    for place, node in enumerate(nodes):
+        if not _is_bicubic(node):
             continue
-        unit, size = torch.eye(before[-2])[None, None], (after[-2], before[-2])
+        before, after = (shapes.get(name, [])[-2:] for name in (node.input[0], node.output[0]))
+        if not (len(before) == len(after) == 2 and all(before + after) and before[1] == after[1]):
+            continue
+        unit, size = torch.eye(before[0])[None, None], (after[0], before[0])
         weights = interpolate(unit, size, mode="bicubic", align_corners=True)[0, 0].numpy()
         name = f"{node.output[0]}_weights"
         graph.initializer.append(numpy_helper.from_array(weights, name))
-        nodes.append(make("MatMul", [name, node.input[0]], node.output[0]))
-    replace_nodes(graph, nodes)
+        nodes[place] = make("MatMul", [name, node.input[0]], node.output[0])
+    if nodes != list(graph.node):
+        replace_nodes(graph, nodes)
 
 
 def _is_bicubic(node: onnx.NodeProto) -> bool:
     """Whether it resizes as torch does with mode="bicubic" and align_corners=True."""
     settings = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
+    is_plain = settings.get("cubic_coeff_a") == -0.75 and not settings.get("antialias")
     corners = settings.get("coordinate_transformation_mode") == b"align_corners"
-    return node.op_type == "Resize" and settings.get("mode") == b"cubic" and corners
+    return node.op_type == "Resize" and settings.get("mode") == b"cubic" and is_plain and corners
 
 
 def make(kind: str, inputs: Sequence[str], output: str, domain: str = "", **settings: Any) -> onnx.NodeProto:

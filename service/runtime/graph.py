@@ -84,12 +84,13 @@ class Graph:
         self.path = path
         self._axes = axes
         providers = choose_providers(runtime, available_providers())
-        if providers[0][0] != CPU:
+        on_cpu = providers[0][0] == CPU
+        if not on_cpu:
             # The CUDA libraries come as packages beside onnxruntime-gpu, not from the system.
             onnxruntime().preload_dlls()
         try:
             self._session = onnxruntime().InferenceSession(
-                path, sess_options=_options(runtime), providers=providers
+                path, sess_options=_options(runtime, on_cpu=on_cpu), providers=providers
             )
         except Exception as error:
             raise BundleInvalidError(f"onnxruntime can't run {path.name}") from error
@@ -150,7 +151,7 @@ def _check_input(
         raise BundleInvalidError(f"{file}: the batch axis of {name} is fixed to {found[1][0]}")
 
 
-def _options(runtime: Runtime) -> SessionOptions:
+def _options(runtime: Runtime, *, on_cpu: bool) -> SessionOptions:
     options = onnxruntime().SessionOptions()
     options.intra_op_num_threads = runtime.n_threads
     # Threads that spin while idle would take the cores that decoding needs.
@@ -159,8 +160,9 @@ def _options(runtime: Runtime) -> SessionOptions:
     if not has_vnni():
         # Without VNNI sums of products u8 x i8 saturate at 16 bits; u8 x u8 is exact but takes twice as long.
         options.add_session_config_entry("session.x64quantprecision", "1")
-    # These two take longer than the steps that they put together: with the layer norm, twice as long.
-    fusions = "SkipLayerNormFusion;BiasGeluFusion"
-    options.add_session_config_entry("optimization.disable_specified_optimizers", fusions)
+    if on_cpu:
+        # There these two take longer than the steps that they join: with the layer norm, twice as long.
+        fusions = "SkipLayerNormFusion;BiasGeluFusion"
+        options.add_session_config_entry("optimization.disable_specified_optimizers", fusions)
     options.log_severity_level = 3
     return options
