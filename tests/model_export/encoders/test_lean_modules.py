@@ -99,3 +99,6 @@ def test_whole_encoders_give_the_same_features(tmp_path: Path) -> None:
     assert SelfAttention in kinds
     assert nn.MultiheadAttention not in kinds
     assert nn.MultiheadAttention in {type(module) for module in image.module.modules()}
+    assert WindowAttention in {type(module) for module in lean(sound.module).modules()}
+    laions = lean(build_clap("HTSAT-tiny", SHALLOW)[0])
+    assert WindowAttention in {type(module) for module in laions.modules()}

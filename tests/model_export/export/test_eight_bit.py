@@ -110,6 +110,16 @@ def test_products_of_texts_lose_hardly_anything_of_their_rows(tmp_path: Path) ->
     np.testing.assert_allclose(found, alone, rtol=1e-5, atol=1e-6)
 
 
+def test_a_text_of_zeros_has_products_of_zero(tmp_path: Path) -> None:
+    """Nothing is divided by its largest magnitude."""
+    module = Text()
+    with torch.no_grad():
+        module.embedding.weight.zero_()
+    tokens = torch.zeros(2, 2, dtype=torch.int64)
+    expected = module(tokens).detach().numpy()
+    np.testing.assert_allclose(_run(_eight_bit(module, "tokens", tokens, tmp_path), tokens), expected)
+
+
 def test_no_sum_of_texts_overflows_where_every_value_is_at_its_largest(tmp_path: Path) -> None:
     """Levels of both parts and of weights together fit into 16 bits, added in pairs."""
     module = Text()
@@ -125,6 +135,13 @@ def test_no_sum_of_texts_overflows_where_every_value_is_at_its_largest(tmp_path:
     zero = int(next(v for v in stored.values() if v.dtype == np.uint8))
     largest = max(int(np.abs(v).max()) for name, v in stored.items() if name.endswith("_weights"))
     assert 2 * (2 * zero) * largest <= np.iinfo(np.int16).max
+    for node in model.graph.node:  # what the products take
+        if node.op_type == "QuantizeLinear":
+            model.graph.output.append(onnx.helper.make_empty_tensor_value_info(node.output[0]))
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    levels = session.run(None, {"tokens": tokens.numpy()})[1:]
+    assert len(levels) == 4, "both parts of the rows of two products, and of one behind another"
+    assert max(int(part.max()) for part in levels) <= 2 * zero
 
 
 def test_no_sum_overflows_where_every_value_is_at_its_largest(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
@@ -13,6 +15,7 @@ from torch.nn.functional import interpolate
 
 from model_export.errors import ExportError, ParityError
 from model_export.export.graph_export import export_graph
+from model_export.export.graph_rewriting import resize_to_matmul
 
 
 class MeanOfRows(nn.Module):
@@ -50,6 +53,28 @@ class Resized(nn.Module):
         longer = interpolate(x, (64, 8), mode=self.mode, align_corners=True)
         wider = interpolate(longer, (64, 12), mode=self.mode, align_corners=True)
         return (wider[:, 0, :, :8] * torch.arange(64)[:, None]).mean(dim=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "n_left"), [({}, 0), ({"antialias": 1}, 1), ({"cubic_coeff_a": -0.5}, 1)]
+)
+def test_only_what_torch_calls_bicubic_is_written_as_its_product(
+    settings: dict[str, float], n_left: int
+) -> None:
+    """One that smooths, or with another curve, is another product."""
+    known: dict[str, Any] = {"cubic_coeff_a": -0.75, "mode": "cubic"} | settings
+    corners = "align_corners"
+    node = onnx.helper.make_node(
+        "Resize", ["x", "", "", "size"], ["y"], coordinate_transformation_mode=corners, **known
+    )
+    rows, fewer = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 1, n, 8])
+        for name, n in (("x", 50), ("y", 20))
+    )
+    size = onnx.numpy_helper.from_array(np.array([3, 1, 20, 8]), "size")
+    graph = onnx.helper.make_graph([node], "g", [rows], [fewer], [size], value_info=[fewer])
+    resize_to_matmul(graph)
+    assert [node.op_type for node in graph.node].count("Resize") == n_left
 
 
 @pytest.mark.parametrize(("mode", "n_left"), [("bicubic", 1), ("bilinear", 2)])
