@@ -38,8 +38,8 @@ class EvenRows:
 
     onnxruntime computes products with stored 8-bit weights (MatMulNBits) two rows at a time, and a last one
     alone, which rounds in another way: the next product takes it in 8 bits, and after all layers the last
-    text of an odd batch was off by up to 0.02 (onnxruntime 1.32, AVX-512 VNNI). Text graphs of the everyday bundle
-    and of older exports have such products.
+    text of an odd batch was off by up to 0.02 (onnxruntime 1.32, AVX-512 VNNI). Text graphs of the
+    everyday bundle and of older exports have such products.
 
     Args:
         encoder: The encoder.
