@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import mmap
 import os
 import threading
 from dataclasses import dataclass
@@ -84,14 +85,12 @@ class Graph:
         self.path = path
         self._axes = axes
         providers = choose_providers(runtime, available_providers())
-        on_cpu = providers[0][0] == CPU
-        if not on_cpu:
+        if not (on_cpu := providers[0][0] == CPU):
             # The CUDA libraries come as packages beside onnxruntime-gpu, not from the system.
             onnxruntime().preload_dlls()
         try:
-            self._session = onnxruntime().InferenceSession(
-                path, sess_options=_options(runtime, on_cpu=on_cpu), providers=providers
-            )
+            options = _options(runtime, fuses_all=not on_cpu or _has_products_in_blocks(path))
+            self._session = onnxruntime().InferenceSession(path, options, providers)
         except Exception as error:
             raise BundleInvalidError(f"onnxruntime can't run {path.name}") from error
         check_provider(self.provider, runtime)
@@ -151,7 +150,13 @@ def _check_input(
         raise BundleInvalidError(f"{file}: the batch axis of {name} is fixed to {found[1][0]}")
 
 
-def _options(runtime: Runtime, *, on_cpu: bool) -> SessionOptions:
+def _has_products_in_blocks(path: Path) -> bool:
+    """Whether it quantises activations in blocks, as older exports do: rounding before that moves answers."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(b"MatMulNBits") >= 0
+
+
+def _options(runtime: Runtime, *, fuses_all: bool) -> SessionOptions:
     options = onnxruntime().SessionOptions()
     options.intra_op_num_threads = runtime.n_threads
     # Threads that spin while idle would take the cores that decoding needs.
@@ -160,8 +165,8 @@ def _options(runtime: Runtime, *, on_cpu: bool) -> SessionOptions:
     if not has_vnni():
         # Without VNNI sums of products u8 x i8 saturate at 16 bits; u8 x u8 is exact but takes twice as long.
         options.add_session_config_entry("session.x64quantprecision", "1")
-    if on_cpu:
-        # There these two take longer than the steps that they join: with the layer norm, twice as long.
+    if not fuses_all:
+        # On a CPU these two take longer than the steps that they join: with the layer norm, twice as long.
         fusions = "SkipLayerNormFusion;BiasGeluFusion"
         options.add_session_config_entry("optimization.disable_specified_optimizers", fusions)
     options.log_severity_level = 3
