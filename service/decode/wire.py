@@ -372,15 +372,25 @@ def _receive_frames(
 
 
 def _fill(sock: socket.socket, buffer: memoryview, patience: Patience | None) -> None:
-    """Receive exactly as many bytes as the buffer holds."""
+    """Receive exactly as many bytes as the buffer holds.
+
+    All of them in one call where they come in time: after each call the thread waits for the interpreter's
+    lock again, which is what many clips at once are short of.
+    """
     while buffer:
         if patience is not None:
             # Asked before each read, so that a process that sends slowly can't extend it.
-            sock.settimeout(patience())
+            _wait_at_most(sock, patience())
         try:
-            n_bytes = sock.recv_into(buffer)
-        except TimeoutError:
-            continue  # there may be more of it than was known
+            n_bytes = sock.recv_into(buffer, len(buffer), socket.MSG_WAITALL)
+        except BlockingIOError:
+            continue  # nothing came in that time; there may be more of it than was known
         if n_bytes == 0:
             raise EOFError
         buffer = buffer[n_bytes:]
+
+
+def _wait_at_most(sock: socket.socket, seconds: float) -> None:
+    """Bound a whole receiving call; Python's own time-outs make sockets return what is there so far."""
+    whole_s, us = divmod(max(1, int(seconds * 1_000_000)), 1_000_000)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", whole_s, us))

@@ -18,6 +18,7 @@ from service.api.intake.body import (
     Body,
     FormLimits,
     Room,
+    pieces,
 )
 from service.errors import (
     BodyTooLargeError,
@@ -48,9 +49,9 @@ async def read_multipart(request: Request, room: Room, limits: FormLimits, bound
     form = _Form(room, limits)
     try:
         parser = MultipartParser(boundary, form.callbacks)
-        async for chunk in request.stream():
+        async for piece in pieces(request):
             # In a thread: parsing and writing must not hold up other requests.
-            await run_in_threadpool(parser.write, chunk)
+            await run_in_threadpool(parser.write, piece)
             room.in_memory.grow_to(form.n_field_bytes)
             room.on_disk.grow_to(form.n_file_bytes)
         return await run_in_threadpool(form.finish)

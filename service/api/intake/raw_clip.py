@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
-from service.api.intake.body import Body, Room
+from service.api.intake.body import Body, Room, pieces
 
 
 async def read_raw(request: Request, room: Room) -> Body:
@@ -17,9 +17,9 @@ async def read_raw(request: Request, room: Room) -> Body:
     """
     path, n_bytes = room.path(), 0
     with path.open("wb") as file:
-        async for chunk in request.stream():
-            n_bytes += len(chunk)
+        async for piece in pieces(request):
+            n_bytes += len(piece)
             room.on_disk.grow_to(n_bytes)
             # In a thread: writing must not hold up other requests.
-            await run_in_threadpool(file.write, chunk)
+            await run_in_threadpool(file.write, piece)
     return Body((path,))

@@ -111,6 +111,20 @@ def test_the_time_limit_does_not_depend_on_what_else_the_machine_does(
             pool.decode(path, spec)
 
 
+def test_processor_time_is_what_the_kernel_accounts_for(make_clip: Make, spec: DecodeSpec) -> None:
+    """Of all threads, and 0 once the process has ended; the oracle counts in ticks, rounded down twice."""
+    with DecodePool(LIMITS, n_workers=1) as pool:
+        pool.decode(make_clip(ticks=range(30)), spec)
+        (worker,) = pool._workers
+        fields = Path(f"/proc/{_process(pool).pid}/stat").read_text().rpartition(")")[2].split()
+        ticks = int(fields[11]) + int(fields[12])
+        assert 0 <= worker._processor_s() * os.sysconf("SC_CLK_TCK") - ticks < 3
+        assert ticks > 0
+        worker.kill()
+        _process(pool).wait(60)
+        assert worker._processor_s() == 0.0
+
+
 def test_a_process_keeps_nothing_of_earlier_clips(make_clip: Make, spec: DecodeSpec) -> None:
     """Files and streams refer to each other, and held 11 MiB for each clip until the next collection."""
     path = make_clip(width=1280, height=720, ticks=range(10), audio="aac", audio_s=0.4)

@@ -3,6 +3,7 @@
 import json
 import math
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -179,6 +180,39 @@ def _receive_bytes(sent: bytes, spec: DecodeSpec, on_sound: OnSound) -> None:
         with theirs:
             theirs.sendall(sent)
         wire.receive_clip(ours, spec, LIMITS, wire.within(60), on_sound)
+
+
+class _Counting(socket.socket):
+    """Counts its calls."""
+
+    n_calls = 0
+
+    def recv_into(self, *arguments: Any) -> int:
+        """See `socket.socket`."""
+        self.n_calls += 1
+        return super().recv_into(*arguments)
+
+
+def test_an_array_is_received_in_one_call() -> None:
+    """However many it is sent in: after each, the thread would wait for the interpreter's lock again."""
+    sent = np.random.default_rng(0).bytes(4_000_000)
+    ours, theirs = socket.socketpair()
+    received = bytearray(len(sent))
+    with _Counting(fileno=ours.detach()) as counting, theirs, ThreadPoolExecutor(1) as sender:
+        sending = sender.map(theirs.sendall, [sent[i::50] for i in range(50)])
+        wire._fill(counting, memoryview(received), wire.within(60))
+        assert len(list(sending)) == 50
+    assert received == b"".join(sent[i::50] for i in range(50))
+    assert counting.n_calls == 1
+
+
+def test_a_process_that_stops_in_the_middle_is_not_waited_for_longer_than_it_may_take() -> None:
+    """What has come by then does not extend it."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(bytes(10))
+        with pytest.raises(TimeoutError):
+            wire._fill(ours, memoryview(bytearray(11)), wire.within(0.02))
 
 
 def test_a_header_of_unlimited_length_is_rejected() -> None:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from service.api.guard import byte_budget
 from service.api.guard.byte_budget import ByteBudget
-from service.api.intake.body import FormLimits
+from service.api.intake.body import FormLimits, pieces
 from service.api.intake.json_clip import decode_base64
 from service.api.intake.upload import receive_uploads
 from service.api.intake.upload_folder import UploadFolder
@@ -72,6 +72,35 @@ def _receive(
     """Content of the one clip, and the fields."""
     (content,), fields, _ = _receive_all(body, directory, *args, **options)
     return content, fields
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        ([10] * 100, [640, 360]),
+        ([300_000] * 3, [600_000, 300_000]),
+        ([600_000, 1], [600_000, 1]),
+        ([5, 0], [5]),
+        ([0], []),
+    ],
+)
+def test_threads_get_pieces_that_are_worth_it(chunks: list[int], expected: list[int]) -> None:
+    """Half a megabyte, or 64 chunks; each change of threads costs more than writing a chunk does."""
+    body = b"".join(bytes([i % 256]) * n for i, n in enumerate(chunks))
+    messages = [
+        {"type": "http.request", "body": body[sum(chunks[:i]) :][:n], "more_body": i + 1 < len(chunks)}
+        for i, n in enumerate(chunks)
+    ]
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0)
+
+    async def run() -> list[bytes]:
+        return [piece async for piece in pieces(Request({"type": "http"}, receive))]
+
+    found = asyncio.run(run())
+    assert [len(piece) for piece in found] == expected
+    assert b"".join(found) == body
 
 
 @pytest.mark.parametrize("step", [1, 2, 7, 64, 10_000])
