@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from service.batch.batched import Batched, Observer, RowCost, length_cost, unit_cost
-from service.batch.padded import padded
+from service.batch.largest import run_largest
 from service.batch.turns import Turns
 from service.encode.encoders import Encoder, Encoders
 from service.process import n_processors
@@ -61,7 +61,7 @@ def batched(encoders: Encoders, budgets: Budgets, observer: Observer) -> Encoder
     n_runs = budgets.n_runs or default.n_runs or max(1, n_own // (budgets.n_threads or n_own))
     helpers = ThreadPoolExecutor(n_runs, thread_name_prefix="helper") if on_cpu and n_runs > 1 else None
     turn = Turns(n_runs).turn if on_cpu else nullcontext
-    inner = encoders if on_cpu else padded(encoders, frames=frames, windows=windows, tokens=tokens)
+    inner = encoders if on_cpu else run_largest(encoders, frames=frames, windows=windows, tokens=tokens)
 
     def queued(name: str, encoder: Encoder, budget: int, row_cost: RowCost) -> Batched:
         return Batched(

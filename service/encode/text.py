@@ -13,8 +13,8 @@ from service.encode.features import TextFeatures, pool
 from service.encode.tokens import Tokens
 from service.labels.label import Label, fill
 
-# Prompts in one run of a text graph.
-_PROMPTS_PER_BATCH = 64
+# Prompts that are handed to a text graph at once; queues divide them further (service/batch).
+_PROMPTS_PER_BATCH = 256
 # Prompts that are tokenised at once: what the tokenizer keeps of a text takes a hundred times its length.
 _PROMPTS_PER_TOKENISATION = 2_048
 

@@ -43,8 +43,6 @@ class Tokens:
             )
         length = None if spec.dynamic_length else spec.context_length
         self._is_dynamic = spec.dynamic_length
-        self._pad_id = spec.pad_id
-        self._lengths: tuple[int, ...] = ()
         self._most_padding: float = _MOST_PADDING
         self._tokenizer.enable_padding(length=length, pad_id=spec.pad_id)
         self._tokenizer.enable_truncation(max_length=spec.context_length)
@@ -52,7 +50,7 @@ class Tokens:
     def __call__(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Token ids int64 [len(texts), length], length at most context_length."""
         ids, lengths = self._ids(texts)
-        return self._fitted(ids, int(lengths.max()))
+        return ids[:, : lengths.max()]
 
     def batches(
         self, texts: Sequence[str], n_rows: int
@@ -70,33 +68,25 @@ class Tokens:
         order = np.argsort(lengths, kind="stable")
         for start, end in _cuts(lengths[order].tolist(), n_rows, self._most_padding):
             places = order[start:end]
-            yield places, self._fitted(ids[places], int(lengths[places[-1]]))
+            yield places, ids[places, : lengths[places[-1]]]
 
     def _ids(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Token ids, padded to the longest text or the context length, and how many of them a graph needs."""
         encodings = self._tokenizer.encode_batch_fast(list(texts))
         ids = np.array([one.ids for one in encodings], dtype=np.int64)
         needed = [sum(one.attention_mask) if self._is_dynamic else ids.shape[1] for one in encodings]
-        # Each row counts as long as it will be.
-        fitting = [min((one for one in self._lengths if one >= n), default=n) for n in needed]
-        return ids, np.array(fitting, dtype=np.int64)
-
-    def _fitted(self, ids: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-        """Rows of this length: padded, or without padding that none of them needs."""
-        n_missing = max(0, length - ids.shape[1])
-        return np.pad(ids[:, :length], ((0, 0), (0, n_missing)), constant_values=self._pad_id)
+        return ids, np.array(needed, dtype=np.int64)
 
     def count(self, texts: Sequence[str]) -> int:
         """Tokens of all texts together, without padding."""
         return sum(sum(one.attention_mask) for one in self._tokenizer.encode_batch_fast(list(texts)))
 
-    def padded_to(self, lengths: Sequence[int]) -> Tokens:
-        """The same tokenizer, which pads rows to the next of a few lengths: a graph then runs few shapes.
+    def in_large_batches(self) -> Tokens:
+        """The same tokenizer, whose batches have as many rows as they may, whatever they are padded with.
 
-        Batches then have as many rows as they may, whatever they are padded with.
+        For a GPU, where a run costs hardly more with more rows.
         """
         other = copy.copy(self)
-        other._lengths = tuple(lengths)
         other._most_padding = math.inf
         return other
 

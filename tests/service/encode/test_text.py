@@ -74,14 +74,14 @@ def test_a_shared_text_graph_gives_the_same_features_as_two_graphs(shared: Bundl
 
 
 def test_a_shared_text_graph_runs_once_for_both_tracks(shared: Bundle, separate: Bundle) -> None:
-    """One run per 64 prompts, where two graphs have one each."""
-    labels = _labels(*(f"name {index}" for index in range(70)))
+    """One run per 256 prompts, where two graphs have one each."""
+    labels = _labels(*(f"name {index}" for index in range(300)))
     counted = _Counted(shared.encoders.text_visual)
     encode_labels(replace(shared.encoders, text_visual=counted, text_audio=counted), labels)
-    assert counted.n_rows == [64, 6]
+    assert counted.n_rows == [256, 44]
     visual, audio = _Counted(separate.encoders.text_visual), _Counted(separate.encoders.text_audio)
     encode_labels(replace(separate.encoders, text_visual=visual, text_audio=audio), labels)
-    assert visual.n_rows == audio.n_rows == [64, 6]
+    assert visual.n_rows == audio.n_rows == [256, 44]
 
 
 def test_labels_of_different_lengths_keep_their_order(separate: Bundle, toy_bundle: Path) -> None:

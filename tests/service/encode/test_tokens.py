@@ -62,11 +62,11 @@ def test_a_batch_has_no_more_texts_than_it_may(tokens: Tokens) -> None:
     assert _shapes(tokens, _words(*[4] * 5), 2) == [(2, 4), (2, 4), (1, 4)]
 
 
-def test_few_lengths_take_full_batches(tokens: Tokens) -> None:
+def test_large_batches_are_never_cut_short(tokens: Tokens) -> None:
     """A GPU gets its rows at once; the shortest still come first, and are padded least."""
-    few = tokens.padded_to((4, 12))
-    assert _shapes(few, _words(2, 12, 1, 3, 9)) == [(5, 12)]
-    assert _shapes(few, _words(2, 12, 1, 3, 9), 3) == [(3, 4), (2, 12)]
+    large = tokens.in_large_batches()
+    assert _shapes(large, _words(2, 12, 1, 3, 9)) == [(5, 12)]
+    assert _shapes(large, _words(2, 12, 1, 3, 9), 3) == [(3, 3), (2, 12)]
 
 
 def test_a_fixed_length_takes_full_batches(fixed: Tokens) -> None:
