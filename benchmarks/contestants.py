@@ -16,6 +16,7 @@ from service.runtime.providers import Runtime
 
 TEMPLATE: Final = "a video of a {}."
 """of the real architectures: one prompt a name, for each service."""
+_N_WORKERS: Final[dict[Service, int]] = {"ahse, 8 workers": 8}
 
 
 class Contestants:
@@ -54,18 +55,18 @@ class Contestants:
             return self._started[service], False
         port, is_ours = free_port(), service.startswith("ahse")
         command = self._ours(service, port) if is_ours else self._opponent(service, port)
-        self._started[service] = server = self._stack.enter_context(running(command, port))
+        started = running(command, port, n_workers=_N_WORKERS.get(service, 1))
+        self._started[service] = server = self._stack.enter_context(started)
         if service == "ahse":
             put_label_set(port)
         return server, True
 
     def _ours(self, service: Service, port: int) -> list[str]:
         data, keeps_clips = self._folder / service, service == "ahse, clips kept"
-        if not keeps_clips:
+        if service == "ahse":
             keep_made_up(load_bundle(self._bundle, Runtime(device="cpu")), self.templates or None, data)
-        module = "benchmarks.unpadded" if service == "ahse, not padded" else "service.cli"
-        device = ("--device", self._device)
-        return serve_command(self._bundle, port, data, *device, keeps_clips=keeps_clips, module=module)
+        options = ("--device", self._device, "--workers", str(_N_WORKERS.get(service, 1)))
+        return serve_command(self._bundle, port, data, *options, keeps_clips=keeps_clips)
 
     def _opponent(self, service: Service, port: int) -> list[str]:
         models = (

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -34,10 +35,8 @@ class Server:
         return sum(memory_kib(pid, "VmRSS") for pid in family(self.pid)) / 1024
 
 
-def serve_command(
-    bundle: Path, port: int, data: Path, *further: str, keeps_clips: bool = False, module: str = "service.cli"
-) -> list[str]:
-    """`ahse serve` with this interpreter, or another module's `serve`.
+def serve_command(bundle: Path, port: int, data: Path, *further: str, keeps_clips: bool = False) -> list[str]:
+    """`ahse serve` with this interpreter.
 
     Unless it keeps clips, one that it has seen is decoded again.
     """
@@ -45,7 +44,7 @@ def serve_command(
         *(() if keeps_clips else ("env", "AHSE_CLIP_CACHE_BYTES=0")),
         sys.executable,
         "-m",
-        module,
+        "service.cli",
         "serve",
         "--bundle",
         bundle,
@@ -56,13 +55,16 @@ def serve_command(
 
 
 @contextmanager
-def running(command: Sequence[str], port: int, log: int | IO[bytes] = subprocess.DEVNULL) -> Iterator[Server]:
+def running(
+    command: Sequence[str], port: int, log: int | IO[bytes] = subprocess.DEVNULL, *, n_workers: int = 1
+) -> Iterator[Server]:
     """The server of a command, once it says that it is ready.
 
     Args:
         command: What to run.
         port: Where it will listen.
         log: Takes what it writes to standard error.
+        n_workers: Processes that must answer.
 
     Raises:
         SystemExit: It did not start.
@@ -70,7 +72,7 @@ def running(command: Sequence[str], port: int, log: int | IO[bytes] = subprocess
     started = time.perf_counter()
     with subprocess.Popen(command, stderr=log) as process:  # noqa: S603  (our own arguments)
         try:
-            while not is_ready(port):
+            while not (is_ready(port) and (n_workers == 1 or _n_up(port) == n_workers)):
                 if process.poll() is not None or time.perf_counter() - started > _PATIENCE_S:
                     raise SystemExit(f"the server did not start; to see why, run: {' '.join(command)}")
                 time.sleep(0.005)
@@ -89,6 +91,14 @@ def is_ready(port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+def _n_up(port: int) -> int:
+    """Workers of a service that answer the others."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+        connection.request("GET", "/metrics")
+        figures = connection.getresponse().read().decode()
+    return len(re.findall(r"^ahse_worker_up{.*} 1", figures, re.MULTILINE))
 
 
 def family(pid: int) -> list[int]:

@@ -193,7 +193,7 @@ class _Bench:
     def _limit_of(self, point: Point) -> float | None:
         """Clips per second that the machine allows; None: other work than that of the limits is done."""
         limit = self._found["limits"][point.bundle].get(point.clip)
-        if point.service != "ahse" or point.fields or limit is None:
+        if point.service not in ("ahse", "ahse, 8 workers") or point.fields or limit is None:
             return None
         graphs = {name: GraphLimit(**graph) for name, graph in limit["graphs"].items()}
         n_new = point.n_names if point.names == "new" else 0
