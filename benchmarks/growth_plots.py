@@ -38,7 +38,7 @@ def clips_plot(found: dict[str, Any]) -> Figure:
     axes.set_ylabel("clips per second")
     most = max((row["clients"] for row in rows), default=0)
     axes.set_title(f"{most} clients, {found['machine']['cores']} cores, RANDOM weights")
-    figure.legend(loc="outside lower center", ncols=6, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
     return figure
 
 

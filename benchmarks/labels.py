@@ -1,11 +1,15 @@
 """How long ranking takes among very many names, and how much memory their embeddings take.
 
     python -m benchmarks.labels BUNDLE... [--labels 1000 100000 1000000]
+    python -m benchmarks.labels BUNDLE... --new 100000
 
 Text features are random unit vectors of the bundle's dims, which cost what encoded ones cost; ranking is the
 service's own, with both tracks, the scores of each track and the ten best names. 121 segments (a clip of 20
 minutes) are ranked one by one, as clips are, and together, as the service ranks them; memory is what Python
 and numpy take beside the embeddings.
+
+With `--new` names are encoded instead: how long a service without anything else to do takes to
+embed them, in batches on all processors.
 """
 
 from __future__ import annotations
@@ -15,20 +19,28 @@ import statistics
 import sys
 import time
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.names import made_up_clips, made_up_names
+from service.api.prometheus import Metrics
+from service.batch.batched_encoders import Budgets, batched
 from service.best import best_of_each
 from service.classifier import rank_names
+from service.embed.embedder import LabelEmbedder
 from service.embed.embeddings import LabelEmbeddings
+from service.labels.label import Candidates, make_label
 from service.process import use_one_thread_per_product
 from service.registry import Bundle, load_bundle
 from service.runtime.providers import Runtime
 
 _RUNS = 15
 _SEGMENTS, _SEGMENT_K, _SEGMENT_RUNS = 121, 5, 3
+_WORDS = ("dog", "playing", "violin", "red", "car", "in the street", "ice hockey", "a group of people")
+# Of all names and their embeddings.
+_MOST_BYTES = 1 << 34
 
 
 def main() -> None:
@@ -38,8 +50,14 @@ def main() -> None:
     )
     parser.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE")
     parser.add_argument("--labels", nargs="+", type=int, default=[1_000, 100_000, 1_000_000])
+    parser.add_argument("--new", type=int, metavar="N", help="encode so many names, and rank nothing")
     options = parser.parse_args()
     use_one_thread_per_product()
+    if options.new:
+        _print("| bundle | new names | s | ms a name |\n|---|---|---|---|")
+        for path in options.bundles:
+            _print(_encoding(load_bundle(path, Runtime(device="cpu", n_threads=1)), options.new))
+        return
     _print(
         "| bundle | head | dims | names | MB | ranking, ms (min, median) | 121 segments one by one, s "
         "| together, s | ratio | MB one by one | MB together |\n|---|---|---|---|---|---|---|---|---|---|---|"
@@ -69,6 +87,18 @@ def _row(bundle: Bundle, n: int) -> str:
     ]
     cells += [f"{min(times):.1f}, {statistics.median(times):.1f}", *_segments(bundle, candidates, draw)]
     return f"| {' | '.join(cells)} |"
+
+
+def _encoding(bundle: Bundle, n: int) -> str:
+    """Names of one to three words, of which most are three to eight tokens."""
+    draw = np.random.default_rng(0)
+    words = [" ".join(draw.choice(_WORDS, draw.integers(1, 4))) for _ in range(n)]
+    names = Candidates(tuple(make_label(f"{word} {number}") for number, word in enumerate(words)))
+    serving = replace(bundle, encoders=batched(bundle.encoders, Budgets(), Metrics()))
+    start = time.perf_counter()
+    LabelEmbedder(_MOST_BYTES).embed(serving, names)
+    seconds = time.perf_counter() - start
+    return f"| {bundle.manifest.name} | {n:,} | {seconds:.0f} | {1000 * seconds / n:.2f} |"
 
 
 def _segments(bundle: Bundle, names: LabelEmbeddings, draw: np.random.Generator) -> list[str]:

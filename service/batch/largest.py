@@ -14,10 +14,11 @@ from service.errors import DeviceUnavailableError
 
 
 def run_largest(encoders: Encoders, *, frames: int, windows: int, tokens: int) -> Encoders:
-    """Run each encoder of a bundle once on a batch as large as it will get; smaller ones fit into its memory.
+    """Run each encoder of a bundle once on a batch as large as it will get.
 
-    Batches are not padded to sizes that have run before: without, an H200 answers 1.12 times as many clips,
-    and no request waits longer (docs/performance.md).
+    So a GPU that is too small for it is found now, and not by a request. Two such batches at once may take up
+    to twice the memory. Batches are not padded to sizes that have run before, which brought nothing
+    (docs/performance.md).
 
     Args:
         encoders: The encoders as loaded, on a GPU.

@@ -146,7 +146,7 @@ class DecodePool:
     def _put_back(self, worker: _Worker) -> None:
         with self._changed:
             self._idle.append(worker)
-            # One is enough: who is cancelled wakes all others, and `close` those before it waits itself.
+            # One is enough: a cancelled waiter wakes all others, and so does `close` before it waits itself.
             self._changed.notify()
 
     def _wake(self) -> None:
@@ -211,6 +211,7 @@ class _Worker:
             return
         self.stop()
         ours, theirs = socket.socketpair()
+        wire.bound_sending(ours, _START_TIMEOUT_S)
         descriptor = theirs.fileno()
         with theirs:
             # A fresh interpreter, not a fork: it inherits no memory, files or secrets of the service.

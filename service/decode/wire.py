@@ -392,5 +392,13 @@ def _fill(sock: socket.socket, buffer: memoryview, patience: Patience | None) ->
 
 def _wait_at_most(sock: socket.socket, seconds: float) -> None:
     """Bound a whole receiving call; Python's own time-outs make sockets return what is there so far."""
-    whole_s, us = divmod(max(1, int(seconds * 1_000_000)), 1_000_000)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", whole_s, us))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
+
+
+def bound_sending(sock: socket.socket, seconds: float) -> None:
+    """Let sending fail with OSError after so long: a process that was taken over may no longer read."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(seconds))
+
+
+def _timeval(seconds: float) -> bytes:
+    return struct.pack("ll", *divmod(max(1, int(seconds * 1_000_000)), 1_000_000))

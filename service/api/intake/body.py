@@ -15,8 +15,8 @@ FILE_FIELD, FILES_FIELD = "file", "files"
 MAX_FILES = 100
 # Of a clip's file name.
 MAX_NAME_CHARACTERS = 255
-# What is handed to a thread at a time: bytes, or chunks where they are small. They come in 64 KB, and each
-# handing over costs a switch of threads, with the interpreter's lock.
+# What is handed to a thread at a time: bytes, or chunks (of up to 64 KB) where these are small. Each handing
+# over costs a switch of threads, with the interpreter's lock. A piece is held twice when it is joined.
 _PIECE_BYTES, _PIECE_CHUNKS = 1 << 19, 64
 
 Fields = tuple[tuple[str, str], ...]

@@ -198,7 +198,7 @@ def test_an_array_is_received_in_one_call() -> None:
     sent = np.random.default_rng(0).bytes(4_000_000)
     ours, theirs = socket.socketpair()
     received = bytearray(len(sent))
-    with _Counting(fileno=ours.detach()) as counting, theirs, ThreadPoolExecutor(1) as sender:
+    with ThreadPoolExecutor(1) as sender, _Counting(fileno=ours.detach()) as counting, theirs:
         sending = sender.map(theirs.sendall, [sent[i::50] for i in range(50)])
         wire._fill(counting, memoryview(received), wire.within(60))
         assert len(list(sending)) == 50
@@ -213,6 +213,15 @@ def test_a_process_that_stops_in_the_middle_is_not_waited_for_longer_than_it_may
         theirs.sendall(bytes(10))
         with pytest.raises(TimeoutError):
             wire._fill(ours, memoryview(bytearray(11)), wire.within(0.02))
+
+
+def test_a_process_that_reads_no_longer_is_not_waited_for() -> None:
+    """One that was taken over could otherwise hold a thread of the service for ever."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        wire.bound_sending(ours, 0.02)
+        with pytest.raises(OSError, match="unavailable"):
+            ours.sendall(bytes(4_000_000))
 
 
 def test_a_header_of_unlimited_length_is_rejected() -> None:
