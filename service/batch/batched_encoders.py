@@ -61,7 +61,13 @@ def batched(encoders: Encoders, budgets: Budgets, observer: Observer) -> Encoder
     n_runs = budgets.n_runs or default.n_runs or max(1, n_own // (budgets.n_threads or n_own))
     helpers = ThreadPoolExecutor(n_runs, thread_name_prefix="helper") if on_cpu and n_runs > 1 else None
     turn = Turns(n_runs).turn if on_cpu else nullcontext
-    inner = encoders if on_cpu else run_largest(encoders, frames=frames, windows=windows, tokens=tokens)
+    if not on_cpu:
+        run_largest(encoders, frames=frames, windows=windows, tokens=tokens)
+        encoders = replace(
+            encoders,
+            tokens_visual=encoders.tokens_visual.in_large_batches(),
+            tokens_audio=encoders.tokens_audio.in_large_batches(),
+        )
 
     def queued(name: str, encoder: Encoder, budget: int, row_cost: RowCost) -> Batched:
         return Batched(
@@ -75,13 +81,13 @@ def batched(encoders: Encoders, budgets: Budgets, observer: Observer) -> Encoder
             turn=turn,
         )
 
-    text_visual = queued("text_visual", inner.text_visual, tokens, length_cost)
+    text_visual = queued("text_visual", encoders.text_visual, tokens, length_cost)
     return replace(
-        inner,
-        visual=queued("visual", inner.visual, frames, unit_cost),
-        audio=queued("audio", inner.audio, windows, unit_cost),
+        encoders,
+        visual=queued("visual", encoders.visual, frames, unit_cost),
+        audio=queued("audio", encoders.audio, windows, unit_cost),
         text_visual=text_visual,
         text_audio=text_visual
         if encoders.manifest.shares_text
-        else queued("text_audio", inner.text_audio, tokens, length_cost),
+        else queued("text_audio", encoders.text_audio, tokens, length_cost),
     )

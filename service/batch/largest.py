@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from service.encode.encoders import Encoder, Encoders
 from service.errors import DeviceUnavailableError
 
 
-def run_largest(encoders: Encoders, *, frames: int, windows: int, tokens: int) -> Encoders:
+def run_largest(encoders: Encoders, *, frames: int, windows: int, tokens: int) -> None:
     """Run each encoder of a bundle once on a batch as large as it will get.
 
     So a GPU that is too small for it is found now, and not by a request. Two such batches at once may take up
@@ -26,9 +25,6 @@ def run_largest(encoders: Encoders, *, frames: int, windows: int, tokens: int) -
         windows: Maximum number of audio windows in one run.
         tokens: Maximum number of tokens in one run, padding included.
 
-    Returns:
-        The same, whose texts come in batches for a GPU.
-
     Raises:
         DeviceUnavailableError: The GPU lacks the memory.
     """
@@ -39,11 +35,6 @@ def run_largest(encoders: Encoders, *, frames: int, windows: int, tokens: int) -
     _run(encoders.text_visual, "tokens", _texts(visual.text, tokens))
     if not encoders.manifest.shares_text:
         _run(encoders.text_audio, "tokens", _texts(audio.text, tokens))
-    return replace(
-        encoders,
-        tokens_visual=encoders.tokens_visual.in_large_batches(),
-        tokens_audio=encoders.tokens_audio.in_large_batches(),
-    )
 
 
 def _texts(spec: TextEncoderSpec, tokens: int) -> NDArray[np.int64]:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from service.api.prometheus import Metrics
 from service.batch.batched_encoders import Budgets, batched
-from service.batch.largest import run_largest
 from service.encode.encoders import Encoder, Encoders
 from service.encode.text import encode_labels
 from service.errors import DeviceUnavailableError
@@ -72,11 +71,11 @@ def test_a_shared_text_encoder_runs_once(shared_bundle: Path) -> None:
     plain = load_bundle(shared_bundle, Runtime(device="cpu", n_threads=1)).encoders
     gpu = _Gpu(plain.text_visual)
     on_gpu: Any = replace(plain, visual=_Gpu(plain.visual), text_visual=gpu, text_audio=gpu)
-    inner = run_largest(on_gpu, frames=2, windows=2, tokens=36)
+    serving = batched(on_gpu, Budgets(frames=2, windows=2, tokens=36), Metrics())
     assert [shape[0] for shape in gpu.shapes] == [3]
     gpu.shapes.clear()
     labels = [make_label(name) for name in CLASSES[:2]]
-    found, alone = encode_labels(inner, labels), encode_labels(plain, labels)
+    found, alone = encode_labels(serving, labels), encode_labels(plain, labels)
     assert [shape[0] for shape in gpu.shapes] == [2]
     np.testing.assert_allclose(found.visual, alone.visual, atol=1e-6)
     np.testing.assert_allclose(found.audio, alone.audio, atol=1e-6)
