@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastapi import Request
-
 from service.api.guard.byte_budget import ByteShare
 
 FILE_FIELD, FILES_FIELD = "file", "files"
@@ -72,10 +70,10 @@ class Body:
     names: tuple[str, ...] = ()
 
 
-async def pieces(request: Request) -> AsyncIterator[bytes]:
-    """The body as it comes, in pieces that are worth a thread's while."""
+async def pieces(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """A body as it comes, in pieces that are worth a thread's while."""
     chunks, n_bytes = list[bytes](), 0
-    async for chunk in request.stream():
+    async for chunk in body:
         chunks.append(chunk)
         n_bytes += len(chunk)
         if n_bytes >= _PIECE_BYTES or len(chunks) == _PIECE_CHUNKS:

@@ -49,7 +49,7 @@ async def read_multipart(request: Request, room: Room, limits: FormLimits, bound
     form = _Form(room, limits)
     try:
         parser = MultipartParser(boundary, form.callbacks)
-        async for piece in pieces(request):
+        async for piece in pieces(request.stream()):
             # In a thread: parsing and writing must not hold up other requests.
             await run_in_threadpool(parser.write, piece)
             room.in_memory.grow_to(form.n_field_bytes)

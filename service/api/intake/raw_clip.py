@@ -17,7 +17,7 @@ async def read_raw(request: Request, room: Room) -> Body:
     """
     path, n_bytes = room.path(), 0
     with path.open("wb") as file:
-        async for piece in pieces(request):
+        async for piece in pieces(request.stream()):
             n_bytes += len(piece)
             room.on_disk.grow_to(n_bytes)
             # In a thread: writing must not hold up other requests.

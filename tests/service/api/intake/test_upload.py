@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -87,16 +88,13 @@ def _receive(
 def test_threads_get_pieces_that_are_worth_it(chunks: list[int], expected: list[int]) -> None:
     """Half a megabyte, or 64 chunks; each change of threads costs more than writing a chunk does."""
     body = b"".join(bytes([i % 256]) * n for i, n in enumerate(chunks))
-    messages = [
-        {"type": "http.request", "body": body[sum(chunks[:i]) :][:n], "more_body": i + 1 < len(chunks)}
-        for i, n in enumerate(chunks)
-    ]
 
-    async def receive() -> dict[str, Any]:
-        return messages.pop(0)
+    async def stream() -> AsyncIterator[bytes]:
+        for i, n in enumerate(chunks):
+            yield body[sum(chunks[:i]) :][:n]
 
     async def run() -> list[bytes]:
-        return [piece async for piece in pieces(Request({"type": "http"}, receive))]
+        return [piece async for piece in pieces(stream())]
 
     found = asyncio.run(run())
     assert [len(piece) for piece in found] == expected
