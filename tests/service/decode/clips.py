@@ -1,6 +1,8 @@
 """Clips that the tests make for themselves; a level says which frame it is, a corner which way is up."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -62,7 +64,10 @@ class Recipe:
 def make(recipe: Recipe, directory: Path) -> Path:
     """Encode a clip."""
     path = directory / recipe.name
-    with av.open(str(path), "w", container_options=recipe.container_options) as container:
+    with (
+        _usual_scheduling(),
+        av.open(str(path), "w", container_options=recipe.container_options) as container,
+    ):
         video = _video_stream(container, recipe) if recipe.codec is not None else None
         audio = (
             _sound_stream(container, recipe.audio, recipe.layout, recipe.rate_hz)
@@ -76,6 +81,20 @@ def make(recipe: Recipe, directory: Path) -> Path:
         if audio is not None:
             _encode_sound(container, audio, _tone(recipe, audio.layout.nb_channels))
     return path
+
+
+@contextmanager
+def _usual_scheduling() -> Iterator[None]:
+    """Undo what SVT-AV1 does to the thread that calls it: as root it becomes a real-time one, for good.
+
+    Threads that it starts later are too, and one that spins keeps another on the same processor from running:
+    tests far behind this one stood still.
+    """
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
 
 
 def write_sound(

@@ -1,5 +1,6 @@
 """The frames and the sound that come out are the right ones, found with little decoding."""
 
+import os
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -70,6 +71,13 @@ def test_frames_equal_those_of_a_full_scan(
     np.testing.assert_array_equal(clip.frames, pictures)
     assert clip.n_frames_decoded <= n_frames
     assert clip.warnings == ()
+
+
+def test_making_a_clip_leaves_the_scheduling_of_the_thread_alone(make_clip: Make) -> None:
+    """SVT-AV1 would make it a real-time thread, beside which later tests stood still."""
+    before = os.sched_getscheduler(0)
+    make_clip(name="c.mkv", codec="libsvtav1", ticks=range(2), video_options={"preset": "12"})
+    assert os.sched_getscheduler(0) == before
 
 
 def test_sampling_middle_takes_the_frame_at_half_time(
