@@ -15,6 +15,9 @@ from service.decode.container import Damage
 
 # A resampler has taken this much before a stretch begins: its filter is a millisecond long.
 _LEAD_S = 0.02
+# Samples are taken from the filters after so many went in, in pieces of so many: a frame has about a
+# thousand, and to take each one's costs more than to mix and resample it.
+_IN_SAMPLES, _OUT_SAMPLES = 16_384, 4_096
 
 FrameFormat = tuple[str, str, int]
 """Sample format, channel layout and sample rate of a frame."""
@@ -45,19 +48,23 @@ class Downmix:
             filters.append(self._graph.add("aformat", sample_fmts="fltp"))
             filters.append(self._graph.add("pan", _mean(first.layout.nb_channels)))
         filters.append(self._graph.add("aformat", sample_fmts="flt", sample_rates=str(rate_hz)))
+        filters.append(self._graph.add("asetnsamples", n=str(_OUT_SAMPLES), p="0"))
         filters.append(self._graph.add("abuffersink"))
         self._graph.link_nodes(*filters).configure()
+        self._n_waiting = 0
 
     def add(self, frame: AudioFrame) -> list[npt.NDArray[np.float32]]:
         """Samples that are ready after one more frame: arrays float32 [n_samples]."""
-        return self._push(frame)
+        self._graph.push(frame)
+        self._n_waiting += frame.samples
+        if self._n_waiting < _IN_SAMPLES:
+            return []
+        self._n_waiting = 0
+        return list(self._pull())
 
     def flush(self) -> list[npt.NDArray[np.float32]]:
-        """Samples that the resampler still buffers. No frame may follow."""
-        return self._push(None)
-
-    def _push(self, frame: AudioFrame | None) -> list[npt.NDArray[np.float32]]:
-        self._graph.push(frame)
+        """All samples that are left. No frame may follow."""
+        self._graph.push(None)
         return list(self._pull())
 
     def _pull(self) -> Iterator[npt.NDArray[np.float32]]:

@@ -23,12 +23,12 @@ from service.decode.formats import (
     HEAD_BYTES,
     IMAGE_CONTAINERS,
     JPEG_START,
-    OPEN_OPTIONS,
     VIDEO_DECODERS,
     animated_webp,
     explain_unreadable,
     is_animated_webp,
     is_heif,
+    open_options,
     tiled_image,
 )
 from service.errors import AhseError, ClipTooLargeError, EmptyFileError, NotMediaError
@@ -169,7 +169,7 @@ def open_source(file: BinaryIO, limits: DecodeLimits, *, probe_all: bool = False
     if is_animated_webp(head):
         raise animated_webp()
     # While it looks for streams, FFmpeg decodes frames, which must not be too large either.
-    options = OPEN_OPTIONS | {"max_pixels": str(limits.max_frame_pixels)}
+    options = open_options(head) | {"max_pixels": str(limits.max_frame_pixels)}
     if probe_all:
         duration_us = round(limits.max_duration_s * 1e6)
         options |= {"probesize": str(max(size_bytes, 32)), "analyzeduration": str(duration_us)}

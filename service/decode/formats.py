@@ -37,13 +37,10 @@ AUDIO_DECODERS = frozenset((
     "adpcm_g726", "g722", "wavpack", "dvaudio",
 ))  # fmt: skip
 
-OPEN_OPTIONS = {
-    "format_whitelist": ",".join(_CONTAINERS),
-    "codec_whitelist": ",".join(sorted(VIDEO_DECODERS | AUDIO_DECODERS)),
-    # That of an open file (container._open): no name in a file can make FFmpeg open another one.
-    "protocol_whitelist": "fd",
-}
-
+# To learn what a header may not tell, FFmpeg decodes the first frame of each stream when it opens a file, and
+# throws it away: of H.264 at 1080p 30 ms, as much as four frames later on. An MP4 file tells all that is
+# needed of these, and its sound and other codecs are cheap.
+_TOLD_BY_MP4 = frozenset(("h264", "hevc"))
 
 HEAD_BYTES = 64
 JPEG_START = b"\xff\xd8\xff"
@@ -59,6 +56,17 @@ _HEIF_BRANDS = (b"avif", b"heic", b"heix", b"mif1")
 _LIST_STARTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"v=0", b"[playlist]")
 # More than the number of top-level boxes before the index in any real file.
 _MAX_BOXES = 64
+
+
+def open_options(head: bytes) -> dict[str, str]:
+    """What FFmpeg may do when it opens a file, by how the file starts."""
+    decoders = (VIDEO_DECODERS | AUDIO_DECODERS) - (_TOLD_BY_MP4 if is_mp4(head) else frozenset())
+    return {
+        "format_whitelist": ",".join(_CONTAINERS),
+        "codec_whitelist": ",".join(sorted(decoders)),
+        # That of an open file (container._open): no name in a file can make FFmpeg open another one.
+        "protocol_whitelist": "fd",
+    }
 
 
 def explain_unreadable(file: BinaryIO, size_bytes: int) -> MediaError:
@@ -79,7 +87,7 @@ def explain_unreadable(file: BinaryIO, size_bytes: int) -> MediaError:
         return NotMediaError(
             "This is a playlist or a description that points to media. Send the clip itself."
         )
-    if head[4:8] == b"ftyp" and not _has_index(file, size_bytes):
+    if is_mp4(head) and not _has_index(file, size_bytes):
         return TruncatedMediaError(
             "The clip ends before its index: the file was cut short. Send it again, whole."
         )
@@ -91,7 +99,12 @@ def explain_unreadable(file: BinaryIO, size_bytes: int) -> MediaError:
 
 def is_heif(head: bytes) -> bool:
     """Whether a file starts like an AVIF or HEIF image, which FFmpeg opens as an MP4 clip."""
-    return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS
+    return is_mp4(head) and head[8:12] in _HEIF_BRANDS
+
+
+def is_mp4(head: bytes) -> bool:
+    """Whether a file starts like MP4, or what is derived from it."""
+    return head[4:8] == b"ftyp"
 
 
 def is_animated_webp(head: bytes) -> bool:

@@ -31,32 +31,34 @@ class Framer:
     Args:
         size_px: Side length of the pictures.
         resize: How a frame is turned into a square.
-        pixel_aspect: Width of a pixel divided by its height.
         on_white: Whether the frames are images with transparent parts, under which white is shown, as FFmpeg
             itself does in GIF. Otherwise transparency is ignored, which is black in most videos.
         max_pixels: Maximum number of pixels of a scaled frame before it is cropped.
     """
 
-    def __init__(
-        self, size_px: int, resize: Resize, pixel_aspect: float, max_pixels: int, *, on_white: bool = False
-    ) -> None:
+    def __init__(self, size_px: int, resize: Resize, max_pixels: int, *, on_white: bool = False) -> None:
         self._size_px = size_px
         rule = RESIZE_RULES[resize]
         self._squash = rule.shape == "squash"
         self._filter = _FILTERS[rule.filter] | _EXACT
-        low, high = _PLAUSIBLE_PIXEL_ASPECT
-        self._pixel_aspect = pixel_aspect if low <= pixel_aspect <= high else 1.0
         self._max_pixels = max_pixels
         self._on_white = on_white
         self._reformatter = VideoReformatter()
 
-    def picture(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
-        """Scale, crop and rotate one frame: uint8 [size_px, size_px, 3], RGB.
+    def picture(self, frame: VideoFrame, pixel_aspect: float) -> npt.NDArray[np.uint8]:
+        """Scale, crop and rotate one frame.
+
+        Args:
+            frame: The frame.
+            pixel_aspect: Width of its pixels divided by their height.
+
+        Returns:
+            uint8 [size_px, size_px, 3], RGB.
 
         Raises:
             ClipTooLargeError: The frame is so long and thin that scaling it would need too much memory.
         """
-        width, height = self._scaled_size(frame)
+        width, height = self._scaled_size(frame, pixel_aspect)
         if width * height > self._max_pixels:
             raise ClipTooLargeError("The frames are far too long and thin. Crop the clip and send it again.")
         scaled = self._reformatter.reformat(
@@ -73,11 +75,13 @@ class Framer:
         square = pixels[top : top + self._size_px, left : left + self._size_px]
         return np.ascontiguousarray(_upright(square, _display_matrix(frame)))
 
-    def _scaled_size(self, frame: VideoFrame) -> tuple[int, int]:
+    def _scaled_size(self, frame: VideoFrame, pixel_aspect: float) -> tuple[int, int]:
         """Width and height to scale to, before rotation."""
         if self._squash:
             return self._size_px, self._size_px
-        width, height = frame.width * self._pixel_aspect, float(frame.height)
+        low, high = _PLAUSIBLE_PIXEL_ASPECT
+        wide = pixel_aspect if low <= pixel_aspect <= high else 1.0
+        width, height = frame.width * wide, float(frame.height)
         shorter = min(width, height)
         return int(self._size_px * width / shorter), int(self._size_px * height / shorter)
 

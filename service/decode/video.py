@@ -62,6 +62,7 @@ class FrameReader:
         self._rank = np.argsort(np.argsort(timeline.times_s, kind="stable"), kind="stable")
         self._framer = framer
         self._pixels_left = limits.max_decoded_pixels
+        self._stream = stream
         self._context = stream.codec_context
         # Each frame carries the index of its packet, since timestamps may be missing or repeated.
         self._context.copy_opaque = True
@@ -143,10 +144,14 @@ class FrameReader:
         for number, frame in dict(nearest.values()).items():
             self._convert(number, frame)
 
+    def _pixel_aspect(self) -> float:
+        """That of the header, or else what a frame that is decoded now has told."""
+        return float(self._stream.sample_aspect_ratio or self._context.sample_aspect_ratio or 1)
+
     def _convert(self, number: int, frame: VideoFrame) -> bool:
         """Convert a frame to the picture of its packet, if it can be."""
         with self._damage.kept_to("picture"):
-            self.pictures[number] = self._framer.picture(frame)
+            self.pictures[number] = self._framer.picture(frame, self._pixel_aspect())
             return True
         return False
 
@@ -218,7 +223,6 @@ def read_frames(
     framer = Framer(
         spec.image_size_px,
         spec.resize,
-        _pixel_aspect(stream),
         limits.max_frame_pixels,
         on_white=stream.codec_context.name in _IMAGE_DECODERS,
     )
@@ -302,7 +306,3 @@ def _collect(
         n_decoded=reader.n_decoded,
         warnings=tuple(warnings),
     )
-
-
-def _pixel_aspect(stream: VideoStream) -> float:
-    return float(stream.sample_aspect_ratio or 1)

@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from service.decode import decode_clip
-from service.decode.formats import OPEN_OPTIONS
+from service.decode.container import open_source
+from service.decode.formats import open_options
 from service.errors import ClipTooLargeError, NoTracksError
 from service.media import DecodeLimits, DecodeSpec
 from tests.service.decode.clips import picture, write_sound
@@ -337,8 +338,20 @@ def test_a_small_file_with_a_huge_png_takes_no_memory(
 
 def test_formats_that_point_to_other_files_or_make_pictures_up_are_not_allowed() -> None:
     """These are demuxers of FFmpeg, by the names that it knows them by."""
-    allowed = set(OPEN_OPTIONS["format_whitelist"].split(","))
+    allowed = set(open_options(b"")["format_whitelist"].split(","))
     assert allowed.isdisjoint(
         {"concat", "hls", "dash", "imf", "image2", "sdp", "rtsp", "rtp", "lavfi", "webm_dash_manifest"}
     )
     assert {name for name in allowed if name.endswith("_pipe")} == {"jpeg_pipe", "png_pipe", "webp_pipe"}
+
+
+@pytest.mark.parametrize(("name", "known"), [("c.mp4", None), ("c.mov", None), ("c.mkv", "yuv420p")])
+def test_opening_an_mp4_decodes_no_picture(
+    name: str, known: str | None, make_clip: Make, limits: DecodeLimits
+) -> None:
+    """FFmpeg knows the format of pixels from then on only if it has decoded a frame to open the file."""
+    path = make_clip(name=name, width=96, height=64)
+    with path.open("rb", buffering=0) as file, open_source(file, limits) as source:
+        assert source.video_stream is not None
+        assert source.video_stream.codec_context.pix_fmt == known
+        assert source.visual_track.detail == "h264 96x64"

@@ -35,7 +35,7 @@ def test_noise_is_scaled_as_in_pil(resize: Resize, side: int) -> None:
     """Noise reveals a filter that does not average all pixels when the picture shrinks."""
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
     frame = VideoFrame.from_ndarray(pixels, format="rgb24")
-    found = Framer(64, resize, 1.0, 10**6).picture(frame)
+    found = Framer(64, resize, 10**6).picture(frame, 1.0)
     filter_ = RESIZE_RULES[resize].filter
     assert _difference(found, pixels, 64, filter_) < 2
     assert _difference(found, pixels, 64, filter_) < _difference(found, pixels, 64, _OTHER[filter_]) / 2
