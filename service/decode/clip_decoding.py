@@ -41,7 +41,13 @@ _NO_FRAMES = VideoFrames(None, np.empty(0), None, np.empty((0, 0)), 0, ())
 _MIN_VISUAL_S = 1e-3
 
 
-def decode_clip(path: Path, spec: DecodeSpec, limits: DecodeLimits, on_sound: OnSound = ignore_sound) -> Clip:
+def decode_clip(
+    path: Path,
+    spec: DecodeSpec,
+    limits: DecodeLimits,
+    on_sound: OnSound = ignore_sound,
+    n_threads: int = 1,
+) -> Clip:
     """Decode the frames and the waveform that a model needs from an untrusted file, in the current process.
 
     Deterministic: the same file gives the same bytes every time. Time and memory are not limited here; use
@@ -52,16 +58,17 @@ def decode_clip(path: Path, spec: DecodeSpec, limits: DecodeLimits, on_sound: On
         spec: What the model needs.
         limits: Limits on the cost of the clip.
         on_sound: Called once with the sound, if there is any, before the frames are decoded.
+        n_threads: That may decode frames at once; the result does not depend on it.
 
     Raises:
         MediaError: The clip can't be used; the subclass says why.
     """
     with path.open("rb", buffering=0) as file:
-        return decode_file(file, spec, limits, on_sound)
+        return decode_file(file, spec, limits, on_sound, n_threads)
 
 
 def decode_file(
-    file: BinaryIO, spec: DecodeSpec, limits: DecodeLimits, on_sound: OnSound = ignore_sound
+    file: BinaryIO, spec: DecodeSpec, limits: DecodeLimits, on_sound: OnSound, n_threads: int
 ) -> Clip:
     """Same as `decode_clip`, for an open file. Nothing else is opened.
 
@@ -70,17 +77,18 @@ def decode_file(
         spec: What the model needs.
         limits: Limits on the cost of the clip.
         on_sound: As there.
+        n_threads: As there.
 
     Raises:
         MediaError: The clip can't be used; the subclass says why.
     """
     with open_source(file, limits) as source:
-        decoding = _Decoding(source, spec, limits)
+        decoding = _Decoding(source, spec, limits, n_threads)
         decoding.scan()
         if source.wanted and not source.has_late_track:
             return decoding.clip(on_sound)
     with open_source(file, limits, probe_all=True) as source:
-        decoding = _Decoding(source, spec, limits)
+        decoding = _Decoding(source, spec, limits, n_threads)
         decoding.scan()
         return decoding.clip(on_sound)
 
@@ -88,10 +96,11 @@ def decode_file(
 class _Decoding:
     """The state of decoding one clip. Call `scan` and then `clip`, once each."""
 
-    def __init__(self, source: Source, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    def __init__(self, source: Source, spec: DecodeSpec, limits: DecodeLimits, n_threads: int) -> None:
         self._source = source
         self._spec = spec
         self._limits = limits
+        self._n_threads = n_threads
         video, audio = source.video_stream, source.audio_stream
         self._damage = Damage()
         self._log = PacketLog(video, source, self._damage) if video is not None else None
@@ -239,8 +248,7 @@ class _Decoding:
         return cut(layout.duration_s, self._spec.segment_s, self._limits.max_segments)
 
     def _read_frames(self, timeline: Timeline | None, layout: Layout) -> tuple[VideoFrames, Track]:
-        video = self._source.video_stream
-        if self._log is None or video is None:
+        if self._log is None:
             return _NO_FRAMES, self._source.visual_track
         if timeline is None:
             return _NO_FRAMES, _unreadable("picture", 0)
@@ -248,7 +256,16 @@ class _Decoding:
         parts = [part for segment in segments if (part := layout.visual_in(segment)) is not None]
         frames = _NO_FRAMES
         with self._damage.kept_to("picture"):
-            frames = read_frames(video, self._log, timeline, self._spec, self._limits, self._damage, parts)
+            frames = read_frames(
+                self._source,
+                self._log,
+                timeline,
+                self._spec,
+                self._limits,
+                self._damage,
+                parts,
+                self._n_threads,
+            )
         if frames.pictures is None:
             return frames, _unreadable("picture", 1)
         self._warnings.extend(frames.warnings)

@@ -152,6 +152,11 @@ class PacketLog:
     def __len__(self) -> int:
         return len(self._pts)
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether the payload is in memory, so that several can replay the packets at once."""
+        return self._kept is not None
+
     def add(self, packet: Packet[VideoStream]) -> None:
         """Add one packet, which must not be empty."""
         self._pts.append(packet.pts)

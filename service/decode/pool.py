@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from service.cancellation import raise_if_cancelled, stopping
-from service.decode import wire
+from service.decode import messages, wire
 from service.decode.sandbox import Sandbox
 from service.errors import (
     DecodeCrashedError,
@@ -94,16 +94,16 @@ class DecodePool:
             DecoderUnavailableError: No process can be started, or two were killed from outside.
             WorkCancelled: The request was cancelled; a process that was decoding for it was killed.
         """
-        worker = self._take_idle()
+        worker, n_threads = self._take_idle()
         try:
             try:
-                return worker.decode(path, spec, self._limits, on_sound)
+                return worker.decode(path, spec, self._limits, on_sound, n_threads)
             except _ProcessDiedError:
                 raise_if_cancelled("decode")
                 if self._is_closed:
                     raise
                 # It may have been ended for something else, such as memory that the whole machine lacks.
-                return worker.decode(path, spec, self._limits, on_sound)
+                return worker.decode(path, spec, self._limits, on_sound, n_threads)
         except _ProcessDiedError as error:
             raise_if_cancelled("decode")
             raise _blame(error) from error
@@ -127,8 +127,8 @@ class DecodePool:
         if self._first_ready.acquire(blocking=False):  # and never released
             self._on_first_ready(sandbox)
 
-    def _take_idle(self) -> _Worker:
-        """Wait for an idle process.
+    def _take_idle(self) -> tuple[_Worker, int]:
+        """Wait for an idle process; and the threads that it may use, so that a lone clip has all processors.
 
         Raises:
             WorkCancelled: The request was cancelled meanwhile.
@@ -141,7 +141,7 @@ class DecodePool:
             raise_if_cancelled("decode")
             if self._is_closed:
                 raise RuntimeError("the decode pool is closed")
-            return self._idle.pop()
+            return self._idle.pop(), 1 + len(self._idle)
 
     def _put_back(self, worker: _Worker) -> None:
         with self._changed:
@@ -211,7 +211,7 @@ class _Worker:
             return
         self.stop()
         ours, theirs = socket.socketpair()
-        wire.bound_sending(ours, _START_TIMEOUT_S)
+        messages.bound_sending(ours, _START_TIMEOUT_S)
         descriptor = theirs.fileno()
         with theirs:
             # A fresh interpreter, not a fork: it inherits no memory, files or secrets of the service.
@@ -229,17 +229,21 @@ class _Worker:
         self._socket = ours
         self._is_ready = False
 
-    def decode(self, path: Path, spec: DecodeSpec, limits: DecodeLimits, on_sound: OnSound) -> Clip:
+    def decode(
+        self, path: Path, spec: DecodeSpec, limits: DecodeLimits, on_sound: OnSound, n_threads: int
+    ) -> Clip:
         """Have the process decode one clip; kill it if it takes too long or breaks the protocol."""
         with open_clip(path) as file:
-            return self._decode(file, spec, limits, on_sound)
+            return self._decode(file, spec, limits, on_sound, n_threads)
 
-    def _decode(self, file: BinaryIO, spec: DecodeSpec, limits: DecodeLimits, on_sound: OnSound) -> Clip:
+    def _decode(
+        self, file: BinaryIO, spec: DecodeSpec, limits: DecodeLimits, on_sound: OnSound, n_threads: int
+    ) -> Clip:
         sock = self._connect()
         try:
             # Killed by a cancelled request, since a library in the middle of a frame can't be asked to stop.
             with stopping(self.kill):
-                wire.send_request(sock, file, spec, limits)
+                wire.send_request(sock, file, spec, limits, n_threads)
                 patience = self._patience(limits.processor_time_s)
                 return wire.receive_clip(sock, spec, limits, patience, on_sound)
         except TimeoutError:
@@ -259,9 +263,9 @@ class _Worker:
             self.stop()
             raise
 
-    def _patience(self, limit_s: float) -> wire.Patience:
+    def _patience(self, limit_s: float) -> messages.Patience:
         """Patience for so much processor time, which does not depend on what else the machine does."""
-        wall_left_s, before_s = wire.within(_WALL_SHARE * limit_s), self._processor_s()
+        wall_left_s, before_s = messages.within(_WALL_SHARE * limit_s), self._processor_s()
 
         def left_s() -> float:
             if (left := limit_s - (self._processor_s() - before_s)) <= 0:
@@ -314,7 +318,7 @@ class _Worker:
             if sock is None:
                 raise EOFError
             if not self._is_ready:
-                ready = wire.receive(sock, wire.within(_START_TIMEOUT_S))
+                ready = messages.receive(sock, messages.within(_START_TIMEOUT_S))
                 self._is_ready = True
                 self._on_ready(Sandbox(**ready["sandbox"]))
         except (EOFError, OSError, ValueError) as error:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, TypeAlias, cast
 
 import numpy as np
@@ -12,7 +16,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from service.decode.container import Damage
+from service.decode.container import Damage, Source
 from service.decode.packets import (
     PacketLog,
     Run,
@@ -24,13 +28,17 @@ from service.decode.packets import (
 )
 from service.decode.picture import Framer
 from service.decode.segments import Span
-from service.errors import ClipTooLargeError
+from service.errors import AhseError, ClipTooLargeError
 from service.media import DecodeLimits, DecodeSpec
 
 # Decoders that can skip frames that no other frame refers to without changing any other frame.
 _CAN_SKIP = frozenset({"h264", "mpeg2video"})
+# Decoders that work around the faults of the encoder that made a clip, which it may name in the first packet.
+_KNOW_ENCODERS = frozenset({"h264", "mpeg4"})
 # Decoders of images, in which transparency is meant to be seen.
 _IMAGE_DECODERS = frozenset({"apng", "png", "webp"})
+# What a decoder may keep for each pixel of a frame: some twenty frames of 10 bits.
+_DECODER_BYTES_PER_PIXEL = 64
 
 _Skip = Literal["NONREF", "DEFAULT"]
 _Numbered: TypeAlias = "Iterator[tuple[int, Packet[VideoStream]]]"
@@ -43,6 +51,7 @@ class FrameReader:
         pictures: Packet index to picture, uint8 [size, size, 3]: the wanted frames, and for each that could
             not be decoded the nearest one.
         n_decoded: Frames that the decoder returned.
+        n_pixels: Their pixels.
     """
 
     def __init__(
@@ -56,12 +65,13 @@ class FrameReader:
     ) -> None:
         self.pictures: dict[int, npt.NDArray[np.uint8]] = {}
         self.n_decoded = 0
+        self.n_pixels = 0
         self._damage = damage
         self._log = log
         self._times_s = timeline.times_s
         self._rank = np.argsort(np.argsort(timeline.times_s, kind="stable"), kind="stable")
         self._framer = framer
-        self._pixels_left = limits.max_decoded_pixels
+        self._max_pixels = limits.max_decoded_pixels
         self._stream = stream
         self._context = stream.codec_context
         # Each frame carries the index of its packet, since timestamps may be missing or repeated.
@@ -82,11 +92,21 @@ class FrameReader:
         """
         skip: _Skip = "NONREF" if skip_unneeded and self._context.name in _CAN_SKIP else "DEFAULT"
         packets = self._log.replay()
-        for run in runs:
+        for number, run in enumerate(runs):
+            if number == 0 and run.start > 0:
+                self._introduce(packets)
             self._context.flush_buffers()
             # A flush may reset the reorder depth, without which the decoder drops frames that arrive late.
             self._context.reorder_depth = max(self._reorder_depth, self._context.reorder_depth)
             self._keep(run, self._frames(run, packets, skip))
+
+    def _introduce(self, packets: _Numbered) -> None:
+        """Let the decoder learn of the encoder from the first packet, without decoding its frame."""
+        if self._context.name in _KNOW_ENCODERS:
+            for _, packet in islice(packets, 1):
+                self._context.skip_frame = "ALL"
+                with Damage().kept_to("picture"):  # no frame of it is wanted
+                    self._context.decode(packet)
 
     def misses(self, wanted: Sequence[int]) -> bool:
         """Whether a wanted packet, and those shown right before and after it, all yielded no picture.
@@ -157,8 +177,8 @@ class FrameReader:
 
     def _count(self, frame: VideoFrame) -> None:
         self.n_decoded += 1
-        self._pixels_left -= frame.width * frame.height
-        if self._pixels_left < 0:
+        self.n_pixels += frame.width * frame.height
+        if self.n_pixels > self._max_pixels:
             raise ClipTooLargeError(
                 "Decoding this clip takes too many pixels. Send a shorter or smaller one."
             )
@@ -194,45 +214,98 @@ class VideoFrames:
 
 
 def read_frames(
-    stream: VideoStream,
+    source: Source,
     log: PacketLog,
     timeline: Timeline,
     spec: DecodeSpec,
     limits: DecodeLimits,
     damage: Damage,
     parts: Sequence[Span] = (),
+    n_threads: int = 1,
 ) -> VideoFrames:
     """Decode the frames that a model needs from a clip and from parts of it, in one pass.
 
-    The frames of the clip as a whole do not depend on the parts.
+    The frames of the clip as a whole do not depend on the parts, and none on the number of threads.
 
     Args:
-        stream: The stream; nothing of it may have been decoded.
-        log: All of its packets, at least one.
+        source: The file; nothing of its video stream may have been decoded.
+        log: All packets of that stream, at least one.
         timeline: The table of these packets.
         spec: Number, sampling and size of the frames.
         limits: Limits on pixels.
         damage: Counts packets that the decoder rejects and frames that can't be converted.
         parts: Spans with frames of their own, in seconds since the first frame.
+        n_threads: That may decode at once.
 
     Raises:
         ClipTooLargeError: The wanted frames exceed a limit on pixels even if taken at key frames.
     """
-    budget = limits.max_decoded_pixels // max(1, stream.width * stream.height)
+    stream = cast("VideoStream", source.video_stream)
+    n_pixels = max(1, stream.width * stream.height)
+    budget = limits.max_decoded_pixels // n_pixels
     wanted, warnings = _choose(timeline, spec, budget, parts)
-    framer = Framer(
-        spec.image_size_px,
-        spec.resize,
-        limits.max_frame_pixels,
-        on_white=stream.codec_context.name in _IMAGE_DECODERS,
-    )
-    reader = FrameReader(stream, log, timeline, framer, limits, damage)
-    reader.read(plan_runs(timeline, wanted))
-    whole = Run(0, tuple(sorted(set(wanted))))
-    if reader.misses(wanted) and reader.n_decoded + whole.n_packets <= budget:
-        # Key frame flags or timestamps were wrong, or the file is damaged: decode everything from the start.
-        reader.read([whole], skip_unneeded=False)
+    runs = plan_runs(timeline, wanted)
+
+    def reader_of(stream: VideoStream, damage: Damage) -> FrameReader:
+        on_white = stream.codec_context.name in _IMAGE_DECODERS
+        framer = Framer(spec.image_size_px, spec.resize, limits.max_frame_pixels, on_white=on_white)
+        return FrameReader(stream, log, timeline, framer, limits, damage)
+
+    in_memory = limits.memory_bytes // (_DECODER_BYTES_PER_PIXEL * n_pixels) if log.is_kept else 1
+    n_readers = min(n_threads, len(runs), in_memory)
+    reader = _read_at_once(source, runs, n_readers, limits, reader_of) if n_readers > 1 else None
+    if reader is None:
+        reader = reader_of(stream, damage)
+        reader.read(runs)
+        whole = Run(0, tuple(sorted(set(wanted))))
+        if reader.misses(wanted) and reader.n_decoded + whole.n_packets <= budget:
+            # Key frame flags or timestamps were wrong, or the file is damaged: decode all from the start.
+            reader.read([whole], skip_unneeded=False)
     return _collect(reader, timeline, wanted, warnings, spec, damage)
+
+
+def _read_at_once(
+    source: Source,
+    runs: Sequence[Run],
+    n_readers: int,
+    limits: DecodeLimits,
+    reader_of: Callable[[VideoStream, Damage], FrameReader],
+) -> FrameReader | None:
+    """Decode runs in several threads, each with a decoder of its own.
+
+    Returns:
+        One reader with the frames of all. None if anything was amiss: what a decoder makes of damage may
+        depend on the runs that it has seen before, so a single one has to read them, in their order.
+    """
+    damage, stream = Damage(), cast("VideoStream", source.video_stream)
+    left = deque(runs)
+    with ExitStack() as opened, ThreadPoolExecutor(n_readers) as threads:
+        readers, reading = list[FrameReader](), []
+        try:
+            # To open a file may take longer than the others take for all runs that are left.
+            while left and len(readers) < n_readers:
+                same, _ = opened.enter_context(source.again(stream))
+                readers.append(reader_of(same, damage))
+                reading.append(threads.submit(readers[-1].read, _taken(left)))
+            for one in reading:
+                one.result()
+        except (AhseError, MemoryError, RuntimeError):  # the last where no thread can be started
+            return None
+    first, *others = readers
+    for reader in others:
+        first.pictures |= reader.pictures
+        first.n_decoded += reader.n_decoded
+        first.n_pixels += reader.n_pixels
+    wanted = {number for run in runs for number in run.wanted}
+    is_whole = wanted == first.pictures.keys() and first.n_pixels <= limits.max_decoded_pixels
+    return first if is_whole and not damage.counts else None
+
+
+def _taken(left: deque[Run]) -> Iterator[Run]:
+    """The next run, whenever a thread is through with one."""
+    with suppress(IndexError):
+        while True:
+            yield left.popleft()
 
 
 def _choose(

@@ -1,6 +1,6 @@
 """The protocol between the service and a decoding process: a JSON header, then the bytes of the arrays.
 
-    service -> process   {spec, limits}, then one byte that carries the open file
+    service -> process   {spec, limits, n_threads}, then one byte that carries the open file
     process -> service   if there is sound, its sizes followed by its arrays, as soon as it is decoded;
                          then {error, message, trace}, or the other fields of the clip followed by their
                          arrays: the frames, then those of each segment
@@ -9,19 +9,16 @@ Nothing is pickled, and sizes are checked before memory is allocated: a decoding
 took over can send wrong pictures, but it can neither run code in the service nor exhaust its memory.
 """
 
-import json
 import os
 import socket
-import struct
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from service.decode.messages import Patience, fill, receive, receive_text, send
 from service.errors import DecodeCrashedError, MediaError
 from service.media import Clip, ClipSound, DecodeLimits, DecodeSpec, OnSound, Segment, Track
 
@@ -32,70 +29,11 @@ if TYPE_CHECKING:
 _MAX_TRACE_CHARACTERS = 2_000
 # Of all warnings and reports of a clip: some sentences, and one for each track of each of 1,000 segments.
 _MAX_TEXT_CHARACTERS = 100_000
-_LENGTH = struct.Struct("!I")
-_MAX_HEADER_BYTES = 1 << 20
-
-Header = dict[str, Any]
-Patience = Callable[[], float]
-"""Seconds > 0 to wait from now on, at most; raises TimeoutError when it has run out."""
 
 
-def within(seconds: float) -> Patience:
-    """Patience for so long from now."""
-    deadline = time.monotonic() + seconds
-
-    def left_s() -> float:
-        if (left := deadline - time.monotonic()) <= 0:
-            raise TimeoutError
-        return left
-
-    return left_s
-
-
-def send(sock: socket.socket, header: Header, arrays: Sequence[npt.NDArray[Any]] = ()) -> None:
-    """Send one message.
-
-    Args:
-        sock: The connection.
-        header: Values that JSON can express.
-        arrays: Contiguous arrays; their shapes must follow from the header.
-    """
-    text = json.dumps(header).encode()
-    sock.sendall(_LENGTH.pack(len(text)) + text)
-    for array in arrays:
-        sock.sendall(array.data.cast("B"))
-
-
-def receive(sock: socket.socket, patience: Patience | None = None) -> Header:
-    """Receive the header of one message.
-
-    Args:
-        sock: The connection.
-        patience: How long to wait; None waits without limit.
-
-    Raises:
-        TimeoutError: Patience has run out.
-        EOFError: The connection is closed, or the header is too long to be one.
-        ValueError: The header is not a JSON object.
-    """
-    header = json.loads(_receive_text(sock, patience))
-    if not isinstance(header, dict):
-        raise ValueError("the header is not an object")
-    return header
-
-
-def _receive_text(sock: socket.socket, patience: Patience | None) -> bytearray:
-    prefix = bytearray(_LENGTH.size)
-    _fill(sock, memoryview(prefix), patience)
-    (length,) = _LENGTH.unpack(prefix)
-    if length > _MAX_HEADER_BYTES:
-        raise EOFError
-    text = bytearray(length)
-    _fill(sock, memoryview(text), patience)
-    return text
-
-
-def send_request(sock: socket.socket, file: BinaryIO, spec: DecodeSpec, limits: DecodeLimits) -> None:
+def send_request(
+    sock: socket.socket, file: BinaryIO, spec: DecodeSpec, limits: DecodeLimits, n_threads: int
+) -> None:
     """Ask for a clip.
 
     Args:
@@ -103,19 +41,20 @@ def send_request(sock: socket.socket, file: BinaryIO, spec: DecodeSpec, limits: 
         file: The file, open for reading; the process gets a descriptor of it, and no name.
         spec: What the model needs.
         limits: Limits on the cost of the clip.
+        n_threads: That may decode frames at once.
     """
-    send(sock, {"spec": asdict(spec), "limits": asdict(limits)})
+    send(sock, {"spec": asdict(spec), "limits": asdict(limits), "n_threads": n_threads})
     socket.send_fds(sock, [b"\0"], [file.fileno()])
 
 
-def receive_request(sock: socket.socket) -> tuple[BinaryIO, DecodeSpec, DecodeLimits]:
+def receive_request(sock: socket.socket) -> tuple[BinaryIO, DecodeSpec, DecodeLimits, int]:
     """The other end of `send_request`: the arguments. The caller closes the file, which has no buffer."""
     header = receive(sock)
     _, descriptors, _, _ = socket.recv_fds(sock, 1, 1)
     if not descriptors:
         raise EOFError
     file = os.fdopen(descriptors[0], "rb", buffering=0)
-    return file, DecodeSpec(**header["spec"]), DecodeLimits(**header["limits"])
+    return file, DecodeSpec(**header["spec"]), DecodeLimits(**header["limits"]), header["n_threads"]
 
 
 @dataclass(frozen=True)
@@ -252,7 +191,7 @@ def receive_clip(
 
 
 def _receive_answer(sock: socket.socket, patience: Patience) -> "_SoundHeader | _ClipHeader":
-    header = _answers().validate_json(_receive_text(sock, patience), strict=True)
+    header = _answers().validate_json(receive_text(sock, patience), strict=True)
     if isinstance(header, _ErrorHeader):
         cause = RuntimeError(header.trace) if header.trace else None
         raise _ERRORS.get(header.error, DecodeCrashedError)(header.message) from cause
@@ -353,7 +292,7 @@ def _receive_samples(
     if n_samples is None:
         return None
     samples = np.empty(n_samples, np.float32)
-    _fill(sock, samples.data.cast("B"), patience)
+    fill(sock, samples.data.cast("B"), patience)
     return samples
 
 
@@ -367,38 +306,5 @@ def _receive_frames(
     if not header.has_frames:
         return None
     frames = np.empty((n_frames, spec.image_size_px, spec.image_size_px, 3), np.uint8)
-    _fill(sock, frames.data.cast("B"), patience)
+    fill(sock, frames.data.cast("B"), patience)
     return frames
-
-
-def _fill(sock: socket.socket, buffer: memoryview, patience: Patience | None) -> None:
-    """Receive exactly as many bytes as the buffer holds.
-
-    All of them in one call where they come in time: after each call the thread waits for the interpreter's
-    lock again, which is what many clips at once are short of.
-    """
-    while buffer:
-        if patience is not None:
-            # Asked before each read, so that a process that sends slowly can't extend it.
-            _wait_at_most(sock, patience())
-        try:
-            n_bytes = sock.recv_into(buffer, len(buffer), socket.MSG_WAITALL)
-        except BlockingIOError:
-            continue  # nothing came in that time; there may be more of it than was known
-        if n_bytes == 0:
-            raise EOFError
-        buffer = buffer[n_bytes:]
-
-
-def _wait_at_most(sock: socket.socket, seconds: float) -> None:
-    """Bound a whole receiving call; Python's own time-outs make sockets return what is there so far."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
-
-
-def bound_sending(sock: socket.socket, seconds: float) -> None:
-    """Let sending fail with OSError after so long: a process that was taken over may no longer read."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(seconds))
-
-
-def _timeval(seconds: float) -> bytes:
-    return struct.pack("ll", *divmod(max(1, int(seconds * 1_000_000)), 1_000_000))

@@ -17,7 +17,7 @@ import av.subtitles.stream
 import av.subtitles.subtitle  # noqa: F401
 import numpy.ma  # noqa: F401  (numpy.median)
 
-from service.decode import wire
+from service.decode import messages, wire
 from service.decode.clip_decoding import decode_file
 from service.decode.sandbox import enter_sandbox
 from service.errors import ClipTooLargeError, DecodeCrashedError, MediaError
@@ -39,7 +39,7 @@ def main(file_descriptor: int) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     with socket.socket(fileno=file_descriptor) as sock:
         try:
-            wire.send(sock, {"ready": os.getpid(), "sandbox": asdict(enter_sandbox())})
+            messages.send(sock, {"ready": os.getpid(), "sandbox": asdict(enter_sandbox())})
             gc.freeze()  # so that a collection looks at the objects of the last clip only
             while True:
                 _answer(sock, idle_bytes)
@@ -51,11 +51,11 @@ def main(file_descriptor: int) -> None:
 
 
 def _answer(sock: socket.socket, idle_bytes: int) -> None:
-    file, spec, limits = wire.receive_request(sock)
+    file, spec, limits, n_threads = wire.receive_request(sock)
     _limit(limits, idle_bytes)
     try:
         with file:
-            clip = decode_file(file, spec, limits, partial(wire.send_sound, sock))
+            clip = decode_file(file, spec, limits, partial(wire.send_sound, sock), n_threads)
     except MediaError as error:
         wire.send_error(sock, error)
     except MemoryError:

@@ -31,7 +31,7 @@ from service.api.intake.upload_folder import UploadFolder
 from service.api.schemas import LabelSetBody
 from service.bundle.directory import read_manifest
 from service.bundle.manifest import MANIFEST_FILE
-from service.decode import wire
+from service.decode import messages, wire
 from service.errors import AhseError, BundleError, LabelError, MediaError, RequestError
 from service.labels.label import (
     Candidates,
@@ -278,7 +278,7 @@ def _receive_clip(before: bytes, content: bytes) -> None:
     with ours, theirs:
         theirs.sendall(before + struct.pack("!I", len(content)) + content + bytes(200))
         theirs.shutdown(socket.SHUT_WR)
-        clip = wire.receive_clip(ours, _SPEC, _DECODE_LIMITS, wire.within(_PATIENCE_S), _check_sound)
+        clip = wire.receive_clip(ours, _SPEC, _DECODE_LIMITS, messages.within(_PATIENCE_S), _check_sound)
     _check_clip(clip)
 
 

@@ -64,13 +64,14 @@ def test_frames_equal_those_of_a_full_scan(
     """Times and pixels are equal to those of decoding everything, for every codec, container and GOP."""
     path = make_clip(**recipe)
     pictures, times_s, n_frames = full_scan(path, spec)
-    clip = decode_clip(path, spec, limits)
-    assert clip.frames is not None
-    assert clip.visual.used
-    np.testing.assert_allclose(clip.frame_times_s, times_s, atol=1e-6)
-    np.testing.assert_array_equal(clip.frames, pictures)
-    assert clip.n_frames_decoded <= n_frames
-    assert clip.warnings == ()
+    for n_threads in (1, 3):
+        clip = decode_clip(path, spec, limits, n_threads=n_threads)
+        assert clip.frames is not None
+        assert clip.visual.used
+        np.testing.assert_allclose(clip.frame_times_s, times_s, atol=1e-6)
+        np.testing.assert_array_equal(clip.frames, pictures)
+        assert clip.n_frames_decoded <= n_frames
+        assert clip.warnings == ()
 
 
 def test_making_a_clip_leaves_the_scheduling_of_the_thread_alone(make_clip: Make) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from service.cancellation import CancellationToken, WorkCancelled
-from service.decode import DecodePool, decode_clip, wire
+from service.decode import DecodePool, decode_clip, messages, wire
 from service.errors import (
     ClipTooLargeError,
     DecodeCrashedError,
@@ -164,9 +164,9 @@ def test_an_answer_that_was_read_in_part_is_not_taken_for_the_next(make_clip: Ma
 
 def _ending(pool: DecodePool, causes: list[signal.Signals], monkeypatch: pytest.MonkeyPatch) -> None:
     """End the process by a signal at the start of each of the next clips."""
-    send = wire.send
+    send = messages.send
 
-    def end_and_send(sock: socket.socket, header: wire.Header) -> None:
+    def end_and_send(sock: socket.socket, header: messages.Header) -> None:
         if causes:
             process = _process(pool)
             process.send_signal(causes.pop(0))
@@ -287,6 +287,19 @@ def test_a_file_that_is_gone_costs_no_process(pool: DecodePool, tmp_path: Path, 
     with pytest.raises(NotMediaError, match="can't be read"):
         pool.decode(tmp_path / "gone.mp4", spec)
     assert [worker._process for worker in pool._workers] == before
+
+
+def test_a_lone_clip_has_the_threads_of_idle_processes(make_clip: Make, spec: DecodeSpec) -> None:
+    """One that is decoded beside others has fewer, so that all together have as many as processors."""
+    with DecodePool(LIMITS, n_workers=3) as pool:
+        taken = [pool._take_idle() for _ in range(3)]
+        assert [n_threads for _, n_threads in taken] == [3, 2, 1]
+        for worker, _ in taken:
+            pool._put_back(worker)
+        path = make_clip(gop=10)
+        alone = pool.decode(path, spec)
+    assert alone.frames is not None
+    np.testing.assert_array_equal(alone.frames, decode_clip(path, spec, LIMITS).frames)
 
 
 def test_a_closed_pool_rejects_clips(make_clip: Make, spec: DecodeSpec) -> None:

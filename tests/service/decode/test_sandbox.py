@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.api.app import _log_sandbox
-from service.decode import DecodePool, sandbox, wire
+from service.decode import DecodePool, messages, sandbox, wire
 from service.decode.sandbox import Sandbox, enter_sandbox
 from service.errors import DecodeCrashedError, MediaError
 from service.media import DecodeLimits, DecodeSpec, ignore_sound
@@ -123,10 +123,10 @@ def take_over(clip: str, folder: Path, spec: DecodeSpec) -> tuple[DecodeCrashedE
     process = subprocess.Popen(command, env=ENVIRONMENT, pass_fds=[descriptor], stderr=subprocess.PIPE)  # noqa: S603
     theirs.close()
     with process, ours, request.open("rb", buffering=0) as file:
-        wire.receive(ours, wire.within(60))
-        wire.send_request(ours, file, spec, LIMITS)
+        messages.receive(ours, messages.within(60))
+        wire.send_request(ours, file, spec, LIMITS, 1)
         with pytest.raises(DecodeCrashedError) as caught:
-            wire.receive_clip(ours, spec, LIMITS, wire.within(60), ignore_sound)
+            wire.receive_clip(ours, spec, LIMITS, messages.within(60), ignore_sound)
         ours.close()
         assert process.stderr is not None
         return caught.value, process.stderr.read()
@@ -180,7 +180,7 @@ def test_the_pool_reports_what_the_kernel_shows(make_clip: Make, spec: DecodeSpe
     with DecodePool(LIMITS, n_workers=2, on_first_ready=reports.append) as pool:
         pool.decode(make_clip(ticks=range(3)), spec)
         first, second = pool._workers[-1], pool._workers[0]
-        second.decode(make_clip(ticks=range(3)), spec, LIMITS, ignore_sound)
+        second.decode(make_clip(ticks=range(3)), spec, LIMITS, ignore_sound, 1)
         states = []
         for worker in (first, second):
             assert worker._process is not None

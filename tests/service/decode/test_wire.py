@@ -3,7 +3,6 @@
 import json
 import math
 import socket
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from service.decode import wire
+from service.decode import messages, wire
 from service.errors import DecodeCrashedError, EmptyFileError
 from service.media import ClipSound, DecodeLimits, DecodeSpec, OnSound, ignore_sound
 
@@ -27,7 +26,7 @@ def test_what_went_wrong_in_a_process_reaches_the_log_of_the_service(spec: Decod
             theirs, DecodeCrashedError("The clip could not be decoded."), "x" * 5000 + "IndexError: 7"
         )
         with pytest.raises(DecodeCrashedError) as caught:
-            wire.receive_clip(ours, spec, LIMITS, wire.within(10), ignore_sound)
+            wire.receive_clip(ours, spec, LIMITS, messages.within(10), ignore_sound)
     assert str(caught.value.__cause__).endswith("IndexError: 7")
     assert len(str(caught.value.__cause__)) == 2000
 
@@ -134,8 +133,8 @@ def test_what_is_sent_is_received(spec: DecodeSpec) -> None:
         asked = replace(spec, sample_rate_hz=8, max_audio_s=3.0, n_windows=2, window_s=1.0, segment_s=1.0)
         with ours, theirs:
             wire.send_sound(theirs, sent)
-            wire.send(theirs, _ANSWER)
-            clip = wire.receive_clip(ours, asked, LIMITS, wire.within(60), heard.append)
+            messages.send(theirs, _ANSWER)
+            clip = wire.receive_clip(ours, asked, LIMITS, messages.within(60), heard.append)
         for found in (heard[0], clip):
             assert found.window_starts_s == sent.window_starts_s
             np.testing.assert_array_equal(found.waveform, sent.waveform)
@@ -179,55 +178,4 @@ def _receive_bytes(sent: bytes, spec: DecodeSpec, on_sound: OnSound) -> None:
     with ours:
         with theirs:
             theirs.sendall(sent)
-        wire.receive_clip(ours, spec, LIMITS, wire.within(60), on_sound)
-
-
-class _Counting(socket.socket):
-    """Counts its calls."""
-
-    n_calls = 0
-
-    def recv_into(self, *arguments: Any) -> int:
-        """See `socket.socket`."""
-        self.n_calls += 1
-        return super().recv_into(*arguments)
-
-
-def test_an_array_is_received_in_one_call() -> None:
-    """However many it is sent in: after each, the thread would wait for the interpreter's lock again."""
-    sent = np.random.default_rng(0).bytes(4_000_000)
-    ours, theirs = socket.socketpair()
-    received = bytearray(len(sent))
-    with ThreadPoolExecutor(1) as sender, _Counting(fileno=ours.detach()) as counting, theirs:
-        sending = sender.map(theirs.sendall, [sent[i::50] for i in range(50)])
-        wire._fill(counting, memoryview(received), wire.within(60))
-        assert len(list(sending)) == 50
-    assert received == b"".join(sent[i::50] for i in range(50))
-    assert counting.n_calls == 1
-
-
-def test_a_process_that_stops_in_the_middle_is_not_waited_for_longer_than_it_may_take() -> None:
-    """What has come by then does not extend it."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        theirs.sendall(bytes(10))
-        with pytest.raises(TimeoutError):
-            wire._fill(ours, memoryview(bytearray(11)), wire.within(0.02))
-
-
-def test_a_process_that_reads_no_longer_is_not_waited_for() -> None:
-    """One that was taken over could otherwise hold a thread of the service for ever."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        wire.bound_sending(ours, 0.02)
-        with pytest.raises(OSError, match="unavailable"):
-            ours.sendall(bytes(4_000_000))
-
-
-def test_a_header_of_unlimited_length_is_rejected() -> None:
-    """The length of a header is limited."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        theirs.sendall(b"\xff\xff\xff\xff")
-        with pytest.raises(EOFError):
-            wire.receive(ours)
+        wire.receive_clip(ours, spec, LIMITS, messages.within(60), on_sound)
