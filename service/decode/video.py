@@ -37,8 +37,8 @@ _CAN_SKIP = frozenset({"h264", "mpeg2video"})
 _KNOW_ENCODERS = frozenset({"h264", "mpeg4"})
 # Decoders of images, in which transparency is meant to be seen.
 _IMAGE_DECODERS = frozenset({"apng", "png", "webp"})
-# What a decoder may keep for each pixel of a frame: some twenty frames of 10 bits.
-_DECODER_BYTES_PER_PIXEL = 64
+# What a decoder may keep for each pixel of a frame: some twenty frames of 10 bits. And a stack.
+_DECODER_BYTES_PER_PIXEL, _STACK_BYTES = 64, 8 * 1024**2
 
 _Skip = Literal["NONREF", "DEFAULT"]
 _Numbered: TypeAlias = "Iterator[tuple[int, Packet[VideoStream]]]"
@@ -251,8 +251,8 @@ def read_frames(
         framer = Framer(spec.image_size_px, spec.resize, limits.max_frame_pixels, on_white=on_white)
         return FrameReader(stream, log, timeline, framer, limits, damage)
 
-    in_memory = limits.memory_bytes // (_DECODER_BYTES_PER_PIXEL * n_pixels) if log.is_kept else 1
-    n_readers = min(n_threads, len(runs), in_memory)
+    in_memory = limits.memory_bytes // (_DECODER_BYTES_PER_PIXEL * n_pixels + _STACK_BYTES)
+    n_readers = min(n_threads, len(runs), in_memory) if log.is_kept else 1
     reader = _read_at_once(source, runs, n_readers, limits, reader_of) if n_readers > 1 else None
     if reader is None:
         reader = reader_of(stream, damage)

@@ -62,7 +62,12 @@ def meet(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("limit", "n_threads", "expected"),
-    [({}, 8, 3), ({}, 2, 2), ({"memory_bytes": 2 * 64 * 96 * 64}, 8, 2), ({"memory_bytes": 1}, 8, 1)],
+    [
+        ({}, 8, 3),
+        ({}, 2, 2),
+        ({"memory_bytes": 17 * 1024**2 + 2 * 64 * 96 * 64}, 8, 2),
+        ({"memory_bytes": 1}, 8, 1),
+    ],
     ids=["as_many_as_runs", "as_many_as_threads", "as_many_as_memory", "little_memory"],
 )
 def test_runs_are_decoded_at_the_same_time(
