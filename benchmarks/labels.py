@@ -9,7 +9,8 @@ minutes) are ranked one by one, as clips are, and together, as the service ranks
 and numpy take beside the embeddings.
 
 With `--new` names are encoded instead: how long a service without anything else to do takes to
-embed them, in batches on all processors.
+embed them, in batches on all processors, and how long the straightforward service does with the same graphs,
+which encodes all names of a request in one run: of 1,000 of them, since its memory grows with their number.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ import statistics
 import sys
 import time
 import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.names import made_up_clips, made_up_names
+from benchmarks.opponent_models import GraphModels
 from service.api.prometheus import Metrics
 from service.batch.batched_encoders import Budgets, batched
 from service.best import best_of_each
@@ -32,7 +35,7 @@ from service.classifier import rank_names
 from service.embed.embedder import LabelEmbedder
 from service.embed.embeddings import LabelEmbeddings
 from service.labels.label import Candidates, make_label
-from service.process import use_one_thread_per_product
+from service.process import n_processors, use_one_thread_per_product
 from service.registry import Bundle, load_bundle
 from service.runtime.providers import Runtime
 
@@ -41,6 +44,7 @@ _SEGMENTS, _SEGMENT_K, _SEGMENT_RUNS = 121, 5, 3
 _WORDS = ("dog", "playing", "violin", "red", "car", "in the street", "ice hockey", "a group of people")
 # Of all names and their embeddings.
 _MOST_BYTES = 1 << 34
+_STRAIGHTFORWARD_NAMES = 1_000
 
 
 def main() -> None:
@@ -54,9 +58,11 @@ def main() -> None:
     options = parser.parse_args()
     use_one_thread_per_product()
     if options.new:
-        _print("| bundle | new names | s | ms a name |\n|---|---|---|---|")
+        _print(
+            "| bundle | new names | s | ms a name | straightforward, ms | ratio |\n|---|---|---|---|---|---|"
+        )
         for path in options.bundles:
-            _print(_encoding(load_bundle(path, Runtime(device="cpu", n_threads=1)), options.new))
+            _print(_encoding(path, options.new))
         return
     _print(
         "| bundle | head | dims | names | MB | ranking, ms (min, median) | 121 segments one by one, s "
@@ -72,11 +78,10 @@ def _row(bundle: Bundle, n: int) -> str:
     draw, towers = np.random.default_rng(0), bundle.manifest
     candidates = made_up_names(bundle, n, draw)
     (clip,) = made_up_clips(bundle, 1, draw)
-    times = []
-    for _ in range(_RUNS):
-        start = time.perf_counter()
-        rank_names(bundle, clip, candidates, "auto").ranking.best(10)
-        times.append((time.perf_counter() - start) * 1000)
+    times = [
+        1000 * _seconds(lambda: rank_names(bundle, clip, candidates, "auto").ranking.best(10))
+        for _ in range(_RUNS)
+    ]
     megabytes = n * candidates.row(0).nbytes / 1e6
     cells = [
         towers.name,
@@ -89,16 +94,26 @@ def _row(bundle: Bundle, n: int) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _encoding(bundle: Bundle, n: int) -> str:
+def _encoding(directory: Path, n: int) -> str:
     """Names of one to three words, of which most are three to eight tokens."""
     draw = np.random.default_rng(0)
     words = [" ".join(draw.choice(_WORDS, draw.integers(1, 4))) for _ in range(n)]
-    names = Candidates(tuple(make_label(f"{word} {number}") for number, word in enumerate(words)))
+    names = [f"{word} {number}" for number, word in enumerate(words)]
+    bundle = load_bundle(directory, Runtime(device="cpu", n_threads=1))
     serving = replace(bundle, encoders=batched(bundle.encoders, Budgets(), Metrics()))
+    candidates = Candidates(tuple(map(make_label, names)))
+    seconds = _seconds(lambda: LabelEmbedder(_MOST_BYTES).embed(serving, candidates))
+    models, some = GraphModels(directory, n_processors()), names[:_STRAIGHTFORWARD_NAMES]
+    models.read(some[:1], ())
+    ours, theirs = 1000 * seconds / n, 1000 * _seconds(lambda: models.read(some, ())) / len(some)
+    cells = bundle.manifest.name, f"{n:,}", f"{seconds:.0f}", f"{ours:.2f}", f"{theirs:.2f}"
+    return f"| {' | '.join(cells)} | {theirs / ours:.1f} |"
+
+
+def _seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
-    LabelEmbedder(_MOST_BYTES).embed(serving, names)
-    seconds = time.perf_counter() - start
-    return f"| {bundle.manifest.name} | {n:,} | {seconds:.0f} | {1000 * seconds / n:.2f} |"
+    work()
+    return time.perf_counter() - start
 
 
 def _segments(bundle: Bundle, names: LabelEmbeddings, draw: np.random.Generator) -> list[str]:
@@ -114,12 +129,7 @@ def _segments(bundle: Bundle, names: LabelEmbeddings, draw: np.random.Generator)
 
     times, memory = [], []
     for work in (one_by_one, together):
-        runs = []
-        for _ in range(_SEGMENT_RUNS):
-            start = time.perf_counter()
-            work()
-            runs.append(time.perf_counter() - start)
-        times.append(min(runs))
+        times.append(min(_seconds(work) for _ in range(_SEGMENT_RUNS)))
         tracemalloc.start()
         work()
         memory.append(tracemalloc.get_traced_memory()[1] / 1e6)
