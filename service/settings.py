@@ -87,7 +87,7 @@ class Settings(BaseSettings):
         default_factory=lambda given: min(_own_processors(given), 256),
         ge=1,
         le=256,
-        description="decoding processes",
+        description="decoding processes; a lone clip has as many threads",
     )
     max_concurrency: int = Field(
         default_factory=lambda given: min(max(8, 2 * _own_processors(given)), 1024),

@@ -15,9 +15,9 @@ from service.decode.container import Damage
 
 # A resampler has taken this much before a stretch begins: its filter is a millisecond long.
 _LEAD_S = 0.02
-# Samples are taken from the filters after so many went in, in pieces of so many: a frame has about a
+# Samples are taken from the filters after so much went in, in pieces of so many: a frame has about a
 # thousand, and to take each one's costs more than to mix and resample it.
-_IN_SAMPLES, _OUT_SAMPLES = 16_384, 4_096
+_IN_S, _OUT_SAMPLES = 0.3, 4_096
 
 FrameFormat = tuple[str, str, int]
 """Sample format, channel layout and sample rate of a frame."""
@@ -51,15 +51,15 @@ class Downmix:
         filters.append(self._graph.add("asetnsamples", n=str(_OUT_SAMPLES), p="0"))
         filters.append(self._graph.add("abuffersink"))
         self._graph.link_nodes(*filters).configure()
-        self._n_waiting = 0
+        self._waiting_s = 0.0
 
     def add(self, frame: AudioFrame) -> list[npt.NDArray[np.float32]]:
         """Samples that are ready after one more frame: arrays float32 [n_samples]."""
         self._graph.push(frame)
-        self._n_waiting += frame.samples
-        if self._n_waiting < _IN_SAMPLES:
+        self._waiting_s += frame.samples / frame.sample_rate
+        if self._waiting_s < _IN_S:
             return []
-        self._n_waiting = 0
+        self._waiting_s = 0.0
         return list(self._pull())
 
     def flush(self) -> list[npt.NDArray[np.float32]]:

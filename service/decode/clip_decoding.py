@@ -58,7 +58,7 @@ def decode_clip(
         spec: What the model needs.
         limits: Limits on the cost of the clip.
         on_sound: Called once with the sound, if there is any, before the frames are decoded.
-        n_threads: That may decode frames at once; the result does not depend on it.
+        n_threads: That may decode frames at once; see `read_frames`.
 
     Raises:
         MediaError: The clip can't be used; the subclass says why.

@@ -39,7 +39,7 @@ AUDIO_DECODERS = frozenset((
 
 # To learn what a header may not tell, FFmpeg decodes the first frame of each stream when it opens a file, and
 # throws it away: of H.264 at 1080p 30 ms, as much as four frames later on. An MP4 file tells all that is
-# needed of these, and its sound and other codecs are cheap.
+# needed of these (its word is taken for the size), and its sound and other codecs are cheap.
 _TOLD_BY_MP4 = frozenset(("h264", "hevc"))
 
 HEAD_BYTES = 64

@@ -153,9 +153,9 @@ class PacketLog:
         return len(self._pts)
 
     @property
-    def is_kept(self) -> bool:
-        """Whether the payload is in memory, so that several can replay the packets at once."""
-        return self._kept is not None
+    def can_be_shared(self) -> bool:
+        """Whether several decoders can replay the packets at once: from memory, under one header."""
+        return self._kept is not None and not any(p.has_sidedata("new_extradata") for p in self._kept)
 
     def add(self, packet: Packet[VideoStream]) -> None:
         """Add one packet, which must not be empty."""

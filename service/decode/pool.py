@@ -48,7 +48,7 @@ class DecodePool:
 
     Args:
         limits: Limits on the cost of each clip.
-        n_workers: Number of clips that are decoded at once.
+        n_workers: Number of clips that are decoded at once, and of threads for a lone one.
         on_first_ready: Called once, when the first process is ready, with what restricts it and all others.
         niceness: How far the processes stand behind others for processor time: 0 to 19.
     """
@@ -67,6 +67,7 @@ class DecodePool:
         # Guarded by the condition. Last in, first out: the last one used has warm caches, and those that are
         # not needed never start.
         self._idle = list(self._workers)
+        self._n_threads_left = n_workers
         self._changed = threading.Condition()
         self._is_closed = False
 
@@ -108,7 +109,7 @@ class DecodePool:
             raise_if_cancelled("decode")
             raise _blame(error) from error
         finally:
-            self._put_back(worker)
+            self._put_back(worker, n_threads)
 
     def close(self) -> None:
         """End all processes. Clips that are being decoded fail, and later ones are rejected."""
@@ -128,7 +129,7 @@ class DecodePool:
             self._on_first_ready(sandbox)
 
     def _take_idle(self) -> tuple[_Worker, int]:
-        """Wait for an idle process; and the threads that it may use, so that a lone clip has all processors.
+        """Wait for an idle process, and take the threads that no other uses, at least one.
 
         Raises:
             WorkCancelled: The request was cancelled meanwhile.
@@ -141,11 +142,14 @@ class DecodePool:
             raise_if_cancelled("decode")
             if self._is_closed:
                 raise RuntimeError("the decode pool is closed")
-            return self._idle.pop(), 1 + len(self._idle)
+            n_threads = max(1, self._n_threads_left)
+            self._n_threads_left -= n_threads
+            return self._idle.pop(), n_threads
 
-    def _put_back(self, worker: _Worker) -> None:
+    def _put_back(self, worker: _Worker, n_threads: int) -> None:
         with self._changed:
             self._idle.append(worker)
+            self._n_threads_left += n_threads
             # One is enough: a cancelled waiter wakes all others, and so does `close` before it waits itself.
             self._changed.notify()
 

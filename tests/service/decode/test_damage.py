@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.decode import clip_decoding, decode_clip, video
+from service.decode import clip_decoding, decode_clip
 from service.decode.audio import Downmix
 from service.decode.container import open_source, packets
+from service.decode.frame_reader import FrameReader
 from service.decode.picture import Framer
 from service.decode.sound import SoundReader
 from service.errors import NoTracksError
@@ -249,7 +250,7 @@ def test_a_frame_that_can_not_be_converted_is_replaced_by_its_neighbour(
 
 
 @pytest.mark.parametrize(
-    ("owner", "method"), [(Framer, "picture"), (video.FrameReader, "__init__"), (video.FrameReader, "read")]
+    ("owner", "method"), [(Framer, "picture"), (FrameReader, "__init__"), (FrameReader, "read")]
 )
 def test_pictures_that_can_not_be_processed_leave_the_sound(
     owner: type,

@@ -289,13 +289,13 @@ def test_a_file_that_is_gone_costs_no_process(pool: DecodePool, tmp_path: Path, 
     assert [worker._process for worker in pool._workers] == before
 
 
-def test_a_lone_clip_has_the_threads_of_idle_processes(make_clip: Make, spec: DecodeSpec) -> None:
-    """One that is decoded beside others has fewer, so that all together have as many as processors."""
+def test_a_lone_clip_has_the_threads_of_all_processes(make_clip: Make, spec: DecodeSpec) -> None:
+    """Those that come beside it have one each."""
     with DecodePool(LIMITS, n_workers=3) as pool:
         taken = [pool._take_idle() for _ in range(3)]
-        assert [n_threads for _, n_threads in taken] == [3, 2, 1]
-        for worker, _ in taken:
-            pool._put_back(worker)
+        assert [n_threads for _, n_threads in taken] == [3, 1, 1]
+        for worker, n_threads in taken:
+            pool._put_back(worker, n_threads)
         path = make_clip(gop=10)
         alone = pool.decode(path, spec)
     assert alone.frames is not None
