@@ -111,9 +111,10 @@ def read_frames(
         return FrameReader(stream, log, timeline, framer, limits, damage)
 
     n_readers = min(n_threads, len(runs), _most_readers(source, log, limits))
-    reader = _read_at_once(source, runs, n_readers, limits, reader_of) if n_readers > 1 else None
-    if reader is None:
+    reader = None
+    if n_readers > 1 and (reader := _read_at_once(source, runs, n_readers, limits, reader_of)) is None:
         gc.collect()  # the decoders of those that have failed refer to themselves
+    if reader is None:
         reader = reader_of(stream, limits, damage)
         reader.read(runs)
         whole = Run(0, tuple(sorted(set(wanted))))
