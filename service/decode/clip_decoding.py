@@ -50,7 +50,8 @@ def decode_clip(
 ) -> Clip:
     """Decode the frames and the waveform that a model needs from an untrusted file, in the current process.
 
-    Deterministic: the same file gives the same bytes every time. Time and memory are not limited here; use
+    Deterministic: the same file gives the same bytes every time, except where frames of VP8 and HEVC are
+    damaged: their decoders leave parts of them as the memory was. Time and memory are not limited here; use
     `DecodePool` for that.
 
     Args:

@@ -22,8 +22,6 @@ from service.media import DecodeLimits
 _CAN_SKIP = frozenset({"h264", "mpeg2video"})
 # Decoders that work around the faults of the encoder that made a clip, which it may name in the first packet.
 _KNOW_ENCODERS = frozenset({"h264", "mpeg4"})
-# By H.264.
-_MOST_REORDERED = 16
 
 _Skip = Literal["NONREF", "DEFAULT"]
 _Numbered: TypeAlias = "Iterator[tuple[int, Packet[VideoStream]]]"
@@ -56,7 +54,7 @@ class FrameReader:
         self._damage = damage
         self._log = log
         self._times_s = timeline.times_s
-        self._rank = np.argsort(np.argsort(timeline.times_s, kind="stable"), kind="stable")
+        self._rank = timeline.rank
         self._framer = framer
         self._max_pixels = limits.max_decoded_pixels
         self._stream = stream
@@ -67,7 +65,7 @@ class FrameReader:
         self._context.options = {"max_pixels": str(limits.max_frame_pixels)}
         self._reorder_depth = self._context.reorder_depth
         if self._context.name == "h264":  # which tells it in an optional part of its header
-            self._reorder_depth = max(self._reorder_depth, _n_reordered(self._rank))
+            self._reorder_depth = max(self._reorder_depth, timeline.n_reordered)
 
     def read(self, runs: Iterable[Run], *, skip_unneeded: bool = True) -> None:
         """Decode runs, in ascending order.
@@ -172,15 +170,3 @@ class FrameReader:
             raise ClipTooLargeError(
                 "Decoding this clip takes too many pixels. Send a shorter or smaller one."
             )
-
-
-def _n_reordered(rank: npt.NDArray[np.intp]) -> int:
-    """The most frames that precede one in the file and are shown later.
-
-    Args:
-        rank: [n_packets], place of each frame among all in the order in which they are shown.
-    """
-    later = np.zeros(len(rank), np.intp)
-    for distance in range(1, min(_MOST_REORDERED, len(rank) - 1) + 1):
-        later[distance:] += rank[:-distance] > rank[distance:]
-    return min(_MOST_REORDERED, int(later.max()))

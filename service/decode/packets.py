@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,8 @@ from service.decode.segments import Span
 
 # A frame that starts this shortly after a target time counts as on screen: the two are rounded differently.
 _SAME_TIME_S = 1e-6
+# The most frames that H.264 may reorder.
+_MOST_REORDERED = 16
 
 Times = npt.NDArray[np.float64]
 
@@ -36,6 +39,20 @@ class Timeline:
     is_shown: npt.NDArray[np.bool_]
     duration_s: float
     start_s: float = 0.0
+
+    @cached_property
+    def rank(self) -> npt.NDArray[np.intp]:
+        """Of each packet its place among all in the order in which they are shown: [n_packets]."""
+        return np.argsort(np.argsort(self.times_s, kind="stable"), kind="stable")
+
+    @cached_property
+    def n_reordered(self) -> int:
+        """The most frames that precede one in the file and are shown later; no more than H.264 allows."""
+        rank = self.rank
+        later = np.zeros(len(rank), np.intp)
+        for distance in range(1, min(_MOST_REORDERED, len(rank) - 1) + 1):
+            later[distance:] += rank[:-distance] > rank[distance:]
+        return int(later.max())
 
 
 @dataclass(frozen=True)

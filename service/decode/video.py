@@ -168,13 +168,13 @@ def _read_at_once(
         except (AhseError, RuntimeError):  # the second where no thread can be started
             damage.counts["picture"] += 1
     pictures = {number: picture for reader in readers for number, picture in reader.pictures.items()}
-    n_decoded, n_pixels = (sum(getattr(one, what) for one in readers) for what in ("n_decoded", "n_pixels"))
+    n_decoded, n_pixels = sum(one.n_decoded for one in readers), sum(one.n_pixels for one in readers)
     is_whole = pictures.keys() == {number for run in runs for number in run.wanted}
     is_corrupt = any(reader.is_corrupt for reader in readers)
     if damage.counts or is_corrupt or not is_whole or n_pixels > n_decoded * _n_pixels(stream):
         return None
     first = readers[0]
-    first.pictures, first.n_decoded, first.n_pixels = pictures, n_decoded, n_pixels
+    first.pictures, first.n_decoded = pictures, n_decoded
     return first
 
 

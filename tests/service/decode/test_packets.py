@@ -105,3 +105,12 @@ def test_a_leading_picture_needs_the_previous_group() -> None:
     timeline = stream([0, 2, 1, 6, 4, 5], keys={0, 3})
     assert plan_runs(timeline, [4]) == [Run(0, (4,))]
     assert plan_runs(timeline, [3]) == [Run(3, (3,))]
+
+
+@given(timelines())
+def test_as_many_frames_are_reordered_as_are_shown_after_a_later_one(timeline: Timeline) -> None:
+    """Counted one by one."""
+    rank = timeline.rank.tolist()
+    assert sorted(rank) == list(range(len(rank)))
+    before = [sum(earlier > later for earlier in rank[max(0, i - 16) : i]) for i, later in enumerate(rank)]
+    assert timeline.n_reordered == max(before)
