@@ -19,6 +19,9 @@ Names = Literal["known", "new"]
 Fields = tuple[tuple[str, str], ...]
 BenchmarkDevice = Literal["cpu", "cuda"]
 """what the services run on."""
+Extent = Literal["quick", "usual", "full"]
+"""`quick`: one or two requests a point, few new names, no 1080p, only to see that everything works; `full`:
+opponents are asked by as many clients as this service in every case."""
 
 REAL, EVERYDAY, DEMO = "real architecture", "everyday", "demo"
 """Bundles; the first has random weights."""
@@ -101,6 +104,11 @@ class Point:
         """The options in words; empty: none."""
         return ", ".join(f"{name}={value}" for name, value in self.fields)
 
+    @property
+    def case(self) -> tuple[object, ...]:
+        """What is asked, of whomever and by however many clients."""
+        return self.bundle, self.clip, self.n_names, self.names, self.fields
+
     def __str__(self) -> str:
         """One line for people."""
         names = f"{self.n_names:,} names {self.names}"
@@ -108,17 +116,21 @@ class Point:
         return ", ".join(word for word in words if word)
 
 
-def all_points(device: BenchmarkDevice, *, quick: bool) -> list[Point]:
+def all_points(device: BenchmarkDevice, extent: Extent) -> list[Point]:
     """Every point of a run, services that are compared next to each other.
 
     Args:
         device: On a GPU there are fewer points, and no bundles with 8-bit graphs.
-        quick: One or two requests a point, few new names, no 1080p: only to see that everything works.
+        extent: How much is measured.
     """
     points = [*_on_gpu()] if device == "cuda" else [*_real_architecture(), *_everyday(), *_demo()]
-    if quick:
-        return [_quick(point) for point in points if CLIPS[point.clip].height < 1080]
-    return points
+    match extent:
+        case "quick":
+            return [_quick(point) for point in points if CLIPS[point.clip].height < 1080]
+        case "usual":
+            return points
+        case "full":
+            return [*_as_many_clients(points)]
 
 
 def _real_architecture() -> Iterator[Point]:
@@ -152,7 +164,7 @@ def _real_architecture() -> Iterator[Point]:
 
 
 def _clips() -> Iterator[Point]:
-    """Services that work on one request at a time are asked 32 times at once for the base case only."""
+    """A service that works on one request at a time is usually asked by 32 clients in the base case only."""
     yield Point("clips", "ahse", 32, 96, 24)
     yield Point("clips", "straightforward", 32, 32, 58)
     yield Point("clips", "names kept", 32, 32, 28)
@@ -240,6 +252,17 @@ def _on_gpu() -> Iterator[Point]:
     yield Point("names", "names kept", 1, 10, 2, n_names=100_000)
     yield Point("names", "ahse", 1, 3, 3, n_names=1_000, names="new")
     yield Point("names", "straightforward", 1, 2, 3, n_names=1_000, names="new")
+
+
+def _as_many_clients(points: list[Point]) -> Iterator[Point]:
+    """All points, and after an opponent's first one of a case another with the most clients of that case."""
+    for point in points:
+        yield point
+        alike = [other for other in points if other.case == point.case]
+        asked = [other for other in alike if other.service == point.service]
+        n = max(other.clients for other in alike)
+        if point.service in OPPONENTS and point == asked[0] and max(one.clients for one in asked) < n:
+            yield replace(point, clients=n, n_requests=n, seconds=n * point.seconds / point.n_requests)
 
 
 def _quick(point: Point) -> Point:

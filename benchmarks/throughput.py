@@ -1,6 +1,6 @@
 """Clips per second and how they grow: this service, the straightforward one, and the limits, in one run.
 
-    python -m benchmarks.throughput [--out benchmarks/results] [--bundle DIR] [--quick] [--resume]
+    python -m benchmarks.throughput [--out benchmarks/results] [--bundle DIR] [--quick | --full] [--resume]
     python -m benchmarks.throughput --device cuda [--out benchmarks/results/gpu]
 
 Random weights of the real architectures (ViT-B/32, HTSAT-tiny, RoBERTa), which cost what trained ones cost
@@ -51,6 +51,10 @@ _PRECISION = {
     "cpu": {"straightforward": "fp32", "ahse": "int8"},
     "cuda": {"straightforward": "fp16", "ahse": "fp16"},
 }
+_EXTENTS = {
+    "quick": "one or two requests a point, no 1080p",
+    "full": "opponents with many clients in all cases, which takes 8 minutes more",
+}
 # For each processor.
 _DECODED_CLIPS = 8
 
@@ -60,7 +64,7 @@ Row = dict[str, Any]
 def main() -> None:
     """Measure, print and write."""
     options = _options()
-    points = all_points(options.device, quick=options.quick)
+    points = all_points(options.device, options.extent)
     found = _begin(options)
     done = {row["point"] for row in found["rows"]}
     points = [point for point in points if str(point) not in done]
@@ -246,8 +250,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("build/benchmark"), help="for clips and a bundle")
     parser.add_argument("--bundle", type=Path, help="exported with --random-weights and seed 0")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of all services")
-    parser.add_argument("--quick", action="store_true", help="one or two requests a point, no 1080p")
+    extent = parser.add_mutually_exclusive_group()
+    for name, told in _EXTENTS.items():
+        extent.add_argument(f"--{name}", dest="extent", action="store_const", const=name, help=told)
     parser.add_argument("--resume", action="store_true", help="go on where the results in OUT stop")
+    parser.set_defaults(extent="usual")
     options = parser.parse_args()
     options.out = options.out or Path("benchmarks/results", *(["gpu"] if options.device == "cuda" else []))
     return options

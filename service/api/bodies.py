@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
+from service.api.forms import ClassifyForm
 from service.api.intake.body import FILE_FIELD, FILES_FIELD
-from service.api.schemas import ClassifyForm
 from service.errors import (
     AmbiguousLabelsError,
     InvalidLabelError,

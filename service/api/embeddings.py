@@ -12,8 +12,9 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from service.api.bodies import wrong_form
 from service.api.context import Context
+from service.api.forms import clip_parts, without_null
 from service.api.intake.body import Fields
-from service.api.schemas import Wire, clip_parts, without_null
+from service.api.schemas import Wire
 from service.arrays import Array
 from service.classifier import embed_names
 from service.errors import InvalidOptionError, InvalidRequestError

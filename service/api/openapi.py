@@ -14,19 +14,16 @@ from pydantic.json_schema import models_json_schema
 from service import errors
 from service.api.embeddings import EmbeddingsBody, EmbeddingsForm
 from service.api.examples import EXAMPLES
+from service.api.forms import ClassifyForm, ClassifyJson, JobForm, without_null
 from service.api.guard.scopes import Need, need_of
 from service.api.intake.body import FILE_FIELD, FILES_FIELD
 from service.api.problems import HEADER, MEDIA_TYPE, STATUS, problem_body
 from service.api.schemas import (
-    ClassifyForm,
-    ClassifyJson,
     ClassifyLine,
-    JobForm,
     LabelsBody,
     LabelSetBody,
     Problem,
     ProblemLine,
-    without_null,
 )
 
 _SCHEMA_REF = "#/components/schemas/{model}"

@@ -10,9 +10,10 @@ from service import errors
 from service.api.answer import make_answer
 from service.api.bodies import read_form
 from service.api.context import Context
+from service.api.forms import ClassifyForm
 from service.api.intake.body import Fields
 from service.api.intake.upload import Upload
-from service.api.schemas import ClassifyForm, ClassifyLine
+from service.api.schemas import ClassifyLine
 from service.api.timeline import TIMELINES
 from service.embed.embedder import Embedding
 from service.labels.label import Candidates, check_count, check_labels, make_label

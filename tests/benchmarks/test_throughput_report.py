@@ -83,7 +83,7 @@ def test_similarities_of_the_same_clip_are_compared() -> None:
 
 def test_a_report_is_written_after_each_part(tmp_path: Path) -> None:
     """With what there is by then: an interrupted run loses nothing."""
-    points = all_points("cpu", quick=False)
+    points = all_points("cpu", "usual")
     for n in (1, len(points)):
         found = _found([_row_of(point) for point in points[:n]])
         write_report(found, tmp_path)
@@ -97,7 +97,7 @@ def test_a_report_is_written_after_each_part(tmp_path: Path) -> None:
 
 def test_a_report_of_a_gpu_says_how_it_was_used(tmp_path: Path) -> None:
     """Busy, and memory; and nothing of what was to be reached on two cores."""
-    found = _found([_row_of(point) for point in all_points("cuda", quick=False)])
+    found = _found([_row_of(point) for point in all_points("cuda", "usual")])
     found["machine"]["GPU"] = "a card"
     found["rows"][0] |= {"gpu_busy_percent": 71.25, "gpu_memory_mib": 4321.0}
     write_report(found, tmp_path)

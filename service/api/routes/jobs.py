@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from service import errors
 from service.api import etags
 from service.api.context import Context, ContextDep, cancelled_by_disconnect
+from service.api.forms import JobForm
 from service.api.guard.guarded_store import current_requester, record_edit_of_request
 from service.api.intake.upload import Uploads, receive_uploads
 from service.api.jobs.events import EventStream, ResultStream
@@ -31,7 +32,6 @@ from service.api.openapi import documented, lines_schema, request_body
 from service.api.problems import request_id_of
 from service.api.question import Question
 from service.api.routes.clips import LINES, form_limits
-from service.api.schemas import JobForm
 from service.jobs.folder import sync_all
 from service.jobs.job import JOB_ID, Job, JobClip, NewJob, Webhook
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from service import client
-from service.api import schemas
+from service.api import forms, schemas
 from service.api.jobs import schemas as job_schemas
 from service.client import AsyncClient, Client
 
@@ -68,7 +68,7 @@ def test_values_have_the_fields_that_the_service_sends(value: Any, schema: Any, 
 
 def test_classify_takes_the_fields_of_the_form() -> None:
     """By the same names, apart from the form of the answer: values are made of JSON."""
-    form = {field.alias or name for name, field in schemas.ClassifyForm.model_fields.items()}
+    form = {field.alias or name for name, field in forms.ClassifyForm.model_fields.items()}
     assert set(client.Question.__annotations__) == form - {"return"}
     with Client("http://127.0.0.1:1") as asking, pytest.raises(TypeError, match="'topk'"):
         asking.classify(b"clip", labels=["a"], topk=1)  # type: ignore[call-arg]
