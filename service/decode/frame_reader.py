@@ -22,6 +22,8 @@ from service.media import DecodeLimits
 _CAN_SKIP = frozenset({"h264", "mpeg2video"})
 # Decoders that work around the faults of the encoder that made a clip, which it may name in the first packet.
 _KNOW_ENCODERS = frozenset({"h264", "mpeg4"})
+# Decoders of colours from a palette, which comes with the packet where it changes.
+_HAVE_PALETTES = frozenset({"cinepak", "qtrle", "rawvideo"})
 
 _Skip = Literal["NONREF", "DEFAULT"]
 _Numbered: TypeAlias = "Iterator[tuple[int, Packet[VideoStream]]]"
@@ -78,22 +80,29 @@ class FrameReader:
             ClipTooLargeError: The decoded frames exceed the limit on pixels.
         """
         skip: _Skip = "NONREF" if skip_unneeded and self._context.name in _CAN_SKIP else "DEFAULT"
-        packets = self._log.replay()
-        for number, run in enumerate(runs):
-            if number == 0 and run.start > 0:
-                self._introduce(packets)
+        packets, place = self._log.replay(), 0
+        for run in runs:
+            self._learn(islice(packets, run.start - place))
+            place = run.stop
             self._context.flush_buffers()
             # A flush may reset the reorder depth, without which the decoder drops frames that arrive late.
             self._context.reorder_depth = max(self._reorder_depth, self._context.reorder_depth)
             self._keep(run, self._frames(run, packets, skip))
 
-    def _introduce(self, packets: _Numbered) -> None:
-        """Let the decoder learn of the encoder from the first packet, without decoding its frame."""
-        if self._context.name in _KNOW_ENCODERS:
-            for _, packet in islice(packets, 1):
-                self._context.skip_frame = "ALL"
-                with Damage().kept_to("picture"):  # no frame of it is wanted
-                    self._context.decode(packet)
+    def _learn(self, packets: _Numbered) -> None:
+        """Let the decoder see those packets before a run that tell it something, without a frame of them."""
+        name, first, latest = self._context.name, None, None
+        kind = "palette" if name in _HAVE_PALETTES else "new_extradata"
+        for number, packet in packets:
+            if number == 0 and name in _KNOW_ENCODERS:
+                first = packet
+            if packet.has_sidedata(kind):
+                latest = packet
+        for telling in filter(None, (first, latest)):
+            self._context.flush_buffers()  # the end of the run before ended the decoder, too
+            self._context.skip_frame = "ALL"
+            with Damage().kept_to("picture"):
+                self._context.decode(telling)
 
     def misses(self, wanted: Sequence[int]) -> bool:
         """Whether a wanted packet, and those shown right before and after it, all yielded no picture.
@@ -107,14 +116,11 @@ class FrameReader:
     def _frames(self, run: Run, packets: _Numbered, skip: _Skip) -> Iterator[VideoFrame]:
         """All frames that the decoder returns for one run."""
         wanted = frozenset(run.wanted)
-        for number, packet in packets:
-            if number >= run.start:
-                self._context.skip_frame = "DEFAULT" if number in wanted else skip
-                # A new object each time: PyAV stores these by identity and drops one that is shared.
-                packet.opaque = (number,)
-                yield from self._decode(packet)
-            if number + 1 >= run.stop:
-                break
+        for number, packet in islice(packets, run.n_packets):
+            self._context.skip_frame = "DEFAULT" if number in wanted else skip
+            # A new object each time: PyAV stores these by identity and drops one that is shared.
+            packet.opaque = (number,)
+            yield from self._decode(packet)
         yield from self._decode(None)
 
     def _decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:

@@ -150,10 +150,19 @@ def _video_stream(container: OutputContainer, recipe: Recipe) -> Any:
 
 
 def _frame(number: int, tick: int, recipe: Recipe) -> av.VideoFrame:
-    frame = av.VideoFrame.from_ndarray(picture(number, recipe.width, recipe.height), "rgb24")
-    frame = frame.reformat(format=recipe.pix_fmt)
+    image = picture(number, recipe.width, recipe.height)
+    if recipe.pix_fmt == "pal8":  # to which nothing converts
+        frame = av.VideoFrame.from_ndarray((image[..., 0], _palette(number)), "pal8")
+    else:
+        frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(format=recipe.pix_fmt)
     frame.pts, frame.time_base = tick, Fraction(1, recipe.fps)
     return frame
+
+
+def _palette(number: int) -> npt.NDArray[np.uint8]:
+    """256 colours of alpha, red, green and blue: others every 25 frames."""
+    ramp = np.roll(np.arange(256, dtype=np.uint8), 40 * (number // 25))
+    return np.stack([np.full(256, 255, np.uint8), ramp, ramp[::-1], ramp], axis=-1)
 
 
 def _sound_stream(container: OutputContainer, codec: str, layout: str, rate_hz: int = AUDIO_RATE_HZ) -> Any:

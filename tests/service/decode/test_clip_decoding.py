@@ -37,6 +37,9 @@ EVERY_CODEC: list[dict[str, Any]] = [
     {"pix_fmt": "yuv420p10le"},
     {"pix_fmt": "yuvj420p"},
     {"name": "c.mov", "codec": "qtrle", "pix_fmt": "argb"},
+    # A palette comes once, and again when it changes.
+    {"name": "c.mov", "codec": "rawvideo", "pix_fmt": "pal8"},
+    {"name": "c.avi", "codec": "rawvideo", "pix_fmt": "pal8"},
     {"container_options": {"movflags": "frag_keyframe+empty_moov"}},
 ]
 
@@ -81,6 +84,39 @@ def test_making_a_clip_leaves_the_scheduling_of_the_thread_alone(make_clip: Make
     assert os.sched_getscheduler(0) == before
 
 
+def test_what_a_live_stream_says_anew_in_the_middle_holds_from_there(
+    make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
+) -> None:
+    """A recording goes on with another encoder's parameters, in a group of which no frame is wanted."""
+    plain = {"x264-params": "cabac=0:8x8dct=0:bframes=0"}
+    parts = [
+        make_clip(name="1.flv", gop=5),
+        make_clip(name="2.flv", gop=5, width=160, height=96, video_options=plain),
+    ]
+    joined = parts[0].with_name("joined.flv")
+    joined.write_bytes(_join_flv(*(path.read_bytes() for path in parts), seconds=2.1))
+    clip = decode_clip(joined, spec, limits)
+    expected, times, n_frames = full_scan(joined, spec)
+    np.testing.assert_allclose(clip.frame_times_s, times, atol=1e-6)
+    np.testing.assert_array_equal(clip.frames, expected)
+    assert clip.warnings == ()
+    assert clip.n_frames_decoded < n_frames / 2
+
+
+def _join_flv(first: bytes, second: bytes, seconds: float) -> bytes:
+    """A recording and the tags of another, later by that much."""
+    file_header, tag_header, size_field = 13, 11, 4
+    place = file_header
+    while place < len(second):
+        tag = bytearray(second[place : place + tag_header])
+        later = (tag[7] << 24 | int.from_bytes(tag[4:7])) + round(1000 * seconds)
+        tag[4:8] = (later & 0xFFFFFF).to_bytes(3) + bytes([later >> 24])
+        end = place + tag_header + int.from_bytes(tag[1:4]) + size_field
+        first += tag + second[place + tag_header : end]
+        place = end
+    return first
+
+
 def test_sampling_middle_takes_the_frame_at_half_time(
     make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:
@@ -110,11 +146,20 @@ def test_groups_without_a_wanted_frame_are_skipped(
     assert decode_clip(path, replace(spec, n_frames=2), limits).n_frames_decoded <= 30
 
 
+@pytest.mark.parametrize(
+    "recipe",
+    [{"audio": "aac"}, {"name": "c.avi", "codec": "rawvideo", "pix_fmt": "pal8"}],
+    ids=["aac", "pal8"],
+)
 def test_a_second_demux_gives_the_same_frames_as_kept_packets(
-    make_clip: Make, spec: DecodeSpec, limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch
+    recipe: dict[str, Any],
+    make_clip: Make,
+    spec: DecodeSpec,
+    limits: DecodeLimits,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A stream that is too large to keep in memory is read twice."""
-    path = make_clip(audio="aac")
+    path = make_clip(**recipe)
     kept = decode_clip(path, spec, limits)
     monkeypatch.setattr(packets, "_KEEP_BYTES", 100)
     again = decode_clip(path, spec, limits)
