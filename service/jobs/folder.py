@@ -50,27 +50,29 @@ class JobFolder:
         sync(self.path)
 
     def remove_clip(self, job_id: str, index: int) -> None:
-        """Delete the file of a clip, if there is one."""
-        self.clip(job_id, index).unlink(missing_ok=True)
+        """Delete the file of a clip, if there is one; what can't be deleted now goes with its job."""
+        with contextlib.suppress(OSError):
+            self.clip(job_id, index).unlink()
 
     def remove(self, job_id: str) -> None:
         """Delete the folder of a job, if there is one."""
         shutil.rmtree(self.path / job_id, ignore_errors=True)
 
     def sweep(self, wanted: Set[tuple[str, int]]) -> None:
-        """Delete what a process that was killed left behind.
+        """Delete what a process that was killed left behind, as far as that can be deleted now.
 
         Args:
             wanted: Job and index of all clips that are still needed. The folder of their job stays, though it
                 may be empty: a clip may be on its way into it.
         """
-        jobs = {job for job, _ in wanted}
+        jobs, clips = {job for job, _ in wanted}, {(job, str(index)) for job, index in wanted}
         for job in self.path.glob("job_*"):
-            for clip in job.iterdir():
-                if (job.name, int(clip.name)) not in wanted:
-                    clip.unlink()
-            if job.name not in jobs and not any(job.iterdir()):
-                job.rmdir()
+            with contextlib.suppress(OSError):  # another process may delete the same, and it may not be empty
+                for clip in job.iterdir():
+                    if (job.name, clip.name) not in clips:
+                        clip.unlink(missing_ok=True)
+                if job.name not in jobs:
+                    job.rmdir()
 
     def identity(self) -> str:
         """What tells this directory from those of other replicas; made once, and kept in it.
@@ -96,9 +98,18 @@ class JobFolder:
         return self._lock is not None
 
     def lock(self) -> bool:
-        """Lock the directory for this process; whether that succeeded. The system unlocks it at its end."""
+        """Lock the directory for this process; whether that succeeded. The system unlocks it at its end.
+
+        Raises:
+            StoreUnavailableError: There can't be a lock.
+        """
         if self._lock is None:
-            file = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+            try:
+                file = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+            except OSError as error:
+                raise StoreUnavailableError(
+                    "the folder of jobs can't be locked; check that the data directory is writable"
+                ) from error
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:  # another process has it

@@ -136,6 +136,15 @@ class SqliteJobStore:
             return True
         if not self.folder.lock():
             return False
+        try:
+            self._take_up()
+        except BaseException:
+            self.folder.close()  # the next try begins anew
+            raise
+        return True
+
+    def _take_up(self) -> None:
+        """Queue again what a process before has left behind."""
         with self._database.writing() as connection:
             connection.execute("UPDATE clips SET state = 'queued' WHERE state = 'running'")
             connection.execute(
@@ -143,7 +152,6 @@ class SqliteJobStore:
             )
             wanted = connection.execute("SELECT job, position FROM clips WHERE state = 'queued'").fetchall()
             self.folder.sweep(set(wanted))
-        return True
 
     def claim(self, now: datetime) -> Claim | None:
         """Begin the next clip."""

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -31,7 +31,7 @@ from service.errors import (
     RequestTimeoutError,
     UnavailableError,
 )
-from service.jobs.job import MAX_ATTEMPTS, Claim, Delivery, Job, Outcome
+from service.jobs.job import MAX_ATTEMPTS, Claim, Delivery, Outcome
 from service.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -120,20 +120,32 @@ class JobRunner:
     async def _change(self, change: Callable[[], T]) -> T:
         return await self._context.job_writer.run(change)
 
+    async def _change_at_last(self, change: Callable[[], T]) -> T:
+        """Change the store, also if it does not answer for a while."""
+        while True:
+            try:
+                return await self._change(change)
+            except OverloadedError:
+                raise
+            except AhseError as error:
+                self._note_failure(error)
+                await asyncio.sleep(TICK_S)
+
     async def _forever(self, step: Callable[[], object]) -> None:
         """Repeat a step, whatever becomes of it."""
         # A step may take its cancellation for that of the job it works on, and just end.
         while not self._is_closing:
             try:
                 await step()  # type: ignore[misc]
-            except AhseError as error:  # the store does not answer now
+            except Exception as error:  # noqa: BLE001  (most often the store does not answer now)
                 self._note_failure(error)
                 await asyncio.sleep(TICK_S)
 
-    def _note_failure(self, error: AhseError) -> None:
+    def _note_failure(self, error: Exception) -> None:
         """Log it once, and not at each try until the store answers again."""
         if not self._is_failing:
-            _log.error("jobs_unavailable", code=error.code, exc_info=error)
+            code = error.code if isinstance(error, AhseError) else AhseError.code
+            _log.error("jobs_unavailable", code=code, exc_info=error)
         self._is_failing = True
 
     async def _tick_always(self) -> None:
@@ -171,11 +183,14 @@ class JobRunner:
         finally:
             deadline.cancel()
             del self._board.running[claim.job_id, claim.index]
-        if outcome is not None:
+        if outcome == "again":
+            await self._change_at_last(partial(self._board.store.release, claim, is_tried=True))
+            await asyncio.sleep(TICK_S)
+        elif outcome != "cancelled":
             await self._finish(claim, outcome)
 
-    async def _outcome(self, claim: Claim) -> Outcome | None:
-        """What becomes of a clip; None where its job was cancelled, or it has to be begun again."""
+    async def _outcome(self, claim: Claim) -> Outcome | Literal["cancelled", "again"]:
+        """What becomes of a clip, unless its job was cancelled, or it has to be begun again."""
         try:
             if claim.attempt > MAX_ATTEMPTS:
                 raise JobInterruptedError(
@@ -184,13 +199,11 @@ class JobRunner:
                 )
             answered = await self._ask(claim)
         except ClientDisconnect:
-            return None
+            return "cancelled"
         except Exception as error:  # noqa: BLE001  (one clip must not end the work on all others)
             is_passing = isinstance(error, UnavailableError) and not isinstance(error, RequestTimeoutError)
             if is_passing and claim.attempt < MAX_ATTEMPTS:
-                await self._change(partial(self._board.store.release, claim, is_tried=True))
-                await asyncio.sleep(TICK_S)
-                return None
+                return "again"
             return self._problem(claim, error)
         return Outcome("answer", answered)
 
@@ -214,18 +227,13 @@ class JobRunner:
         return Outcome("problem", json.dumps({"index": claim.index, **problem}))
 
     async def _finish(self, claim: Claim, outcome: Outcome) -> None:
-        """Keep what became of a clip, also if the store does not answer for a while."""
-        job: Job | None = None
-        while True:
-            finish = partial(self._board.store.finish, claim, outcome, self._board.clock())
-            try:
-                job = await self._change(finish)
-                break
-            except OverloadedError as error:
-                outcome = self._problem(claim, error)
-            except AhseError as error:
-                self._note_failure(error)
-                await asyncio.sleep(TICK_S)
+        """Keep what became of a clip."""
+        store, clock = self._board.store, self._board.clock
+        try:
+            job = await self._change_at_last(lambda: store.finish(claim, outcome, clock()))
+        except OverloadedError as error:
+            outcome = self._problem(claim, error)
+            job = await self._change_at_last(lambda: store.finish(claim, outcome, clock()))
         self._context.metrics.job_clip(outcome.member)
         if job is not None:
             self._board.changed(job.id)

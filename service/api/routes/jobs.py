@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Annotated
@@ -199,10 +200,12 @@ async def get_job(job_id: JobId, context: ContextDep, if_none_match: IfChanged =
     """A job, and what has become of each of its clips."""
     etags.read_etags(if_none_match)
     job, clips = await context.ask_store(_read, context, job_id)
-    headers = {"ETag": etags.quoted(str(job.version))}
-    if etags.is_known(str(job.version), if_none_match):
-        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
     body = job_with_clips(job, clips).model_dump_json()
+    # Not the version, which stays when work on a further clip begins.
+    etag = hashlib.sha256(body.encode()).hexdigest()
+    headers = {"ETag": etags.quoted(etag)}
+    if etags.is_known(etag, if_none_match):
+        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
     return Response(body, media_type="application/json", headers=headers)
 
 

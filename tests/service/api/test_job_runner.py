@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from service.api.intake.fetch import Fetcher, FetchLimits
 from service.decode import wire
 from service.decode.pool import DecodePool
-from service.errors import DecoderUnavailableError
+from service.errors import DecoderUnavailableError, StoreUnavailableError
 from service.jobs.job import MAX_ATTEMPTS
 from service.jobs.sqlite import SqliteJobStore
 from service.settings import Settings
@@ -197,6 +197,52 @@ def test_a_part_that_fails_for_a_while_costs_no_clip(
         job = ended(client, post_job(client, clips["red low"]).json())
         assert job["state"] == "failed"
         assert [line["code"] for line in results_of(client, job)] == ["decoder_unavailable"]
+
+
+def test_a_clip_that_cannot_be_queued_again_at_once_is_later(
+    make: Make, clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Full disks, for example, fail the clip first and the store then."""
+    decode, release, failures = DecodePool.decode, SqliteJobStore.release, ["decode", "store"]
+
+    def failing_decode(*args: Any) -> Any:
+        if threading.current_thread().name.startswith("job") and "decode" in failures:
+            failures.remove("decode")
+            raise DecoderUnavailableError("No clip can be decoded now; try again later.")
+        return decode(*args)
+
+    def failing_release(*args: Any, **options: Any) -> None:
+        if "store" in failures:
+            failures.remove("store")
+            raise StoreUnavailableError("the store can't answer now")
+        release(*args, **options)
+
+    monkeypatch.setattr(DecodePool, "decode", failing_decode)
+    monkeypatch.setattr(SqliteJobStore, "release", failing_release)
+    monkeypatch.setattr("service.api.jobs.runner.TICK_S", 0.01)
+    with asked(make()) as client:
+        assert ended(client, post_job(client, clips["red low"]).json())["state"] == "done"
+    assert failures == []
+
+
+@pytest.mark.parametrize("step", ["expire", "claim", "due_webhooks"])
+def test_what_nobody_has_foreseen_does_not_end_the_work_on_jobs(
+    make: Make, clips: Clips, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """It is logged, and the step is done again."""
+    right, calls = getattr(SqliteJobStore, step), list[str]()
+
+    def failing(*args: Any) -> Any:
+        calls.append(step)
+        if len(calls) == 1:
+            raise FileNotFoundError(step)
+        return right(*args)
+
+    monkeypatch.setattr(SqliteJobStore, step, failing)
+    monkeypatch.setattr("service.api.jobs.runner.TICK_S", 0.01)
+    with asked(make(webhooks=True)) as client:
+        assert ended(client, post_job(client, clips["red low"]).json())["state"] == "done"
+        wait_until(client, lambda: len(calls) > 1)
 
 
 def test_jobs_may_have_longer_clips_than_requests(make: Make, clips: Clips) -> None:

@@ -15,6 +15,7 @@ from tests.service.api.jobs_client import (
     WAIT_S,
     Clock,
     HeldJobs,
+    app_of,
     clocked,
     ended,
     events_of,
@@ -64,7 +65,7 @@ def test_the_etag_of_a_job_changes_with_it(make: Make, clips: Clips, monkeypatch
     """So asking again and again costs little."""
     held = HeldJobs(monkeypatch)
     with asked(make()) as client:
-        job = post_job(client, clips["red low"]).json()
+        job = post_job(client, clips["red low"], clips["red low"]).json()
         assert held.entered.acquire(timeout=WAIT_S)
         running = client.get(job["links"]["self"])
         assert (running.json()["state"], results_of(client, job)) == ("running", [])
@@ -72,6 +73,11 @@ def test_the_etag_of_a_job_changes_with_it(make: Make, clips: Clips, monkeypatch
         for known in (etag, f'W/{etag}, "x"', "*"):
             answer = client.get(job["links"]["self"], headers={"If-None-Match": known})
             assert (answer.status_code, answer.headers["ETag"]) == (304, etag)
+        store = app_of(client).state.context.jobs.store
+        claim = store.claim(Clock().now)
+        both = client.get(job["links"]["self"], headers={"If-None-Match": etag})
+        assert [one["state"] for one in both.json()["clips"]] == ["running"] * 2
+        store.release(claim, is_tried=False)
         held.go_on.set()
         ended(client, job)
         assert client.get(job["links"]["self"], headers={"If-None-Match": etag}).status_code == 200

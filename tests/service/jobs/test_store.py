@@ -134,6 +134,40 @@ def test_files_that_belong_to_nothing_are_swept_away(make: Make) -> None:
     assert store.folder.clip(job.id, 1).is_file()
 
 
+def test_what_cannot_be_swept_away_now_stays(make: Make) -> None:
+    """Another process may delete the same files, and a file system may put its own beside them."""
+    store = make()
+    job = add(store)
+    (store.folder.path / job.id / ".nfs0001").write_bytes(b"a deleted file that somebody has open")
+    gone, odd = (store.folder.path / f"job_{digit * 28}" for digit in "01")
+    gone.symlink_to("nowhere")
+    (odd / "a folder").mkdir(parents=True)
+    assert store.lead()
+    assert [path.name for path in (store.folder.path / job.id).iterdir()] == ["0"]
+    assert odd.is_dir()
+
+
+def test_a_process_that_could_not_take_up_the_work_tries_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or what the one before was working on would never end."""
+    first, second = make(), make()
+    assert first.lead()
+    add(first)
+    _claim(first)
+    first.folder.close()
+
+    def fail(*_: object) -> None:
+        raise StoreUnavailableError("the store can't answer now")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(second.folder, "sweep", fail)
+        with pytest.raises(StoreUnavailableError):
+            second.lead()
+    assert second.lead()
+    assert _claim(second).attempt == 2
+
+
 def test_an_attempt_counts_unless_the_service_was_stopped_in_order(store: JobStore) -> None:
     """So a clip that brings the service down is not begun for ever, and an update costs nothing."""
     add(store)
