@@ -103,9 +103,13 @@ class Database:
         """Check that the file is still there: writes to a deleted one succeed, and are lost.
 
         Raises:
-            StoreUnavailableError: It is gone.
+            StoreUnavailableError: It is gone, or its file system does not answer.
         """
-        if not self._path.is_file():
+        try:
+            is_there = self._path.is_file()
+        except OSError as error:
+            raise StoreUnavailableError(f"the file of the {self._content} store can't be read now") from error
+        if not is_there:
             raise StoreUnavailableError(
                 f"the file of the {self._content} store is gone; restore it, and restart the service"
             )

@@ -12,7 +12,6 @@ import structlog
 from service.access.audit import record_edit
 from service.access.key_store import KeyStore
 from service.access.keys import ApiKey, digest_of, id_in
-from service.errors import AhseError
 
 _log = structlog.get_logger(__name__)
 
@@ -66,7 +65,7 @@ class KeyRing:
         """Read the store again; if it can't be read, keep what is known."""
         try:
             keys = self._store.list()
-        except AhseError as error:
+        except Exception as error:  # noqa: BLE001  (the thread must not end: revoked keys would open for good)
             if self._is_readable:
                 _log.error("keys_unreadable", consequence="the keys known before stay", exc_info=error)
             self._is_readable = False

@@ -62,6 +62,11 @@ _log = structlog.get_logger(__name__)
 _STORE_READERS = 2
 # Bodies with jobs that arrive at once.
 _JOB_UPLOADS = 8
+# What pages of other sites may send and read, where they are let in.
+_CORS_ALLOWED = (
+    "Authorization", "X-API-Key", "If-Match", "If-None-Match", "Idempotency-Key", "Last-Event-ID", HEADER,
+)  # fmt: skip
+_CORS_EXPOSED = ("ETag", "Location", "Retry-After", "Warning", "Content-Disposition", HEADER, "Server-Timing")
 _DESCRIPTION = "Which of these names fits this clip best? Audio-visual zero-shot classification."
 
 
@@ -168,6 +173,8 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         docs_url=None,  # routes/page has a viewer that needs no other host
         redoc_url=None,
+        # A label named `..`, whose address a client has shortened, would redirect DELETE to the whole set.
+        redirect_slashes=False,
     )
     app.state.context = context
     app.state.job_runner = runner
@@ -224,8 +231,8 @@ def _guard(app: FastAPI, settings: Settings, ring: KeyRing, routes: Sequence[Bas
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=("GET", "HEAD", "POST", "PUT", "DELETE"),
-            allow_headers=("Authorization", "X-API-Key", "If-Match", "If-None-Match", HEADER),
-            expose_headers=("ETag", "Location", "Retry-After", HEADER, "Server-Timing"),
+            allow_headers=_CORS_ALLOWED,
+            expose_headers=_CORS_EXPOSED,
         )
 
 

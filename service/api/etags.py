@@ -27,7 +27,10 @@ def read_etags(header: str | None) -> tuple[str, ...] | None:
         return None
     if not re.fullmatch(ETAGS, header.strip()):
         raise InvalidOptionError('If-Match and If-None-Match hold quoted etags, such as "5d4f...", or *.')
-    return tuple(etag.replace('"', "") for etag in re.findall(rf"\*|{_ETAG}", header))
+    if header.strip() == "*":
+        return ("*",)
+    # No set has the etag "*", which without its quotes would stand for any.
+    return tuple(etag.replace('"', "") for etag in re.findall(_ETAG, header) if etag != '"*"')
 
 
 def is_known(etag: str, header: str | None) -> bool:

@@ -50,7 +50,9 @@ def _open(clip: ClipSource, files: ExitStack) -> Upload:
     if isinstance(clip, bytes):
         return Upload(io.BytesIO(clip))
     if isinstance(clip, (str, os.PathLike)):
-        return Upload(files.enter_context(Path(clip).open("rb")), Path(clip).name)
+        # Names on disk are bytes; what is no text in them can't be sent.
+        name = os.fsencode(Path(clip).name).decode("utf-8", "replace")
+        return Upload(files.enter_context(Path(clip).open("rb")), name)
     if isinstance(clip, io.TextIOBase):
         raise InvalidArgumentError("the clip is a file of text; open it with mode 'rb'")
     return Upload(clip)

@@ -31,6 +31,8 @@ from service.errors import (
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
+# More than any field has. The name of each part is kept, also of fields that are refused in the end.
+_FIELD_NAME_CHARACTERS = 80
 # As long as a path can be.
 _MAX_PATH_BYTES = 4096
 
@@ -154,8 +156,12 @@ class _Form:
             self._start_clip(is_one_of_many=self._name != FILE_FIELD)
         elif self._is_named_file:
             raise MissingFileError(
-                f"The clip is in a part named {self._name[:80]!r}; send it in the part named `file`: "
-                "-F file=@clip.mp4 (or several, each in a part named `files`)"
+                f"The clip is in a part named {self._name[:_FIELD_NAME_CHARACTERS]!r}; send it in the part "
+                "named `file`: -F file=@clip.mp4 (or several, each in a part named `files`)"
+            )
+        elif len(self._name) > _FIELD_NAME_CHARACTERS:
+            raise MalformedBodyError(
+                f"The form has a field whose name is longer than {_FIELD_NAME_CHARACTERS} characters."
             )
         elif len(self._fields) >= self._limits.max_fields:
             raise TooManyLabelsError(f"The form has more than {self._limits.max_fields} fields.")
@@ -198,7 +204,7 @@ class _Form:
         try:
             self._fields.append((self._name, self._value.decode("utf-8")))
         except UnicodeDecodeError:
-            raise MalformedBodyError(f"The field {self._name[:80]!r} is not UTF-8 text.") from None
+            raise MalformedBodyError(f"The field {self._name!r} is not UTF-8 text.") from None
 
     def _end(self) -> None:
         self._ended = True

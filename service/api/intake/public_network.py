@@ -50,12 +50,12 @@ def is_public(address: Address) -> bool:
 def is_own(address: Address) -> bool:
     """Whether this machine has the address itself; what listens there may be behind a firewall for others."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((str(address), 443))  # chooses a route; nothing is sent
-        except OSError:
-            return False
-        return ip_address(probe.getsockname()[0]) == address
+            return ip_address(probe.getsockname()[0]) == address
+    except OSError:  # there is no route, or nothing of this family, by which it could be reached at all
+        return False
 
 
 def is_allowed(address: Address) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hmac
 import threading
 from collections.abc import Iterator
@@ -101,8 +102,13 @@ def test_a_service_notices_within_a_second() -> None:
     assert key_ring._REFRESH_S < 1
 
 
+def _stale(_: Path) -> bool:
+    """As of a network file system whose server was away."""
+    raise OSError(errno.ESTALE, "Stale file handle")
+
+
 def test_known_keys_stay_when_the_store_cannot_be_read(
-    ring: KeyRing, elsewhere: SqliteKeyStore, path: Path
+    ring: KeyRing, elsewhere: SqliteKeyStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is logged once, not at each try, and again when it is over."""
     key, text = make_key("one", frozenset({"classify"}))
@@ -114,6 +120,9 @@ def test_known_keys_stay_when_the_store_cannot_be_read(
         ring.refresh()
         assert ring.identify(text) == key
         moved.rename(path)
+        with monkeypatch.context() as away:
+            away.setattr(Path, "is_file", _stale)
+            ring.refresh()
         ring.refresh()
     assert [log["event"] for log in logs] == ["keys_unreadable", "keys_readable_again"]
     assert text not in str(logs)

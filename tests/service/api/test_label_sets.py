@@ -71,11 +71,19 @@ def test_a_set_has_the_guarantee_of_requests_without_one(client: TestClient, cli
     assert level() is None
 
 
+def test_a_label_whose_address_was_shortened_does_not_stand_for_its_set(client: TestClient) -> None:
+    """As by a client that resolves the two dots of `/labels/..` before it sends them."""
+    _put(client, "kept", [".."])
+    assert client.delete("/v1/label-sets/kept/", follow_redirects=True).status_code == 404
+    assert client.get("/v1/label-sets/kept").status_code == 200
+
+
 def test_etags_guard_against_lost_updates(client: TestClient) -> None:
     """Two clients read the same state; the second writer is told."""
     etag = _put(client, "guarded", ["a"]).headers["ETag"]
     assert client.get("/v1/label-sets/guarded", headers={"If-None-Match": etag}).status_code == 304
     assert _put(client, "guarded", ["b"], If_Match=etag).status_code == 200
+    assert _put(client, "guarded", ["c"], If_Match='"*"').status_code == 412
     late = _put(client, "guarded", ["c"], If_Match=etag)
     assert (late.status_code, late.json()["code"]) == (412, "precondition_failed")
     assert _put(client, "guarded", ["c"], If_None_Match="*").status_code == 412

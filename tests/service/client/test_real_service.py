@@ -48,6 +48,16 @@ BOTH = pytest.mark.parametrize("kind", [_waiting, _awaiting], ids=["Client", "As
 
 
 @BOTH
+def test_a_file_may_have_any_name(
+    kind: Callable[[str], Ask], toy_service: str, clips: dict[str, Path], tmp_path: Path
+) -> None:
+    """Also one that is no text."""
+    path = tmp_path / os.fsdecode(b"\xff.mp4")
+    path.write_bytes(clips["red low"].read_bytes())
+    assert kind(toy_service)("classify", path, labels=CLASSES).predictions
+
+
+@BOTH
 def test_a_clip_is_ranked_and_its_upload_reported(
     kind: Callable[[str], Ask], toy_service: str, clips: dict[str, Path]
 ) -> None:

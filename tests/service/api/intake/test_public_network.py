@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 from ipaddress import ip_address
 
 import httpcore2
@@ -66,10 +68,19 @@ def test_ordinary_addresses_are_public(address: str) -> None:
     assert is_public(ip_address(address))
 
 
+def _socket_without_ipv6(family: int, *_: object) -> socket.socket:
+    """As on a kernel that was started without IPv6."""
+    assert family == socket.AF_INET6
+    raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+
 def test_an_address_of_this_machine_is_not_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even a public one: what listens there may be behind a firewall for everybody else."""
     assert is_own(ip_address("127.0.0.1"))
     assert not is_own(ip_address("192.0.2.1"))
+    with monkeypatch.context() as without_ipv6:
+        without_ipv6.setattr(socket, "socket", _socket_without_ipv6)
+        assert not is_own(ip_address("2606:4700::1"))
     monkeypatch.setattr("service.api.intake.public_network.is_own", lambda _: False)
     assert is_allowed(ip_address("8.8.8.8"))
     monkeypatch.setattr("service.api.intake.public_network.is_own", lambda _: True)

@@ -120,6 +120,7 @@ def test_a_form_in_any_chunks(tmp_path: Path, step: int) -> None:
         (FILE + FILE + END, MalformedBodyError),
         (b"--b\r\n\r\nx\r\n" + END, MalformedBodyError),
         (_field("labels", b"\xff") + FILE + END, MalformedBodyError),
+        (_field("x" * 81, b"") + FILE + END, MalformedBodyError),
         (b"--b\r\nX: " + b"y" * 100_000 + b"\r\n\r\n" + END, MalformedBodyError),
         (_field("labels", b"dog") + END, MissingFileError),
         (_field("labels", b"x" * 101) + FILE + END, BodyTooLargeError),
@@ -127,7 +128,7 @@ def test_a_form_in_any_chunks(tmp_path: Path, step: int) -> None:
     ],
 )
 def test_bad_forms_are_refused_and_leave_nothing(tmp_path: Path, body: bytes, error: type[AhseError]) -> None:
-    """Cut short, doubled, nameless, not UTF-8, too large."""
+    """Cut short, doubled, nameless, with long names, not UTF-8, too large."""
     with pytest.raises(error):
         _receive(body, tmp_path)
     assert list(tmp_path.iterdir()) == []
