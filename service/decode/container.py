@@ -236,7 +236,7 @@ def _choose(
     if images and not any(image.disposition & Disposition.default for image in images):
         raise tiled_image()
     video, visual_track = _choose_video(container)
-    audio, audio_track = _choose_audio(container)
+    audio, audio_track = _choose_audio(container, video)
     if video is not None:
         size = video.width, video.height
         if audio is None and not all(size):
@@ -261,14 +261,15 @@ def _choose_video(container: InputContainer) -> tuple[VideoStream | None, Track]
     return stream, Track(used=True, detail=f"{stream.codec_context.name} {stream.width}x{stream.height}")
 
 
-def _choose_audio(container: InputContainer) -> tuple[AudioStream | None, Track]:
+def _choose_audio(container: InputContainer, video: VideoStream | None) -> tuple[AudioStream | None, Track]:
+    """The best stream of the picture's programme, if it has one: the recording of a multiplex has several."""
     streams = container.streams.audio
     if not streams:
         return None, Track(used=False, reason="no_stream", detail="no audio stream")
     usable = [s for s in streams if _decoder(s) in AUDIO_DECODERS]
     if not usable:
         return None, Track(used=False, reason="undecodable", detail="audio codec not supported")
-    best = container.streams.best("audio")
+    best = container.streams.best("audio", related=video)
     stream = next((s for s in usable if best is not None and s.index == best.index), usable[0])
     return stream, Track(
         used=True, detail=f"{stream.codec_context.name} {stream.codec_context.sample_rate} Hz"

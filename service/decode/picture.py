@@ -82,8 +82,10 @@ class Framer:
         low, high = _PLAUSIBLE_PIXEL_ASPECT
         wide = pixel_aspect if low <= pixel_aspect <= high else 1.0
         width, height = frame.width * wide, float(frame.height)
-        shorter = min(width, height)
-        return int(self._size_px * width / shorter), int(self._size_px * height / shorter)
+        # The shorter side is not computed: a quotient of rounded numbers may be a pixel less.
+        if width < height:
+            return self._size_px, int(self._size_px * height / width)
+        return int(self._size_px * width / height), self._size_px
 
 
 def _on_white(frame: VideoFrame) -> VideoFrame:

@@ -117,6 +117,47 @@ def _join_flv(first: bytes, second: bytes, seconds: float) -> bytes:
     return first
 
 
+def test_the_sound_is_that_of_the_programme_whose_picture_is_shown(
+    make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
+) -> None:
+    """In a recording of a whole multiplex, where another programme has the better sound."""
+    tables = [
+        {"mpegts_service_id": str(n), "mpegts_pmt_start_pid": str(pid), "mpegts_start_pid": str(pid + 1)}
+        for n, pid in ((1, 0x1000), (2, 0x1100))
+    ]
+    shown = make_clip(name="1.ts", audio="mp2", layout="mono", rate_hz=32_000, container_options=tables[0])
+    other = make_clip(name="2.ts", width=64, height=48, audio="mp2", container_options=tables[1])
+    joined = shown.with_name("multiplex.ts")
+    joined.write_bytes(_multiplex({1: 0x1000, 2: 0x1100}, shown.read_bytes(), other.read_bytes()))
+    clip = decode_clip(joined, spec, limits)
+    assert clip.visual.detail == "h264 96x64"
+    assert clip.audio.detail == "mp2 32000 Hz"
+
+
+def _multiplex(maps: dict[int, int], *streams: bytes) -> bytes:
+    """Transport streams as one, with a table of the packets that describe each programme (ISO 13818-1)."""
+    entries = b"".join(n.to_bytes(2) + (0xE000 | pid).to_bytes(2) for n, pid in maps.items())
+    section = b"\0" + (0xB000 | len(entries) + 9).to_bytes(2) + b"\0\1\xc1\0\0" + entries
+    table = b"\x47\x40\0\x10\0" + section + _crc32_mpeg(section).to_bytes(4)
+    packets_of = [[stream[at : at + 188] for at in range(0, len(stream), 188)] for stream in streams]
+    kept = [
+        (number / len(cut), packet)
+        for cut in packets_of
+        for number, packet in enumerate(cut)
+        if int.from_bytes(packet[1:3]) & 0x1FFF  # 0: the table of the stream itself
+    ]
+    return table.ljust(188, b"\xff") + b"".join(packet for _, packet in sorted(kept))
+
+
+def _crc32_mpeg(data: bytes) -> int:
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ (0x04C11DB7 if crc >> 31 else 0)) & 0xFFFFFFFF
+    return crc
+
+
 def test_sampling_middle_takes_the_frame_at_half_time(
     make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:

@@ -39,3 +39,12 @@ def test_noise_is_scaled_as_in_pil(resize: Resize, side: int) -> None:
     filter_ = RESIZE_RULES[resize].filter
     assert _difference(found, pixels, 64, filter_) < 2
     assert _difference(found, pixels, 64, filter_) < _difference(found, pixels, 64, _OTHER[filter_]) / 2
+
+
+@pytest.mark.parametrize(("width", "height", "pixel_aspect"), [(368, 640, 8 / 9), (1080, 1920, 500 / 609)])
+def test_an_upright_frame_of_odd_pixels_is_as_wide_as_is_asked_for(
+    width: int, height: int, pixel_aspect: float
+) -> None:
+    """Its shorter side is no whole number of square pixels, which must not round to one fewer."""
+    framer = Framer(224, "shorter_side_bicubic_center_crop", 10**7)
+    assert framer.picture(VideoFrame(width, height, "yuv420p"), pixel_aspect).shape == (224, 224, 3)
