@@ -121,6 +121,17 @@ class Excerpt:
             self._n_before = max(0, round((self._start_s - at_s) * self._rate_hz))
         self._mix(frame)
 
+    def add_silence(self, at_s: float, length_s: float) -> None:
+        """Take silence, which begins at a time since the first sample of the stream, in place of frames."""
+        self._flush()
+        if self._n_before is None:
+            # What is before the stretch is left out, since a pause may be long.
+            begins_s = min(max(at_s, self._start_s), at_s + length_s)
+            self._n_before = max(0, round((self._start_s - begins_s) * self._rate_hz))
+            length_s -= begins_s - at_s
+        n_wanted = self._n_before + self._n_wanted - self._n_samples
+        self._keep([np.zeros(min(round(length_s * self._rate_hz), n_wanted), np.float32)])
+
     @property
     def is_full(self) -> bool:
         """Whether it needs no more frames."""

@@ -17,6 +17,7 @@ from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
+from service.decode.clock import Clock
 from service.decode.formats import (
     ANIMATION_CONTAINERS,
     AUDIO_DECODERS,
@@ -184,12 +185,15 @@ def open_source(file: BinaryIO, limits: DecodeLimits, *, probe_all: bool = False
 def packets(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Packet[Stream]]:
     """Demux streams, without the empty packets that mark their ends in PyAV: decoders are flushed elsewhere.
 
+    Their timestamps are of a clock that goes on (see `Clock`).
     After the last packet PyAV may look up a stream that was unknown when the file was opened. The IndexError
     that this gives is not damage: see `Source.has_late_track`.
     """
+    clock = Clock(container.format.name)
     try:
         for packet in container.demux(streams):
             if packet.size:
+                clock.correct(packet)
                 yield packet
     except IndexError:
         return

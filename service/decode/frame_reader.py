@@ -92,7 +92,7 @@ class FrameReader:
     def _learn(self, packets: _Numbered) -> None:
         """Let the decoder see those packets before a run that tell it something, without a frame of them."""
         name, first, latest = self._context.name, None, None
-        kind = "palette" if name in _HAVE_PALETTES else "new_extradata"
+        kind: Literal["palette", "new_extradata"] = "palette" if name in _HAVE_PALETTES else "new_extradata"
         for number, packet in packets:
             if number == 0 and name in _KNOW_ENCODERS:
                 first = packet

@@ -225,7 +225,10 @@ class PacketLog:
             if len(known) == len(stamps):
                 return np.array(known, dtype=np.float64)
         if all(self._durations):
-            return np.cumsum(self._durations, dtype=np.float64) - self._durations
+            ticks = np.cumsum(self._durations, dtype=np.float64) - self._durations
+            # Of a programme stream only some packets have times: they tell where all begin, beside the sound.
+            some = next(((place, stamp) for place, stamp in enumerate(self._pts) if stamp is not None), None)
+            return ticks if some is None else ticks + (some[1] - ticks[some[0]])
         rate, unit = self._stream.average_rate or self._stream.guessed_rate or 25, self._stream.time_base or 1
         return np.arange(len(self._pts)) / float(rate * unit)
 

@@ -52,7 +52,8 @@ class SoundReader:
     """Decodes the packets of an audio stream, and mixes and resamples what is used of them.
 
     Every packet is decoded, in order: what a decoder makes of one depends on those before. Mixing and
-    resampling take twice as long, and are done for what is used only.
+    resampling take twice as long, and are done for what is used only. Where timestamps leave a gap, silence
+    is heard, so that all after it is heard in time.
 
     Args:
         stream: The stream; nothing of it may have been decoded.
@@ -78,6 +79,8 @@ class SoundReader:
         self._whole = Excerpt(0.0, n_whole, rate_hz, damage)
         self._waiting = deque([self._whole, *self._windows])
         self._taking: list[Excerpt] = []
+        # A stream of AVI has no gaps: its times are computed from the number of its bytes, often wrongly.
+        self._may_pause = stream.container.format.name != "avi"
         self._start_s: float | None = None
         self._length_s = 0.0
 
@@ -121,15 +124,26 @@ class SoundReader:
                 self._take(frame)
 
     def _take(self, frame: AudioFrame) -> None:
-        at_s = self._length_s
-        if at_s == 0:
+        if self._length_s == 0:
             self._start_s = frame.time
-        self._length_s += frame.samples / frame.sample_rate
+        elif self._may_pause and frame.time is not None and self._start_s is not None:
+            pause_s = frame.time - self._start_s - self._length_s
+            if pause_s > EDGE_TOLERANCE_S:
+                self._pass(min(pause_s, self._limits.max_duration_s), None)
+        self._pass(frame.samples / frame.sample_rate, frame)
+
+    def _pass(self, length_s: float, frame: AudioFrame | None) -> None:
+        """Go on by the length of a frame, or of silence."""
+        at_s = self._length_s
+        self._length_s += length_s
         while self._waiting and self._waiting[0].opens_s < self._length_s:
             self._taking.append(self._waiting.popleft())
         for excerpt in self._taking:
             with self._damage.kept_to("sound"):
-                excerpt.add(frame, at_s)
+                if frame is None:
+                    excerpt.add_silence(at_s, length_s)
+                else:
+                    excerpt.add(frame, at_s)
         if any(one.is_full for one in self._taking):
             self._taking = [one for one in self._taking if not one.is_full]
 

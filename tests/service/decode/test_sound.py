@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import wave
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -75,6 +77,54 @@ def test_a_window_is_what_the_whole_sound_has_there(
             window, whole.waveform[first : first + RATE_HZ], atol=max_change_in_a_sample
         )
     assert spread.duration_s == pytest.approx(whole.duration_s, abs=0.1)
+
+
+PAUSE = slice(4 * RATE_HZ, 6 * RATE_HZ)
+
+
+def test_a_pause_is_silence(tmp_path: Path, limits: DecodeLimits) -> None:
+    """What comes behind a gap in the timestamps is heard when it is due; a window may begin in the gap."""
+    expected = np.arange(LENGTH_S * RATE_HZ) // 8 + 1
+    expected[PAUSE] = 0
+    path = _with_pause(tmp_path / "paused.mkv", "pcm_s16le", expected)
+    clip = decode_clip(path, replace(SPREAD, segment_s=LENGTH_S), limits)
+    assert clip.waveform is not None
+    assert clip.window_starts_s == pytest.approx(STARTS_S, abs=0.001)
+    windows = [expected[round(at_s * RATE_HZ) :][:RATE_HZ] for at_s in clip.window_starts_s]
+    np.testing.assert_allclose(clip.waveform, np.concatenate(windows) / 32_768, atol=2 / 32_768)
+    np.testing.assert_allclose(clip.full_waveform, expected / 32_768, atol=1e-6)
+    whole = decode_clip(path, replace(SPREAD, max_audio_s=60.0), limits)
+    np.testing.assert_allclose(whole.waveform, expected / 32_768, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("p.mp4", "aac"), ("p.ts", "mp2"), ("p.webm", "libopus")])
+def test_a_pause_is_silence_in_any_container(
+    name: str, codec: str, tmp_path: Path, limits: DecodeLimits
+) -> None:
+    """The sound is as long and as loud in each part of a second as it was."""
+    tone = np.sin(2 * np.pi * 440 * np.arange(LENGTH_S * RATE_HZ) / RATE_HZ) * 10_000
+    path = _with_pause(tmp_path / name, codec, tone)
+    found = decode_clip(path, replace(SPREAD, max_audio_s=60.0), limits).waveform
+    assert found is not None
+    assert len(found) == pytest.approx(len(tone), abs=0.1 * RATE_HZ)
+    tone[PAUSE] = 0
+    parts = [samples[: 11 * RATE_HZ].reshape(22, -1) for samples in (found, tone / 32_768)]
+    loudness, expected = (np.sqrt((part**2).mean(1)) for part in parts)
+    np.testing.assert_allclose(loudness, expected, atol=0.1)  # frames are filled up at the pause
+
+
+def _with_pause(path: Path, codec: str, samples: np.ndarray) -> Path:
+    """Encode samples of 16 bits but for those of the pause, each at its time."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=RATE_HZ, layout="mono")
+        for start in range(0, len(samples), 1000):
+            if not PAUSE.start <= start < PAUSE.stop:
+                part = samples[None, start : start + 1000].astype(np.int16)
+                frame = av.AudioFrame.from_ndarray(part, "s16", "mono")
+                frame.sample_rate, frame.pts, frame.time_base = RATE_HZ, start, Fraction(1, RATE_HZ)
+                container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
 
 
 def test_segments_do_not_change_the_windows(ramp: Path, limits: DecodeLimits) -> None:
