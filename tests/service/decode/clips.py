@@ -152,7 +152,7 @@ def _video_stream(container: OutputContainer, recipe: Recipe) -> Any:
 def _frame(number: int, tick: int, recipe: Recipe) -> av.VideoFrame:
     image = picture(number, recipe.width, recipe.height)
     if recipe.pix_fmt == "pal8":  # to which nothing converts
-        frame = av.VideoFrame.from_ndarray((image[..., 0], _palette(number)), "pal8")
+        frame = av.VideoFrame.from_ndarray((image[..., 0], _palette(number)), "pal8")  # type: ignore[arg-type]
     else:
         frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(format=recipe.pix_fmt)
     frame.pts, frame.time_base = tick, Fraction(1, recipe.fps)

@@ -94,7 +94,7 @@ def test_what_a_live_stream_says_anew_in_the_middle_holds_from_there(
         make_clip(name="2.flv", gop=5, width=160, height=96, video_options=plain),
     ]
     joined = parts[0].with_name("joined.flv")
-    joined.write_bytes(_join_flv(*(path.read_bytes() for path in parts), seconds=2.1))
+    joined.write_bytes(_join_flv(parts[0].read_bytes(), parts[1].read_bytes(), seconds=2.1))
     clip = decode_clip(joined, spec, limits)
     expected, times, n_frames = full_scan(joined, spec)
     np.testing.assert_allclose(clip.frame_times_s, times, atol=1e-6)

@@ -37,7 +37,7 @@ def _joined(make_clip: Make, clocks_s: tuple[float, float], name: str = "{}.ts")
 def _loudest_hz(clip: Clip) -> list[float]:
     """Of the sound of each segment."""
     assert clip.full_waveform is not None
-    found = []
+    found = list[float]()
     for segment in clip.segments:
         assert segment.audio_samples is not None
         samples = clip.full_waveform[slice(*segment.audio_samples)]
