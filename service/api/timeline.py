@@ -6,12 +6,16 @@ import csv
 import html
 import io
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from service.api.schemas import ClassifyResponse, SegmentAnswer
 from service.errors import InvalidOptionError
+
+if TYPE_CHECKING:
+    from service.api.schemas import ClassifyResponse, SegmentAnswer
+    from service.client import Answer, Segment
 
 
 @dataclass(frozen=True)
@@ -20,14 +24,14 @@ class TimelineFormat:
 
     Attributes:
         media_type: For the header Content-Type.
-        write: The text of an answer.
+        write: The text of an answer, of the service or as a client has read it.
     """
 
     media_type: str
-    write: Callable[[ClassifyResponse], str]
+    write: Callable[[ClassifyResponse | Answer], str]
 
 
-def _write_srt(answer: ClassifyResponse) -> str:
+def _write_srt(answer: ClassifyResponse | Answer) -> str:
     """SubRip, which has no standard: numbered blocks, each with its times and a line of text."""
     return "\n".join(
         f"{number}\n{_times(one, ',')}\n{_cue(one).translate(_NO_MARKUP)}\n"
@@ -41,7 +45,7 @@ _NO_MARKUP = str.maketrans(
 )
 
 
-def _write_vtt(answer: ClassifyResponse) -> str:
+def _write_vtt(answer: ClassifyResponse | Answer) -> str:
     """WebVTT (https://www.w3.org/TR/webvtt1/): all that a reader must know first, then the cues."""
     about = f"{answer.bundle} {answer.bundle_version}. {answer.bundle_notice or ''}"
     blocks = [f"{_times(one, '.')}\n{_escaped(_cue(one))}\n" for one in _with_names(answer)]
@@ -53,7 +57,7 @@ def _escaped(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-def _write_csv(answer: ClassifyResponse) -> str:
+def _write_csv(answer: ClassifyResponse | Answer) -> str:
     """A row for each segment (RFC 4180), also for one without picture and sound, whose label is empty."""
     out = io.StringIO()
     table = csv.writer(out)
@@ -84,24 +88,24 @@ TIMELINES: Mapping[str, TimelineFormat] = MappingProxyType(
 """By the value of the field `return`."""
 
 
-def _segments(answer: ClassifyResponse) -> list[SegmentAnswer]:
+def _segments(answer: ClassifyResponse | Answer) -> Sequence[SegmentAnswer | Segment]:
     if answer.segments is None:
         raise InvalidOptionError("A still image has no timeline; send return=json.")
     return answer.segments
 
 
-def _with_names(answer: ClassifyResponse) -> Iterator[SegmentAnswer]:
+def _with_names(answer: ClassifyResponse | Answer) -> Iterator[SegmentAnswer | Segment]:
     """The segments that have anything to rank by."""
     return (one for one in _segments(answer) if one.predictions)
 
 
-def _cue(segment: SegmentAnswer) -> str:
+def _cue(segment: SegmentAnswer | Segment) -> str:
     """The best name with its score. A name has no line breaks (labels/label.py)."""
     best = segment.predictions[0]
     return f"{best.label} ({best.score:.0%})"
 
 
-def _times(segment: SegmentAnswer, decimal_mark: str) -> str:
+def _times(segment: SegmentAnswer | Segment, decimal_mark: str) -> str:
     return f"{_clock(segment.start_s, decimal_mark)} --> {_clock(segment.end_s, decimal_mark)}"
 
 

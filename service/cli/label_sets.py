@@ -14,7 +14,7 @@ from service import option_texts as texts
 from service.cli.command_app import CommandApp
 from service.cli.connection import Key, Url, connected, refuse_key_without_url
 from service.cli.interrupts import exiting_at_once
-from service.cli.names import LabelsFile, read_names
+from service.cli.names import LabelsFile, as_file, read_names
 from service.errors import InvalidOptionError
 
 if TYPE_CHECKING:
@@ -66,14 +66,13 @@ def list_sets(as_json: Json = False, url: Url = None, key: Key = None, data_dir:
 def get(
     name: Name, as_json: Json = False, url: Url = None, key: Key = None, data_dir: DataDir = None
 ) -> None:
-    """Print the names of a set, one a line, as --labels-file reads them; with --json all of it."""
+    """Print the names of a set as --labels-file reads them, one a line if it can; with --json all of it."""
     with _label_sets(url, key, data_dir) as store:
         label_set = store.label_set(name)
     if as_json:
         typer.echo(json.dumps(label_set.as_document(), ensure_ascii=False))
     else:
-        for label in label_set.labels:
-            typer.echo(label.name)
+        typer.echo(as_file([label.name for label in label_set.labels]), nl=False)
 
 
 @app.command()

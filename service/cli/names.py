@@ -45,11 +45,22 @@ def read_names(given: Sequence[str] | None, file: Path | None) -> tuple[str, ...
     return tuple(names)
 
 
+def as_file(names: Sequence[str]) -> str:
+    """Names as the text of a --labels-file: one a line, or a JSON array if lines would be read otherwise."""
+    lines = "".join(f"{name}\n" for name in names)
+    is_read_so = not lines.lstrip().startswith("[") and _names_in(lines) == [*names]
+    return lines if is_read_so else json.dumps([*names], ensure_ascii=False) + "\n"
+
+
 def _read(path: Path) -> list[str]:
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidOptionError(f"--labels-file can't be read as UTF-8 text: {path}") from error
+    return _names_in(text)
+
+
+def _names_in(text: str) -> list[str]:
     if not text.lstrip().startswith("["):
         lines = (line.strip() for line in text.splitlines())
         return [line for line in lines if line and not line.startswith("#")]

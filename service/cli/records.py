@@ -202,6 +202,16 @@ class _TextFile(RecordFile):
     def _head(self) -> str:
         return ""
 
+    def _whole_lines(self) -> Iterator[str]:
+        """Of the old file all but what was cut, perhaps inside a character, when the program was killed."""
+        with self.path.open("rb") as old:
+            for line in old:
+                if line.endswith(b"\n"):
+                    try:
+                        yield line.decode()
+                    except UnicodeDecodeError:
+                        raise self._not_ours() from None
+
     @abstractmethod
     def _text(self, record: Record) -> str:
         """A record as text."""
@@ -218,16 +228,13 @@ class JsonLines(_TextFile):
         return json.dumps(record, ensure_ascii=False) + "\n"
 
     def _kept(self) -> Iterator[str]:
-        with self.path.open(encoding="utf-8", newline="") as old:
-            for line in old:
-                if not line.endswith("\n"):  # the program was killed while it wrote this
-                    return
-                try:
-                    record = json.loads(line)
-                except ValueError:
-                    raise self._not_ours() from None
-                if self._is_kept(record):
-                    yield line
+        for line in self._whole_lines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                raise self._not_ours() from None
+            if self._is_kept(record):
+                yield line
 
 
 class Csv(_TextFile):
@@ -240,20 +247,19 @@ class Csv(_TextFile):
         return _csv_text([_cell(row.get(column)) for column in COLUMNS] for row in rows_of(record))
 
     def _kept(self) -> Iterator[str]:
-        with self.path.open(encoding="utf-8", newline="") as old:
-            lines = csv.reader(line for line in old if line.endswith("\n"))
-            if next(lines, None) != list(COLUMNS):
-                raise self._not_ours()
-            clip: list[list[str]] = []
-            for _, rows in groupby(lines, itemgetter(0)):
-                yield from self._kept_of(clip)
-                clip = list(rows)
-            last = list(self._kept_of(clip))
-            # Nothing tells whether the rows of the last clip are all there.
-            if last and (name := _from_cell(clip[0][0])) in self._states:
-                self.done.discard(str(name))
-            else:
-                yield from last
+        lines = filter(None, csv.reader(self._whole_lines()))  # some programs end a table with an empty line
+        if next(lines, None) != list(COLUMNS):
+            raise self._not_ours()
+        clip: list[list[str]] = []
+        for _, rows in groupby(lines, itemgetter(0)):
+            yield from self._kept_of(clip)
+            clip = list(rows)
+        last = list(self._kept_of(clip))
+        # Nothing tells whether the rows of the last clip are all there.
+        if last and (name := _from_cell(clip[0][0])) in self._states:
+            self.done.discard(str(name))
+        else:
+            yield from last
 
     def _kept_of(self, clip: list[list[str]]) -> Iterator[str]:
         """Of the rows of a clip the text of those that stay."""
@@ -316,9 +322,11 @@ class Parquet(RecordFile):
         if resume:
             try:
                 self._keep(parquet.ParquetFile(self.path))
-            except InvalidOptionError:
+            except BaseException as error:
                 self._writer.close()
                 self._part.unlink()
+                if isinstance(error, pa.ArrowInvalid):
+                    raise self._not_ours() from error
                 raise
 
     def _keep(self, old: Any) -> None:

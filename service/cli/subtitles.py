@@ -58,14 +58,11 @@ class Subtitles:
         """Write the files of a clip. One without segments, such as an image, has none."""
         if not self._endings or answer.segments is None:
             return
-        from service.api.schemas import ClassifyResponse
         from service.api.timeline import TIMELINES
 
-        known = {name: answer.document[name] for name in ClassifyResponse.model_fields}
-        response = ClassifyResponse.model_validate(known)
         for path in self._files(self._places[clip.name]):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(TIMELINES[path.suffix[1:]].write(response), encoding="utf-8")
+            path.write_text(TIMELINES[path.suffix[1:]].write(answer), encoding="utf-8")
 
     def _files(self, place: Path) -> list[Path]:
         return [place.with_name(place.name + ending) for ending in self._endings]

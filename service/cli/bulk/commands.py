@@ -156,7 +156,8 @@ def _run_here(folder: Path, planned: Plan, todo: list[int], bundle: Path | None,
             ranker = ranker_of(planned, bundle, read_settings({}), jobs)
             stack.callback(ranker.close)
         interrupts = stack.enter_context(Interrupts())
-        results = ShardResults(folder, [(one, len(clips)) for one, clips in shards.items()])
+        names = [(one, [clip.name for clip in clips]) for one, clips in shards.items()]
+        results = ShardResults(folder, names)
         outputs = Outputs(results, None, as_json=False, how_to_go_on="Go on with the same command.")
         clips = [clip for of_shard in shards.values() for clip in of_shard]
         return RankingRun(ranker, interrupts, outputs, local).go(clips)

@@ -11,11 +11,12 @@ from pathlib import Path
 import typer
 
 from service.cli.bulk.plan import RESULTS, Plan, shard_name
+from service.cli.bulk.sources import SourceUnavailableError
 from service.cli.records import COLUMNS, Record, Row, parquet_modules, rows_of, schema_of
 from service.errors import UnavailableError
 
-# What is wrong with this machine now, and not with a clip.
-_OF_NOW = frozenset(error.code for error in UnavailableError.__subclasses__())
+# What is wrong with this machine, or with where clips are kept, now, and not with a clip.
+_OF_NOW = {error.code for error in UnavailableError.__subclasses__()} | {SourceUnavailableError.code}
 
 
 def on_standard_error(text: str) -> None:
@@ -28,14 +29,14 @@ class ShardResults:
 
     Args:
         folder: Of the plan.
-        shards: Number, and how many clips it has, of each.
+        shards: Number of each, and the names of its clips.
         say: Takes what becomes of a shard that is not published, in words.
     """
 
     def __init__(
         self,
         folder: Path,
-        shards: Sequence[tuple[int, int]],
+        shards: Sequence[tuple[int, Sequence[str]]],
         say: Callable[[str], object] = on_standard_error,
     ) -> None:
         self._say = say
@@ -50,12 +51,14 @@ class ShardResults:
         self._is_final = True
 
     def write(self, record: Record) -> None:
-        """Add a record."""
+        """Add the record of the next clip; any other, which comes once a run was interrupted, is dropped."""
+        shard, clips = self._left[0]
+        if record["file"] != clips[self._n_clips]:
+            return
         self._rows += rows_of(record)
         self._n_clips += 1
         self._is_final &= record.get("error", {}).get("code") not in _OF_NOW
-        shard, n_clips = self._left[0]
-        if self._n_clips == n_clips:
+        if self._n_clips == len(clips):
             if self._is_final:
                 self._publish(shard)
             else:

@@ -98,7 +98,8 @@ class ShardWorker:
         tally = _Tally()
         with ThreadPoolExecutor(1) as beside:
             clips = list(read_shard(self._order.folder, shard))
-            results = ShardResults(self._order.folder, [(shard, len(clips))], tally.message)
+            names = [clip.name for clip in clips]
+            results = ShardResults(self._order.folder, [(shard, names)], tally.message)
             run = RankingRun(
                 self._ranker, Interrupts(), Outputs(results, None, as_json=False, how_to_go_on=""), local
             )

@@ -16,6 +16,7 @@ from service.cli.clip_files import STDIN, ClipFile, clip_at, find_clips
 from service.errors import AhseError, InvalidOptionError
 
 _COLUMN = "clip"
+_GONE = "the clip can't be read; it was there when the plan was made"
 
 
 class ClipChangedError(AhseError):
@@ -25,9 +26,15 @@ class ClipChangedError(AhseError):
 
 
 class ClipGoneError(AhseError):
-    """A clip can't be read any more, or could not when it was planned."""
+    """A clip is not there any more, or was not when it was planned."""
 
     code = "clip_gone"
+
+
+class SourceUnavailableError(AhseError):
+    """A clip can't be read now: its store does not answer, refuses, or the copy has no room."""
+
+    code = "source_unavailable"
 
 
 def find(inputs: Sequence[str]) -> tuple[tuple[ClipFile, ...], str]:
@@ -94,9 +101,9 @@ def _listed(file: Path) -> Iterator[str]:
 def _remote(url: str) -> Iterator[ClipFile]:
     """The objects that a URL stands for, in order of their names."""
     system, path = _open_system(url)
-    scheme = url.partition("://")[0]
+    is_query = url.startswith(("http://", "https://"))
     try:
-        if "*" in url or "?" in url:
+        if "*" in url or ("?" in url and not is_query):
             found = system.glob(path, detail=True)
         elif system.isdir(path):
             found = system.find(path, detail=True)
@@ -107,7 +114,10 @@ def _remote(url: str) -> Iterator[ClipFile]:
     for name in sorted(found):
         facts = found[name]
         if facts.get("type") == "file":
-            yield ClipFile(f"{scheme}://{name.lstrip('/')}", Path(), Path(name), *_state(facts))
+            full = system.unstrip_protocol(name)
+            if "::" in url or system._strip_protocol(full) != name:
+                raise InvalidOptionError(f"{url} can't be planned: workers could not find {name} again")
+            yield ClipFile(full, Path(), Path(name), *_state(facts))
 
 
 # What tells a change of an object, by the names that file systems have for it.
@@ -147,7 +157,8 @@ def local(clip: ClipFile) -> Iterator[Path]:
     """The clip as a file of this machine, for as long as the block takes.
 
     Raises:
-        ClipGoneError: It can't be read.
+        ClipGoneError: There is no such clip.
+        SourceUnavailableError: It can't be read now.
         ClipChangedError: It has another size or another time of change than when it was planned.
     """
     if "://" not in clip.name:
@@ -163,14 +174,18 @@ def local(clip: ClipFile) -> Iterator[Path]:
                 shutil.copyfileobj(remote, copy)
         except AhseError:
             raise
+        except FileNotFoundError as error:
+            raise ClipGoneError(_GONE) from error
         except Exception as error:
-            raise ClipGoneError("the clip can't be read; it was there when the plan was made") from error
+            raise SourceUnavailableError(
+                "the clip can't be read now; check its store, the rights to it, and the room for a copy"
+            ) from error
         copy.flush()
         yield Path(copy.name)
 
 
 def _compare(planned: ClipFile, now: tuple[int | None, str | None] | None) -> None:
     if now is None:
-        raise ClipGoneError("the clip can't be read; it was there when the plan was made")
+        raise ClipGoneError(_GONE)
     if now != (planned.size_bytes, planned.modified):
         raise ClipChangedError("the clip has changed since the plan was made; plan it anew")

@@ -18,6 +18,7 @@ from service.api.schemas import (
     TrackUse,
 )
 from service.api.timeline import TIMELINES
+from service.client import Answer
 
 USED = Tracks(
     agreement=None,
@@ -100,3 +101,13 @@ def test_no_name_is_a_formula_in_a_spreadsheet(name: str) -> None:
     """Nor is one with signs of double width."""
     rows = list(csv.reader(io.StringIO(TIMELINES["csv"].write(_answer((0, 1, name))))))
     assert rows[1][2] == f"'{name}"
+
+
+@pytest.mark.parametrize("form", TIMELINES)
+def test_an_answer_that_a_client_has_read_gives_the_same(form: str) -> None:
+    """Also that of a service of another version, which lacks a field or has one more."""
+    answer = _answer((0, 1.5, "dog"), (1.5, 2, None), notice="a notice")
+    document = answer.model_dump(mode="json")
+    del document["receipt"]
+    document["tracks"]["visual"]["codec"] = "h264"
+    assert TIMELINES[form].write(Answer.read(document)) == TIMELINES[form].write(answer)

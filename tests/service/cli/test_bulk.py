@@ -13,7 +13,9 @@ import pytest
 
 from service.cli.bulk import results
 from service.cli.bulk.plan import Plan
+from service.cli.clip_files import ClipFile
 from service.cli.rankers import ClipFailedError, LocalRanker
+from service.cli.records import Failure, make_record
 from tests.conftest import Ahse
 from tests.toy import write_clip, write_toy_bundle
 
@@ -129,6 +131,17 @@ def test_a_shard_is_whole_or_not_there(
     assert sorted(path.name for path in (planned / "results").iterdir()) == ["00000.parquet", "00002.parquet"]
 
 
+def test_a_run_that_was_interrupted_fills_no_shard_with_clips_of_another(tmp_path: Path) -> None:
+    """What was done behind the clip that was waited for is written last, and belongs to shards to come."""
+    (tmp_path / "results").mkdir()
+    shards = results.ShardResults(tmp_path, [(0, ["a", "b"]), (1, ["c", "d"])])
+    for name in ("a", "c", "d"):
+        clip = ClipFile(name, Path(name), Path(name))
+        shards.write(make_record(clip, "question", Failure("not_media", "no clip")))
+    shards.close()
+    assert list((tmp_path / "results").iterdir()) == []
+
+
 @pytest.mark.parametrize("links", [True, False])
 def test_of_two_workers_on_one_shard_the_first_counts(
     planned: Path, toy_bundle: Path, ahse: Ahse, monkeypatch: pytest.MonkeyPatch, *, links: bool
@@ -239,10 +252,44 @@ def test_objects_by_url(memory: str, toy_bundle: Path, ahse: Ahse, tmp_path: Pat
     assert ahse("bulk", "run", str(plan), "--bundle", str(toy_bundle))[0] == 1
     found = {row["file"]: row["label"] or row["error"] for row in rows_in(plan)}
     assert found == {
-        "memory://bucket/some/0.mp4": "red low",
-        "memory://bucket/some/1.mp4": "clip_changed",
-        "memory://bucket/some/2.mp4": "blue middle",
+        "memory:///bucket/some/0.mp4": "red low",
+        "memory:///bucket/some/1.mp4": "clip_changed",
+        "memory:///bucket/some/2.mp4": "blue middle",
     }
+
+
+def test_a_url_leads_workers_to_the_same_file(
+    folder: Path, toy_bundle: Path, ahse: Ahse, tmp_path: Path
+) -> None:
+    """Also one of this machine; one that leads nowhere is told when it is planned."""
+    pytest.importorskip("fsspec", reason="URLs of objects need fsspec (the extra bulk)")
+    words = (*WORDS, "--bundle", str(toy_bundle), "--out", str(tmp_path / "plan"))
+    url = (folder / "0.mp4").as_uri()
+    assert ahse("bulk", "plan", url, *words)[0] == 0
+    assert ahse("bulk", "run", str(tmp_path / "plan"), "--bundle", str(toy_bundle))[0] == 0
+    assert {row["file"] for row in rows_in(tmp_path / "plan")} == {url}
+    code, _, complaint = ahse("bulk", "plan", f"simplecache::{url}", *words[:-1], str(tmp_path / "other"))
+    assert (code, "workers could not find" in complaint) == (2, True)
+
+
+def test_a_store_that_does_not_answer_is_no_result(
+    memory: str, toy_bundle: Path, ahse: Ahse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shard is left for another try, which has the clips."""
+    import fsspec
+
+    def reset(*_: object, **__: object) -> None:
+        raise ConnectionResetError
+
+    plan = tmp_path / "plan"
+    ahse("bulk", "plan", memory, *WORDS, "--bundle", str(toy_bundle), "--out", str(plan))
+    with monkeypatch.context() as away:
+        away.setattr(type(fsspec.filesystem("memory")), "open", reset)
+        code, _, complaint = ahse("bulk", "run", str(plan), "--bundle", str(toy_bundle))
+    assert (code, "shard 0 could not be finished" in complaint) == (1, True)
+    assert list((plan / "results").iterdir()) == []
+    assert ahse("bulk", "run", str(plan), "--bundle", str(toy_bundle))[0] == 0
+    assert [row["error"] for row in rows_in(plan) if row["error"]] == []
 
 
 def test_nothing_is_replaced_and_nothing_else_is_taken(
@@ -276,5 +323,5 @@ def test_nothing_is_replaced_and_nothing_else_is_taken(
 
 def test_codes_of_the_moment_are_those_of_an_unavailable_service() -> None:
     """Everything else is a property of the clip, and a result."""
-    assert {"decoder_unavailable", "overloaded"} <= results._OF_NOW
+    assert {"decoder_unavailable", "overloaded", "source_unavailable"} <= results._OF_NOW
     assert "not_media" not in results._OF_NOW

@@ -42,6 +42,19 @@ def test_a_set_is_made_changed_and_deleted(ahse: Ahse, place: tuple[str, str], t
     assert "[unknown_label_set]" in err
 
 
+@pytest.mark.parametrize("names", [("#1 fan", "dog"), ("[music]", "dog")])
+def test_a_set_that_was_printed_can_be_put_again(
+    ahse: Ahse, place: tuple[str, str], tmp_path: Path, names: tuple[str, str]
+) -> None:
+    """Also where a line would be taken for a remark, or for the start of JSON."""
+    assert ahse("labels", "put", "signs", *names, *place)[0] == 0
+    printed = ahse("labels", "get", "signs", *place)[1]
+    (tmp_path / "names").write_text(printed)
+    assert ahse("labels", "put", "signs", "--labels-file", tmp_path / "names", *place)[0] == 0
+    whole = json.loads(ahse("labels", "get", "signs", "--json", *place)[1])
+    assert tuple(one["name"] for one in whole["labels"]) == names
+
+
 def test_json_has_all_of_a_set(ahse: Ahse, place: tuple[str, str]) -> None:
     """And the listing a line each; an ETag guards a change."""
     more = ("--template", "a {}.", "--guarantee", "0.9")

@@ -231,15 +231,18 @@ def test_answers_to_another_question_are_not_mixed_in(ending: str, tmp_path: Pat
         ("r.jsonl", '{"file": "a"}\n'),
         ("r.csv", "a,b\n1,2\n"),
         ("r.csv", ""),
+        ("r.csv", "\udcff\n"),
+        ("r.parquet", "text"),
     ],
 )
 def test_a_file_of_something_else_is_not_resumed(name: str, content: str, tmp_path: Path) -> None:
-    """Nor changed."""
+    """Nor changed, and nothing is left beside it."""
     path = tmp_path / name
-    path.write_text(content)
+    path.write_text(content, errors="surrogateescape")
     with pytest.raises(InvalidOptionError, match="was not written by ahse classify"):
         _open(path, resume=True)
-    assert path.read_text() == content
+    assert path.read_text(errors="surrogateescape") == content
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_of_a_table_the_last_clip_is_ranked_again(tmp_path: Path) -> None:
@@ -267,6 +270,27 @@ def test_a_record_that_was_cut_is_left_out(ending: str, tmp_path: Path) -> None:
     assert file.done == {"a", "b"}
     file.close()
     assert {row["file"] for row in _rows(path)} == {"a", "b"}
+
+
+def test_a_record_that_was_cut_inside_a_character_is_left_out(tmp_path: Path) -> None:
+    """Names are written as they are, so a full disk may leave half of a letter."""
+    path, clips = tmp_path / "r.jsonl", [_clip("a"), _clip("b")]
+    _fill(_open(path), *((clip, _answer("犬")) for clip in clips))
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex("犬".encode()) + 1])
+    file = _open(path, clips=clips, resume=True)
+    assert file.done == {"a"}
+    file.close()
+
+
+def test_empty_lines_of_a_table_are_nothing(tmp_path: Path) -> None:
+    """Some programs end one so."""
+    path, clips = tmp_path / "r.csv", [_clip("a"), _clip("b")]
+    _fill(_open(path), *((clip, _answer("dog")) for clip in clips))
+    path.write_bytes(path.read_bytes() + b"\r\n")
+    file = _open(path, clips=clips, resume=True)
+    assert file.done == {"a"}
+    file.close()
 
 
 @EACH
