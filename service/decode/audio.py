@@ -129,7 +129,7 @@ class Excerpt:
             begins_s = min(max(at_s, self._start_s), at_s + length_s)
             self._n_before = max(0, round((self._start_s - begins_s) * self._rate_hz))
             length_s -= begins_s - at_s
-        n_wanted = self._n_before + self._n_wanted - self._n_samples
+        n_wanted = max(0, self._n_before + self._n_wanted - self._n_samples)
         self._keep([np.zeros(min(round(length_s * self._rate_hz), n_wanted), np.float32)])
 
     @property

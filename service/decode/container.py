@@ -12,12 +12,12 @@ from typing import BinaryIO, Literal, TypeVar, cast
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.error import FFmpegError
+from av.error import FFmpegError, InvalidDataError
 from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
-from service.decode.clock import Clock
+from service.decode.clock import MAY_JUMP, Clock
 from service.decode.formats import (
     ANIMATION_CONTAINERS,
     AUDIO_DECODERS,
@@ -37,6 +37,10 @@ from service.media import DecodeLimits, Track
 
 # Errors that PyAV raises for bad content: those of FFmpeg, but also plain ValueError and OverflowError.
 UNREADABLE = (FFmpegError, ValueError, OverflowError)
+
+# Formats that may begin in the middle of anything, and how many packets in a row may not be understood.
+_BEGIN_ANYWHERE = frozenset({"mpegts", "mpeg", "h264", "hevc", "vvc", "mpegvideo", "m4v"})
+_MOST_FAILURES = 100
 
 Part = Literal["file", "picture", "sound"]
 AnyStream = TypeVar("AnyStream", bound=Stream)
@@ -133,11 +137,14 @@ class Source:
 
     @contextmanager
     def again(self, stream: AnyStream) -> Iterator[tuple[AnyStream, Iterator[Packet[AnyStream]]]]:
-        """Open the file a second time, for one of its streams and its packets."""
+        """Open the file a second time, for one of its streams and its packets, with the same times."""
         with _open(self.file, self.options) as container:
-            _discard_others(container, {stream.index})
-            same = cast("AnyStream", container.streams[stream.index])
-            yield same, cast("Iterator[Packet[AnyStream]]", packets(container, [same]))
+            # Where clocks jump, the others tell by how much.
+            needed = self.wanted if container.format.name in MAY_JUMP else (stream,)
+            _discard_others(container, {one.index for one in needed})
+            found = packets(container, [container.streams[one.index] for one in needed])
+            its = (packet for packet in found if packet.stream_index == stream.index)
+            yield cast("AnyStream", container.streams[stream.index]), cast("Iterator[Packet[AnyStream]]", its)
 
 
 def _is_late(container: InputContainer, kind: Literal["video", "audio"]) -> bool:
@@ -185,18 +192,28 @@ def open_source(file: BinaryIO, limits: DecodeLimits, *, probe_all: bool = False
 def packets(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Packet[Stream]]:
     """Demux streams, without the empty packets that mark their ends in PyAV: decoders are flushed elsewhere.
 
-    Their timestamps are of a clock that goes on (see `Clock`).
+    Their timestamps are of a clock that goes on (see `Clock`). A stream that was cut out of a longer one may
+    begin with packets that are not understood; the error of the last of these comes at the end.
     After the last packet PyAV may look up a stream that was unknown when the file was opened. The IndexError
     that this gives is not damage: see `Source.has_late_track`.
     """
-    clock = Clock(container.format.name)
-    try:
-        for packet in container.demux(streams):
-            if packet.size:
-                clock.correct(packet)
-                yield packet
-    except IndexError:
-        return
+    clock, n_failed, failure = Clock(container.format.name), 0, None
+    while True:
+        try:
+            for packet in container.demux(streams):
+                n_failed = 0
+                if packet.size:
+                    clock.correct(packet)
+                    yield packet
+            break
+        except IndexError:
+            break
+        except InvalidDataError as error:
+            failure, n_failed = error, n_failed + 1
+            if container.format.name not in _BEGIN_ANYWHERE or n_failed > _MOST_FAILURES:
+                break
+    if failure is not None:
+        raise failure
 
 
 @contextmanager
@@ -262,7 +279,8 @@ def _choose_video(container: InputContainer) -> tuple[VideoStream | None, Track]
         return None, Track(used=False, reason="undecodable", detail="video codec not supported")
     best = container.streams.best("video")
     stream = next((s for s in usable if best is not None and s.index == best.index), usable[0])
-    return stream, Track(used=True, detail=f"{stream.codec_context.name} {stream.width}x{stream.height}")
+    size = f" {stream.width}x{stream.height}" if stream.width else ""  # a stream may tell it later
+    return stream, Track(used=True, detail=f"{stream.codec_context.name}{size}")
 
 
 def _choose_audio(container: InputContainer, video: VideoStream | None) -> tuple[AudioStream | None, Track]:
@@ -275,9 +293,8 @@ def _choose_audio(container: InputContainer, video: VideoStream | None) -> tuple
         return None, Track(used=False, reason="undecodable", detail="audio codec not supported")
     best = container.streams.best("audio", related=video)
     stream = next((s for s in usable if best is not None and s.index == best.index), usable[0])
-    return stream, Track(
-        used=True, detail=f"{stream.codec_context.name} {stream.codec_context.sample_rate} Hz"
-    )
+    rate = f" {stream.codec_context.sample_rate} Hz" if stream.codec_context.sample_rate else ""
+    return stream, Track(used=True, detail=f"{stream.codec_context.name}{rate}")
 
 
 def _decoder(stream: Stream) -> str | None:

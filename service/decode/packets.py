@@ -225,12 +225,21 @@ class PacketLog:
             if len(known) == len(stamps):
                 return np.array(known, dtype=np.float64)
         if all(self._durations):
-            ticks = np.cumsum(self._durations, dtype=np.float64) - self._durations
-            # Of a programme stream only some packets have times: they tell where all begin, beside the sound.
-            some = next(((place, stamp) for place, stamp in enumerate(self._pts) if stamp is not None), None)
-            return ticks if some is None else ticks + (some[1] - ticks[some[0]])
+            return self._sums()
         rate, unit = self._stream.average_rate or self._stream.guessed_rate or 25, self._stream.time_base or 1
         return np.arange(len(self._pts)) / float(rate * unit)
+
+    def _sums(self) -> npt.NDArray[np.float64]:
+        """Sums of durations, begun anew at each decoding time that is known, from the first time of showing.
+
+        In a programme stream only some packets have times, which tell of gaps and of where the sound is.
+        """
+        ticks, due = np.empty(len(self._dts)), 0
+        for place, (stamp, duration) in enumerate(zip(self._dts, self._durations, strict=True)):
+            ticks[place] = due if stamp is None else stamp
+            due = int(ticks[place]) + duration
+        shown = next(((place, stamp) for place, stamp in enumerate(self._pts) if stamp is not None), None)
+        return ticks if shown is None else ticks + (shown[1] - ticks[shown[0]])
 
 
 def _typical_gap(ascending: npt.NDArray[np.float64]) -> float:

@@ -19,6 +19,11 @@ from service.decode.packets import midpoints
 from service.decode.segments import Span
 from service.media import EDGE_TOLERANCE_S, DecodeLimits, DecodeSpec
 
+# Containers in which packets have times. Those of others are made up of sizes and rates, often wrongly.
+_STORE_TIMES = frozenset(
+    {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "mpeg", "flv", "asf", "ogg"},
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Sound:
@@ -79,8 +84,8 @@ class SoundReader:
         self._whole = Excerpt(0.0, n_whole, rate_hz, damage)
         self._waiting = deque([self._whole, *self._windows])
         self._taking: list[Excerpt] = []
-        # A stream of AVI has no gaps: its times are computed from the number of its bytes, often wrongly.
-        self._may_pause = stream.container.format.name != "avi"
+        self._may_pause = stream.container.format.name in _STORE_TIMES
+        self._behind_pause: AudioFrame | None = None
         self._start_s: float | None = None
         self._length_s = 0.0
 
@@ -103,6 +108,8 @@ class SoundReader:
     def sound(self) -> Sound:
         """What is used. No packet may follow."""
         self._decode(None)
+        if (last := self._behind_pause) is not None:
+            self._pass(last.samples / last.sample_rate, last)
         whole = self._whole.samples()
         return Sound(
             waveform=_joined(self._windows, self._spec.window_samples)
@@ -126,11 +133,22 @@ class SoundReader:
     def _take(self, frame: AudioFrame) -> None:
         if self._length_s == 0:
             self._start_s = frame.time
-        elif self._may_pause and frame.time is not None and self._start_s is not None:
-            pause_s = frame.time - self._start_s - self._length_s
+        if (first := self._behind_pause) is not None:
+            pause_s = min(self._pause_s(first), self._pause_s(frame) - first.samples / first.sample_rate)
             if pause_s > EDGE_TOLERANCE_S:
                 self._pass(min(pause_s, self._limits.max_duration_s), None)
+            self._pass(first.samples / first.sample_rate, first)
+            self._behind_pause = None
+        elif self._pause_s(frame) > EDGE_TOLERANCE_S:
+            self._behind_pause = frame  # until the next one confirms its time
+            return
         self._pass(frame.samples / frame.sample_rate, frame)
+
+    def _pause_s(self, frame: AudioFrame) -> float:
+        """How long there is no sound before a frame, by its time."""
+        if not self._may_pause or frame.time is None or self._start_s is None:
+            return 0.0
+        return frame.time - self._start_s - self._length_s
 
     def _pass(self, length_s: float, frame: AudioFrame | None) -> None:
         """Go on by the length of a frame, or of silence."""

@@ -117,6 +117,17 @@ def _join_flv(first: bytes, second: bytes, seconds: float) -> bytes:
     return first
 
 
+def test_a_pause_of_a_programme_stream_is_one(
+    make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
+) -> None:
+    """The picture stands still meanwhile, though not every packet tells its time."""
+    path = make_clip(
+        name="c.mpg", ticks=[*range(30), *range(90, 120)], video_options={"bf": "2"}, audio="mp2"
+    )
+    times = decode_clip(path, spec, limits).frame_times_s
+    np.testing.assert_allclose(times, [0.25, 0.75, *[29 / 30] * 4, 3.25, 3.75], atol=0.25)
+
+
 def test_the_sound_is_that_of_the_programme_whose_picture_is_shown(
     make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:

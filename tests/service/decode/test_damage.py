@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from av.error import InvalidDataError
 
 from service.decode import clip_decoding, decode_clip
 from service.decode.audio import Downmix
@@ -157,6 +159,27 @@ def test_packets_before_an_error_are_used_whatever_it_is(
     assert clip.frames is not None
     assert clip.duration_s == pytest.approx(1.1)
     assert any("cut short" in warning for warning in clip.warnings)
+
+
+@pytest.mark.parametrize(("name", "n_failures", "n_read"), [("mpeg", 3, 2), ("mpeg", 200, 0), ("avi", 3, 0)])
+def test_a_stream_may_begin_with_packets_that_are_not_understood(
+    name: str, n_failures: int, n_read: int
+) -> None:
+    """As a capture does that begins inside of a frame; the error is told at the end. Other formats end there."""
+    errors = [InvalidDataError(1, "No start code is found")] * n_failures
+    found = [SimpleNamespace(size=1, time_base=None), SimpleNamespace(size=2, time_base=None)]
+
+    def demux(_: Any) -> Iterator[Any]:
+        if errors:
+            raise errors.pop()
+        yield from found
+
+    container: Any = SimpleNamespace(format=SimpleNamespace(name=name), demux=demux)
+    read = []
+    with pytest.raises(InvalidDataError):
+        for packet in packets(container, []):
+            read.append(packet)  # noqa: PERF402  (what came before the error counts)
+    assert len(read) == n_read
 
 
 @pytest.mark.parametrize("error", UNEXPECTED, ids=repr)

@@ -16,6 +16,7 @@ from service.decode import DecodePool, clip_decoding, decode_clip
 from service.decode.container import Source
 from service.decode.video import read_frames
 from service.media import DecodeLimits, DecodeSpec
+from tests.service.decode.clips import write_sound
 from tests.service.decode.conftest import Make
 
 RATE_HZ = 16_000
@@ -115,13 +116,49 @@ def test_a_pause_is_silence_in_any_container(
     np.testing.assert_allclose(loudness, expected, atol=0.1)  # frames are filled up at the pause
 
 
-def _with_pause(path: Path, codec: str, samples: np.ndarray) -> Path:
+def test_one_wrong_time_is_no_pause(make_clip: Make, limits: DecodeLimits) -> None:
+    """A packet that claims to be heard three seconds later, among others that are in time."""
+    path = make_clip(name="s.flv", codec=None, audio="aac", audio_s=4.0)
+    right, content = decode_clip(path, SPREAD, limits).duration_s, bytearray(path.read_bytes())
+    place = 13
+    for _ in range(50):
+        place += 15 + int.from_bytes(content[place + 1 : place + 4])
+    assert content[place] == 8  # a tag with sound
+    stamp = int.from_bytes(content[place + 4 : place + 7])
+    content[place + 4 : place + 7] = (stamp + 3_000).to_bytes(3)
+    path.write_bytes(content)
+    assert decode_clip(path, SPREAD, limits).duration_s == pytest.approx(right)
+
+
+def test_a_stream_without_times_has_no_pauses(tmp_path: Path, limits: DecodeLimits) -> None:
+    """FFmpeg makes its times up, by the first sample rate where that changes."""
+    parts = [
+        write_sound(
+            tmp_path / f"{rate_hz}.aac", np.full((1, 3 * rate_hz), 0.3), "aac", layout="mono", rate_hz=rate_hz
+        )
+        for rate_hz in (22_050, 44_100)
+    ]
+    path = tmp_path / "radio.aac"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert decode_clip(path, SPREAD, limits).duration_s == pytest.approx(6, abs=0.2)
+
+
+@pytest.mark.parametrize("begin_s", [2.45, 2.5, 2.55, 2.6])
+def test_a_pause_may_begin_where_a_window_ends(begin_s: float, tmp_path: Path, limits: DecodeLimits) -> None:
+    """Nothing is damaged then."""
+    pause = slice(round(begin_s * RATE_HZ), 6 * RATE_HZ)
+    path = _with_pause(tmp_path / "paused.mkv", "pcm_s16le", np.full(round(LENGTH_S * RATE_HZ), 9_000), pause)
+    (warning,) = decode_clip(path, SPREAD, limits).warnings
+    assert "damaged" not in warning
+
+
+def _with_pause(path: Path, codec: str, samples: np.ndarray, pause: slice = PAUSE) -> Path:
     """Encode samples of 16 bits but for those of the pause, each at its time."""
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=RATE_HZ, layout="mono")
-        for start in range(0, len(samples), 1000):
-            if not PAUSE.start <= start < PAUSE.stop:
-                part = samples[None, start : start + 1000].astype(np.int16)
+        for start in range(0, len(samples), 800):
+            if not pause.start <= start < pause.stop:
+                part = samples[None, start : start + 800].astype(np.int16)
                 frame = av.AudioFrame.from_ndarray(part, "s16", "mono")
                 frame.sample_rate, frame.pts, frame.time_base = RATE_HZ, start, Fraction(1, RATE_HZ)
                 container.mux(stream.encode(frame))
