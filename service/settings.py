@@ -159,7 +159,8 @@ class Settings(BaseSettings):
         default=4 * 2**30,
         ge=1,
         validate_default=True,
-        description="maximum bytes of all uploads at once; further ones are answered 429",
+        description="maximum bytes of all uploads at once, in equal shares for workers, each at least "
+        "AHSE_MAX_UPLOAD_BYTES; further ones are answered 429",
     )
     max_bytes_in_flight: int = Field(
         default=64 * 2**20,
@@ -265,7 +266,8 @@ class Settings(BaseSettings):
         default=None,
         ge=0,
         le=65535,
-        description="port of its own for reload, metrics and health; 0: a free one; default: the main port",
+        description="port of its own for reload, metrics and health, not the number of AHSE_PORT; 0: a free "
+        "one; default: the main port",
     )
     admin_host: str = Field(
         default="127.0.0.1", description="address of the admin port; only on loopback it needs no key"
@@ -288,6 +290,14 @@ class Settings(BaseSettings):
         largest = "max_json_bytes" if info.field_name == "max_bytes_in_flight" else "max_upload_bytes"
         if value < info.data.get(largest, 0):
             raise ValueError(f"must be at least AHSE_{largest.upper()}")
+        return value
+
+    @field_validator("admin_port")
+    @classmethod
+    def _is_another_port(cls, value: int | None, info: ValidationInfo) -> int | None:
+        """On two addresses both could be bound, and the main one would need no key for metrics and reload."""
+        if value and value == info.data.get("port"):
+            raise ValueError("must differ from AHSE_PORT, on another address too")
         return value
 
     @field_validator("store")

@@ -83,7 +83,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     tracing = open_tracing(settings.traces)
     stores = Stores(settings)
     ring = _open_keys(settings, stores.keys())
-    uploads = UploadFolder(settings.upload_dir, settings.max_bytes_on_disk)
+    uploads = UploadFolder(settings.upload_dir, _own_bytes_on_disk(settings, worker))
     metrics = Metrics()
     registry = Registry(
         settings.bundles, settings.runtime(), lambda encoders: batched(encoders, settings.budgets(), metrics)
@@ -200,6 +200,12 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     if isinstance(tracing, OpenTelemetry):
         app.add_middleware(TracedRequests, tracing=tracing)
     return app
+
+
+def _own_bytes_on_disk(settings: Settings, worker: Worker | None) -> int:
+    """Bytes of uploads of one worker: all workers write to one disk. The largest upload fits in any case."""
+    n_workers = 1 if worker is None else worker.n_workers
+    return max(settings.max_bytes_on_disk // n_workers, settings.max_upload_bytes)
 
 
 def _open_keys(settings: Settings, store: KeyStore) -> KeyRing:

@@ -10,6 +10,9 @@ from prometheus_client.registry import Collector
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Nothing was worked on: no key, no right, no place. Among the times of answers they would hide how long those
+# wait who were let in.
+_REFUSED = frozenset({401, 403, 429})
 # Steps that are not taken for a clip whose features are known.
 _SPARED = frozenset({"decode", "encode"})
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -24,7 +27,11 @@ class Metrics:
             "ahse_requests", "Answered requests.", ["method", "route", "status"], registry=self.registry
         )
         self._request_seconds = Histogram(
-            "ahse_request_seconds", "Time to answer.", ["route"], buckets=_SECONDS, registry=self.registry
+            "ahse_request_seconds",
+            "Time to answer, upload included, without requests that were refused with 401, 403 or 429.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=self.registry,
         )
         self._step_seconds = Histogram(
             "ahse_step_seconds",
@@ -82,6 +89,8 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        for outcome in ("answer", "problem"):  # from 0, else Prometheus would not see the first clip
+            self._job_clips.labels(outcome)
 
     def count_clips(self, n_clips: Callable[[], int]) -> None:
         """Ask for the number of clips whenever the metrics are read."""
@@ -102,10 +111,14 @@ class Metrics:
         self._stale_label_sets.inc()
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one answered request. Clients may make up methods, so the unknown ones share a label."""
+        """Count one answered request, and time it unless it was refused.
+
+        Clients may make up methods, so the unknown ones share a label.
+        """
         known = method if method in _METHODS else "other"
         self._requests.labels(known, route, str(status)).inc()
-        self._request_seconds.labels(route).observe(seconds)
+        if status not in _REFUSED:
+            self._request_seconds.labels(route).observe(seconds)
 
     def classification(
         self, timings_ms: Mapping[str, float], n_labels: int, n_encoded: int, *, is_known: bool

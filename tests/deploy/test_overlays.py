@@ -80,7 +80,7 @@ def test_each_worker_of_a_bulk_job_has_its_own_shards() -> None:
     """Of as many as there are workers: fewer would leave shards out."""
     (job,) = of_kind(overlay("bulk"), "Job")
     (container,) = job["spec"]["template"]["spec"]["containers"]
-    shard = container["command"][container["command"].index("--shard") + 1]
+    shard = container["args"][container["args"].index("--shard") + 1]
     assert shard == f"$(JOB_COMPLETION_INDEX)/{job['spec']['completions']}"
     assert job["spec"]["completionMode"] == "Indexed"
 
@@ -141,6 +141,20 @@ def test_the_autoscaler_asks_for_what_is_measured() -> None:
         assert all(f"POST {route}" in NEEDS for route in re.findall(r'route="(.*?)"', query))
 
 
+def test_the_document_ends_the_pause_of_the_autoscaler() -> None:
+    """It was paused before an upgrade; replicas are not in the overlay, so else there would be none."""
+    paused, goes_on = "scaledobject ahse autoscaling.keda.sh/paused=true", "autoscaling.keda.sh/paused-`"
+    assert PAGE.count(goes_on) == 1
+    assert PAGE.index(paused) < PAGE.index("ahse-store-upgrade --ignore-not-found") < PAGE.index(goes_on)
+
+
+def test_the_ingress_passes_bodies_of_jobs() -> None:
+    """Which are larger than uploads; the service itself bounds both."""
+    (limit,) = re.findall(r"`proxy-body-size: (\d+)g`", PAGE)
+    assert int(limit) * 2**30 >= max(Settings().max_job_bytes, Settings().max_upload_bytes)
+    assert '`proxy-request-buffering: "off"`' in PAGE
+
+
 def _examples() -> list[str]:
     return re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 
@@ -178,7 +192,7 @@ def test_prometheus_takes_the_queries_and_the_configuration(tmp_path: Path) -> N
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 rules found" in done.stdout
+    assert f"{len(queries)} rules found" in done.stdout
     (job,) = yaml.safe_load(example)["scrape_configs"]
     (found,) = job["dns_sd_configs"]
     services = {one["metadata"]["name"]: one["spec"] for one in of_kind(overlay("autoscaling"), "Service")}
@@ -203,11 +217,30 @@ def test_workers_of_a_bulk_job_take_gpus_as_replicas_do(tmp_path: Path) -> None:
         assert {one["image"] for one in containers(objects)} == {"ahse:gpu"}
 
 
+def _replicas(*jobs: str) -> list[dict[str, str]]:
+    """Series of replicas with so many jobs; one that is stale is down."""
+    labels = [f'{{job="ahse", instance="{number}"}}' for number in range(len(jobs))]
+    up = ["1 1 0x10" if "stale" in values else "1x10" for values in jobs]
+    return [
+        {"series": name + of, "values": values}
+        for name, all_values in (("ahse_jobs", jobs), ("up", up))
+        for of, values in zip(labels, all_values, strict=True)
+    ]
+
+
+def test_no_replica_goes_while_jobs_are_under_way() -> None:
+    """By the number of replicas: each counts 1, and Kubernetes takes the highest of what triggers ask for."""
+    (scaled,) = of_kind(overlay("autoscaling"), "ScaledObject")
+    (trigger,) = (one for one in scaled["spec"]["triggers"] if "ahse_jobs" in one["metadata"]["query"])
+    assert trigger["metricType"] == "AverageValue"
+    assert (trigger["metadata"]["threshold"], trigger["metadata"]["ignoreNullValues"]) == ("1", "false")
+
+
 @pytest.mark.skipif(PROMTOOL is None, reason="no promtool; Debian has it in prometheus")
 def test_the_autoscaler_sees_load_and_silence(tmp_path: Path) -> None:
-    """By Prometheus itself: rows of all replicas, and seconds, or 0 where no clip is sent."""
+    """By Prometheus itself: rows of all replicas, seconds, or 0 where no clip is sent, and jobs under way."""
     (scaled,) = of_kind(overlay("autoscaling"), "ScaledObject")
-    rows, seconds = (one["metadata"]["query"] for one in scaled["spec"]["triggers"])
+    rows, seconds, jobs = (one["metadata"]["query"] for one in scaled["spec"]["triggers"])
     waiting = [f'ahse_rows_waiting{{job="ahse", instance="{name}", encoder="visual"}}' for name in "ab"]
     route = 'job="ahse", instance="a", route="/v1/classify"'
     slow = [
@@ -215,8 +248,9 @@ def test_the_autoscaler_sees_load_and_silence(tmp_path: Path) -> None:
         for limit, step in (("5", 0), ("10", 60), ("+Inf", 60))
     ]
 
-    def case(series: list[dict[str, str]], query: str, value: float) -> dict[str, Any]:
-        expected = {"expr": query, "eval_time": "5m", "exp_samples": [{"value": value, "labels": "{}"}]}
+    def case(series: list[dict[str, str]], query: str, value: float | None) -> dict[str, Any]:
+        samples = [] if value is None else [{"value": value, "labels": "{}"}]
+        expected = {"expr": query, "eval_time": "5m", "exp_samples": samples}
         return {"interval": "1m", "input_series": series, "promql_expr_test": [expected]}
 
     cases = [
@@ -224,6 +258,10 @@ def test_the_autoscaler_sees_load_and_silence(tmp_path: Path) -> None:
         case(slow, seconds, 9.75),  # all between 5 and 10 s: 5 + 0.95 * 5
         case([one | {"values": "7x10"} for one in slow], seconds, 0),
         case([], seconds, 0),
+        case(_replicas("0x10", "2x10", "0x10"), jobs, 3),
+        case(_replicas("0x10", "0x10", "0x10"), jobs, 0),
+        case(_replicas("0x10", "2 2 stale", "0x10"), jobs, 3),  # the second can't be scraped just now
+        case([], jobs, None),  # nothing measured is not nothing to do
     ]
     (tmp_path / "test.yml").write_text(yaml.safe_dump({"rule_files": [], "tests": cases}))
     done = subprocess.run(  # noqa: S603  (fixed arguments)

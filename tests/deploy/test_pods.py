@@ -33,6 +33,8 @@ from tests.deploy.manifests import (
 pytestmark = pytest.mark.skipif(KUBECTL is None, reason="no kubectl with kustomize 5 or newer")
 
 each_overlay = pytest.mark.parametrize("name", OVERLAYS)
+# Of a service besides its decoding processes (docs/deployment.md, Sizing).
+SERVICE_BYTES = 2 * 2**30
 
 
 @each_overlay
@@ -118,6 +120,51 @@ def test_every_container_has_limits_and_room_for_uploads(name: str) -> None:
                 assert n_bytes(limits["ephemeral-storage"]) > n_bytes(directory["sizeLimit"])
 
 
+def _decoders_bytes(n_decoders: int, settings: Settings, *, with_jobs: bool) -> int:
+    """What all decoding processes may take: those of jobs, one for every four, are besides (JobRunner)."""
+    n_of_jobs = max(1, n_decoders // 4) if with_jobs else 0
+    return (n_decoders + n_of_jobs) * settings.decode_memory_bytes
+
+
+@each_overlay
+def test_decoding_processes_fit_into_memory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as there are processors, whatever clips they have, beside the service and what is in memory."""
+    objects = overlay(name)
+    heads = [one["spec"]["rayClusterConfig"]["headGroupSpec"] for one in of_kind(objects, "RayService")]
+    assert all(head["rayStartParams"]["num-cpus"] == "0" for head in heads)  # nothing is decoded there
+    templates = [one for one in pod_templates(objects) if one not in [head["template"] for head in heads]]
+    assert templates
+    for template in templates:
+        for container in template["spec"]["containers"]:
+            if container.get("args") == ["ahse", "store", "upgrade"]:
+                continue
+            for variable in container["env"]:
+                if "value" in variable:
+                    monkeypatch.setenv(variable["name"], variable["value"])
+            limits = container["resources"]["limits"]
+            in_memory = [
+                n_bytes(one["emptyDir"]["sizeLimit"])
+                for one in template["spec"]["volumes"]
+                if one.get("emptyDir", {}).get("medium") == "Memory"
+            ]
+            of_decoders = _decoders_bytes(limits["cpu"], Settings(), with_jobs="args" not in container)
+            assert of_decoders + SERVICE_BYTES + sum(in_memory) <= n_bytes(limits["memory"])
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_decoding_processes_fit_into_the_memory_of_a_composed_service(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their number is set: a limit on processors would keep Docker from starting where there are fewer."""
+    composed = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"][name]
+    for variable in ("AHSE_DECODE_WORKERS", "AHSE_DECODE_MEMORY_BYTES"):
+        monkeypatch.setenv(variable, str(composed["environment"][variable]))
+    (megabytes,) = re.findall(r"^/tmp:size=(\d+)m", composed["tmpfs"][0])
+    of_decoders = _decoders_bytes(Settings().decode_workers, Settings(), with_jobs=True)
+    limit = n_bytes(composed["mem_limit"].replace("g", "Gi"))
+    assert of_decoders + SERVICE_BYTES + int(megabytes) * 2**20 <= limit
+
+
 @each_overlay
 def test_volumes_and_mounts_belong_together(name: str) -> None:
     """Each mount has its volume, each volume is mounted, and data are where the image keeps them."""
@@ -174,10 +221,11 @@ def test_images_are_those_that_are_built(name: str) -> None:
 
 @each_overlay
 def test_commands_are_commands_of_ours(name: str) -> None:
-    """With options that they have; without one the image's own is run."""
+    """With options that they have; without one the image's own is run. Its entrypoint stays, tini."""
     for container in containers(overlay(name)):
-        if "command" in container:
-            program, *words = container["command"]
+        assert "command" not in container
+        if "args" in container:
+            program, *words = container["args"]
             assert program == "ahse"
             command: Any = typer.main.get_command(app)
             with command.make_context("ahse", words, resilient_parsing=True) as context:

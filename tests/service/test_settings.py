@@ -47,6 +47,16 @@ def test_invalid_settings_are_refused(flags: dict[str, object]) -> None:
         Settings(**flags)  # type: ignore[arg-type]  # wrong on purpose
 
 
+def test_an_admin_port_has_a_number_of_its_own() -> None:
+    """Also on another address, where both could be bound: without a key metrics would be for everyone."""
+    with pytest.raises(ValidationError) as raised:
+        Settings(host="192.0.2.1", port=9000, admin_port=9000)
+    (fault,) = (one for one in raised.value.errors() if one["loc"] == ("admin_port",))
+    assert describe_fault(fault) == "is not acceptable: must differ from AHSE_PORT, on another address too"
+    assert Settings(port=9000, admin_port=9001).admin_port == 9001
+    assert Settings(port=0, admin_port=0).admin_port == 0  # both take a free one
+
+
 def test_the_store_is_a_secret() -> None:
     """Its password is in no text of the settings, nor in what is said of an unacceptable one."""
     url = "postgresql://ahse:pa55word@host/name?sslmode=require"

@@ -16,8 +16,11 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from service.api.app import create_app
+from service.api.guard.byte_budget import SMALL_BYTES
+from service.api.siblings import Worker
 from service.classifier import Classifier
 from service.decode.pool import DecodePool
+from service.errors import OverloadedError
 from service.settings import Settings
 from tests.service.api.conftest import classify, wait_until_tried
 
@@ -169,6 +172,7 @@ def test_an_upload_takes_a_place_before_it_has_arrived(toy_bundle: Path, body: b
     assert json.loads(refused.answer)["code"] == "overloaded"
     assert refused.headers[b"retry-after"]
     assert 'ahse_requests_total{method="POST",route="/v1/classify",status="429"} 1.0' in _metrics(app)
+    assert 'ahse_request_seconds_count{route="/v1/classify"} 2.0' in _metrics(app)
     # The server reads the rest itself, so the connection can be used again.
     assert (refused.n_received, b"connection" in refused.headers) == (0, False)
 
@@ -230,6 +234,25 @@ def test_a_body_that_turns_out_too_large_is_refused_in_the_middle(
         request = asyncio.run(ask())
     assert (request.status, request.n_received) == (413, 1)
     assert b"connection" not in request.headers
+
+
+@pytest.mark.parametrize(("n_workers", "own"), [(1, 4_000_000), (4, 1_000_000), (16, 500_000)])
+def test_workers_share_the_room_for_uploads(
+    n_workers: int, own: int, toy_bundle: Path, tmp_path: Path
+) -> None:
+    """They write to one disk; of many each has room for the largest upload all the same."""
+    settings = Settings(
+        bundles=(toy_bundle,),
+        data_dir=tmp_path / "data",
+        decode_workers=1,
+        max_bytes_on_disk=4_000_000,
+        max_upload_bytes=500_000,
+    )
+    app = create_app(settings, Worker(0, n_workers, tmp_path / "sockets", "a key"))
+    with TestClient(app), app.state.context.uploads.share() as share:
+        share.grow_to(own + SMALL_BYTES)
+        with pytest.raises(OverloadedError):
+            share.grow_to(own + SMALL_BYTES + 1)
 
 
 async def _leave_while_held(app: FastAPI, body: bytes, held: _Held, n_requests: int) -> list[_Asgi]:

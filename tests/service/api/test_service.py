@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from service import errors
 from service.api.app import create_app
 from service.api.problems import STATUS
+from service.api.prometheus import Metrics
 from service.settings import Settings
 from tests.service.api.conftest import classify, wait_until_tried
 from tests.toy import CLASSES, write_toy_bundle
@@ -44,6 +45,23 @@ def test_metrics_count_requests_by_route(client: TestClient, clips: dict[str, Pa
     assert 'route="/v1/label-sets/{name}",status="404"' in text
     assert 'ahse_step_seconds_count{step="decode"}' in text
     assert "some-name" not in text
+
+
+def test_refused_requests_are_counted_but_not_timed() -> None:
+    """They take no time, so under overload the times of answers would seem to become shorter."""
+    metrics = Metrics()
+    for status in (200, 401, 403, 422, 429):
+        metrics.request("POST", "/v1/classify", status, 1.0)
+    text = metrics.text().decode()
+    assert text.count('ahse_requests_total{method="POST"') == 5
+    assert 'ahse_request_seconds_count{route="/v1/classify"} 2.0' in text
+
+
+def test_clips_of_jobs_are_counted_from_0() -> None:
+    """Of a series that begins with 1 Prometheus sees no increase: the first clip would not count."""
+    text = Metrics().text().decode()
+    assert 'ahse_job_clips_total{outcome="answer"} 0.0' in text
+    assert 'ahse_job_clips_total{outcome="problem"} 0.0' in text
 
 
 def test_a_known_label_is_not_encoded_again(client: TestClient, clips: dict[str, Path]) -> None:
