@@ -97,20 +97,21 @@ def pack(
         Path, typer.Argument(help="Folder in the published layout, or a feature file.", metavar="SOURCE")
     ],
     out: Annotated[
-        Path, typer.Argument(help="Feature file to write, ending in .safetensors.", metavar="OUT")
+        Path,
+        typer.Argument(help="Feature file to write, ending in .safetensors; must not exist.", metavar="OUT"),
     ],
     encoders: Annotated[
         str | None, typer.Option(help="Which encoders made the features: their digest, or a name.")
     ] = None,
 ) -> None:
     """Write a data set as one feature file, which loads fast and says which encoders made it."""
-    from model_export.data.datasets import open_dataset
-    from model_export.data.feature_file import FeatureSet, write_feature_file
+    from model_export.data.datasets import open_dataset, open_features
+    from model_export.data.feature_file import numbered, write_feature_file
 
-    data = open_dataset(source)
-    data = replace(data, encoders=encoders or data.encoders)
-    names = {split: tuple(f"{split}_{i:06d}" for i in range(len(c))) for split, c in data.named_splits()}
-    write_feature_file(out, FeatureSet(data, names))
+    check_new_feature_file(out)
+    found = numbered(open_dataset(source)) if source.is_dir() else open_features(source)
+    data = replace(found.data, encoders=encoders or found.data.encoders)
+    write_feature_file(out, replace(found, data=data))
     typer.echo(f"{out}: {data.name}, made by the encoders {data.encoders!r}")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, cast, get_args
 
 import typer
 
-from model_export.cli.shared_options import BundleName, check_new_bundle
+from model_export.cli.shared_options import BundleName, check_new_bundle, command_of
 from model_export.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from model_export.encoders.image_encoder import ImageChoice
     from service.bundle.provenance import Precision
 
+_N_FRAMES: Final = 8
+_OPSET: Final = 20
 _FASTEST: Final[dict[str, Precision]] = {"cpu": "int8", "cuda": "fp16"}
 
 
@@ -25,7 +27,12 @@ def export_clip_clap(
         str | None, typer.Option(help="open_clip's tag of the weights; default: its first for the model.")
     ] = None,
     image_checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights in a file instead.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            help="Weights in a file instead; where the model's tags differ in activation or preprocessing, "
+            "with the tag that they are of in --image-pretrained.",
+            metavar="FILE",
+        ),
     ] = None,
     image_tokenizer: Annotated[
         Path | None,
@@ -71,8 +78,8 @@ def export_clip_clap(
             metavar="[GRAPH=]P",
         ),
     ] = None,
-    n_frames: Annotated[int, typer.Option(min=1, max=1024, help="Frames of a clip.")] = 8,
-    opset: Annotated[int, typer.Option(min=1, help="ONNX opset.")] = 20,
+    n_frames: Annotated[int, typer.Option(min=1, max=1024, help="Frames of a clip.")] = _N_FRAMES,
+    opset: Annotated[int, typer.Option(min=1, help="ONNX opset.")] = _OPSET,
     random_weights: Annotated[
         bool,
         typer.Option(
@@ -119,7 +126,21 @@ def export_clip_clap(
     description = describe(
         f"open_clip {image_model}", f"CLAP {audio_name}", image, audio, random=random_weights
     )
-    command = _command(image_choice, audio_choice, pins, device, precision or [], random_seed, out)
+    command = command_of(
+        ["ahse", "export", "clip-clap"],
+        {
+            **_choice_options(image_choice, audio_choice),
+            "--pins": pins and pins.resolve().name,
+            "--device": None if device == "cpu" else device,
+            "--precision": precision,
+            "--n-frames": None if n_frames == _N_FRAMES else n_frames,
+            "--opset": None if opset == _OPSET else opset,
+            "--random-weights": random_weights,
+            "--seed": random_seed,
+        },
+        name,
+        out,
+    )
     parts = encoder_parts(image, audio, options)
     facts = BundleFacts(
         name=name,
@@ -179,30 +200,17 @@ def _check_files(*paths: Path | None) -> None:
             raise EncoderError(f"there is no {path}")
 
 
-def _command(
-    image: ImageChoice,
-    audio: AudioChoice,
-    pins: Path | None,
-    device: str,
-    precision: list[str],
-    random_seed: int | None,
-    out: Path,
-) -> str:
-    """The command that makes the bundle again, without this machine's paths."""
-    options = {
+def _choice_options(image: ImageChoice, audio: AudioChoice) -> dict[str, object]:
+    """The options that give these encoders, with names of files in place of paths."""
+    return {
         "--image-model": image.model,
         "--image-pretrained": image.pretrained,
         "--image-checkpoint": image.checkpoint and image.checkpoint.name,
+        "--image-tokenizer": image.tokenizer and image.tokenizer.name,
         "--image-revision": image.revision,
         "--audio-pretrained": audio.pretrained,
         "--audio-model": audio.model,
         "--audio-checkpoint": audio.checkpoint and audio.checkpoint.name,
         "--audio-revision": audio.revision,
         "--clap-tokenizer": audio.tokenizer and audio.tokenizer.name,
-        "--pins": pins and pins.resolve().name,
     }
-    words = [word for option, value in options.items() if value for word in (option, value)]
-    words += [] if device == "cpu" else ["--device", device]
-    words += [word for value in precision for word in ("--precision", value)]
-    words += [] if random_seed is None else ["--random-weights", "--seed", str(random_seed)]
-    return " ".join(["ahse export clip-clap", *words, "--out", out.name])

@@ -6,12 +6,12 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from model_export.cli.export_clip_clap import export_clip_clap
-from model_export.cli.shared_options import BundleName, check_new_bundle
+from model_export.cli.shared_options import BundleName, check_new_bundle, command_of
 from model_export.errors import EncoderError, RunError
 from service.cli.command_app import CommandApp
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from model_export.head.run_folder import Run
     from service.bundle.manifest import Manifest
 
+_WORK: Final = Path("build/custom")
+_LICENCE: Final = "not stated"
 _UNGATED = "For comparing methods: this head ranks whether or not it does better than the encoders alone."
 app = CommandApp(no_args_is_help=True)
 app.command("clip-clap")(export_clip_clap)
@@ -35,7 +37,7 @@ def export_custom(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Directory of the new bundle; must not exist.")],
-    work: Annotated[Path, typer.Option(help="Folder for what the function fetches.")] = Path("build/custom"),
+    work: Annotated[Path, typer.Option(help="Folder for what the function fetches.")] = _WORK,
     name: BundleName = None,
 ) -> None:
     """Write a bundle of your own encoders; every graph is compared with its torch module."""
@@ -46,7 +48,8 @@ def export_custom(
     built = load_builder(function)(work)
     if not isinstance(built, CustomBundle):
         raise EncoderError(f"{function} returned a {type(built).__name__}, not a CustomBundle")
-    command = f"ahse export custom {function} --out {name}"
+    options = {"--work": None if work == _WORK else work.name}
+    command = command_of(["ahse", "export", "custom", function], options, name, out)
     write_custom(out, built, name, command, partial(typer.echo, err=True))
     typer.echo(f"{out}: bundle {name}")
     typer.echo(f"next: ahse serve --bundle {out}")
@@ -61,7 +64,7 @@ def export_head(
     out: Annotated[Path, typer.Option(help="Directory of the new bundle; must not exist.")],
     name: BundleName = None,
     description: Annotated[str | None, typer.Option(help="One sentence about the bundle.")] = None,
-    licence: Annotated[str, typer.Option(help="Licence of the head.")] = "not stated",
+    licence: Annotated[str, typer.Option(help="Licence of the head.")] = _LICENCE,
     ungated: Annotated[
         bool,
         typer.Option("--ungated", help="Export a head that may rank worse than the encoders alone."),
@@ -83,6 +86,17 @@ def export_head(
     head = trained_head(run, ungated=ungated)
     manifest, parts = encoders_of(encoders)
     _check_encoders(run, manifest, encoders)
+    command = command_of(
+        ["ahse", "export", "head", path.resolve().name],
+        {
+            "--encoders": manifest.name,
+            "--description": description,
+            "--licence": None if licence == _LICENCE else licence,
+            "--ungated": ungated,
+        },
+        name,
+        out,
+    )
     measured = MeasuredRun.load(path) if (path / EVALUATION).is_file() else None
     facts = BundleFacts(
         name=name,
@@ -91,7 +105,7 @@ def export_head(
         or f"A head trained on {data_name(run)} beside the encoders of {manifest.name}.",
         unseen_classes=unseen_classes(measured) if measured else (),
         metrics=metrics(measured) if measured else (),
-        command=f"ahse export head {path.resolve().name} --encoders {manifest.name} --out {out.name}",
+        command=command,
         seed=run.config.head.seed,
         data=f"{data_name(run)}, features {run.config.data.fingerprint}; encoders of {manifest.name}",
         card=model_card(run, manifest, measured),

@@ -7,7 +7,8 @@ where the training packages are missing. Commands import what they need when the
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +34,27 @@ BundleName = Annotated[
     typer.Option(help="Name by which requests choose the bundle; default: that of the directory."),
 ]
 _BUNDLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def command_of(words: Sequence[str], options: Mapping[str, object], name: str, out: Path) -> str:
+    """The command that makes a bundle again, for its provenance.
+
+    Args:
+        words: The command and its arguments.
+        options: Value by option, without this machine's paths; left out where it is None or False, alone
+            where it is True, and repeated with each value of a list.
+        name: Of the bundle.
+        out: Its directory, of which the command has the name only.
+    """
+    given = list(words)
+    named = None if name == out.name else name
+    for option, value in {**options, "--name": named, "--out": out.name}.items():
+        if value is True:
+            given.append(option)
+        elif value is not None and value is not False:
+            for one in value if isinstance(value, list) else [value]:
+                given += [option, str(one)]
+    return shlex.join(given)
 
 
 def check_new_bundle(out: Path, name: str) -> None:

@@ -90,15 +90,18 @@ def configure(preset: str, changes: list[str], seed: int) -> HeadConfig:
     """A preset with some settings changed.
 
     Raises:
-        RunError: A change is not KEY=VALUE, or names no setting, or has a value that the setting can't have.
+        RunError: A change is not KEY=VALUE, or names no setting, or has a value that the setting can't have;
+            or it is of the seed.
     """
     from pydantic import ValidationError
 
     from model_export.head.head_config import PRESETS, HeadConfig
     from service.faults import describe_faults
 
-    pairs = dict(change.partition("=")[::2] for change in changes)
-    settings = PRESETS[preset].model_dump() | {key.strip(): value.strip() for key, value in pairs.items()}
+    pairs = {key.strip(): value.strip() for key, _, value in (one.partition("=") for one in changes)}
+    if "seed" in pairs:
+        raise RunError("--set: the seed has an option of its own, --seed")
+    settings = PRESETS[preset].model_dump() | pairs
     try:
         return HeadConfig.model_validate(settings | {"seed": seed})
     except ValidationError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from model_export.data.feature_file import SUFFIX, read_feature_file
+from model_export.data.feature_file import SUFFIX, FeatureSet, read_feature_file
 from model_export.data.gzsl_data import SPLIT_NAMES, GzslData, SplitName
 from model_export.data.pickles import read_npy_dict, read_pickle
 from model_export.data.published_layout import (
@@ -39,10 +39,19 @@ def open_dataset(path: Path, *, legacy_text_order: bool = False) -> GzslData:
         return read_published(path, legacy_text_order=legacy_text_order)
     if legacy_text_order:
         raise DatasetError(path, [Problem(str(path), "only the published layout has a legacy text order")])
+    return open_features(path).data
+
+
+def open_features(path: Path) -> FeatureSet:
+    """Read a feature file, with the names of its clips.
+
+    Raises:
+        DatasetError: With everything that is wrong with it.
+    """
     if not path.exists():
         raise DatasetError(path, [Problem(str(path), "no such file or folder")])
     if path.suffix == SUFFIX:
-        return read_feature_file(path).data
+        return read_feature_file(path)
     what = f"not a data set: neither a folder in the published layout nor a {SUFFIX} file"
     raise DatasetError(path, [Problem(str(path), what)])
 

@@ -82,6 +82,12 @@ class FeatureSet:
     clip_names: ClipNames
 
 
+def numbered(data: GzslData) -> FeatureSet:
+    """A data set whose clips have no names, with numbers in place of them."""
+    names = {split: tuple(f"{split}_{i:06d}" for i in range(len(c))) for split, c in data.named_splits()}
+    return FeatureSet(data, names)
+
+
 def write_feature_file(path: Path, features: FeatureSet) -> None:
     """Write a feature file in one step, so that no reader sees half of it.
 

@@ -126,7 +126,7 @@ def _laion(clap: Any, facts: dict[str, Any], tokens: _Tokens, licence: Licence) 
 
 def _transformers(found: Checkpoint, choice: AudioChoice, hub: Hub) -> AudioEncoder:
     """A folder in transformers' format."""
-    clap, log_mel, reader = load_transformers_clap(found.path)
+    clap, log_mel, reader = load_transformers_clap(found.path, found.files[0].path)
     config: Any = clap.config.text_config
     own = found.path / "tokenizer.json"
     beside = own if choice.checkpoint and own.is_file() else None

@@ -99,11 +99,14 @@ PADDINGS: Final[dict[str, Padding]] = {"repeatpad": "repeat_whole", "repeat": "r
 """Ways to fill a window: transformers' names and the manifest's."""
 
 _SETTINGS = "preprocessor_config.json"
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
-def load_transformers_clap(folder: Path) -> tuple[Any, LogMel, ClapFeatureExtractor]:
+def load_transformers_clap(folder: Path, weights: Path) -> tuple[Any, LogMel, ClapFeatureExtractor]:
     """A ClapModel with its weights, its spectrogram, and the settings of its feature extractor.
+
+    Args:
+        folder: With config.json and the settings.
+        weights: The verified file; a folder may hold others, which nobody has compared with a hash.
 
     Raises:
         EncoderError: The folder holds no ClapModel or one with feature fusion, a setting that the service
@@ -124,9 +127,6 @@ def load_transformers_clap(folder: Path) -> tuple[Any, LogMel, ClapFeatureExtrac
     reader = _reader(folder)
     with quiet():
         model: Any = ClapModel(ClapConfig.from_dict(described))
-    weights = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
-    if weights is None:
-        raise EncoderError(f"{folder.name} has no {' or '.join(_WEIGHTS)}")
     load_all(model, read_state(weights), "ClapModel of its config.json", weights.name)
     return model.eval(), _log_mel(reader), reader
 

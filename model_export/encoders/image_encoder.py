@@ -38,6 +38,8 @@ TEMPLATES = ("a photo of a {}.", "a photo of {}.", "a video of a {}.", "a video 
 # open_clip's words for ours.
 _SHAPES = {"shorter_side": "shortest", "squash": "squash"}
 _RESIZE = {(_SHAPES[rule.shape], rule.filter): resize for resize, rule in RESIZE_RULES.items()}
+_PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
+_N_SHOWN_TAGS = 5
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class ImageChoice:
         model: open_clip's name of the architecture.
         pretrained: open_clip's tag of the weights, which also says how pictures are prepared and which
             activation the model has; by default the first that open_clip lists for the model.
-        checkpoint: Weights on this machine instead of the tag's download.
+        checkpoint: Weights on this machine instead of the tag's download; where tags differ in the above,
+            `pretrained` must say which one they are of.
         tokenizer: tokenizer.json on this machine, or its folder, for models with one of the hub.
         revision: Commit, tag or branch of the weights' repository instead of the pinned one.
     """
@@ -72,10 +75,13 @@ def load_image_encoder(
         hub: The hub to download from; by default as the environment says.
 
     Raises:
-        EncoderError: The model is not known, can't be exported, or the weights are of another one.
+        EncoderError: The model is not known, can't be exported, or the weights are of another one; or a file
+            may be of tags with another activation or other preprocessing.
         HubError: The weights can't be had.
     """
     config, tag = _config(choice)
+    if random_seed is None and choice.checkpoint is not None and choice.pretrained is None:
+        _check_tags_agree(choice.model)
     hub = _versioned(choice, tag, hub or Hub())
     if random_seed is None:
         source = choice.checkpoint or tag
@@ -135,17 +141,32 @@ def _config(choice: ImageChoice) -> tuple[dict[str, Any], str | None]:
     return config, choice.pretrained or (tags[0] if tags else None)
 
 
+def _check_tags_agree(name: str) -> None:
+    """Refuse a file of an unknown tag where the model's tags differ: with a wrong one it would load too.
+
+    Raises:
+        EncoderError: They differ.
+    """
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    facts = [open_clip.get_pretrained_cfg(name, tag) for tag in tags]
+    if len({(bool(one.get("quick_gelu")), *(one.get(key) for key in _PREPROCESSING)) for one in facts}) > 1:
+        shown = [*tags[:_N_SHOWN_TAGS], *(["..."] if len(tags) > _N_SHOWN_TAGS else [])]
+        raise EncoderError(
+            f"weights of {name} differ in activation or preprocessing, and a file does not say which it has: "
+            f"add --image-pretrained TAG, the tag that --image-checkpoint is of ({', '.join(shown)})"
+        )
+
+
 def _build(name: str, tag: str | None, seed: int) -> Any:
     """The architecture with random weights, with the preprocessing and the activation of the tag."""
     facts = open_clip.get_pretrained_cfg(name, tag) if tag else {}
-    wanted = ("mean", "std", "interpolation", "resize_mode")
     with torch.random.fork_rng(devices=()), quiet():
         torch.manual_seed(seed)
         try:
             model = open_clip.create_model(
                 name,
                 force_quick_gelu=bool(facts.get("quick_gelu")),
-                force_preprocess_cfg={key: facts[key] for key in wanted if key in facts},
+                force_preprocess_cfg={key: facts[key] for key in _PREPROCESSING if key in facts},
                 pretrained_text=False,
             )
         except Exception as error:

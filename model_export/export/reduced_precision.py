@@ -55,7 +55,7 @@ def reduce_precision(
     for candidate in _smaller(path, precision, batches if are_typical else ()):
         smaller = candidate.SerializeToString()
         pairs = zip(expected, _features(smaller, batches), strict=True)
-        cosine = float(np.min([np.sum(wide * narrow, axis=1).min() for wide, narrow in pairs]))
+        cosine = float(np.min([_cosines(wide, narrow).min() for wide, narrow in pairs]))
         if cosine >= cosine_floor:  # a NaN is not
             path.write_bytes(smaller)
             return check.model_copy(
@@ -84,6 +84,14 @@ def _features(graph: Path | bytes, batches: Sequence[Batch]) -> list[NDArray[np.
     outputs = zip(*(session.run(None, dict(batch)) for batch in batches), strict=True)
     rows = [np.concatenate(output) for output in outputs]
     return [features for features in rows if features.shape[1] > 1]
+
+
+def _cosines(wide: NDArray[np.float32], narrow: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Cosine of each row [n, d] to the same row of the other: [n]; 0 to a row of zeros."""
+    a, b = wide.astype(np.float64), narrow.astype(np.float64)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosines: NDArray[np.float64] = np.sum(a * b, axis=1) / np.maximum(lengths, 1e-12)
+    return cosines
 
 
 def to_half(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -130,7 +130,7 @@ def of_complete_clips(ranked: StageRanked, stage: StageTensors) -> StageRanked:
     seen, unseen = (
         Ranked(one.distances[rows], one.class_index[rows])
         for one, clips in ((ranked.seen_clips, stage.eval_seen), (ranked.unseen_clips, stage.eval_unseen))
-        for rows in [clips.are_complete().cpu().numpy()]
+        for rows in [clips.have("both").cpu().numpy()]
     )
     return StageRanked(seen, unseen, ranked.seen, ranked.unseen)
 

@@ -175,14 +175,16 @@ def evaluate(
         data: The same data.
         ranking: `embedding`, `fused` with the raw features, or `raw`, the untrained late fusion of the raw
             similarities; as the configuration says where None.
-        track: `visual` or `audio` leaves every test clip that track alone.
+        track: Of the test clips those that have the track, with this one alone; for `both` those that have
+            both, or all of them if there are none of seen or none of unseen classes.
 
     Raises:
         RunError: The run was trained on other data.
     """
     _check_data(run, data)
     chosen: Ranking = ranking or ("fused" if run.config.head.raw_fusion else "embedding")
-    stage = StageTensors.of(data, data.stage(2), torch.device("cpu")).only(track)
+    test = StageTensors.of(data, data.stage(2), torch.device("cpu"))
+    stage = test.complete() if track == "both" else test.only(track)
     calibration: Calibration = getattr(run.calibrations, ranking) if ranking else run.calibration_of(track)
     z = rank_embedding(run.network, run.config.head, run.statistics, stage)
     ranked = rank_calibrated(z, run.statistics, stage, calibration)

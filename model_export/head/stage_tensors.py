@@ -37,17 +37,16 @@ class Clips:
         audio = torch.zeros_like(self.audio) if track == "visual" else self.audio
         return Clips(visual, audio, self.class_index)
 
+    def have(self, track: Track) -> Tensor:
+        """Which have the track, or both tracks: bool [n]."""
+        visual, audio = self.visual.any(dim=1), self.audio.any(dim=1)
+        return {"visual": visual, "audio": audio, "both": visual & audio}[track]
+
     def having(self, track: Track) -> "Clips":
-        """Those that have the track, with this one alone; all of them where none has it, and for `both`."""
-        has = torch.ones_like(self.class_index, dtype=torch.bool)
-        if track != "both":
-            has = (self.visual if track == "visual" else self.audio).any(dim=1)
+        """Those that have the track, with this one alone, or both; all of them where none has."""
+        has = self.have(track)
         rows = has if has.any() else ~has
         return Clips(self.visual[rows], self.audio[rows], self.class_index[rows]).only(track)
-
-    def are_complete(self) -> Tensor:
-        """Which have both tracks: bool [n]."""
-        return self.visual.any(dim=1) & self.audio.any(dim=1)
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ class StageTensors:
     @cached_property
     def filled_train(self) -> Clips:
         """The training clips, with `fills` in place of missing tracks."""
-        if self.train.are_complete().all():
+        if self.train.have("both").all():
             return self.train
         visual, audio = self.fills
         return replace(
@@ -127,8 +126,22 @@ class StageTensors:
             audio=fill_missing(self.train.audio, audio),
         )
 
+    def measures(self, track: Track) -> bool:
+        """Whether some clips of seen and some of unseen classes that measure it have the track, or both."""
+        return all(bool(clips.have(track).any()) for clips in (self.eval_seen, self.eval_unseen))
+
     def only(self, track: Track) -> "StageTensors":
-        """The same stage, but it is measured on clips that have the track, with this one alone."""
+        """The same stage, but it is measured on clips that have the track, with this one alone.
+
+        Unchanged for `both`.
+        """
+        return self if track == "both" else self._having(track)
+
+    def complete(self) -> "StageTensors":
+        """The same stage, but it is measured on clips that have both tracks; unchanged if it can't be."""
+        return self._having("both") if self.measures("both") else self
+
+    def _having(self, track: Track) -> "StageTensors":
         return replace(
             self, eval_seen=self.eval_seen.having(track), eval_unseen=self.eval_unseen.having(track)
         )

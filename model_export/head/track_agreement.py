@@ -33,7 +33,7 @@ def fit_agreement(statistics: Statistics, stage: StageTensors) -> AgreementScore
 def with_both_tracks(stage: StageTensors) -> Clips:
     """The clips that a stage is measured on, of seen classes and then of unseen ones, if they have both."""
     parts = (stage.eval_seen, stage.eval_unseen)
-    rows = torch.cat([one.are_complete() for one in parts])
+    rows = torch.cat([one.have("both") for one in parts])
     names = ("visual", "audio", "class_index")
     return Clips(*(torch.cat([getattr(one, name) for one in parts])[rows] for name in names))
 

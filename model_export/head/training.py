@@ -170,24 +170,25 @@ def calibrate(
     """Fit all that is fitted to the validation clips, and measure what can be guaranteed of answers."""
     statistics = exact_statistics(network, config.standardisation, stage)
     clips = f"validation clips of {'SIMULATED ' if data.simulated else ''}{data.name}"
-    ranked = rank_embedding(network, config, statistics, stage)
-    served = calibrate_served(config, ranked, statistics, stage, clips)
-    raw = calibrate_fused(ranked, statistics, stage, raw_weights=(1.0,))
-    with_both = of_complete_clips(rank_calibrated(ranked, statistics, stage, served), stage)
+    whole = stage.complete()  # clips with one track are served by the calibrations below
+    ranked = rank_embedding(network, config, statistics, whole)
+    served = calibrate_served(config, ranked, statistics, whole, clips)
+    raw = calibrate_fused(ranked, statistics, whole, raw_weights=(1.0,))
+    with_both = of_complete_clips(rank_calibrated(ranked, statistics, whole, served), whole)
     limits = [*head_limits(with_both, served, "both")]
     alone: dict[Track, Calibration] = {}
     for track in SINGLE_TRACKS:
-        if statistics.knows(track):
+        if statistics.knows(track) and stage.measures(track):
             only = stage.only(track)
             ranked_only = rank_embedding(network, config, statistics, only)
             share = (float(track == "visual"),)
             alone[track] = one = calibrate_served(config, ranked_only, statistics, only, clips, share)
             limits += head_limits(rank_calibrated(ranked_only, statistics, only, one), one, track)
         else:
-            alone[track] = untrained_track(raw, track)
+            alone[track] = unmeasured_track(raw, track)
     calibrations = Calibrations(
         embedding=calibrate_embedding(ranked) if config.raw_fusion else served,
-        fused=served if config.raw_fusion else calibrate_fused(ranked, statistics, stage),
+        fused=served if config.raw_fusion else calibrate_fused(ranked, statistics, whole),
         raw=raw,
         visual=alone["visual"],
         audio=alone["audio"],
@@ -196,8 +197,8 @@ def calibrate(
     return calibrations, Guarantees(data=clips, limits=tuple(limits))
 
 
-def untrained_track(raw: Calibration, track: Track) -> Calibration:
-    """For clips with only the track that no training clip had: the raw ranking, with nothing measured."""
+def unmeasured_track(raw: Calibration, track: Track) -> Calibration:
+    """For clips with only the track that no clip had to train on or to measure: the raw ranking as it is."""
     share = {"visual_share": float(track == "visual"), "beta": 0.0}
     return raw.model_copy(update=share | dict.fromkeys(("seen", "unseen", "harmonic_mean", "zsl"), 0.0))
 

@@ -23,17 +23,21 @@ def data_name(run: Run) -> str:
 
 def metrics(measured: MeasuredRun) -> tuple[Metric, ...]:
     """The benchmark's four figures, with each set of tracks and for the raw similarities, per cent."""
-    data = f"test clips of {_counts(measured)}"
     return tuple(
-        Metric(name=f"{short}, {what}", value=round(getattr(one.accuracy, name), 4), data=data)
+        Metric(
+            name=f"{short}, {what}",
+            value=round(getattr(one.accuracy, name), 4),
+            data=f"test clips of {_counts(one)}",
+        )
         for what, one in _evaluations(measured)
         for name, short in _FIGURES.items()
     )
 
 
 def unseen_classes(measured: MeasuredRun) -> tuple[str, ...]:
-    """The classes that the figures call unseen."""
-    return tuple(one.name for one in measured.of(measured.own_ranking).classes if not one.seen)
+    """The classes that the figures call unseen; one may have clips with a single track only."""
+    rows = [row for _, one in _evaluations(measured) for row in one.classes]
+    return tuple(dict.fromkeys(row.name for row in rows if not row.seen))
 
 
 def model_card(run: Run, encoders: Manifest, measured: MeasuredRun | None) -> str:
@@ -103,7 +107,7 @@ def _measured(measured: MeasuredRun | None) -> str:
         for what, one in _evaluations(measured)
     ]
     table = "\n".join([f"| | {' | '.join(_FIGURES.values())} |", "|---|---|---|---|---|", *rows])
-    return f"""Test clips of {_counts(measured)}.
+    return f"""{_tested(measured)}
 Mean per class, in per cent: S and U with all of these classes as candidates, HM their harmonic mean, ZSL
 with the unseen ones only. With few clips or classes the figures are coarse.
 
@@ -125,12 +129,19 @@ def _evaluations(measured: MeasuredRun) -> Iterator[tuple[str, Evaluation]]:
     yield "both tracks, untrained late fusion", measured.of("raw")
 
 
-def _counts(measured: MeasuredRun) -> str:
+def _tested(measured: MeasuredRun) -> str:
+    """Which test clips there were; where some lack a track, with each set of tracks."""
+    counts = {what: _counts(one) for what, one in _evaluations(measured)}
+    if len(set(counts.values())) == 1:
+        return f"Test clips of {_counts(measured.of(measured.own_ranking))}."
+    return "\n".join(["Test clips:\n", *(f"- {what}: {count}" for what, count in counts.items()), ""])
+
+
+def _counts(measured: Evaluation) -> str:
     """How many clips of how many classes were tested."""
-    own = measured.of(measured.own_ranking)
-    seen = [one.n_clips for one in own.classes if one.seen]
-    unseen = [one.n_clips for one in own.classes if not one.seen]
-    name = f"SIMULATED {own.data}" if own.simulated else own.data
+    seen = [one.n_clips for one in measured.classes if one.seen]
+    unseen = [one.n_clips for one in measured.classes if not one.seen]
+    name = f"SIMULATED {measured.data}" if measured.simulated else measured.data
     return (
         f"{name}: {sum(seen)} clips of {len(seen)} classes that the head was trained on and {sum(unseen)} of "
         f"{len(unseen)} unseen ones"

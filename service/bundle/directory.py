@@ -83,6 +83,7 @@ def write_bundle(
         fill: Writes all files except the manifest to the directory that it is given.
         manifest: Makes the manifest from {file name: sha256}.
     """
+    directory = directory.resolve()  # `.` has no name to rename
     directory.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:

@@ -207,6 +207,20 @@ def test_calibrate_replaces_the_bundle_by_one_with_statistics(
     assert np.ptp(statistics.audio_mean) < 0.1
 
 
+def test_calibrate_replaces_the_bundle_that_it_runs_in(
+    ahse: Ahse, similarity: Path, unlabelled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory can't be renamed as `.`; nothing is left beside it."""
+    monkeypatch.chdir(similarity)
+    code, _, complaints = ahse("calibrate", ".", unlabelled)
+    monkeypatch.chdir(unlabelled)  # the directory that it ran in is gone
+    assert (code, complaints) == (0, "")
+    assert [path.name for path in similarity.parent.iterdir()] == ["toy"]
+    head = read_manifest(similarity).head
+    assert isinstance(head, SimilaritySpec)
+    assert head.n_clips == 20
+
+
 def test_calibrate_with_out_leaves_the_bundle_as_it_was(
     ahse: Ahse, similarity: Path, unlabelled: Path, tmp_path: Path
 ) -> None:

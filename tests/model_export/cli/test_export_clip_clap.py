@@ -8,6 +8,7 @@ import pytest
 
 from model_export.cli.export_clip_clap import precisions
 from model_export.errors import EncoderError
+from model_export.export.bundle_parts import BundleFacts
 from tests.conftest import Ahse
 
 
@@ -48,6 +49,31 @@ def test_mistakes_end_in_one_line(ahse: Ahse, tmp_path: Path, words: list[str], 
     assert (code, list(tmp_path.iterdir())) == (2, [])
     assert said in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_a_command_has_what_is_not_the_default(
+    ahse: Ahse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every option that changes the bundle; of files the names, and no seed where none was used."""
+    (tmp_path / "tokenizer").mkdir()
+    kept: list[BundleFacts] = []
+    for loader in ("image_encoder.load_image_encoder", "audio_encoder.load_audio_encoder"):
+        monkeypatch.setattr(f"model_export.encoders.{loader}", lambda *_: None)
+    for name in ("describe", "model_card"):
+        monkeypatch.setattr(f"model_export.encoders.encoder_types.{name}", lambda *_, **__: "a text")
+    monkeypatch.setattr("model_export.encoders.encoder_graphs.encoder_parts", lambda *_: None)
+    monkeypatch.setattr(
+        "model_export.export.bundle_parts.export_bundle", lambda *given: kept.append(given[-1])
+    )
+    words = ("--n-frames", 4, "--opset", 19, "--image-tokenizer", tmp_path / "tokenizer", "--name", "mine")
+    for more in ((), (*words, "--random-weights", "--device", "cuda")):
+        assert ahse("export", "clip-clap", "--out", tmp_path / "b", *more)[0] == 0
+    start = "ahse export clip-clap --image-model ViT-B-32 "
+    assert [facts.command for facts in kept] == [
+        f"{start}--audio-pretrained 630k-audioset --out b",
+        f"{start}--image-tokenizer tokenizer --audio-pretrained 630k-audioset --device cuda --n-frames 4 "
+        "--opset 19 --random-weights --seed 0 --name mine --out b",
+    ]
 
 
 def test_export_refuses_an_existing_directory(ahse: Ahse, tmp_path: Path) -> None:

@@ -172,6 +172,9 @@ def test_a_shared_text_encoder_is_written_once(shared: Path) -> None:
     assert (manifest.visual.n_frames, manifest.visual.dim, manifest.audio.dim) == (3, 6, 5)
     assert manifest.provenance.parity.keys() == {"visual", "audio", "text"}
     assert manifest.provenance.created.isoformat() == "2026-01-02T00:00:00+00:00"
+    assert manifest.provenance.command == (
+        "ahse export custom builders_for_a_test:shared --work work --name mine --out shared"
+    )
     assert manifest.known_names is not None
     assert isinstance(bundle.head, SimilarityHead)
     assert (bundle.head.statistics, bundle.head.spec.visual_share) == (None, 0.7)

@@ -92,6 +92,10 @@ def test_the_encoders_are_taken_over_byte_for_byte(ahse: Ahse, made: Made, tmp_p
     assert (new.name, new.description) == ("toys-1", "My toys.")
     assert new.seen_classes == tuple(f"class {i}" for i in range(9))
     assert (new.unseen_classes, new.metrics) == ((), ())
+    assert new.provenance.command == (
+        "ahse export head run --encoders similar --description 'My toys.' --licence CC0-1.0 "
+        "--name toys-1 --out mine"
+    )
     assert new.provenance.parity.keys() == {"visual", "head_av", "head_text"}
     assert new.provenance.parity["visual"] == CHECK
     assert new.provenance.parity["head_av"] != CHECK
@@ -161,6 +165,7 @@ def test_a_method_that_ranks_in_its_own_way_is_exported_on_demand_only(
     assert "--ungated" in complaints
     assert ahse(*words, "--ungated")[0] == 0
     manifest = read_manifest(tmp_path / "a")
+    assert manifest.provenance.command == "ahse export head run --encoders similar --ungated --out a"
     assert manifest.notice is not None
     assert "whether or not it does better than the encoders alone" in manifest.notice
     assert manifest.head.kind == "ahse"

@@ -57,6 +57,7 @@ def test_train_evaluate_and_report_go_together(command: Command, features: Path,
         (("speed=9",), "--set: speed is not a known field"),
         (("lr",), "--set: lr must be a number"),
         (("dropout=1.5",), "--set: dropout must be less than 1"),
+        (("lr=1e-3", " seed =7"), "--set: the seed has an option of its own, --seed"),
     ],
 )
 def test_a_wrong_setting_is_one_line_and_exit_code_2(

@@ -177,7 +177,8 @@ def test_the_manifest_says_how_to_make_it_again_and_nothing_of_the_machine(bundl
     assert manifest.provenance.command == (
         "ahse export clip-clap --image-model small-clip --image-checkpoint small.pt "
         "--audio-pretrained 630k-audioset --audio-checkpoint clap --precision visual=int8 "
-        "--precision text_audio=fp16 --precision audio=fp32 --precision text_visual=fp32 --out mine"
+        "--precision text_audio=fp16 --precision audio=fp32 --precision text_visual=fp32 "
+        "--n-frames 3 --out mine"
     )
     assert str(files) not in manifest.model_dump_json() + (bundle / "MODEL_CARD.md").read_text()
 

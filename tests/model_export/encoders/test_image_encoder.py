@@ -90,6 +90,39 @@ def test_a_revision_goes_with_weights_of_the_hub(checkpoint: Path) -> None:
         load_image_encoder(ImageChoice(CLIP, checkpoint=checkpoint, revision="main"))
 
 
+TAG: dict[str, Any] = {
+    "mean": (0.5,) * 3,
+    "std": (0.25,) * 3,
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
+
+
+@pytest.mark.parametrize(
+    "differs",
+    [
+        {"quick_gelu": True},
+        {"mean": (0.4,) * 3},
+        {"std": (0.2,) * 3},
+        {"interpolation": "bilinear"},
+        {"resize_mode": "squash"},
+    ],
+)
+def test_a_file_needs_a_tag_where_tags_differ(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, differs: dict[str, Any]
+) -> None:
+    """It fits all of them, whatever it was trained as; the message has a few of the tags."""
+    tags: dict[str, dict[str, Any]] = {f"tag{i}": TAG for i in range(6)} | {"last": TAG | differs}
+    monkeypatch.setattr(open_clip, "list_pretrained_tags_by_model", lambda _model: list(tags))
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda _model, tag: tags[tag])
+    said = r"add --image-pretrained TAG.*\(tag0, tag1, tag2, tag3, tag4, \.\.\.\)"
+    with pytest.raises(EncoderError, match=said):
+        load_image_encoder(ImageChoice(CLIP, checkpoint=checkpoint))
+    assert load_image_encoder(ImageChoice(CLIP, "last", checkpoint)).dim == 24
+    tags["last"] = TAG | {"quick_gelu": False}
+    assert load_image_encoder(ImageChoice(CLIP, checkpoint=checkpoint)).dim == 24
+
+
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     """Here those of a CLIP with other widths."""
     weights = _original().state_dict()

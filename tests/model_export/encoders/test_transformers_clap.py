@@ -12,8 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import ClapFeatureExtractor
 
+from model_export.encoders import audio_encoder
 from model_export.encoders.audio_encoder import AudioChoice, load_audio_encoder
 from model_export.errors import EncoderError
+from model_export.hub.checkpoints import Checkpoint
+from model_export.hub.fetch import ModelFile
 from service.encode.clip_features import audio_windows
 from tests.model_export.encoders.small_encoders import RATE_HZ, save_small_clap
 
@@ -57,6 +60,18 @@ def test_the_logit_scale_is_the_checkpoints(tmp_path: Path) -> None:
     state = load_file(tmp_path / "model.safetensors")
     state["logit_scale_a"] = torch.tensor(3.0)
     save_file(state, tmp_path / "model.safetensors")
+    assert load_audio_encoder(AudioChoice(checkpoint=tmp_path)).logit_scale == pytest.approx(np.exp(3.0))
+
+
+def test_weights_are_read_from_the_verified_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pins may prefer pytorch_model.bin; a model.safetensors beside it in the cache is not looked at."""
+    save_small_clap(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    state["logit_scale_a"] = torch.tensor(3.0)
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    verified = ModelFile(tmp_path / "pytorch_model.bin", "0" * 64)
+    found = Checkpoint(tmp_path, (verified,), "a hub", "none")
+    monkeypatch.setattr(audio_encoder, "clap_checkpoint", lambda _name, _hub: found)
     assert load_audio_encoder(AudioChoice(checkpoint=tmp_path)).logit_scale == pytest.approx(np.exp(3.0))
 
 

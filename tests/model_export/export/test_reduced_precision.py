@@ -77,10 +77,47 @@ def test_a_smaller_graph_gives_nearly_the_same(
     after = _run(path, tokens=tokens)
     assert path.stat().st_size < share * size
     assert after.dtype == np.float32
-    assert reduced.cosine == pytest.approx(float(np.sum(before * after, axis=1).min()), abs=1e-6)
-    assert 0.999 < (reduced.cosine or 0) < 0.999999
+    a, b = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (before, after))
+    assert reduced.cosine == pytest.approx(float(np.sum(a * b, axis=1).min()), abs=1e-6)
+    assert 0.999 < (reduced.cosine or 0) < 1
     assert (reduced.precision, reduced.cosine_floor) == (precision, 0.999)
     assert reduced.difference == check.difference
+
+
+class Long(nn.Module):
+    """Features of another length than 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 16, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, 8] to [batch, 16]."""
+        return 3 * normalize(self.layer(x), dim=-1)
+
+
+def test_directions_are_compared_whatever_the_lengths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long features of another direction are refused, also where their dot product is above 1."""
+    torch.manual_seed(0)
+    rows, path = torch.randn(5, 8), tmp_path / "graph.onnx"
+    check = export_graph(Long(), {"x": rows}, ["features"], path, tolerance=1e-5)
+    wide = _run(path, x=rows)
+    noise = np.random.default_rng(0).normal(0, 0.1, (16, 8)).astype(np.float32)
+
+    def disturbed(model: onnx.ModelProto) -> onnx.ModelProto:
+        for tensor in model.graph.initializer:
+            if len(tensor.dims) == 2:
+                values = onnx.numpy_helper.to_array(tensor)
+                moved = values + noise.reshape(values.shape)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(moved, tensor.name))
+        return model
+
+    monkeypatch.setattr(reduced_precision, "to_eight_bit", lambda model, _typical: iter([disturbed(model)]))
+    with pytest.raises(ExportError, match=r"cosine of 0\.[2-8]"):
+        reduce_precision(path, "int8", check, [{"x": rows.numpy()}])
+    assert np.array_equal(_run(path, x=rows), wide)
 
 
 def test_fp32_is_left_alone(text: tuple[Path, GraphCheck, Tensor]) -> None:

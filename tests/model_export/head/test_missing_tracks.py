@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,15 @@ from model_export.data.gzsl_data import GzslData, SplitFeatures, SplitName, Trac
 from model_export.head.distances import embedding_distances
 from model_export.head.evaluation import evaluate
 from model_export.head.methods import make_network
+from model_export.head.run_folder import Run
 from model_export.head.stage_tensors import StageTensors
-from model_export.head.training import train
+from model_export.head.training import calibrate, train
 from model_export.head.training_batches import TARGET_TEMPERATURE, StageInputs, Teacher, drop_tracks
+from model_export.report.head_card import metrics, model_card, unseen_classes
 from model_export.report.measurements import measure
 from model_export.report.tables import methods, track_table
 from service.arrays import Array
+from service.bundle.directory import read_manifest
 from tests.model_export.conftest import SMALL
 from tests.model_export.head.small_world import small_world
 
@@ -91,18 +95,37 @@ def test_clips_that_have_one_track_count_that_track_alone() -> None:
         assert torch.equal(rows[1 if chance == 0 else 0], ones)
 
 
-def test_clips_are_measured_with_a_track_that_they_have(tmp_path: Path) -> None:
-    """Of clips half of which are silent, those with sound measure the ranking by sound."""
+def complete(split: SplitFeatures) -> SplitFeatures:
+    """The clips of a split that have both tracks."""
+    has = split.visual.any(axis=1) & split.audio.any(axis=1)
+    return SplitFeatures(split.visual[has], split.audio[has], split.class_index[has])
+
+
+def test_clips_are_measured_with_a_track_that_they_have(tmp_path: Path, toy_bundle: Path) -> None:
+    """Of clips half of which are silent, those with sound measure the ranking by sound and by both tracks."""
     data = without(small_world(), "audio", 0.5)
     stage = StageTensors.of(data, data.stage(1), torch.device("cpu"))
-    heard = stage.only("audio")
-    assert len(heard.eval_unseen.class_index) == int(stage.eval_unseen.audio.any(dim=1).sum())
-    assert heard.eval_unseen.audio.any(dim=1).all()
-    assert not heard.eval_unseen.visual.any()
+    by_sound = stage.only("audio")
+    assert len(by_sound.eval_unseen.class_index) == int(stage.eval_unseen.audio.any(dim=1).sum())
+    assert by_sound.eval_unseen.audio.any(dim=1).all()
+    assert not by_sound.eval_unseen.visual.any()
     assert len(stage.only("visual").eval_unseen.class_index) == len(stage.eval_unseen.class_index)
     run = train(data, SMALL, tmp_path / "run", n_threads=1)
     measured = measure(run, data)
     assert measured.has("fused", "audio")
+    figures = {one.name: one.data for one in metrics(measured)}
+    card = model_card(run, read_manifest(toy_bundle), measured)
+    heard, shown = (35, 10), (72, 24)  # test clips of seen and of unseen classes
+    n_clips = {"both tracks": heard, "picture only": shown, "sound only": heard}
+    for tracks, (seen, unseen) in n_clips.items():
+        counts = rf"{seen} clips of 9 classes that .* and {unseen} of 3 unseen ones"
+        assert re.search(counts, figures[f"HM, {tracks}"])
+        assert re.search(rf"\n- {tracks}: .*{counts}\n", card)
+    fewer = [
+        one.model_copy(update={"classes": one.classes[:-1]}) if one.track == "both" else one
+        for one in measured.evaluations
+    ]
+    assert unseen_classes(replace(measured, evaluations=tuple(fewer))) == ("class 10", "class 11", "class 9")
     silent = without(data, "audio", 1.0)
     measured = measure(train(silent, SMALL, tmp_path / "silent", n_threads=1), silent)
     assert not measured.has("fused", "audio")
@@ -118,3 +141,31 @@ def test_guarantees_for_both_tracks_are_of_clips_that_have_both(tmp_path: Path) 
     n_seen = len(data.splits["val_seen"])
     n_sound = int(data.splits["val_seen"].audio.any(axis=1).sum())
     assert n_clips == {"both": n_sound, "visual": n_seen, "audio": n_sound}
+
+
+def test_calibrations_for_both_tracks_are_of_clips_that_have_both(small_run: Run) -> None:
+    """As if the clips that lack a track, which have calibrations of their own, were not there."""
+    data = without(small_world(), "audio", 0.5)
+    names: tuple[SplitName, ...] = ("val_seen", "val_unseen")
+    both = {name: complete(data.splits[name]) for name in names}
+    found, expected = (
+        calibrate(small_run.network, SMALL, StageTensors.of(one, one.stage(1), torch.device("cpu")), one)[0]
+        for one in (data, replace(data, splits={**data.splits, **both}))
+    )
+    for ranking in ("embedding", "fused", "raw"):
+        assert getattr(found, ranking) == getattr(expected, ranking)
+
+
+@pytest.mark.parametrize("split", ["val_seen", "val_unseen"])
+def test_a_track_that_no_validation_clip_has_is_not_calibrated(small_run: Run, split: SplitName) -> None:
+    """Though training clips had it: nothing is measured, and nothing is promised of such clips."""
+    data, silent = small_world(), without(small_world(), "audio", 1.0)
+    data = replace(data, splits={**data.splits, split: silent.splits[split]})
+    stage = StageTensors.of(data, data.stage(1), torch.device("cpu"))
+    found, guarantees = calibrate(small_run.network, SMALL, stage, data)
+    assert found.audio is not None
+    assert (found.audio.raw_weight, found.audio.beta, found.audio.zsl) == (1, 0, 0)
+    assert found.audio.certificate is None
+    assert "audio" not in {one.tracks for one in guarantees.limits}
+    assert found.visual is not None
+    assert found.visual.zsl > 0
