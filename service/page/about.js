@@ -9,14 +9,20 @@ export function About({ model, info }) {
   const [problem, setProblem] = useState(null);
 
   useEffect(() => {
+    // An answer may come late, when another bundle is shown.
+    let isShown = true;
     setCard(null);
     ask("GET", `v1/models/${encodeURIComponent(model.id)}`).then(
       (answered) => {
+        if (!isShown) return;
         setCard(answered.data.card);
         setProblem(null);
       },
-      setProblem,
+      (error) => isShown && setProblem(error),
     );
+    return () => {
+      isShown = false;
+    };
   }, [model]);
 
   return html`

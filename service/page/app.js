@@ -5,7 +5,7 @@ import { Answer } from "./answer.js";
 import { ClipChooser, clipOf } from "./clip.js";
 import { LabelSets } from "./label_sets.js";
 import { NameChooser } from "./names.js";
-import { Problem, about, classify, key } from "./service.js";
+import { about, classify, key, video } from "./service.js";
 import { Snippets } from "./snippets.js";
 import { Player, Timeline } from "./timeline.js";
 import { Fault, Fragment, html, percent, render, useEffect, useMemo, useRef, useState } from "./view.js";
@@ -113,37 +113,48 @@ function Classify({ service, model, labelSet, onLabelSet }) {
   const player = useRef(null);
   const shown = useRef(null);
   const examples = useExamples(model);
+  // A recording, an example or an answer arrives renders after it was begun; these say what is current then.
+  const request = useRef(null);
+  const taken = useRef(null); // the clip
+  const wanted = useRef(null); // the example that is being loaded
 
   useEffect(() => {
     if (labelSet && !service.sets.some((set) => set.name === labelSet)) onLabelSet("");
   }, [service.sets]);
 
   function choose(chosen) {
-    if (clip) URL.revokeObjectURL(clip.url);
-    work?.cancel();
+    if (taken.current) URL.revokeObjectURL(taken.current.url);
+    taken.current = chosen;
+    wanted.current = null;
+    setStatus(request.current ? "Cancelled" : "");
+    request.current?.cancel();
+    request.current = null;
+    setWork(null);
     setClip(chosen);
     setAnswer(null);
     setProblem(null);
-    setStatus("");
     setNow(0);
   }
 
   async function chooseExample(example) {
+    wanted.current = example;
     try {
-      const response = await fetch(`page/examples/${example.file}`);
-      const file = new File([await response.blob()], example.file, { type: "video/mp4" });
+      const content = await video(`page/examples/${example.file}`);
+      if (wanted.current !== example) return; // another clip was chosen meanwhile
       onLabelSet("");
       setNames(example.labels);
-      choose(clipOf(file));
-    } catch {
-      setProblem(new Problem({ code: "connection_lost", detail: "The example can't be loaded; the connection to the service was lost." }));
+      choose(clipOf(new File([content], example.file, { type: "video/mp4" })));
+    } catch (error) {
+      if (wanted.current !== example) return;
+      error.again = () => chooseExample(example);
+      setProblem(error);
     }
   }
 
   const fields = useMemo(() => fieldsOf({ names, labelSet, length, model, service }), [names, labelSet, length, model, service]);
 
   async function start() {
-    if (work) return;
+    if (request.current) return;
     if (missing) {
       setStatus(missing);
       return;
@@ -158,15 +169,19 @@ function Classify({ service, model, labelSet, onLabelSet }) {
       setWork((before) => before && { ...before, share });
       if (share === 1) setStatus("The service works on it");
     });
+    request.current = began;
     setWork({ cancel: began.cancel, share: 0 });
     try {
       const found = await began.answer;
+      if (request.current !== began) return; // it is of the clip before
       setAnswer(found);
       setStatus(`Done. ${found.predictions[0].label}, ${percent(found.predictions[0].score)}`);
     } catch (error) {
+      if (request.current !== began) return;
       setProblem(error);
       setStatus(error ? "" : "Cancelled");
     }
+    request.current = null;
     setWork(null);
   }
 
@@ -200,7 +215,7 @@ function Classify({ service, model, labelSet, onLabelSet }) {
       <p class="small" role="status">${status}</p>
     </div>
     <div class="results">
-      <${Fault} problem=${problem} retry=${clip ? start : null} />
+      <${Fault} problem=${problem} retry=${problem?.again ?? (clip ? start : null)} />
       ${clip && html`<${Player} clip=${clip} player=${player} onTime=${setNow} />`}
       ${answer ? html`<section class="panel" ref=${shown} aria-label="Answer"><h2>Answer</h2>
             <${Answer} answer=${answer} isCut=${answer.predictions.length < answer.n_labels} /></section>
@@ -237,7 +252,10 @@ function Progress({ share }) {
 function useExamples(model) {
   const [all, setAll] = useState([]);
   useEffect(() => {
-    fetch("page/examples/examples.json").then((response) => (response.ok ? response.json() : []), () => []).then(setAll);
+    fetch("page/examples/examples.json")
+      .then((response) => (response.ok ? response.json() : []))
+      .catch(() => [])
+      .then(setAll);
   }, []);
   return all.filter((one) => one.bundle === model.id);
 }

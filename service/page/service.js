@@ -35,9 +35,17 @@ export class Problem extends Error {
   }
 }
 
+const NO_CONTENT = 204;
 const LOST = {
   code: "connection_lost",
   detail: "The connection to the service was lost. Check that it still runs and that you are online, then try again.",
+};
+
+const UNEXPECTED = {
+  code: "unexpected_answer",
+  detail:
+    "What answered is not this service, perhaps a page that asks you to sign in. " +
+    "Open this page in another tab, sign in there if you are asked to, then try again here.",
 };
 
 const keyHeader = () => (kept ? { Authorization: `Bearer ${kept}` } : {});
@@ -54,6 +62,15 @@ function problemOf(status, text, retryAfter) {
     return new Problem({ status, code: `http_${status}`, detail: `Something in between answered with status ${status}.` });
   }
   return new Problem({ ...sent, status, retryAfter: Number(retryAfter) || 0 });
+}
+
+/** The answer of the service. A proxy in between may send a page of its own, with a good status. */
+function parsed(text, status) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new Problem({ ...UNEXPECTED, status });
+  }
 }
 
 /**
@@ -79,7 +96,30 @@ export async function ask(method, path, { body, headers = {} } = {}) {
     throw new Problem(LOST);
   }
   if (!response.ok) throw problemOf(response.status, text, response.headers.get("Retry-After"));
-  return { data: text ? JSON.parse(text) : null, etag: response.headers.get("ETag") ?? "" };
+  const data = response.status === NO_CONTENT ? null : parsed(text, response.status);
+  return { data, etag: response.headers.get("ETag") ?? "" };
+}
+
+/**
+ * Load a video that comes with the page.
+ *
+ * @param {string} path Address without a leading slash.
+ * @returns {Promise<Blob>} Its content.
+ * @throws {Problem}
+ */
+export async function video(path) {
+  let response, content;
+  try {
+    response = await fetch(path);
+    content = await response.blob();
+  } catch {
+    throw new Problem(LOST);
+  }
+  if (!response.ok) {
+    throw problemOf(response.status, await content.text(), response.headers.get("Retry-After"));
+  }
+  if (!content.type.startsWith("video/")) throw new Problem({ ...UNEXPECTED, status: response.status });
+  return content;
 }
 
 /**
@@ -92,15 +132,18 @@ export async function ask(method, path, { body, headers = {} } = {}) {
 export function classify(form, onSent) {
   // Not fetch: browsers tell the progress of an upload only here.
   const request = new XMLHttpRequest();
-  const answer = new Promise((resolve, reject) => {
+  const loaded = new Promise((resolve, reject) => {
     request.upload.onprogress = (event) => event.lengthComputable && onSent(event.loaded / event.total);
     request.upload.onload = () => onSent(1);
     request.onerror = () => reject(new Problem(LOST));
     request.onabort = () => reject(null);
-    request.onload = () => {
-      if (request.status === 200) resolve(JSON.parse(request.responseText));
-      else reject(problemOf(request.status, request.responseText, request.getResponseHeader("Retry-After")));
-    };
+    request.onload = resolve;
+  });
+  // Not in onload: what is thrown there reaches nobody, and the promise would stay open for ever.
+  const answer = loaded.then(() => {
+    const { status, responseText } = request;
+    if (status === 200) return parsed(responseText, status);
+    throw problemOf(status, responseText, request.getResponseHeader("Retry-After"));
   });
   request.open("POST", "v1/classify");
   for (const [name, value] of Object.entries(keyHeader())) request.setRequestHeader(name, value);

@@ -11,10 +11,17 @@ function moment(seconds, mark) {
 const named = (segments) => segments.filter((segment) => segment.predictions.length > 0);
 const said = (segment) => `${segment.predictions[0].label} (${Math.round(100 * segment.predictions[0].score)} %)`;
 
+// Players read tags and overrides in SubRip, which has no way to write these signs otherwise.
+const NO_MARKUP = { "<": "‹", ">": "›", "{": "(", "}": ")" };
+const plain = (text) => text.replace(/[<>{}]/g, (sign) => NO_MARKUP[sign]);
+
 /** SubRip: numbered blocks. */
 export const srt = (segments) =>
   named(segments)
-    .map((one, i) => `${i + 1}\n${moment(one.start_s, ",")} --> ${moment(one.end_s, ",")}\n${said(one)}\n`)
+    .map((one, i) => {
+      const times = `${moment(one.start_s, ",")} --> ${moment(one.end_s, ",")}`;
+      return `${i + 1}\n${times}\n${plain(said(one))}\n`;
+    })
     .join("\n");
 
 /** WebVTT; `<` and `&` would begin markup there, `-->` a time. */
@@ -26,9 +33,15 @@ export const vtt = (segments) =>
     })
     .join("\n")}`;
 
-/** A cell of a CSV file. One that begins like a formula would be run by spreadsheets, so it begins with a quote. */
+/**
+ * A text that no spreadsheet takes for a formula, as the service writes it (api/timeline.py). Signs of double width
+ * count too, which some spreadsheets read like plain ones.
+ */
+const asCell = (text) => (/^[=+\-@]/.test(text.slice(0, 1).normalize("NFKC")) ? `'${text}` : text);
+
+/** A cell of a CSV file. */
 function cell(value) {
-  const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value ?? "");
+  const text = typeof value === "string" ? asCell(value) : String(value ?? "");
   return /[",\r\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
 }
 

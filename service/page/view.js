@@ -52,7 +52,8 @@ const REFUSED_FOR_NOW = 429;
 /** An error: the service's own reason and remedy; what may pass can be tried again. */
 export function Fault({ problem, retry, children }) {
   if (!problem) return null;
-  const mayPass = problem.status === 0 || problem.status >= REFUSED_FOR_NOW;
+  // Below 400 nothing was refused: no answer came, or one that is not from the service.
+  const mayPass = problem.status < 400 || problem.status >= REFUSED_FOR_NOW;
   return html`<div class="fault" role="alert">
     <p>${problem.detail}</p>
     ${problem.retryAfter > 0 && html`<p>It can be tried again in ${count(problem.retryAfter, "second")}.</p>`}

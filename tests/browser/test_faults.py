@@ -13,6 +13,9 @@ from tests.browser.chromium import serving
 from tests.browser.conftest import DEMO, KEY, watched
 from tests.browser.test_page import HARP, NAMES, choose, classify
 
+LOGIN = "<!doctype html><title>Sign in</title>"
+"""What a proxy in between answers with a good status to whom it does not know yet."""
+
 
 @pytest.fixture(scope="module")
 def locked(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -76,6 +79,55 @@ def test_an_answer_that_is_not_from_the_service_is_told_as_such(page: Page) -> N
     choose(page, HARP, *NAMES)
     page.get_by_role("button", name="Classify", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("Something in between answered with status 502.")
+
+
+def test_a_page_to_sign_in_is_not_taken_for_an_answer(page: Page) -> None:
+    """Of a proxy in between, with a good status; after signing in the same request is answered."""
+    page.route("**/v1/classify", lambda route: route.fulfill(body=LOGIN, content_type="text/html"))
+    choose(page, HARP, *NAMES)
+    page.get_by_role("button", name="Classify", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("perhaps a page that asks you to sign in")
+    expect(page.get_by_role("alert")).to_contain_text("unexpected_answer")
+    expect(page.get_by_role("progressbar")).to_have_count(0)
+    page.unroute("**/v1/classify")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("heading", name="Answer")).to_be_visible()
+
+
+@pytest.mark.parametrize("body", [LOGIN, ""])
+def test_a_page_to_sign_in_when_the_page_opens_is_told_as_such(page: Page, body: str) -> None:
+    """Also one without content; in place of the list of examples it is no fault: there are none then."""
+    for address in ("**/v1/*", "**/examples.json"):
+        page.route(address, lambda route: route.fulfill(body=body, content_type="text/html"))
+    page.reload()
+    expect(page.get_by_role("alert")).to_contain_text("perhaps a page that asks you to sign in")
+    expect(page.get_by_role("alert")).to_contain_text("unexpected_answer")
+    page.unroute("**/v1/*")
+    with page.expect_response("**/examples.json"):
+        page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("button", name="Classify", exact=True)).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (502, "Something in between answered with status 502."),
+        (200, "perhaps a page that asks you to sign in"),
+    ],
+)
+def test_an_example_that_is_no_video_is_not_taken(page: Page, status: int, said: str) -> None:
+    """The clip before stays, and it is the example that is tried again."""
+    choose(page, HARP)
+    page.route(
+        "**/leaf*.mp4", lambda route: route.fulfill(status=status, body=LOGIN, content_type="text/html")
+    )
+    page.get_by_role("button", name="a leaf without sound").click()
+    expect(page.get_by_role("alert")).to_contain_text(said)
+    expect(page.locator(".drop-name")).to_have_text(HARP.name)
+    page.unroute_all()
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".drop-name")).to_have_text("leaf-with-a-chirp-silent.mp4")
+    expect(page.get_by_role("alert")).to_have_count(0)
 
 
 def test_an_overloaded_service_says_when_to_come_back(page: Page) -> None:

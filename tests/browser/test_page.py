@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from service.api.timeline import as_cell
 from tests.browser.conftest import EXAMPLES, ROOT
 
 HARP = EXAMPLES / "bead-with-a-harp.mp4"
@@ -179,13 +181,13 @@ def test_the_timeline_is_saved_in_three_formats(page: Page) -> None:
 
 
 def test_names_in_saved_files_break_no_format(page: Page) -> None:
-    """Markup in WebVTT, quotes and formulas in CSV; a segment without anything is left out."""
+    """Markup in SubRip and WebVTT, quotes and formulas in CSV; a segment without anything is left out."""
     saved = page.evaluate(
         """async () => {
             const { srt, vtt, csv } = await import("/page/subtitles.js");
             const one = (label) => ({ rank: 1, label, score: 0.5, visual: null, audio: { score: 1 } });
             const segments = [
-                { start_s: 3599.9996, end_s: 3601.5, unknown: null, predictions: [one('<b> & "x", y')] },
+                { start_s: 3599.9996, end_s: 3601.5, unknown: null, predictions: [one('<b> & "x", {y}')] },
                 { start_s: 3601.5, end_s: 3602, unknown: null, predictions: [] },
                 { start_s: 3602, end_s: 3603, unknown: 0.25, predictions: [one("=1+1")] },
             ];
@@ -193,15 +195,30 @@ def test_names_in_saved_files_break_no_format(page: Page) -> None:
         }"""
     )
     assert saved[0] == (
-        '1\n01:00:00,000 --> 01:00:01,500\n<b> & "x", y (50 %)\n\n'
+        '1\n01:00:00,000 --> 01:00:01,500\n\u2039b\u203a & "x", (y) (50 %)\n\n'
         "2\n01:00:02,000 --> 01:00:03,000\n=1+1 (50 %)\n"
     )
-    assert '01:00:00.000 --> 01:00:01.500\n&lt;b&gt; &amp; "x", y (50 %)\n' in saved[1]
+    assert '01:00:00.000 --> 01:00:01.500\n&lt;b&gt; &amp; "x", {y} (50 %)\n' in saved[1]
     rows = list(csv.reader(saved[2].splitlines()))
     assert rows[1:] == [
-        ["3599.9996", "3601.5", "1", '<b> & "x", y', "0.5", "", "1", ""],
+        ["3599.9996", "3601.5", "1", '<b> & "x", {y}', "0.5", "", "1", ""],
         ["3602", "3603", "1", "'=1+1", "0.5", "", "1", "0.25"],
     ]
+
+
+def test_names_like_formulas_are_saved_as_the_service_writes_them(page: Page) -> None:
+    """Every sign that some spreadsheet may read as the first of a formula, and some that none does."""
+    signs = [sign for sign in map(chr, range(0x110000)) if normalize("NFKC", sign) in {*"=+-@"}]
+    names = [f"{sign}1" for sign in [*signs, *"\u2212a\U0001f431"]]
+    saved: list[str] = page.evaluate(
+        """async (names) => {
+            const { csv } = await import("/page/subtitles.js");
+            const predictions = names.map((label) => ({ label }));
+            return csv([{ start_s: 0, end_s: 1, predictions }]).split("\\r\\n");
+        }""",
+        names,
+    )
+    assert [row[3] for row in csv.reader(saved[1:-1])] == [as_cell(name) for name in names]
 
 
 WORDS: list[tuple[list[float] | None, list[float] | None, str]] = [
