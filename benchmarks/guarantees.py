@@ -34,7 +34,7 @@ from model_export.data.gzsl_data import GzslData, Indices, Reals
 from model_export.errors import RunError
 from model_export.head.calibration import rank_calibrated
 from model_export.head.conformal import LENGTHS, Case, cases, conformal_limits
-from model_export.head.distances import StageRanked, of_complete_clips, rank_embedding
+from model_export.head.distances import StageRanked, rank_embedding
 from model_export.head.metrics import Distances, auroc
 from model_export.head.run_folder import Run
 from model_export.head.stage_tensors import Clips, StageTensors
@@ -205,9 +205,8 @@ def of_run(run: Run, data: GzslData) -> list[str]:
     found = list[Coverage]()
     for tracks in _TRACKS:
         if run.statistics.knows(tracks):
-            ranked = _ranked(run, stage.only(tracks), tracks)
-            if tracks == "both":
-                ranked = of_complete_clips(ranked, stage)
+            clips = stage.complete() if tracks == "both" else stage.only(tracks)
+            ranked = _ranked(run, clips, tracks)
             for case in cases(ranked, run.calibration_of(tracks)):
                 found += coverages(case, tracks, [n for n in case.lengths if n in (10, 50)], run.guarantees)
     lines = coverage_table(found)

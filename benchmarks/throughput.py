@@ -53,7 +53,7 @@ _PRECISION = {
 }
 _EXTENTS = {
     "quick": "one or two requests a point, no 1080p",
-    "full": "opponents with many clients in all cases, which takes 8 minutes more",
+    "full": "opponents with many clients in all cases, which takes 12 minutes more",
 }
 # For each processor.
 _DECODED_CLIPS = 8

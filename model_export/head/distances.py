@@ -125,16 +125,6 @@ class StageRanked:
         return among, (candidates[None, :] == clips.class_index[:, None]).argmax(axis=1)
 
 
-def of_complete_clips(ranked: StageRanked, stage: StageTensors) -> StageRanked:
-    """Of the ranked clips of a stage those that have both tracks."""
-    seen, unseen = (
-        Ranked(one.distances[rows], one.class_index[rows])
-        for one, clips in ((ranked.seen_clips, stage.eval_seen), (ranked.unseen_clips, stage.eval_unseen))
-        for rows in [clips.have("both").cpu().numpy()]
-    )
-    return StageRanked(seen, unseen, ranked.seen, ranked.unseen)
-
-
 def rank_stage(stage: StageTensors, distances: Callable[[Clips], Tensor]) -> StageRanked:
     """Compute the distances of a stage's evaluation clips to every class."""
     seen_clips, unseen_clips = (

@@ -39,7 +39,6 @@ from model_export.head.cost import Cost, forget_peak_memory, peak_memory_mib
 from model_export.head.distances import (
     best_beta,
     fuse_ranked,
-    of_complete_clips,
     rank_embedding,
     rank_raw,
 )
@@ -66,7 +65,7 @@ from model_export.head.standardisation import exact_statistics
 from model_export.head.track_agreement import fit_agreement
 from model_export.head.training_batches import StageInputs
 from model_export.progress import BarProgress, unreported
-from service.bundle.guarantees import GUARANTEE_FILE, Guarantees
+from service.bundle.guarantees import GUARANTEE_FILE, Guarantees, Limits
 from service.process import n_processors
 
 PRODUCTS_PER_THREAD: Final = 50_000_000  # of a forward pass; below, a second thread made no step faster
@@ -174,8 +173,9 @@ def calibrate(
     ranked = rank_embedding(network, config, statistics, whole)
     served = calibrate_served(config, ranked, statistics, whole, clips)
     raw = calibrate_fused(ranked, statistics, whole, raw_weights=(1.0,))
-    with_both = of_complete_clips(rank_calibrated(ranked, statistics, whole, served), whole)
-    limits = [*head_limits(with_both, served, "both")]
+    limits: list[Limits] = []
+    if stage.measures("both"):
+        limits += head_limits(rank_calibrated(ranked, statistics, whole, served), served, "both")
     alone: dict[Track, Calibration] = {}
     for track in SINGLE_TRACKS:
         if statistics.knows(track) and stage.measures(track):

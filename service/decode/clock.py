@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from av.packet import Packet
 from av.stream import Stream
 
-# In these, recordings may follow each other, each with a clock of its own, or a stream that broke off.
-MAY_JUMP = frozenset({"mpegts", "mpeg", "flv"})
-# What is so much later than any packet is due, or earlier than the one before, is of another clock; less is a
-# gap, or disorder. Later: as `ffmpeg` has it (-dts_delta_threshold); earlier: more than frames are reordered.
-_AHEAD_S, _BACK_S = 10.0, 0.5
+# In these, recordings may follow each other, each with a clock of its own. What is so much later, in seconds,
+# than any packet is due is of another one; less is a gap. As `ffmpeg` has it (-dts_delta_threshold), but for
+# FLV, whose times are right where a stream just pauses.
+MAY_JUMP = {"mpegts": 10.0, "mpeg": 10.0, "flv": 600.0}
+# And so is what is so much earlier than the packet before. Frames are reordered by less.
+_BACK_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,13 @@ class _Position:
 
     Attributes:
         offset_s: What is added to its stamps.
+        former_s: What was, before its clock jumped last.
         due_s: When its next packet is due, by decoding time, after that.
         earliest_s: Nothing of the same clock comes before.
     """
 
     offset_s: float
+    former_s: float
     due_s: float
     earliest_s: float
 
@@ -40,14 +44,14 @@ class Clock:
     """
 
     def __init__(self, format_name: str) -> None:
-        self._may_jump = format_name in MAY_JUMP
+        self._ahead_s = MAY_JUMP.get(format_name)
         self._newest_s = 0.0
         self._positions: dict[int, _Position] = {}
         self._delays: dict[int, int] = {}
 
     def correct(self, packet: Packet[Stream]) -> None:
         """Change the timestamps of the next packet, if its clock has jumped."""
-        if not self._may_jump or packet.time_base is None:
+        if self._ahead_s is None or packet.time_base is None:
             return
         stream, unit = packet.stream_index, float(packet.time_base)
         self._follow(stream, None if packet.dts is None else packet.dts * unit, (packet.duration or 0) * unit)
@@ -56,7 +60,7 @@ class Clock:
                 None if stamp is None else stamp + n_ticks for stamp in (packet.pts, packet.dts)
             )
         if packet.pts is not None and packet.dts is not None:
-            if abs(packet.pts - packet.dts) * unit > _AHEAD_S:
+            if abs(packet.pts - packet.dts) * unit > self._ahead_s:
                 # FFmpeg makes up the time of the last frame from that of the next, which is of another clock.
                 packet.pts = packet.dts + self._delays.get(stream, 0)
             self._delays[stream] = packet.pts - packet.dts
@@ -66,17 +70,27 @@ class Clock:
         before = self._positions.get(stream)
         if stamp_s is None:
             if before is not None:
-                self._positions[stream] = _Position(before.offset_s, before.due_s + length_s, before.due_s)
+                due_s = before.due_s + length_s
+                self._positions[stream] = replace(before, due_s=due_s, earliest_s=before.due_s)
             return
-        offset_s = self._newest_s if before is None else self._offset_s(stamp_s, before)
-        at_s = earliest_s = stamp_s + offset_s
-        if before is not None and before.offset_s == offset_s and at_s > before.due_s + _BACK_S:
-            earliest_s = before.due_s  # this stamp alone may be wrong, and the next one where it should be
-        self._positions[stream] = _Position(offset_s, at_s + length_s, earliest_s)
+        if before is None:
+            before = _Position(self._newest_s, self._newest_s, stamp_s + self._newest_s, -math.inf)
+        offset_s = self._offset_s(stamp_s, before)
+        at_s = stamp_s + offset_s
+        self._positions[stream] = _Position(
+            offset_s,
+            before.former_s if offset_s == before.offset_s else before.offset_s,
+            at_s + length_s,
+            # Of what is ahead the stamp alone may be wrong, and the next one where it should be.
+            before.due_s if at_s > before.due_s + _BACK_S else at_s,
+        )
 
     def _offset_s(self, stamp_s: float, before: _Position) -> float:
-        for offset_s in (before.offset_s, self._newest_s):
-            if before.earliest_s - _BACK_S < stamp_s + offset_s < self._latest_s(offset_s, before) + _AHEAD_S:
+        """What to add to a stamp: what is added to others, if that fits, or else what puts it behind all."""
+        others = [one.offset_s for one in self._positions.values()]
+        for offset_s in (before.offset_s, before.former_s, self._newest_s, *others):
+            latest_s = self._latest_s(offset_s, before) + (self._ahead_s or 0)
+            if before.earliest_s - _BACK_S < stamp_s + offset_s < latest_s:
                 return offset_s
         self._newest_s = self._latest_s(before.offset_s, before) - stamp_s
         return self._newest_s

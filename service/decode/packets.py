@@ -235,6 +235,10 @@ class PacketLog:
         In a programme stream only some packets have times, which tell of gaps and of where the sound is.
         """
         ticks, due = np.empty(len(self._dts)), 0
+        for place, stamp in enumerate(self._dts):
+            if stamp is not None:
+                due = stamp - sum(self._durations[:place])
+                break
         for place, (stamp, duration) in enumerate(zip(self._dts, self._durations, strict=True)):
             ticks[place] = due if stamp is None else stamp
             due = int(ticks[place]) + duration

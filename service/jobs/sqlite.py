@@ -240,8 +240,8 @@ class SqliteJobStore:
         with self._database.writing() as connection:
             connection.execute(
                 "UPDATE clips SET state = 'queued', attempts = attempts - ? "
-                "WHERE job = ? AND position = ? AND state = 'running'",
-                (not is_tried, claim.job_id, claim.index),
+                "WHERE job = ? AND position = ? AND state = 'running' AND attempts = ?",
+                (not is_tried, claim.job_id, claim.index, claim.attempt),
             )
 
     def cancel(self, job_id: str, now: datetime) -> Job:

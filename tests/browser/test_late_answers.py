@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.test_page import HARP, NAMES, choose, classify
+from tests.browser.test_page import HARP, NAMES, choose, classify, start_recording
 
 Hold = Callable[[str], list[Route]]
 LEAF = "leaf-with-a-chirp-silent.mp4"
@@ -53,13 +53,6 @@ def held(page: Page) -> Hold:
 def wait_until_done(page: Page, path: str) -> None:
     """Wait until the page has done all that it does with an answer."""
     page.wait_for_function("path => window.done.includes(path)", arg=path)
-
-
-def start_recording(page: Page) -> None:
-    """With camera and microphone of the browser, which are made up here."""
-    page.get_by_role("button", name="Record a clip").click()
-    page.get_by_role("button", name="Start recording").click()
-    expect(page.get_by_role("timer")).to_contain_text("recording, 1 of at most 30")
 
 
 def start_classifying(page: Page) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -51,11 +52,17 @@ def is_own(address: Address) -> bool:
     """Whether this machine has the address itself; what listens there may be behind a firewall for others."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe = socket.socket(family, socket.SOCK_DGRAM)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:  # the kernel has no such addresses
+            return False
+        raise
+    with probe:
+        try:
             probe.connect((str(address), 443))  # chooses a route; nothing is sent
-            return ip_address(probe.getsockname()[0]) == address
-    except OSError:  # there is no route, or nothing of this family, by which it could be reached at all
-        return False
+        except OSError:
+            return False
+        return ip_address(probe.getsockname()[0]) == address
 
 
 def is_allowed(address: Address) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from typing import Literal, TypeVar
@@ -82,14 +82,15 @@ class JobRunner:
         self._board = context.jobs
         self._is_leader = False
         self._is_closing = False
-        self._is_failing = False
+        self._failing = set[str]()
         self._ended = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin, on the running event loop."""
-        loops = [self._tick_always, self._deliver_always, *[self._work_always] * self._n_workers]
-        self._tasks = [asyncio.create_task(self._forever(one)) for one in loops]
+        loops = [("tick", self._tick_always), ("deliver", self._deliver_always)]
+        loops += [("work", self._work_always)] * self._n_workers
+        self._tasks = [asyncio.create_task(self._forever(*one)) for one in loops]
 
     async def close(self) -> None:
         """Stop; clips under way are queued again."""
@@ -124,35 +125,42 @@ class JobRunner:
         """Change the store, also if it does not answer for a while."""
         while True:
             try:
-                return await self._change(change)
+                changed = await self._change(change)
+                self._note_success("change")
+                return changed
             except OverloadedError:
                 raise
             except AhseError as error:
-                self._note_failure(error)
+                self._note_failure("change", error)
                 await asyncio.sleep(TICK_S)
 
-    async def _forever(self, step: Callable[[], object]) -> None:
+    async def _forever(self, name: str, step: Callable[[], Awaitable[None]]) -> None:
         """Repeat a step, whatever becomes of it."""
         # A step may take its cancellation for that of the job it works on, and just end.
         while not self._is_closing:
             try:
-                await step()  # type: ignore[misc]
+                await step()
             except Exception as error:  # noqa: BLE001  (most often the store does not answer now)
-                self._note_failure(error)
+                self._note_failure(name, error)
                 await asyncio.sleep(TICK_S)
+            else:
+                self._note_success(name)
 
-    def _note_failure(self, error: Exception) -> None:
-        """Log it once, and not at each try until the store answers again."""
-        if not self._is_failing:
+    def _note_failure(self, step: str, error: Exception) -> None:
+        """Log it once until the step succeeds again; where the store does not answer, once for all steps."""
+        if step not in self._failing and not (self._failing and isinstance(error, AhseError)):
             code = error.code if isinstance(error, AhseError) else AhseError.code
-            _log.error("jobs_unavailable", code=code, exc_info=error)
-        self._is_failing = True
+            _log.error("jobs_unavailable", step=step, code=code, exc_info=error)
+        self._failing.add(step)
+
+    def _note_success(self, step: str) -> None:
+        if step in self._failing:
+            self._failing.remove(step)
+            if not self._failing:
+                _log.info("jobs_available_again")
 
     async def _tick_always(self) -> None:
         await self.tick()
-        if self._is_failing:
-            self._is_failing = False
-            _log.info("jobs_available_again")
         await asyncio.sleep(TICK_S)
 
     async def _work_always(self) -> None:

@@ -48,7 +48,7 @@ class ShardResults:
     def _begin(self) -> None:
         self._rows: list[Row] = []
         self._n_clips = 0
-        self._is_final = True
+        self._unfinished = ""
 
     def write(self, record: Record) -> None:
         """Add the record of the next clip; any other, which comes once a run was interrupted, is dropped."""
@@ -57,12 +57,15 @@ class ShardResults:
             return
         self._rows += rows_of(record)
         self._n_clips += 1
-        self._is_final &= record.get("error", {}).get("code") not in _OF_NOW
+        code = record.get("error", {}).get("code")
+        if code in _OF_NOW and not self._unfinished:
+            self._unfinished = f"{record['file']} [{code}]"
         if self._n_clips == len(clips):
-            if self._is_final:
-                self._publish(shard)
+            if self._unfinished:
+                why = f"could not be finished for {self._unfinished}"
+                self._say(f"shard {shard} {why}; the same command tries it again")
             else:
-                self._say(f"shard {shard} could not be finished; the same command tries it again")
+                self._publish(shard)
             del self._left[0]
             self._begin()
 

@@ -16,6 +16,7 @@ from service.cli.clip_files import STDIN, ClipFile, clip_at, find_clips
 from service.errors import AhseError, InvalidOptionError
 
 _COLUMN = "clip"
+_UNAVAILABLE = "the clip can't be read now; check its store, the rights to it, and the room for a copy"
 _GONE = "the clip can't be read; it was there when the plan was made"
 
 
@@ -162,6 +163,12 @@ def local(clip: ClipFile) -> Iterator[Path]:
         ClipChangedError: It has another size or another time of change than when it was planned.
     """
     if "://" not in clip.name:
+        try:
+            clip.path.stat()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ClipGoneError(_GONE) from error
+        except OSError as error:
+            raise SourceUnavailableError(_UNAVAILABLE) from error
         now = clip_at(clip.path, clip.path)
         _compare(clip, None if now.problem else (now.size_bytes, now.modified))
         yield clip.path
@@ -172,15 +179,13 @@ def local(clip: ClipFile) -> Iterator[Path]:
             _compare(clip, _state(system.info(path), (clip.modified or "").partition("=")[0]))
             with system.open(path, "rb") as remote:
                 shutil.copyfileobj(remote, copy)
+            copy.flush()
         except AhseError:
             raise
         except FileNotFoundError as error:
             raise ClipGoneError(_GONE) from error
         except Exception as error:
-            raise SourceUnavailableError(
-                "the clip can't be read now; check its store, the rights to it, and the room for a copy"
-            ) from error
-        copy.flush()
+            raise SourceUnavailableError(_UNAVAILABLE) from error
         yield Path(copy.name)
 
 

@@ -23,16 +23,17 @@ class Claims:
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
-        # One that runs but for these was claimed without an answer.
-        self._held: set[tuple[str, int]] = set()
+        # Which attempt of a clip. One that runs but for these was claimed without an answer.
+        self._held: dict[tuple[str, int], int] = {}
 
     def hold(self, claim: Claim) -> None:
         """Know that a clip is worked on: the claim has been committed."""
-        self._held.add((claim.job_id, claim.index))
+        self._held[claim.job_id, claim.index] = claim.attempt
 
     def let_go(self, claim: Claim) -> None:
-        """Know that a clip is not worked on any more."""
-        self._held.discard((claim.job_id, claim.index))
+        """Know that a clip is not worked on any more, unless it was begun anew."""
+        if self._held.get((claim.job_id, claim.index)) == claim.attempt:
+            del self._held[claim.job_id, claim.index]
 
     def begin(self, connection: Connection, now: datetime) -> Claim | None:
         """Begin the next clip, owners taking turns; None: there is none."""
@@ -83,7 +84,7 @@ class Claims:
         ).all()
         for job_id, index in running:
             if (job_id, index) not in self._held:
-                self._queue(connection, job_id, index, n_back=0)
+                self._queue(connection, job_id, index)
 
     def finish(self, connection: Connection, claim: Claim, outcome: Outcome, now: datetime) -> Job | None:
         """Keep the outcome of a clip; None: it is not wanted any more.
@@ -147,16 +148,20 @@ class Claims:
         return end_job(connection, job.id, state, now, self._replica.limits.kept_for)
 
     def release(self, connection: Connection, claim: Claim, *, is_tried: bool) -> None:
-        """Queue a clip again; whether the attempt counts."""
-        self._queue(connection, claim.job_id, claim.index, n_back=int(not is_tried))
+        """Queue a clip again, unless it has been and was begun anew; whether the attempt counts."""
+        self._queue(connection, claim.job_id, claim.index, n_back=int(not is_tried), attempt=claim.attempt)
 
-    def _queue(self, connection: Connection, job_id: str, index: int, n_back: int) -> None:
+    def _queue(
+        self, connection: Connection, job_id: str, index: int, n_back: int = 0, attempt: int | None = None
+    ) -> None:
         run(
             connection,
             "UPDATE job_clips SET state = 'queued', attempts = attempts - :n_back FROM jobs "
             "WHERE job = :job AND position = :position AND job_clips.state = 'running' "
+            "AND (CAST(:attempt AS integer) IS NULL OR attempts = :attempt) "
             "AND jobs.id = job AND replica = :replica",
             n_back=n_back,
+            attempt=attempt,
             job=job_id,
             position=index,
             replica=self._replica.id,

@@ -136,8 +136,8 @@ class PostgresJobStore:
 
     def release(self, claim: Claim, *, is_tried: bool) -> None:
         """Queue a clip again."""
-        self._claims.let_go(claim)
         self._database.write(lambda connection: self._claims.release(connection, claim, is_tried=is_tried))
+        self._claims.let_go(claim)
 
     def cancel(self, job_id: str, now: datetime) -> Job:
         """End a job that has not ended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -175,6 +176,25 @@ def test_clips_that_changed_or_went_away_are_rows(
     shutil.copyfile(clips / "2.mp4", clips / "1.mp4")
     assert ahse("bulk", "run", str(plan), "--bundle", str(toy_bundle))[0] == 1
     assert [row["error"] for row in rows_in(plan)] == ["clip_gone", "clip_changed", "missing_file"]
+
+
+def test_a_volume_that_does_not_answer_is_no_result(
+    planned: Path, toy_bundle: Path, ahse: Ahse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a network file system whose server was away; the clip is named."""
+    stat = Path.stat
+
+    def stale(self: Path, **options: Any) -> os.stat_result:
+        if self.name == "3.mp4":
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return stat(self, **options)
+
+    with monkeypatch.context() as away:
+        away.setattr(Path, "stat", stale)
+        _, _, complaint = ahse("bulk", "run", str(planned), "--bundle", str(toy_bundle))
+    assert "shard 1 could not be finished for " in complaint
+    assert "3.mp4 [source_unavailable]" in complaint
+    assert not (planned / "results" / "00001.parquet").exists()
 
 
 def test_what_is_listed_is_a_file_as_it_is_called(

@@ -90,9 +90,9 @@ class Stamped:
     time_base: Fraction = Fraction(1, 25)
 
 
-def _corrected(*packets: Stamped) -> list[Any]:
+def _corrected(*packets: Stamped, name: str = "mpegts") -> list[Any]:
     """Decoding times after their correction."""
-    clock: Any = Clock("mpegts")
+    clock: Any = Clock(name)
     for packet in packets:
         clock.correct(packet)
     return [packet.dts for packet in packets]
@@ -103,6 +103,24 @@ def test_one_wrong_stamp_moves_nothing_else() -> None:
     for wrong in (75, 90_000):
         found = _corrected(*(Stamped(0, dts) for dts in (0, 1, 2, wrong, 4, 5)))
         assert found[:3] + found[4:] == [0, 1, 2, 4, 5]
+
+
+@pytest.mark.parametrize("n_lost", [0, 75])
+def test_one_wrong_stamp_moves_no_stream_against_another(n_lost: int) -> None:
+    """Though the sound lies ahead in the file, and packets were lost with the wrong one."""
+    sound = [Stamped(1, dts) for dts in range(60)]
+    back = 3 + n_lost
+    pictures = [Stamped(0, dts) for dts in (0, 1, 90_000, back, back + 1)]
+    later = [Stamped(1, 2_000), Stamped(0, 2_001)]  # far ahead of both, so both have jumped
+    found = _corrected(*sound, *pictures, Stamped(1, 60), *later)
+    assert found[63:66] == [back, back + 1, 60]
+    assert found[67] - found[66] == 1
+
+
+def test_a_recording_in_flv_may_stand_still() -> None:
+    """Its times are right then; only what is far ahead, or goes back, is of another clock."""
+    assert _corrected(Stamped(0, 0), Stamped(0, 500), Stamped(0, 501), name="flv") == [0, 500, 501]
+    assert _corrected(Stamped(0, 0), Stamped(0, 500), Stamped(0, 501)) == [0, 1, 2]
 
 
 def test_the_stream_that_lasts_longer_decides_where_the_next_recording_begins() -> None:

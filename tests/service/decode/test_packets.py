@@ -1,12 +1,18 @@
 """Which packets are decoded: laws that hold for every stream."""
 
+from fractions import Fraction
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.decode.container import Damage
 from service.decode.packets import (
+    PacketLog,
     Run,
     Timeline,
     midpoints,
@@ -114,3 +120,18 @@ def test_as_many_frames_are_reordered_as_are_shown_after_a_later_one(timeline: T
     assert sorted(rank) == list(range(len(rank)))
     before = [sum(earlier > later for earlier in rank[max(0, i - 16) : i]) for i, later in enumerate(rank)]
     assert timeline.n_reordered == max(before)
+
+
+def test_packets_before_the_first_known_time_come_before_it() -> None:
+    """As of a programme stream that begins inside of a frame; its clock may stand anywhere."""
+    stream: Any = SimpleNamespace(time_base=Fraction(1, 25))
+    source: Any = None
+    log = PacketLog(stream, source, Damage())
+    for stamp in (None, None, 90_000, None, 90_002):
+        packet: Any = SimpleNamespace(
+            pts=stamp, dts=stamp, duration=1, is_keyframe=True, is_discard=False, size=1
+        )
+        log.add(packet)
+    timeline = log.timeline()
+    np.testing.assert_allclose(timeline.times_s, np.arange(5) / 25)
+    assert timeline.start_s == pytest.approx(89_998 / 25)

@@ -178,6 +178,17 @@ def test_an_attempt_counts_unless_the_service_was_stopped_in_order(store: JobSto
         store.release(claim, is_tried=True)
 
 
+def test_a_clip_that_was_begun_anew_is_not_queued_by_who_had_it_before(store: JobStore) -> None:
+    """Whose first try to give it back succeeded, without an answer."""
+    add(store)
+    before = _claim(store)
+    store.release(before, is_tried=True)
+    again = _claim(store)
+    store.release(before, is_tried=True)
+    assert store.claim(NOW) is None
+    assert store.finish(again, ANSWER, NOW) is not None
+
+
 def test_a_cancelled_job_keeps_what_it_has(store: JobStore) -> None:
     """The clip that is worked on then has no outcome, whatever its worker says; its file is gone."""
     job = add(store, 3)

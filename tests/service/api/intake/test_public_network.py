@@ -74,6 +74,17 @@ def _socket_without_ipv6(family: int, *_: object) -> socket.socket:
     raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
 
 
+def test_nothing_is_allowed_when_it_can_not_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With too many open files, whether an address is this machine's own is not known."""
+
+    def full(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket, "socket", full)
+    with pytest.raises(OSError, match="Too many open files"):
+        is_allowed(ip_address("8.8.8.8"))
+
+
 def test_an_address_of_this_machine_is_not_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even a public one: what listens there may be behind a firewall for everybody else."""
     assert is_own(ip_address("127.0.0.1"))
