@@ -326,7 +326,7 @@ class Parquet(RecordFile):
                 self._writer.close()
                 self._part.unlink()
                 if isinstance(error, pa.ArrowInvalid):
-                    raise self._not_ours() from error
+                    raise self._not_ours() from None
                 raise
 
     def _keep(self, old: Any) -> None:
