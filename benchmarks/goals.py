@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.points import BASE, EVERYDAY, HARDEST, REAL
-from benchmarks.ratios import opponent_of, share_of_limit
+from benchmarks.ratios import rows_of, share_of_limit
 
 Row = dict[str, Any]
 
@@ -75,8 +75,9 @@ def _shares(rows: list[Row]) -> Iterator[tuple[Row, float]]:
 
 def _times_shorter(rows: list[Row]) -> float | None:
     row = _row(rows, bundle=REAL, clip=BASE, clients=1)
-    opponent = row and opponent_of(rows, row, "straightforward")
-    return opponent["p50_ms"] / row["p50_ms"] if row and opponent else None
+    theirs = rows_of("straightforward", rows, row) if row else []
+    waits = [float(one["p50_ms"]) for one in theirs if one["clients"] == 1]
+    return waits[0] / row["p50_ms"] if row and waits else None
 
 
 def _row(rows: list[Row], **wanted: object) -> Row | None:

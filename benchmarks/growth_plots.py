@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from benchmarks.points import BASE, CLIPS, EVERYDAY, REAL
+from benchmarks.ratios import limit
 
 Row = dict[str, Any]
 _COLOURS = {"ahse": "C1", "names kept": "C2", "straightforward": "C0"}
@@ -27,8 +28,8 @@ def clips_plot(found: dict[str, Any]) -> Figure:
         words = [row["service"], names, row["options"]]
         name = ", ".join(word for word in words if word)
         series.setdefault(name, {})[row["clip"]] = row["clips_per_s"]
-    limits = found["limits"].get(REAL, {})
-    series["limit, names known"] = {clip: limits[clip]["known"] for clip in clips if clip in limits}
+    limits = {clip: limit(found, REAL, clip, 0) for clip in clips}
+    series["limit, names known"] = {clip: rate for clip, rate in limits.items() if rate is not None}
     width = 0.8 / len(series)
     for index, (name, rates) in enumerate(series.items()):
         places = [clips.index(clip) + (index - len(series) / 2 + 0.5) * width for clip in rates]

@@ -1,10 +1,13 @@
 """What a run needs before it measures: generated clips, and a bundle of the real architectures.
 
-Both are kept in a folder for the next run: they take minutes, and are the same each time.
+Both are kept in a folder for the next run: they take minutes, and are the same each time. The bundle is
+exported again when the code that exports has changed.
 """
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Collection
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -12,7 +15,8 @@ from pathlib import Path
 from benchmarks.clips import repeat_clip, write_benchmark_clip
 from benchmarks.points import CLIPS, DEMO, EVERYDAY, REAL, BenchmarkDevice, ClipKind
 
-_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+_ROOT = Path(__file__).resolve().parent.parent
+_EXPORTER = ("encoders", "export")
 
 
 def prepare(
@@ -35,7 +39,7 @@ def prepare(
         files = {name: beside.submit(_clip, work, CLIPS[name]) for name in clips}
         real = bundle or _export(work / f"random-{device}", device)
         found = {name: file.result() for name, file in files.items()}
-    return found, {REAL: real, EVERYDAY: _WEIGHTS / "everyday", DEMO: _WEIGHTS / "demo"}
+    return found, {REAL: real, EVERYDAY: _ROOT / "weights/everyday", DEMO: _ROOT / "weights/demo"}
 
 
 def _clip(work: Path, kind: ClipKind) -> Path:
@@ -53,8 +57,15 @@ def _clip(work: Path, kind: ClipKind) -> Path:
 
 def _export(out: Path, device: BenchmarkDevice) -> Path:
     """The bundle; one that is there is complete, since export puts it in its place at the end."""
-    if out.exists():
+    exporter = hashlib.sha256()
+    for source in sorted(
+        file for room in _EXPORTER for file in (_ROOT / "model_export" / room).rglob("*.py")
+    ):
+        exporter.update(source.read_bytes())
+    made_by = out.with_suffix(".made-by")
+    if out.exists() and made_by.exists() and made_by.read_text() == exporter.hexdigest():
         return out
+    shutil.rmtree(out, ignore_errors=True)
     from typer.testing import CliRunner
 
     from model_export.cli.export_commands import app
@@ -62,4 +73,5 @@ def _export(out: Path, device: BenchmarkDevice) -> Path:
     result = CliRunner().invoke(app, ["clip-clap", "--random-weights", "--device", device, "--out", str(out)])
     if result.exit_code:
         raise SystemExit(result.output)
+    made_by.write_text(exporter.hexdigest())
     return out

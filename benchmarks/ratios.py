@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import math
+from statistics import median
 from typing import Any
 
-from benchmarks.points import OPPONENTS
+from benchmarks.limits import together
+from benchmarks.points import OPPONENTS, BenchmarkDevice
 
 Row = dict[str, Any]
 
 
-def add_ratios(rows: list[Row]) -> None:
-    """Give each row of this service `ratios` of clips per second: one for each opponent with such a row."""
-    for row in rows:
-        row["ratios"] = {}
-        if row["service"].startswith("ahse"):
-            for opponent in OPPONENTS:
-                beside = opponent_of(rows, row, opponent)
-                if beside is not None:
-                    row["ratios"][opponent] = row["clips_per_s"] / beside["clips_per_s"]
+def add_ratios(found: Row) -> None:
+    """Give each row of this service `ratios` of clips per second, and the `limit`.
 
-
-def opponent_of(rows: list[Row], row: Row, opponent: str) -> Row | None:
-    """The row to compare with: the same clip, segments, names and models; as many clients if there is one.
-
-    An opponent works on one request at a time, so with other numbers of clients it answers as many clips in a
-    second; then the row in which it answered most counts. One that encodes names in every request knows none.
+    A ratio is to the most that an opponent answered of the same with any number of clients: it works on one
+    request at a time, so it can't be said that its queue made it slow.
     """
-    same = [
+    for row in found["rows"]:
+        row["ratios"], row["limit"] = {}, None
+        if not row["service"].startswith("ahse"):
+            continue
+        row["limit"] = _limit_of(found, row)
+        for opponent in OPPONENTS:
+            beside = [other["clips_per_s"] for other in rows_of(opponent, found["rows"], row)]
+            if beside:
+                row["ratios"][opponent] = row["clips_per_s"] / max(beside)
+
+
+def rows_of(opponent: str, rows: list[Row], row: Row) -> list[Row]:
+    """Those of an opponent that was asked the same: clip, segments, names and models.
+
+    To one that encodes names in every request none are known.
+    """
+    return [
         other
         for other in rows
         if other["service"] == opponent
@@ -34,8 +42,25 @@ def opponent_of(rows: list[Row], row: Row, opponent: str) -> Row | None:
         and ("segment_s" in other["options"]) == ("segment_s" in row["options"])
         and (opponent == "straightforward" or other["names"] == row["names"])
     ]
-    exact = [other for other in same if other["clients"] == row["clients"]]
-    return max(exact or same, key=lambda other: float(other["clips_per_s"]), default=None)
+
+
+def _limit_of(found: Row, row: Row) -> float | None:
+    """Clips per second that the machine allows; None: other work than that of the limits is done."""
+    if row["service"] not in ("ahse", "ahse, 8 workers") or row["options"]:
+        return None
+    n_new = row["n_names"] if row["names"] == "new" else 0
+    return limit(found, row["bundle"], row["clip"], n_new, row["n_names"])
+
+
+def limit(found: Row, bundle: str, clip: str, n_new: int, n_names: int = 0) -> float | None:
+    """Clips per second by the medians of a run's measurements; None: there are none for such a clip."""
+    rounds = found["limits"].get(bundle, {})
+    if clip not in rounds.get("decoding", {}):
+        return None
+    graphs = {graph: median(rates) for graph, rates in rounds["graphs"].items()}
+    ranking = found["ranking"].get(bundle, {}).get(str(n_names), math.inf)
+    device: BenchmarkDevice = "cuda" if "GPU" in found["machine"] else "cpu"
+    return together(graphs, median(rounds["decoding"][clip]), n_new, device, ranking)
 
 
 def share_of_limit(row: Row) -> float | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from itertools import groupby
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.goals import goals
 from benchmarks.growth_plots import clips_plot, growth_plot
 from benchmarks.points import BASE, BUNDLES
-from benchmarks.ratios import add_ratios, largest_difference, share_of_limit
+from benchmarks.ratios import add_ratios, largest_difference, limit, share_of_limit
 
 _PARTS = {
     "clips": "Clips",
@@ -29,21 +30,23 @@ _EXPLANATION = """\
 One base case (360p GOP 30, 10 s, ten known names, {clients} clients) and one axis at a time. Names are
 *known* if the services have seen them, *new* if no request had them before; embeddings of 1,000 and 100,000
 known names are made-up ones. *straightforward* encodes names in every request; *names kept* is the same with
-the embeddings of its names kept. Both work on one request at a time, and on its segments one by one; where
-they were asked by another number of clients, ratios are to the most that they answered in a second. With the
-real architectures they run torch in {opponent}, and this service {ours}; with other bundles they run the
-bundle's graphs in onnxruntime.
+the embeddings of its names kept. Both work on one request at a time, and on its segments one by one; ratios
+are to the most that they answered of the same in a second, with any number of clients. With the real
+architectures they run torch in {opponent}, and this service {ours}; with other bundles they run the bundle's
+graphs in onnxruntime. MiB: the largest resident memory of each process of a service during the point, added
+up.
 
 Limits: decoding, each encoder graph and, among more than ten names, ranking alone, with all that the machine
 has, added up for what a clip needs, text encoders for new names only; with a GPU the slower of encoding and
-the rest. They are measured beside the points of their clip."""
+the rest. Decoding and graphs are measured before each point of this service that has a limit, and medians of
+the run count."""
 Row = dict[str, Any]
 
 
 def write_figures(found: dict[str, Any], out: Path) -> None:
     """Write throughput.json: all that was measured, from which a run can be resumed and reported."""
     out.mkdir(parents=True, exist_ok=True)
-    add_ratios(found["rows"])
+    add_ratios(found)
     begun = out / "throughput.json.part"
     begun.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     begun.replace(out / "throughput.json")
@@ -123,17 +126,21 @@ def _number(value: float | None, digits: int = 1) -> str:
 
 
 def _limits(found: dict[str, Any]) -> list[str]:
-    """Of each clip; text encoders for ten names."""
+    """Medians, with the lowest and the highest of a run; text encoders for ten names."""
     graphs = ("visual", "audio", "text_visual", "text_audio")
     rows = []
-    for bundle, clips in found["limits"].items():
-        for clip, limit in clips.items():
-            of_graphs = [limit["graphs"].get(graph, {}).get("clips_per_s") for graph in graphs]
-            shown = [limit["decoding"], *of_graphs, limit["known"], limit["10 new"]]
-            rows.append([bundle, clip, *("" if one is None else f"{one:.2f}" for one in shown)])
+    for bundle, rounds in found["limits"].items():
+        for clip, decoding in rounds["decoding"].items():
+            steps = [decoding, *(rounds["graphs"].get(graph) for graph in graphs)]
+            both = (limit(found, bundle, clip, n_new) for n_new in (0, 10))
+            rows.append([bundle, clip, *map(_spread, steps), *map(_number, both, (2, 2))])
     return _table(
         ("bundle", "clip", "decoding", *graphs, "together, names known", "together, 10 new names"), rows
     )
+
+
+def _spread(rates: list[float] | None) -> str:
+    return f"{median(rates):.2f} ({min(rates):.1f} to {max(rates):.1f}, n={len(rates)})" if rates else ""
 
 
 def _ranking(found: dict[str, Any]) -> list[str]:

@@ -26,8 +26,13 @@ class Server:
     ready_s: float
     """from the start of the process."""
 
+    def forget_peak_memory(self) -> None:
+        """Let the next peak be that of what follows."""
+        for pid in family(self.pid):
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+
     def peak_memory_mib(self) -> float:
-        """Largest resident memory so far of the server's process and of those it started, added up."""
+        """Largest resident memory since then of the server's process and of those it started, added up."""
         return sum(memory_kib(pid, "VmHWM") for pid in family(self.pid)) / 1024
 
     def memory_mib(self) -> float:

@@ -8,7 +8,7 @@ and whose answers mean nothing; then the everyday and the demo bundle. Generated
 over HTTP by clients on the same machine. What is measured is in benchmarks/points.py: one base case, and from
 it clips, clients, names and the length of the clip, one at a time. The straightforward service
 (benchmarks/opponent.py) is measured as it is, and once more with the embeddings of its names kept. Services
-that are compared run right after each other, and so do the limits beside them.
+that are compared run right after each other, and limits are measured before each point of this service.
 
 Figures are written after each point as JSON, tables and plots after each part, so that an interrupted run can
 be resumed.
@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import math
 import sys
 import tempfile
 import time
@@ -31,13 +30,7 @@ from typing import Any
 
 from benchmarks.contestants import Contestants
 from benchmarks.gpu import describe_gpu, gpu_memory_mib, watch_gpu
-from benchmarks.limits import (
-    GraphLimit,
-    GraphLimits,
-    decode_rate,
-    rank_rate,
-    together,
-)
+from benchmarks.limits import GraphLimits, decode_rate, rank_rate
 from benchmarks.load import form, measure, post
 from benchmarks.machine import describe_machine
 from benchmarks.material import prepare
@@ -45,7 +38,7 @@ from benchmarks.names import LABELS, TOP_K, fields_of
 from benchmarks.points import BASE, CLIPS, REAL, BenchmarkDevice, Fields, Point, all_points
 from benchmarks.report import write_figures, write_report
 from benchmarks.servers import Server, family
-from service.process import n_processors
+from service.bundle.directory import open_manifest
 
 _PRECISION = {
     "cpu": {"straightforward": "fp32", "ahse": "int8"},
@@ -55,8 +48,6 @@ _EXTENTS = {
     "quick": "one or two requests a point, no 1080p",
     "full": "opponents with many clients in all cases, which takes 12 minutes more",
 }
-# For each processor.
-_DECODED_CLIPS = 8
 
 Row = dict[str, Any]
 
@@ -65,13 +56,12 @@ def main() -> None:
     """Measure, print and write."""
     options = _options()
     points = all_points(options.device, options.extent)
-    found = _begin(options)
-    done = {row["point"] for row in found["rows"]}
-    points = [point for point in points if str(point) not in done]
-    minutes = sum(point.seconds for point in points) / 60
-    _say(f"{len(points)} points, about {minutes:.0f} min once clips and bundle are ready")
     clips = {BASE, *(point.clip for point in points)}
     files, bundles = prepare(options.work, clips, options.device, options.bundle)
+    found = begin(options, bundles)
+    done = {row["point"] for row in found["rows"]}
+    points = [point for point in points if str(point) not in done]
+    _say(f"{len(points)} points, about {sum(point.seconds for point in points) / 60:.0f} min")
     progress = _Progress(points)
     for bundle, some in groupby(points, key=lambda point: point.bundle):
         with (
@@ -89,13 +79,23 @@ def main() -> None:
         raise SystemExit(f"{progress.n_failed} points could not be measured; --resume tries them again")
 
 
-def _begin(options: argparse.Namespace) -> Row:
-    """What is known before anything is measured, or all that the run before has measured."""
+def begin(options: argparse.Namespace, bundles: dict[str, Path]) -> Row:
+    """What is known before anything is measured, or all that the run before has measured.
+
+    Raises:
+        SystemExit: That run was on another machine, with other versions or with other bundles.
+    """
     written = options.out / "throughput.json"
+    machine = describe_machine() | (describe_gpu() if options.device == "cuda" else {})
+    digests = (f"{name} {open_manifest(bundle)[1][:12]}" for name, bundle in bundles.items())
+    machine["bundles"] = ", ".join(digests)
     if options.resume and written.exists():
         resumed: Row = json.loads(written.read_text(encoding="utf-8"))
-        return {"ranking": {}} | resumed
-    machine = describe_machine() | (describe_gpu() if options.device == "cuda" else {})
+        if resumed["machine"] | {"date": machine["date"]} != machine:
+            raise SystemExit(
+                f"{written} is of another machine, other versions or bundles: begin without --resume"
+            )
+        return resumed
     known = {"machine": machine, "precision": _PRECISION[options.device]}
     return known | {"limits": {}, "ranking": {}, "rows": []}
 
@@ -158,59 +158,45 @@ class _Bench:
         return f"{row['clips_per_s']:.2f} clips/s, p50 {row['p50_ms']:.0f} ms"
 
     def _measure(self, point: Point) -> Row:
-        """One point, after the limit of its clip if that was not measured yet."""
-        limits = self._found["limits"].setdefault(point.bundle, {})
-        if point.clip not in limits and CLIPS[point.clip].length_s <= CLIPS[BASE].length_s:
-            limits[point.clip] = self._limit(point.clip)
-        ranking = self._found["ranking"].setdefault(point.bundle, {})
-        if point.n_names > len(LABELS) and str(point.n_names) not in ranking:
-            ranking[str(point.n_names)] = rank_rate(self._bundle, point.n_names)
+        """One point, after a round of its limits."""
+        if point.service == "ahse" and not point.fields and _is_short(point.clip):
+            self._measure_limits(point)
         server, is_new = self._services.server(point.service)
         body_of = self._bodies(point, self._files[point.clip].read_bytes())
         self._warm_up(point, server, is_new=is_new)
+        server.forget_peak_memory()
         with watch_gpu() as use:
             result = measure(server.port, body_of, point.clients, point.n_requests)
         row = {key: value for key, value in asdict(point).items() if key != "seconds"}
         row |= {"point": str(point), "options": point.options, **asdict(result)}
         row |= {"peak_memory_mib": server.peak_memory_mib(), "ready_s": server.ready_s}
-        row |= {"gpu_busy_percent": use.mean, "limit": self._limit_of(point)}
+        row["gpu_busy_percent"] = use.mean
         row["gpu_memory_mib"] = gpu_memory_mib(family(server.pid)) if self._device == "cuda" else None
         if point.bundle == REAL and point.part == "clips" and point.names == "known" and not point.fields:
             row["similarities"] = self._similarities(server, body_of(0))
         self._found["rows"].append(row)
         return row
 
-    def _limit(self, clip: str) -> Row:
+    def _measure_limits(self, point: Point) -> None:
         if self._graphs is None:
             self._graphs = GraphLimits(
                 self._bundle, self._device, CLIPS[BASE].length_s, self._services.templates
             )
-        graphs = self._graphs.measure()
-        decoding = decode_rate(self._bundle, self._files[clip], _DECODED_CLIPS * n_processors())
-        return {
-            "decoding": decoding,
-            "graphs": {name: asdict(graph) for name, graph in graphs.items()},
-            "known": together(graphs, decoding, 0, self._device),
-            "10 new": together(graphs, decoding, 10, self._device),
-        }
-
-    def _limit_of(self, point: Point) -> float | None:
-        """Clips per second that the machine allows; None: other work than that of the limits is done."""
-        limit = self._found["limits"][point.bundle].get(point.clip)
-        if point.service not in ("ahse", "ahse, 8 workers") or point.fields or limit is None:
-            return None
-        graphs = {name: GraphLimit(**graph) for name, graph in limit["graphs"].items()}
-        n_new = point.n_names if point.names == "new" else 0
-        ranking = self._found["ranking"][point.bundle].get(str(point.n_names), math.inf)
-        return together(graphs, limit["decoding"], n_new, self._device, ranking)
+        rounds = self._found["limits"].setdefault(point.bundle, {"graphs": {}, "decoding": {}})
+        for graph, rate in self._graphs.measure().items():
+            rounds["graphs"].setdefault(graph, []).append(rate)
+        decoding = decode_rate(self._bundle, self._files[point.clip])
+        rounds["decoding"].setdefault(point.clip, []).append(decoding)
+        ranking = self._found["ranking"].setdefault(point.bundle, {})
+        if point.n_names > len(LABELS) and str(point.n_names) not in ranking:
+            ranking[str(point.n_names)] = rank_rate(self._bundle, point.n_names)
 
     def _warm_up(self, point: Point, server: Server, *, is_new: bool) -> None:
         """Let a service see the names that it shall know, and a clip: its own, or a short one."""
-        is_short = CLIPS[point.clip].length_s <= CLIPS[BASE].length_s
         if point.service == "straightforward" and not is_new:
             return
         knows_names = point.names == "known" and point.service != "straightforward"
-        content = self._files[point.clip if is_short else BASE].read_bytes()
+        content = self._files[point.clip if _is_short(point.clip) else BASE].read_bytes()
         names = fields_of(point.n_names if knows_names else len(LABELS), "known")(0)
         post(_connect(server), self._body(content, names, ()))
 
@@ -232,6 +218,10 @@ class _Bench:
             one["label"]: [one[track]["similarity"] for track in ("visual", "audio")]
             for one in answer["predictions"]
         }
+
+
+def _is_short(clip: str) -> bool:
+    return CLIPS[clip].length_s <= CLIPS[BASE].length_s
 
 
 def _connect(server: Server) -> http.client.HTTPConnection:
@@ -256,7 +246,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on where the results in OUT stop")
     parser.set_defaults(extent="usual")
     options = parser.parse_args()
-    options.out = options.out or Path("benchmarks/results", *(["gpu"] if options.device == "cuda" else []))
+    results = "build/benchmark/quick" if options.extent == "quick" else "benchmarks/results"
+    options.out = options.out or Path(results, *(["gpu"] if options.device == "cuda" else []))
     return options
 
 

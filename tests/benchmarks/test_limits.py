@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import limits
-from benchmarks.limits import GraphLimit, GraphLimits
+from benchmarks.limits import GraphLimits
 
 
 def test_every_graph_of_a_bundle_has_a_limit(toy_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,14 +26,14 @@ def test_a_text_graph_that_serves_both_tracks_counts_once(
 
 def test_encoding_and_decoding_share_the_processors_of_a_machine_without_gpu() -> None:
     """With one, the slower of both is the limit."""
-    graphs = {name: GraphLimit(4.0, 1, 1) for name in limits.CLIP_GRAPHS}
+    graphs = dict.fromkeys(limits.CLIP_GRAPHS, 4.0)
     assert limits.together(graphs, 2.0, 0, "cpu") == pytest.approx(1.0)
     assert limits.together(graphs, 3.0, 0, "cuda") == pytest.approx(2.0)
 
 
 def test_the_limit_includes_texts_in_proportion_to_the_new_names() -> None:
     """Limits of text graphs are for ten names."""
-    graphs = {"visual": GraphLimit(4.0, 1, 1), "text_visual": GraphLimit(8.0, 1, 1)}
+    graphs = {"visual": 4.0, "text_visual": 8.0}
     assert limits.together(graphs, 4.0, 0, "cpu") == pytest.approx(2.0)
     assert limits.together(graphs, 4.0, 10, "cpu") == pytest.approx(1 / 0.625)
     assert limits.together(graphs, 4.0, 80, "cpu") == pytest.approx(1 / 1.5)
@@ -41,7 +41,7 @@ def test_the_limit_includes_texts_in_proportion_to_the_new_names() -> None:
 
 def test_ranking_is_part_of_the_limit() -> None:
     """The processors do it, whatever encodes."""
-    graphs = {"visual": GraphLimit(4.0, 1, 1)}
+    graphs = {"visual": 4.0}
     assert limits.together(graphs, 4.0, 0, "cpu", ranking=2.0) == pytest.approx(1.0)
     assert limits.together(graphs, 4.0, 0, "cuda", ranking=2.0) == pytest.approx(4 / 3)
 
@@ -53,5 +53,4 @@ def test_ranking_has_a_limit_of_its_own(toy_bundle: Path, monkeypatch: pytest.Mo
 
 
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "_SECONDS_TO_CHOOSE", 0.0)
     monkeypatch.setattr(limits, "_SECONDS_EACH", 0.0)
