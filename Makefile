@@ -69,7 +69,7 @@ bench: $(DEV_ENV)/.installed ## Clips per second beside a straightforward servic
 attack: $(DEV_ENV)/.installed ## Small requests that once stopped the service, and what others get meanwhile (6 minutes)
 	ulimit -n 4096 && $(DEV_ENV)/bin/python -m tests.attack.cheap_requests --out $(FIGURES)
 
-fuzz: $(DEV_ENV)/.installed ## 10,000 damaged media, and each parser for a minute guided by coverage (5 minutes)
+fuzz: $(DEV_ENV)/.installed-fuzz ## 10,000 damaged media, and each parser for a minute guided by coverage (5 minutes)
 	$(DEV_ENV)/bin/python -m tests.attack.fuzz --out $(FIGURES)
 
 crash: $(DEV_ENV)/.installed ## Kill the service 100 times while label sets are edited (5 minutes; as root with a full disk too)
@@ -127,4 +127,8 @@ $(CLUSTER_ENV)/.installed: pyproject.toml constraints.txt
 $(DEV_ENV)/.installed: pyproject.toml constraints.txt
 	test -x $(DEV_ENV)/bin/uv || ($(PYTHON) -m venv $(DEV_ENV) && $(DEV_ENV)/bin/python -m pip install --quiet uv==$(UV_VERSION))
 	$(call INSTALL,$(DEV_ENV)) '.[cpu,export,parquet,test,lint,audit]'
+	touch $@
+
+$(DEV_ENV)/.installed-fuzz: $(DEV_ENV)/.installed
+	$(call INSTALL,$(DEV_ENV)) '.[fuzz]'
 	touch $@

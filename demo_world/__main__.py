@@ -17,7 +17,7 @@ from service.settings import DEMO_BUNDLE
 PROGRAM = "python -m demo_world"
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
-Work = Annotated[Path, typer.Option(help="Folder for clips and features; may grow to a gigabyte.")]
+Work = Annotated[Path, typer.Option(help="Folder for clips and features of one seed; may take a gigabyte.")]
 Seed = Annotated[int, typer.Option(min=0, help="Decides everything random.")]
 _EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 

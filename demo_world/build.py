@@ -12,6 +12,7 @@ from demo_world.clip_folders import record_dataset, write_examples
 from demo_world.encoders import SIZES_FILE, load_encoders
 from demo_world.evaluate import DemoScores, evaluate_demo, metrics, model_card
 from demo_world.training import train_encoders
+from demo_world.work_folder import claim
 from demo_world.world import World
 from model_export.data.feature_file import read_feature_file, write_feature_file
 from model_export.data.gzsl_data import GzslData
@@ -30,7 +31,6 @@ from model_export.head.training import train
 from model_export.progress import Progress
 from service.bundle.directory import read_manifest
 from service.decode import DecodePool
-from service.errors import AhseError
 from service.media import DecodeLimits
 from service.process import n_processors
 from service.registry import load_bundle
@@ -38,12 +38,6 @@ from service.runtime.providers import Runtime
 
 COMMAND = "python -m demo_world build"
 _TOLD_EVERY = 500
-
-
-class OtherBuildError(AhseError):
-    """The work folder is taken."""
-
-    code = "other_build"
 
 
 def build_demo(work: Path, out: Path, examples: Path, seed: int, progress: Progress) -> DemoScores:
@@ -57,9 +51,9 @@ def build_demo(work: Path, out: Path, examples: Path, seed: int, progress: Progr
         progress: Called with one line of what was done.
 
     Raises:
-        OtherBuildError: The work folder holds a build of another world or seed.
+        OtherBuildError: The work folder is not for clips of this world and seed.
     """
-    claim(work, seed)
+    claim(work, seed, World())
     encoders = encoders_bundle(work, seed, progress)
     scores = build_head(encoders, work, out, seed, progress, f"{COMMAND} --seed {seed}")
     write_examples(World(), seed, examples)
@@ -77,23 +71,11 @@ def rebuild_head(work: Path, out: Path, seed: int, progress: Progress) -> DemoSc
 
     Raises:
         BundleInvalidError: There is no whole bundle in `out`.
-        OtherBuildError: The work folder holds a build of another world or seed.
+        OtherBuildError: The work folder is not for clips of this world and seed.
     """
     encoders_of(out)  # before the work: what is no bundle can't keep its encoders
-    claim(work, seed)
+    claim(work, seed, World())
     return build_head(out, work, out, seed, progress, f"{COMMAND} --keep-encoders --seed {seed}")
-
-
-def claim(work: Path, seed: int) -> None:
-    """Note in the work folder which build it is for, or make sure that it is for this one."""
-    identity = f"seed {seed}, {World()!r}"
-    work.mkdir(parents=True, exist_ok=True)
-    note = work / "build.txt"
-    if note.is_file() and note.read_text(encoding="utf-8") != identity:
-        raise OtherBuildError(
-            f"{work} holds a build of another world or seed; remove it or choose another folder with --work"
-        )
-    note.write_text(identity, encoding="utf-8")
 
 
 def encoders_bundle(work: Path, seed: int, progress: Progress) -> Path:

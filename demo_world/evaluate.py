@@ -10,6 +10,7 @@ import numpy as np
 
 from demo_world.clip_folders import HeadClip, list_head_clips, record_clips
 from demo_world.recording import run_in_processes
+from demo_world.work_folder import claim
 from demo_world.world import KINDS, Kind, World
 from model_export.data.gzsl_data import Indices, Track
 from model_export.head.distances import StageRanked
@@ -106,8 +107,12 @@ def evaluate_demo(
         seed: Of the clips; the one that the bundle was built with.
         progress: Called with one line of what was done.
         world: Smaller ones are for tests.
+
+    Raises:
+        OtherBuildError: The work folder is not for clips of this world and seed.
     """
     world = world or World()
+    claim(work, seed, world)
     clips = _test_clips(world, work)
     record_clips(world, seed, clips, progress)
     features = _encode(bundle, clips, progress)

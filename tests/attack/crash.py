@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import http.client
 import os
 import random
 import signal
@@ -156,7 +157,7 @@ class Attack:
     def _clients(self, port: int) -> Iterator[None]:
         """Editors, and an upload that never ends, while the context lasts."""
         stop = threading.Event()
-        threads = [threading.Thread(target=one.work, args=(port, stop)) for one in self.editors]
+        threads = [threading.Thread(target=_edit, args=(one, port, stop)) for one in self.editors]
         with socket.create_connection(("127.0.0.1", port)) as upload:
             upload.sendall(_HALF_AN_UPLOAD)
             for thread in threads:
@@ -231,6 +232,12 @@ class Attack:
         }
         found = [f"{n} {what}" for what, n in counts.items() if n]
         return [*found, *self.tally.wrong, *self.unclear_starts]
+
+
+def _edit(editor: Editor, port: int, stop: threading.Event) -> None:
+    """Edit until the service is killed."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        editor.work(port, stop)
 
 
 def _wait_for(happened: Callable[[], bool]) -> bool:

@@ -84,15 +84,15 @@ class Editor:
         self.n_acknowledged = 0
 
     def work(self, port: int, stop: threading.Event, pause_s: float = 0.0) -> None:
-        """Edit until told to stop, or until the service is gone."""
+        """Edit until told to stop.
+
+        Raises:
+            OSError, HTTPException: The last edit got no answer: it may have been applied or not.
+        """
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
-        try:
+        with contextlib.closing(connection):
             while not stop.wait(pause_s):
                 self._edit(connection, self._chance.choice(list(self._known)))
-        except (OSError, http.client.HTTPException):
-            return  # what was sent last may have been applied or not
-        finally:
-            connection.close()
 
     def check(self, port: int) -> None:
         """Compare every set with what was acknowledged; an edit that was cut off may be there or not."""
@@ -149,7 +149,7 @@ class Editor:
             return Change("DELETE", path, None, None)
         if chance < 0.6 and before.content.labels:
             gone = self._chance.choice(before.content.labels)
-            after = _edited(before, Edit(removed=(gone.name,)))
+            after = _edited(before, Edit(removed=(gone,)))
             return Change("DELETE", f"{path}/labels/{gone.name}", None, after)
         added = self._labels(self._chance.randint(1, 30))
         return Change(

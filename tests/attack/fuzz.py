@@ -2,7 +2,8 @@
 
     python -m tests.attack.fuzz [--media 10000] [--seconds 60] [--seed 1] [--out build/attack]
 
-Ends with code 1 after an exception that is not documented; the input is then below build/fuzz.
+Ends with code 1 after an exception that is not documented, whose input is then below build/fuzz, and where a
+parser could not start.
 """
 
 from __future__ import annotations
@@ -87,13 +88,18 @@ def _attack_parser(name: str, seconds: int, seed: int) -> Figures:
         words += [f"-timeout={_SLOW_INPUT_S}", "-rss_limit_mb=2048", "-print_final_stats=1"]
         done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603
     text = done.stdout + done.stderr
-    faults = len(set(saved.iterdir()) - before) or int(done.returncode != 0)
+    n_executions = _number(r"number_of_executed_units: *(\d+)", text)
+    n_branches = _number(r"cov: (\d+)", text)
+    n_saved = len(set(saved.iterdir()) - before)
+    if not (n_executions or n_branches or n_saved):
+        raise SystemExit(f"the {name} parser could not start; is the extra fuzz installed?\n{text[-1_000:]}")
+    faults = n_saved or int(done.returncode != 0)
     if faults:
         _say(text[-4_000:])
     return {
         "parser": name,
-        "executions": _number(r"number_of_executed_units: *(\d+)", text),
-        "branches reached": _number(r"cov: (\d+)", text),
+        "executions": n_executions,
+        "branches reached": n_branches,
         "largest memory, MiB": _number(r"peak_rss_mb: *(\d+)", text),
         "faults": faults,
     }

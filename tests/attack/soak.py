@@ -10,6 +10,7 @@ Ends with code 1 otherwise. The log of the server is build/soak.log.
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import statistics
 import sys
@@ -137,10 +138,7 @@ class Soak:
             for client in CLIENTS
             for number in range(client.count)
         ]
-        threads += [
-            threading.Thread(target=editor.work, args=(target.port, target.stop, 0.2))
-            for editor in self._editors
-        ]
+        threads += [threading.Thread(target=self._edit, args=(editor,)) for editor in self._editors]
         for thread in threads:
             thread.start()
         while (passed := time.monotonic() - started) < seconds and self._is_alive():
@@ -151,6 +149,13 @@ class Soak:
         target.stop.set()
         for thread in threads:
             thread.join()
+
+    def _edit(self, editor: Editor) -> None:
+        """Edit until told to stop; one that gets no answer ends, which is a fault."""
+        try:
+            editor.work(self._target.port, self._target.stop, pause_s=0.2)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self._target.tally.faults.append(f"edit: no answer: {error!r}")
 
     def settle(self, uploads: Path) -> None:
         """Wait until the service has let go of all clients; then it must work, and hold no upload."""

@@ -1,22 +1,31 @@
-"""The longer attacks would notice what they look for: checked on a store that misbehaves on purpose."""
+"""The longer attacks would notice what they look for: checked on services that misbehave on purpose."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
+import shutil
+import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.servers import Server
 from service.labels.label import Label
 from service.labels.store import Content, Edit
-from tests.attack import editors
+from tests.attack import cheap_requests, editors, fuzz
 from tests.attack.editors import Editor, Tally
 from tests.attack.figures import write_figures
+from tests.attack.soak import Soak
+from tests.attack.soak_clients import Tally as SoakTally
+from tests.attack.soak_clients import Target
 
+ROOT = Path(__file__).resolve().parents[2]
 Answer = tuple[int, dict[str, Any]]
 
 
@@ -52,7 +61,7 @@ class _Store:
             etag = content.etag
         else:
             before = self.sets[name]
-            edit = Edit(removed=(label,)) if label else Edit(added=_read(body["labels"]))
+            edit = Edit(removed=(Label(label),)) if label else Edit(added=_read(body["labels"]))
             etag = edit.etag(before["etag"])
             content = Content(edit.applied(_read(before["labels"])), before["templates"])
         labels = [{"name": one.name, "prompts": list(one.prompts)} for one in content.labels]
@@ -114,6 +123,19 @@ def test_a_half_written_set_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tally.lost, tally.torn) == (1, 1)
 
 
+def test_an_editor_without_an_answer_is_a_fault_of_the_mixed_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends, and the load would go on without it."""
+
+    def no_answer(*_: object) -> Answer:
+        raise TimeoutError
+
+    monkeypatch.setattr(editors, "_ask", no_answer)
+    target = Target(0, os.getpid(), "toy", 1.0, 1.0, [], SoakTally(), threading.Event())
+    soak = Soak(Server(0, os.getpid(), 0.0), target)
+    soak._edit(soak._editors[0])
+    assert target.tally.faults == ["edit: no answer: TimeoutError()"]
+
+
 def test_figures_of_one_part_leave_the_others(tmp_path: Path) -> None:
     """Each command replaces its own."""
     write_figures(tmp_path, "crash", "crash command", {"edits": 4615})
@@ -126,3 +148,69 @@ def test_figures_of_one_part_leave_the_others(tmp_path: Path) -> None:
     assert "- media: 10,000" in text
     assert "| clip | 2 |" not in text
     assert set(json.loads((tmp_path / "attacks.json").read_text())) == {"crash", "fuzz"}
+
+
+@pytest.mark.parametrize(
+    ("status", "within_s", "pid", "said"),
+    [
+        (200, 60.0, os.getpid(), None),
+        (503, 60.0, os.getpid(), r"an attack: clips: \d+ x 503"),
+        (0, 60.0, os.getpid(), r"an attack: clips: \d+ x connection closed"),
+        (200, -1.0, os.getpid(), r"an attack: clips: slowest .* s, more than -1 s"),
+        (200, 60.0, 2**30, "an attack: the service died"),
+    ],
+)
+def test_cheap_requests_that_harm_others_end_with_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: int, within_s: float, pid: int, said: str | None
+) -> None:
+    """After all figures are written."""
+
+    def attack(_: Server) -> cheap_requests._Outcome:
+        with cheap_requests._Others("clips", lambda: status, within_s) as others:
+            return cheap_requests._Outcome(others, [408])
+
+    @contextmanager
+    def running(*_: object) -> Iterator[Server]:
+        yield Server(0, pid, 0.0)
+
+    monkeypatch.setattr(cheap_requests, "ATTACKS", {"an attack": attack})
+    monkeypatch.setattr(cheap_requests, "running", running)
+    monkeypatch.setattr(cheap_requests, "_classify", lambda: 200)
+    monkeypatch.setattr("sys.argv", ["cheap_requests", "--out", str(tmp_path)])
+    if said is None:
+        cheap_requests.main()
+    else:
+        with pytest.raises(SystemExit, match=f"^{said}$"):
+            cheap_requests.main()
+    assert "| an attack | clips: " in (tmp_path / "attacks.md").read_text()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_fuzzing_installs_what_it_needs(tmp_path: Path) -> None:
+    """The environment of the tests does not have it."""
+    words = ["make", "--dry-run", "fuzz", f"DEV_ENV={tmp_path}"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT)  # noqa: S603
+    install, attack = done.stdout.find("'.[fuzz]'"), done.stdout.find("-m tests.attack.fuzz")
+    assert 0 <= install < attack
+
+
+def _fuzzed(monkeypatch: pytest.MonkeyPatch, folder: Path, said: str) -> dict[str, Any]:
+    """The row of a parser whose process ended with an error after it said that."""
+    ended = subprocess.CompletedProcess[str]([], 1, "", said)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
+    monkeypatch.setattr(fuzz, "SAVED", folder)
+    return fuzz._attack_parser("wire", 1, 1)
+
+
+def test_a_parser_that_could_not_start_has_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without atheris nothing was tried."""
+    with pytest.raises(SystemExit, match="wire parser could not start"):
+        _fuzzed(monkeypatch, tmp_path, "ModuleNotFoundError: No module named 'atheris'")
+
+
+def test_a_parser_that_ended_with_an_error_has_a_fault(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also where its input was saved before."""
+    row = _fuzzed(monkeypatch, tmp_path, "stat::number_of_executed_units: 5")
+    assert (row["executions"], row["faults"]) == (5, 1)
