@@ -24,7 +24,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.names import made_up_texts
 from service.embed.embedder import LabelEmbedder
 from service.labels.label import Label
-from service.labels.sqlite import SqliteLabelStore
+from service.labels.sqlite.store import SqliteLabelStore
 from service.labels.store import Content, Precondition
 from service.registry import Bundle, load_bundle
 from service.runtime.providers import Runtime
@@ -32,6 +32,7 @@ from service.runtime.providers import Runtime
 _ANY = Precondition()
 _SET = "measured"
 _CACHE_BYTES = 2**33
+_MAX_CHARACTERS = 2**33
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def _measure(bundle: Bundle, n_labels: int, n_runs: int) -> dict[str, float]:
 
         def opened() -> SqliteLabelStore:
             path = Path(folder) / "labels.sqlite3"
-            return stack.enter_context(closing(SqliteLabelStore(path, 2 * n_labels)))
+            return stack.enter_context(closing(SqliteLabelStore(path, 2 * n_labels, _MAX_CHARACTERS)))
 
         return {one.name: _time(one, n_runs) for one in _operations(opened, bundle, n_labels)}
 

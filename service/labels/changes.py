@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import fields, replace
 from datetime import UTC, datetime
@@ -9,11 +10,15 @@ from datetime import UTC, datetime
 from cachetools import LRUCache
 
 from service.errors import PreconditionFailedError, QuotaExceededError, UnknownLabelSetError
-from service.labels.label import Label
+from service.labels.label import Label, count_characters
 from service.labels.store import Content, Edit, LabelSet, LabelSetSummary, Owner, Precondition
 
-# Labels of sets that are kept as read, so that a large one is not read again for every clip.
-_RECENT_LABELS = 1_000_000
+# Bytes of sets that are kept as read, so that a large one is not read again for every clip.
+_RECENT_BYTES = 256 * 2**20
+# What a label takes beside its text, and a character at most.
+_LABEL_BYTES, _CHARACTER_BYTES = 256, 4
+MAX_PAGE_TEMPLATES = 4 * 2**20
+"""Characters of all templates of a page, as JSON, which is ASCII: more than one set has."""
 
 
 class RecentSets:
@@ -21,9 +26,7 @@ class RecentSets:
 
     def __init__(self) -> None:
         # Guarded by the lock, reads too: they change the order of use.
-        self._sets: LRUCache[str, LabelSet] = LRUCache(
-            _RECENT_LABELS, lambda one: min(len(one.labels) + 1, _RECENT_LABELS)
-        )
+        self._sets: LRUCache[str, LabelSet] = LRUCache(_RECENT_BYTES, _bytes_of)
         self._lock = threading.Lock()
 
     def get(self, name: str) -> LabelSet | None:
@@ -48,6 +51,12 @@ class RecentSets:
             self.keep(with_labels(after, edit.applied(known.labels)))
 
 
+def _bytes_of(one: LabelSet) -> int:
+    """What a set takes in memory, roughly; the largest ones are kept alone."""
+    n_bytes = _LABEL_BYTES * (one.n_labels + 1) + _CHARACTER_BYTES * one.n_characters
+    return min(n_bytes, _RECENT_BYTES)
+
+
 def version_of(summary: LabelSetSummary) -> tuple[str, datetime, datetime]:
     """What tells versions of a set apart: the etag alone is also that of an equal set before."""
     return summary.etag, summary.created, summary.updated
@@ -65,6 +74,7 @@ def put_over(before: LabelSetSummary | None, name: str, content: Content) -> Lab
     after = LabelSetSummary(
         name=name,
         n_labels=len(content.labels),
+        n_characters=content.n_characters,
         templates=content.templates,
         guarantee=content.guarantee,
         etag=content.etag,
@@ -80,8 +90,20 @@ def edited(before: LabelSetSummary, edit: Edit) -> LabelSetSummary:
     """A set after an edit."""
     if edit == Edit():
         return before
-    n_labels = before.n_labels + len(edit.added) - len(edit.removed)
-    return replace(before, n_labels=n_labels, etag=edit.etag(before.etag), updated=datetime.now(UTC))
+    gained = count_characters(edit.added + edit.prompted, before.templates)
+    lost = count_characters(edit.removed + edit.replaced, before.templates)
+    return replace(
+        before,
+        n_labels=before.n_labels + len(edit.added) - len(edit.removed),
+        n_characters=before.n_characters + gained - lost,
+        etag=edit.etag(before.etag),
+        updated=datetime.now(UTC),
+    )
+
+
+def read_templates(stored: str | None) -> tuple[str, ...] | None:
+    """Templates of a set, which are stored as JSON."""
+    return None if stored is None else tuple(json.loads(stored))
 
 
 def check_stored(name: str, found: LabelSetSummary | None) -> LabelSetSummary:

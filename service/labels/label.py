@@ -105,14 +105,22 @@ class Candidates:
         Raises:
             TooMuchTextError: More than that.
         """
-        n_own, n_plain, n_name_characters = self._text
-        n_fixed, n_places = _lengths(templates)
-        total = n_own + n_plain * n_fixed + n_places * n_name_characters
+        total = self.n_prompt_characters(templates)
         if total > maximum:
             raise TooMuchTextError(
                 f"the {len(self.labels)} labels make prompts of {total} characters together; at most "
                 f"{maximum} are allowed. Send fewer labels, templates or prompts, or shorter ones"
             )
+
+    def n_prompt_characters(self, templates: Sequence[str]) -> int:
+        """Characters of all prompts together, with the names filled in.
+
+        Args:
+            templates: Filled for labels without prompts of their own.
+        """
+        n_own, n_plain, n_name_characters = self._text
+        n_fixed, n_places = _lengths(templates)
+        return n_own + n_plain * n_fixed + n_places * n_name_characters
 
     @cached_property
     def _text(self) -> tuple[int, int, int]:
@@ -165,6 +173,31 @@ def check_count(n_labels: int, max_labels: int) -> None:
     """
     if n_labels > max_labels:
         raise TooManyLabelsError(f"{n_labels} labels were given; at most {max_labels} are allowed here")
+
+
+def count_characters(labels: Iterable[Label], templates: Sequence[str] | None) -> int:
+    """Characters of names, and of all prompts with the names filled in: what a label set takes.
+
+    Args:
+        labels: Of the set.
+        templates: Of the set; None: those of a bundle are filled, which is not known yet, and do not count.
+    """
+    labels = tuple(labels)
+    return sum(len(label.name) for label in labels) + Candidates(labels).n_prompt_characters(templates or ())
+
+
+def check_characters(n_characters: int, max_characters: int) -> None:
+    """Check how much text a label set would have, as `count_characters` counts it.
+
+    Raises:
+        TooMuchTextError: More than max_characters.
+    """
+    if n_characters > max_characters:
+        raise TooMuchTextError(
+            f"the label set would have {n_characters} characters: of names, and of prompts with the names "
+            f"filled in; at most {max_characters} are allowed. Send fewer labels, templates or prompts, or "
+            "shorter ones"
+        )
 
 
 def check_labels(labels: Sequence[Label], max_labels: int, *, may_be_empty: bool = False) -> None:

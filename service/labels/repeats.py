@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -44,6 +44,8 @@ def change_of(precondition: Precondition, owner: Owner, action: str, content: ob
 class Answer:
     """How a change was answered.
 
+    It is stored without the templates of the set, which may be long where the change was short.
+
     Attributes:
         summary: The set after it; None: it was deleted.
         is_new: Whether the change made the set.
@@ -54,15 +56,15 @@ class Answer:
 
     def as_text(self) -> str:
         """As it is stored: JSON."""
-        return json.dumps(asdict(self), default=datetime.isoformat)
+        short = None if self.summary is None else replace(self.summary, templates=None)
+        return json.dumps(asdict(replace(self, summary=short)), default=datetime.isoformat)
 
     @classmethod
-    def read(cls, text: str) -> Answer:
-        """An answer that was stored."""
+    def read(cls, text: str, templates: tuple[str, ...] | None) -> Answer:
+        """An answer that was stored, with the templates that the set has now."""
         stored: dict[str, Any] = json.loads(text)
-        if stored["summary"] is None:
-            return cls(None)
         facts = stored["summary"]
+        if facts is None:
+            return cls(None)
         times = {name: datetime.fromisoformat(facts[name]) for name in ("created", "updated")}
-        templates = None if facts["templates"] is None else tuple(facts["templates"])
         return cls(LabelSetSummary(**{**facts, **times, "templates": templates}), stored["is_new"])

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Protocol
 
 from service.errors import InvalidNameError
-from service.labels.label import Candidates, Label, SetVersion
+from service.labels.label import Candidates, Label, SetVersion, count_characters
 
 SET_NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -52,6 +52,11 @@ class Content:
         # Without a guarantee as it was before there were any, so that stored etags stay right.
         return _hash([self.templates, labels, *([] if self.guarantee is None else [self.guarantee])])
 
+    @cached_property
+    def n_characters(self) -> int:
+        """As `LabelSetSummary` has them."""
+        return count_characters(self.labels, self.templates)
+
 
 @dataclass(frozen=True)
 class Edit:
@@ -60,12 +65,14 @@ class Edit:
     Attributes:
         added: New labels, in the order in which they follow those of the set.
         prompted: Labels of the set with other prompts than before.
-        removed: Names of labels of the set.
+        replaced: The same labels as they were before.
+        removed: Labels of the set.
     """
 
     added: tuple[Label, ...] = ()
     prompted: tuple[Label, ...] = ()
-    removed: tuple[str, ...] = ()
+    replaced: tuple[Label, ...] = ()
+    removed: tuple[Label, ...] = ()
 
     def etag(self, before: str) -> str:
         """Of the edited set, at the cost of the edit alone.
@@ -80,12 +87,12 @@ class Edit:
             [[label.name, label.prompts] for label in some] for some in (self.added, self.prompted)
         )
         # Begins with a text, which no content does: the etag of an edit is never that of another content.
-        return _hash([before, added, prompted, self.removed])
+        return _hash([before, added, prompted, [label.name for label in self.removed]])
 
     def applied(self, labels: tuple[Label, ...]) -> tuple[Label, ...]:
         """The labels of the edited set, from those before the edit."""
-        for name in self.removed:
-            place = next(place for place, label in enumerate(labels) if label.name == name)
+        for gone in self.removed:
+            place = next(place for place, label in enumerate(labels) if label.name == gone.name)
             labels = labels[:place] + labels[place + 1 :]
         if self.prompted:
             prompted = {label.name: label for label in self.prompted}
@@ -100,6 +107,7 @@ class LabelSetSummary:
     Attributes:
         name: Its name in URLs.
         n_labels: How many labels it has.
+        n_characters: Of its names, and of its prompts with the names filled in (`count_characters`).
         templates: Prompt templates for both tracks; None for those of the bundle.
         guarantee: 0.5..0.99, of requests that have none of their own; None for none.
         etag: Changes with the content, and stands for it: sets with equal etags are equal.
@@ -109,6 +117,7 @@ class LabelSetSummary:
 
     name: str
     n_labels: int
+    n_characters: int
     templates: tuple[str, ...] | None
     guarantee: float | None
     etag: str
@@ -176,7 +185,8 @@ class LabelStore(Protocol):
     raise QuotaExceededError when it would then own more than it may, also with other writes at the same time.
 
     A change that comes again under the id of its request, as `Precondition` has it, is answered as before and
-    not made again, whatever was made of the set since.
+    not made again, whatever was made of the set since. Only the templates in the answer to `add` and `remove`
+    are those that the set has by then.
 
     The etag of a set is `Content.etag` when it was put, and goes on with `Edit.etag`.
     """
@@ -185,14 +195,18 @@ class LabelStore(Protocol):
         """The set of that name; a stale one where the store is away and has one that it has read before."""
 
     def page(self, after: str, limit: int) -> list[LabelSetSummary]:
-        """Up to limit sets whose names sort behind `after`, in order of name."""
+        """Up to limit sets whose names sort behind `after`, in order of name; none: there are no more.
+
+        Fewer where their templates are long, which a page holds for each set.
+        """
 
     def put(
         self, name: str, content: Content, precondition: Precondition, owner: Owner = NOBODY
     ) -> tuple[LabelSetSummary, bool]:
         """Create or replace a set; the flag says that it is new.
 
-        Raises DuplicateLabelsError and TooManyLabelsError, as `check_labels` says.
+        Raises DuplicateLabelsError and TooManyLabelsError, as `check_labels` says, and TooMuchTextError when
+        the set would have more characters than it may.
         """
 
     def add(
@@ -203,8 +217,8 @@ class LabelStore(Protocol):
         So the same labels again change nothing, and prompts are never taken away. Costs what is added,
         however large the set is.
 
-        Raises DuplicateLabelsError when two of them are the same, and TooManyLabelsError when the sum is more
-        than a set may hold.
+        Raises DuplicateLabelsError when two of them are the same, and TooManyLabelsError or TooMuchTextError
+        when the sum is more than a set may hold.
         """
 
     def remove(self, name: str, label: str, precondition: Precondition) -> LabelSetSummary:

@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0006"
+REVISION = "0007"
 """Of the newest migration; numbers with four digits, so that older and newer can be told apart."""
 VERSION_TABLE = "ahse_schema"
 
@@ -36,12 +36,13 @@ label_sets = Table(
     Column("templates", Text),
     Column("guarantee", Double),
     Column("n_labels", Integer, nullable=False),
+    Column("n_characters", BigInteger, nullable=False),
     Column("created", DateTime(timezone=True), nullable=False),
     Column("updated", DateTime(timezone=True), nullable=False),
     Column("owner", Text(collation="C"), nullable=False),
     Index("label_sets_by_owner", "owner"),
 )
-"""`templates`: JSON."""
+"""`templates`: JSON. `n_characters`: as `count_characters` counts them (service/labels/label)."""
 
 labels = Table(
     "labels",
@@ -68,7 +69,7 @@ label_set_changes = Table(
     Index("label_set_changes_by_age", "made"),
 )
 """What changes of late are recognised by when they come again (service/labels/repeats), also that of a set
-that was deleted. `answer`: JSON."""
+that was deleted. `answer`: JSON, without the templates of the set."""
 
 api_keys = Table(
     "api_keys",
@@ -117,7 +118,7 @@ jobs = Table(
     Index("jobs_unfinished", "replica", "id", postgresql_where=text("ended IS NULL")),
     Index("jobs_by_key", "owner", "idempotency_key", unique=True),
 )
-"""Times: seconds since 1970. `replica`: on whose disk its clips are. `turn`: as in service/jobs/rows."""
+"""Times: seconds since 1970. `replica`: on whose disk its clips are. `turn`: see service/jobs/sqlite/rows."""
 
 replicas = Table(
     "replicas",

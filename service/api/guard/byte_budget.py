@@ -19,18 +19,19 @@ class ByteBudget:
         capacity: Maximum number of bytes.
 
     Attributes:
+        capacity: Maximum number of bytes.
         n_stored: Bytes that count too, although no request holds them.
     """
 
     def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
+        self.capacity = capacity
         self._n_taken = 0
         self.n_stored = 0
 
     @property
     def n_free(self) -> int:
         """Bytes that can still be taken."""
-        return self._capacity - self._n_taken - self.n_stored
+        return self.capacity - self._n_taken - self.n_stored
 
     def take(self, n_bytes: int) -> None:
         """Take so many bytes.

@@ -12,7 +12,7 @@ from service.api import etags, schemas
 from service.api.bodies import parse_body, read_body
 from service.api.context import Context, ContextDep
 from service.api.openapi import documented, request_body
-from service.api.problems import request_id_of
+from service.api.request_id import request_id_of
 from service.errors import (
     InvalidOptionError,
     LabelError,
@@ -70,7 +70,9 @@ async def list_label_sets(
         str | None,
         Query(description="next_cursor of the page before", json_schema_extra={"pattern": SET_NAME}),
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: Annotated[
+        int, Query(ge=1, le=1000, description="most sets of a page; fewer come where templates are long")
+    ] = 100,
 ) -> Response:
     """All label sets in order of name, a page at a time."""
     if cursor is not None and not re.fullmatch(SET_NAME, cursor):
@@ -171,10 +173,11 @@ def _get(context: Context, name: str, if_none_match: str | None) -> Response:
 
 def _page(context: Context, after: str, limit: int) -> Response:
     """Made beside the event loop: templates can make it long."""
-    found = context.store.page(after, limit + 1)
+    found = context.store.page(after, limit)
+    is_last = not found or not context.store.page(found[-1].name, 1)
     page = schemas.LabelSetPage(
-        label_sets=[schemas.LabelSetSummary(**_facts(one)) for one in found[:limit]],
-        next_cursor=found[limit - 1].name if len(found) > limit else None,
+        label_sets=[schemas.LabelSetSummary(**_facts(one)) for one in found],
+        next_cursor=None if is_last else found[-1].name,
     )
     return Response(page.model_dump_json(), media_type="application/json")
 

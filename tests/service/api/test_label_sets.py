@@ -112,6 +112,20 @@ def test_pages_with_a_cursor(client: TestClient) -> None:
     assert {"page-a", "page-b", "page-c"} <= set(names)
 
 
+def test_a_page_of_sets_with_long_templates_is_shorter(client: TestClient) -> None:
+    """A page of a thousand would be 128 MB, and never have room; no set is left out."""
+    templates = ["\U0001f436" * 498 + "{}"] * 64
+    names = [f"long-{i:02d}" for i in range(12)]
+    for name in names:
+        assert client.put(f"/v1/label-sets/{name}", json={"labels": [], "templates": templates}).is_success
+    first = client.get("/v1/label-sets", params={"cursor": "long", "limit": 12}).json()
+    rest = client.get("/v1/label-sets", params={"cursor": first["next_cursor"], "limit": 2}).json()
+    pages = [[one["name"] for one in page["label_sets"]] for page in (first, rest)]
+    assert pages == [names[:10], names[10:]]
+    for name in names:
+        client.delete(f"/v1/label-sets/{name}")
+
+
 def test_a_label_with_a_slash_can_be_removed(client: TestClient) -> None:
     """Names are free text; in an address they are percent-encoded."""
     _put(client, "slashes", ["AC/DC", "caf\u00e9, open"])

@@ -29,7 +29,9 @@ def open_store(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
     """Opens the store as another replica would; a database that is away is not tried again by itself."""
     monkeypatch.setattr(database_module, "_PAUSE_S", 3600.0)
     with ExitStack() as stack:
-        yield lambda: PostgresLabelStore(stack.enter_context(closing(PostgresDatabase(store_url, 0.5))), 9)
+        yield lambda: PostgresLabelStore(
+            stack.enter_context(closing(PostgresDatabase(store_url, 0.5))), 9, 999
+        )
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from service.errors import QuotaExceededError, StoreUnavailableError
 from service.labels.label import Label, make_label
-from service.labels.sqlite import SqliteLabelStore
+from service.labels.sqlite.store import SqliteLabelStore
 from service.labels.store import Content, Edit, Owner, Precondition
 
 ANY = Precondition()
@@ -53,18 +53,19 @@ def test_a_file_of_an_older_version_keeps_its_sets(tmp_path: Path, script: str) 
     """Labels in order, etags and times; a second opening changes nothing."""
     path = _written(tmp_path / "labels.sqlite3", script)
     for _ in range(2):
-        with closing(SqliteLabelStore(path, 5)) as opened:
+        with closing(SqliteLabelStore(path, 5, 99)) as opened:
             found = opened.get("old")
             assert found.labels == (Label("Zebra"), Label("ant", ("an ant",)), Label("\uff22at"))
             assert (found.etag, found.templates, found.guarantee) == ("e", ("a {}",), None)
             assert (found.n_labels, found.created.isoformat(), found.updated.isoformat()) == (3, TIME, TIME)
-            assert opened.get("empty").labels == ()
+            assert found.n_characters == len("Zebraa Zebraantan antBata Bat")
+            assert (opened.get("empty").labels, opened.get("empty").n_characters) == ((), 0)
 
 
 def test_labels_of_an_older_version_can_be_added_to_and_removed(tmp_path: Path) -> None:
     """They are found by names that are the same, and its etag goes on from what it was."""
     path = _written(tmp_path / "labels.sqlite3", VERSION_1)
-    with closing(SqliteLabelStore(path, 5)) as opened:
+    with closing(SqliteLabelStore(path, 5, 99)) as opened:
         assert opened.add("old", [make_label("ZEBRA"), make_label("bat")], ANY).etag == "e"
         after = opened.add("old", [make_label("cow")], ANY)
         assert after.etag == Edit(added=(Label("cow"),)).etag("e")
@@ -76,9 +77,9 @@ def test_an_older_version_has_owners_or_nobody(tmp_path: Path) -> None:
     """Sets count for the quota of who owned them."""
     owner = Owner("k", max_label_sets=1)
     owned, nobodys = (_written(tmp_path / name, text) for name, text in (("1", VERSION_1), ("0", VERSION_0)))
-    with closing(SqliteLabelStore(owned, 5)) as opened, pytest.raises(QuotaExceededError):
+    with closing(SqliteLabelStore(owned, 5, 99)) as opened, pytest.raises(QuotaExceededError):
         opened.put("new", Content(()), ANY, owner)
-    with closing(SqliteLabelStore(nobodys, 5)) as opened:
+    with closing(SqliteLabelStore(nobodys, 5, 99)) as opened:
         opened.put("new", Content(()), ANY, owner)
 
 
@@ -87,7 +88,7 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> Non
     path = _written(tmp_path / "labels.sqlite3", VERSION_1)
     _written(path, "INSERT INTO labels VALUES ('old', 3, 'ANT', '[]')")
     with pytest.raises(StoreUnavailableError):
-        SqliteLabelStore(path, 5)
+        SqliteLabelStore(path, 5, 99)
     with closing(sqlite3.connect(path)) as file:
         assert file.execute("PRAGMA user_version").fetchone() == (1,)
         columns = [row[1] for row in file.execute("PRAGMA table_info(label_sets)")]
@@ -98,22 +99,22 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> Non
 def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     """An older service would not keep what the newer one knows."""
     path = tmp_path / "labels.sqlite3"
-    SqliteLabelStore(path, 5).close()
+    SqliteLabelStore(path, 5, 99).close()
     with closing(sqlite3.connect(path)) as newer:
         newer.execute("PRAGMA user_version = 99")
     with pytest.raises(StoreUnavailableError, match="newer version"):
-        SqliteLabelStore(path, 5)
+        SqliteLabelStore(path, 5, 99)
 
 
 def test_an_unusable_place_is_refused(tmp_path: Path) -> None:
     """A file where the directory should be; the message says what to check."""
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnavailableError, match="exists and is writable"):
-        SqliteLabelStore(tmp_path / "file" / "labels.sqlite3", 5)
+        SqliteLabelStore(tmp_path / "file" / "labels.sqlite3", 5, 99)
 
 
 def test_a_damaged_file_is_an_unavailable_store(tmp_path: Path) -> None:
     """SQLite's own errors come out as one kind."""
     (tmp_path / "labels.sqlite3").write_bytes(b"this is not a database, " * 100)
     with pytest.raises(StoreUnavailableError):
-        SqliteLabelStore(tmp_path / "labels.sqlite3", 5)
+        SqliteLabelStore(tmp_path / "labels.sqlite3", 5, 99)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import StoreUnavailableError
+from service.labels.label import Label, count_characters
 from tests.conftest import Ahse
 from tests.service.postgres.server import PASSWORD, Server, why_absent
 
@@ -19,7 +21,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from service.postgres import upgrade as upgrade_module
 from service.postgres.database import PostgresDatabase
@@ -136,6 +138,41 @@ def test_an_upgrade_keeps_what_is_stored(empty_url: str) -> None:
         assert upgrade(empty_url) == ("0001", REVISION)
         database.check_version()
         assert database.ask("SELECT name, etag FROM label_sets") == ("s", "e")
+
+
+def test_the_characters_of_sets_are_counted_at_the_upgrade(empty_url: str) -> None:
+    """As the service counts them; answers to changes, which do not say, are forgotten."""
+    labels, templates = (Label("\U0001f436 {}", ("{} {}", 'a "\u00e9"')), Label("red")), ("a {}", "\u00e9 {}")
+    insert_set = text(
+        "INSERT INTO label_sets VALUES (:label_set, 'e', :templates, NULL, 2, now(), now(), '')"
+    )
+    insert_label = text("INSERT INTO labels VALUES (:label_set, :position, :name, :prompts, :hash)")
+    insert_change = text("INSERT INTO label_set_changes VALUES ('s', '', '', '{}', now())")
+    rows = [
+        {
+            "label_set": "s",
+            "position": i,
+            "name": one.name,
+            "prompts": json.dumps(one.prompts),
+            "hash": bytes([i]),
+        }
+        for i, one in enumerate(labels)
+    ]
+
+    def fill(connection: Connection) -> None:
+        run_migrations(connection, "0006")
+        connection.execute(insert_set, {"label_set": "s", "templates": json.dumps(templates)})
+        connection.execute(insert_set, {"label_set": "without", "templates": None})
+        connection.execute(insert_label, rows + [one | {"label_set": "without"} for one in rows])
+        connection.execute(insert_set, {"label_set": "empty", "templates": None})
+        connection.execute(insert_change)
+
+    with closing(PostgresDatabase(empty_url)) as database:
+        database.write(fill)
+        upgrade(empty_url)
+        counted = database.ask("SELECT array_agg(n_characters ORDER BY name DESC) FROM label_sets")
+        assert counted == ([count_characters(labels, None), count_characters(labels, templates), 0],)
+        assert database.ask("SELECT count(*) FROM label_set_changes") == (0,)
 
 
 def test_replicas_that_have_jobs_before_they_were_told_apart_are_seen_at_the_upgrade(empty_url: str) -> None:

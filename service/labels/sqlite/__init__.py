@@ -1,0 +1,1 @@
+"""Label sets in one SQLite file."""
