@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ _BUSY_TIMEOUT_S = 5.0
 _CACHE_KIB = 256
 # Marks the file as one of the service: "AHSE".
 _APPLICATION_ID = 0x41485345
+_OWNER_ONLY = 0o600
 
 _log = structlog.get_logger(__name__)
 
@@ -153,6 +155,27 @@ class Database:
             raise StoreUnavailableError(
                 f"the {self._content} store does not answer; try again later"
             ) from error
+
+
+def make_private(path: Path, content: str) -> None:
+    """Make a file that only its owner can read, before SQLite does: its other files get the same permissions.
+
+    Args:
+        path: Path of the file; its directory is created.
+        content: What will be stored, for messages: the ... store.
+
+    Raises:
+        StoreUnavailableError: It can't be made, or is somebody else's.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, _OWNER_ONLY))
+        path.chmod(_OWNER_ONLY)
+    except OSError as error:
+        raise StoreUnavailableError(
+            f"the {content} store can't be opened; check that the data directory is writable and the file "
+            "yours"
+        ) from error
 
 
 def open_cache(path: Path, schema: str, content: str) -> Database:

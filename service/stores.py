@@ -10,9 +10,9 @@ from service.embed.embedding_store import EmbeddingStore
 from service.embed.sqlite import SqliteEmbeddingStore
 from service.encode.clip_store import SqliteClipStore
 from service.encode.known_clips import ClipStore
-from service.jobs.sqlite import SqliteJobStore
+from service.jobs.sqlite.store import SqliteJobStore
 from service.jobs.store import JobStore
-from service.labels.sqlite import SqliteLabelStore
+from service.labels.sqlite.store import SqliteLabelStore
 from service.labels.store import LabelStore
 from service.settings import Settings
 
@@ -46,12 +46,12 @@ class Stores:
 
     def labels(self) -> LabelStore:
         """Open the label sets."""
-        max_labels = self._settings.max_labels_per_set
+        limits = self._settings.max_labels_per_set, self._settings.max_prompt_characters
         if self._database is None:
-            return SqliteLabelStore(self._settings.data_dir / "labels.sqlite3", max_labels)
+            return SqliteLabelStore(self._settings.data_dir / "labels.sqlite3", *limits)
         from service.labels.postgres.store import PostgresLabelStore
 
-        return PostgresLabelStore(self._database, max_labels)
+        return PostgresLabelStore(self._database, *limits)
 
     def keys(self) -> KeyStore:
         """Open the API keys."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import datetime
 from pathlib import Path
 
 from service.access.key_store import unknown_key
 from service.access.keys import ApiKey, Quotas
-from service.database import Database
-from service.errors import StoreUnavailableError, UnknownKeyError
+from service.database import Database, make_private
+from service.errors import UnknownKeyError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS keys (
@@ -24,7 +23,6 @@ CREATE TABLE IF NOT EXISTS keys (
     quotas TEXT NOT NULL
 ) STRICT;
 """
-_OWNER_ONLY = 0o600
 
 
 class SqliteKeyStore:
@@ -35,7 +33,7 @@ class SqliteKeyStore:
     """
 
     def __init__(self, path: Path) -> None:
-        _make_private(path)
+        make_private(path, "key")
         self._database = Database(path, _SCHEMA, "FULL", "key")
 
     def create(self, key: ApiKey) -> None:
@@ -71,18 +69,6 @@ class SqliteKeyStore:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
-
-
-def _make_private(path: Path) -> None:
-    """Make the file before SQLite does, whose other files get the same permissions."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, _OWNER_ONLY))
-        path.chmod(_OWNER_ONLY)
-    except OSError as error:
-        raise StoreUnavailableError(
-            "the key store can't be opened; check that the data directory is writable and the file yours"
-        ) from error
 
 
 def _key(

@@ -19,10 +19,14 @@ JobState = Literal["queued", "running", "done", "failed", "cancelled", "expired"
 ClipState = Literal["queued", "running", "done", "failed", "cancelled"]
 WebhookState = Literal["waiting", "pending", "delivered", "failed"]
 """waiting for the job's end; pending: to be sent, or sent again; delivered; failed: given up."""
+WebhookEnd = Literal["delivered", "failed"]
+"""How the sending of a report ends."""
 
 UNFINISHED: tuple[JobState, ...] = ("queued", "running")
 MAX_ATTEMPTS = 3
 """How often a clip is begun, if the service ends or a part of it fails while it works on it."""
+# Between attempts to report the end of a job; the one after the last pause is the last.
+_PAUSES = tuple(timedelta(seconds=one) for one in (5, 60, 600, 3600, 6 * 3600))
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A report of a job's end that is due.
+    """A report of a job's end that one worker sends now.
 
     Attributes:
         job: The job.
@@ -174,6 +178,16 @@ class Delivery:
     job: Job
     webhook: Webhook
     attempt: int
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it is given up if it does not arrive this time."""
+        return self.attempt > len(_PAUSES)
+
+    @property
+    def pause(self) -> timedelta:
+        """After which it is due again, unless its end is known by then."""
+        return _PAUSES[min(self.attempt, len(_PAUSES)) - 1]
 
 
 @dataclass(frozen=True)

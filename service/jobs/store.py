@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from service.jobs.folder import JobFolder
-from service.jobs.job import Claim, Delivery, Job, JobClip, NewJob, Outcome, Usage
+from service.jobs.job import Claim, Delivery, Job, JobClip, NewJob, Outcome, Usage, WebhookEnd
 
 
 class JobStore(Protocol):
@@ -89,11 +89,15 @@ class JobStore(Protocol):
     def expire(self, now: datetime) -> list[str]:
         """Remove what has expired; the ids of jobs that changed."""
 
-    def due_webhooks(self, now: datetime, limit: int) -> list[Delivery]:
-        """Reports that have to be sent, the longest due first."""
+    def claim_webhooks(self, now: datetime, limit: int) -> list[Delivery]:
+        """Begin to send reports that are due, the longest due first.
 
-    def webhook_tried(self, job_id: str, *, delivered: bool, again: datetime | None) -> None:
-        """Keep what became of a report; `again`: when to send it again, None: never."""
+        Each counts as sent, and is due again after a pause that grows with each attempt, unless its end is
+        kept before. So no report is sent again and again while the store can be read but not written.
+        """
+
+    def finish_webhook(self, job_id: str, end: WebhookEnd) -> None:
+        """Keep how the sending of a report has ended; its secret is forgotten."""
 
     def usage(self) -> Usage:
         """What all jobs take now."""

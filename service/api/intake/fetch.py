@@ -13,20 +13,16 @@ from starlette.concurrency import run_in_threadpool
 
 from service import __version__
 from service.api.guard.byte_budget import ByteShare
-from service.api.intake.public_network import PublicNetwork
+from service.api.intake.public_network import PublicNetwork, public_url
 from service.errors import BodyTooLargeError, FetchFailedError, UploadUnavailableError, UrlRefusedError
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
-DEFAULT_PORTS = {"http": 80, "https": 443}
-# Below are mail, remote shells and the like, to which a stranger's request must not be carried; object stores
-# and media servers often listen on high ports.
-OPEN_PORTS = {80, 443, *range(1024, 65536)}
 
 
 @dataclass(frozen=True)
 class FetchLimits:
-    """What a download may cost; the same as an upload."""
+    """What a download may cost: the bytes and pauses of an upload, and the time of its request."""
 
     max_bytes: int
     pause_s: float
@@ -76,7 +72,7 @@ class Fetcher:
         limits = self._limits
         try:
             async with asyncio.timeout(limits.total_s):
-                await self._follow(_checked(url), path, share)
+                await self._follow(public_url(url, "clip"), path, share)
         except TimeoutError:
             raise FetchFailedError(f"The clip could not be fetched within {limits.total_s:g} s.") from None
         except httpcore2.TimeoutException as error:
@@ -142,36 +138,12 @@ def _headers(url: httpx2.URL) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _checked(text: str) -> httpx2.URL:
-    """Read a URL.
-
-    Raises:
-        UrlRefusedError: Not of a kind that clips are fetched from. Its host is checked when connecting.
-    """
-    try:
-        url = httpx2.URL(text)
-    except httpx2.InvalidURL:
-        raise UrlRefusedError("The URL is not well-formed.") from None
-    return _allowed(url)
-
-
-def _allowed(url: httpx2.URL) -> httpx2.URL:
-    if url.scheme not in DEFAULT_PORTS or not url.host:
-        raise UrlRefusedError("Clips are fetched from http:// and https:// URLs only, also after a redirect.")
-    if url.userinfo:
-        raise UrlRefusedError("A URL with a user name or password in it is not fetched.")
-    port = DEFAULT_PORTS[url.scheme] if url.port is None else url.port
-    if port not in OPEN_PORTS:
-        raise UrlRefusedError("Clips are fetched from the ports 80, 443 and 1024 to 65535 only.")
-    return url
-
-
 def _redirected(url: httpx2.URL, location: str) -> httpx2.URL:
     """Where a redirect leads, checked as the URL itself was."""
     try:
-        target = _allowed(url.join(location))
+        target = public_url(url.join(location), "redirect")
     except httpx2.InvalidURL:
-        raise UrlRefusedError("The URL redirects to one that is not well-formed.") from None
+        raise UrlRefusedError("The URL of the redirect is not well-formed.") from None
     if url.scheme == "https" and target.scheme == "http":
         raise UrlRefusedError("The URL redirects from https to http, which anybody on the way can change.")
     return target

@@ -16,10 +16,8 @@ from pydantic_core import from_json
 from starlette.concurrency import run_in_threadpool
 
 from service.api.intake.body import FILE_FIELD, Body, Fields, FormLimits, Room
-from service.errors import BodyTooLargeError, InvalidOptionError, MalformedBodyError
-
-# More than any real length has.
-_MAX_DIGITS = 20
+from service.api.middleware import declared_length
+from service.errors import BodyTooLargeError, InvalidOptionError, MalformedBodyError, TooManyLabelsError
 
 
 async def read_json(request: Request, room: Room, limits: FormLimits) -> Body:
@@ -29,12 +27,13 @@ async def read_json(request: Request, room: Room, limits: FormLimits) -> Body:
         MalformedBodyError: No JSON object, or no base64 in it.
         BodyTooLargeError: Over the limit.
         InvalidOptionError: A member that can't be an option.
+        TooManyLabelsError: Too many members.
         OverloadedError: All that is held in memory, or all uploads together, are as large as they may be.
         OSError: The clip can't be written.
     """
     raw = await read_bounded(request, room, limits)
     # In threads: large bodies must not hold up other requests.
-    fields, clip = await run_in_threadpool(_unpack, raw)
+    fields, clip = await run_in_threadpool(_unpack, raw, limits.max_fields)
     if clip is None:
         return Body((), fields)
     room.on_disk.grow_to(len(clip))
@@ -50,8 +49,8 @@ async def read_bounded(request: Request, room: Room, limits: FormLimits) -> byte
         BodyTooLargeError: Over the limit, by its declared length already.
         OverloadedError: All that is held in memory is as large as it may be.
     """
-    maximum, declared = limits.max_field_bytes, request.headers.get("content-length", "")
-    if declared.isdecimal() and len(declared) < _MAX_DIGITS and int(declared) > maximum:
+    maximum = limits.max_field_bytes
+    if (declared_length(request.headers) or 0) > maximum:
         raise _too_large(maximum)
     chunks: list[bytes] = []
     n_bytes = 0
@@ -71,7 +70,7 @@ def _too_large(maximum: int) -> BodyTooLargeError:
     )
 
 
-def _unpack(raw: bytes) -> tuple[Fields, bytes | None]:
+def _unpack(raw: bytes, max_fields: int) -> tuple[Fields, bytes | None]:
     """The fields and the clip of a JSON object."""
     try:
         body = from_json(raw, allow_inf_nan=False)
@@ -80,7 +79,10 @@ def _unpack(raw: bytes) -> tuple[Fields, bytes | None]:
     if not isinstance(body, dict):
         raise MalformedBodyError("The body must be a JSON object.")
     file = body.pop(FILE_FIELD, None)
-    fields = tuple((name, _as_field(name, value)) for name, value in body.items() if value is not None)
+    sent = [(name, value) for name, value in body.items() if value is not None]
+    if len(sent) > max_fields:
+        raise TooManyLabelsError(f"The request has more than {max_fields} fields.")
+    fields = tuple((name, _as_field(name, value)) for name, value in sent)
     return fields, None if file is None else decode_base64(file, FILE_FIELD)
 
 

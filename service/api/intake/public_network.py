@@ -1,4 +1,4 @@
-"""Connections to public addresses only: a name is resolved once, checked, and connected to by its address."""
+"""What may be reached of the public internet: URLs, and addresses, to which a name is resolved once."""
 
 from __future__ import annotations
 
@@ -6,15 +6,27 @@ import asyncio
 import errno
 import socket
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from weakref import WeakValueDictionary
 
 import httpcore2
+import httpx2
 
+from service.api.guard.guarded_store import Requester, current_requester
 from service.errors import UrlRefusedError
 
 Address = IPv4Address | IPv6Address
-Resolve = Callable[[str, int], Awaitable[list[Address]]]
-"""All addresses of a host name at a port."""
+Resolve = Callable[[str], Awaitable[list[Address]]]
+"""All addresses of a host name."""
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+# Below are mail, remote shells and the like, to which a stranger's request must not be carried; object stores
+# and media servers often listen on high ports.
+_OPEN_PORTS = {80, 443, *range(1024, 65536)}
+# Lookups at once, and those of one client.
+_MAX_LOOKUPS, _MAX_OF_ONE = 64, 8
 
 # One request must not become a scan of whatever its host name lists.
 _MAX_ADDRESSES = 4
@@ -33,6 +45,30 @@ _NOT_PUBLIC: list[IPv4Network | IPv6Network] = [
 _UNICAST = IPv6Network("2000::/3")
 # An IPv4 address as hosts without IPv4 see it (RFC 6052).
 _NAT64 = IPv6Network("64:ff9b::/96")
+
+
+def public_url(url: str | httpx2.URL, what: str) -> httpx2.URL:
+    """Read a URL that may lead to the public internet. Its host is checked when connecting.
+
+    Args:
+        url: As a client sent it, or as a redirect made it.
+        what: What is there, for the message: the URL of the ...
+
+    Raises:
+        UrlRefusedError: It is damaged, of another scheme, holds credentials, or has a port of other services.
+    """
+    try:
+        url = httpx2.URL(url)
+    except httpx2.InvalidURL:
+        raise UrlRefusedError(f"The URL of the {what} is not well-formed.") from None
+    if url.scheme not in _DEFAULT_PORTS or not url.host:
+        raise UrlRefusedError(f"The URL of the {what} must begin with http:// or https:// and a host.")
+    if url.userinfo:
+        raise UrlRefusedError(f"The URL of the {what} must not hold a user name or password.")
+    port = _DEFAULT_PORTS[url.scheme] if url.port is None else url.port
+    if port not in _OPEN_PORTS:
+        raise UrlRefusedError(f"The URL of the {what} must have one of the ports 80, 443 and 1024 to 65535.")
+    return url
 
 
 def is_public(address: Address) -> bool:
@@ -70,14 +106,40 @@ def is_allowed(address: Address) -> bool:
     return is_public(address) and not is_own(address)
 
 
-async def resolve(host: str, port: int) -> list[Address]:
-    """Ask the system's resolver.
+class Resolver:
+    """Asks the system's resolver, in threads of its own.
 
-    Raises:
-        OSError, UnicodeError: It knows no such name.
+    A name server that does not answer keeps a thread until the system gives up, though nobody may wait for it
+    any longer. So a client, or behind requests a host, has a few of the threads, and its further lookups wait
+    for these. Lookups of another resolver wait for none of them.
     """
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [ip_address(where[0]) for *_, where in found]
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_MAX_LOOKUPS, "resolver")
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    async def resolve(self, host: str) -> list[Address]:
+        """All addresses of a host.
+
+        Raises:
+            OSError, UnicodeError: There is no such name.
+        """
+        turns = self._turns.setdefault(_asker_of(host), asyncio.Semaphore(_MAX_OF_ONE))
+        await turns.acquire()
+        ask = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
+        lookup = asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        lookup.add_done_callback(lambda _: turns.release())
+        # Shielded, since the thread is not free before it has an answer.
+        found = await asyncio.shield(lookup)
+        return [ip_address(where[0]) for *_, where in found]
+
+
+def _asker_of(host: str) -> str:
+    """Whose lookups of a host are counted together: the client's who asks, or else the host's."""
+    requester = current_requester.get()
+    if requester.key is not None:
+        return requester.key.id
+    return host if requester == Requester() else requester.client
 
 
 class PublicNetwork(httpcore2.AsyncNetworkBackend):
@@ -88,14 +150,14 @@ class PublicNetwork(httpcore2.AsyncNetworkBackend):
     rebinding) changes nothing, as there is no second question.
 
     Args:
-        resolve: Finds the addresses of a name.
+        resolve: Finds the addresses of a name; None: in threads of its own.
         is_allowed: Whether an address may be connected to.
     """
 
     def __init__(
-        self, resolve: Resolve = resolve, is_allowed: Callable[[Address], bool] = is_allowed
+        self, resolve: Resolve | None = None, is_allowed: Callable[[Address], bool] = is_allowed
     ) -> None:
-        self._resolve = resolve
+        self._resolve = resolve or Resolver().resolve
         self._is_allowed = is_allowed
         self._network = httpcore2.AnyIOBackend()
 
@@ -114,7 +176,7 @@ class PublicNetwork(httpcore2.AsyncNetworkBackend):
             httpcore2.ConnectError, httpcore2.ConnectTimeout: No address could be connected to.
         """
         failure: Exception = httpcore2.ConnectError()
-        for address in (await self._checked_addresses(host, port, timeout))[:_MAX_ADDRESSES]:
+        for address in (await self._checked_addresses(host, timeout))[:_MAX_ADDRESSES]:
             try:
                 return await self._network.connect_tcp(
                     str(address), port, timeout, local_address, socket_options
@@ -123,14 +185,14 @@ class PublicNetwork(httpcore2.AsyncNetworkBackend):
                 failure = error
         raise failure
 
-    async def check(self, host: str, port: int, timeout_s: float) -> None:
+    async def check(self, host: str, timeout_s: float) -> None:
         """Resolve a host without connecting to it.
 
         Raises:
             UrlRefusedError: The host has no address, or one that is not allowed.
             httpcore2.ConnectTimeout: It took too long.
         """
-        await self._checked_addresses(host, port, timeout_s)
+        await self._checked_addresses(host, timeout_s)
 
     async def connect_unix_socket(self, *_: object, **__: object) -> httpcore2.AsyncNetworkStream:
         """Refuse: it would be a service of this machine."""
@@ -140,10 +202,10 @@ class PublicNetwork(httpcore2.AsyncNetworkBackend):
         """Wait, as the client does before it tries again."""
         await self._network.sleep(seconds)
 
-    async def _checked_addresses(self, host: str, port: int, timeout_s: float | None) -> list[Address]:
+    async def _checked_addresses(self, host: str, timeout_s: float | None) -> list[Address]:
         try:
             async with asyncio.timeout(timeout_s):
-                addresses = await self._resolve(host, port)
+                addresses = await self._resolve(host)
         except TimeoutError as error:
             raise httpcore2.ConnectTimeout from error
         except (OSError, UnicodeError):

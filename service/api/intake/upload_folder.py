@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -82,8 +82,13 @@ class UploadFolder:
             yield share
 
     def set_stored(self, n_bytes: int) -> None:
-        """Say how many bytes are taken by what was kept of earlier uploads."""
+        """Say how many bytes are taken by what this process does not count itself."""
         self._budget.n_stored = n_bytes
+
+    def n_bytes_of_others(self) -> int:
+        """Bytes of uploads that other processes receive into folders beside this one."""
+        folders = (folder for folder in self.path.parent.glob(f"{_PREFIX}*") if folder != self.path)
+        return sum(map(_n_bytes_below, folders))
 
     def check(self) -> None:
         """Write a byte where uploads go.
@@ -107,6 +112,16 @@ class UploadFolder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _n_bytes_below(folder: Path) -> int:
+    """Bytes of all files; what vanishes meanwhile is left out."""
+    n_bytes = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                n_bytes += Path(where, name).stat().st_size
+    return n_bytes
 
 
 def _remove_abandoned(where: Path) -> None:

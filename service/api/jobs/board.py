@@ -6,14 +6,16 @@ import asyncio
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from service.api.guard.guarded_store import current_requester
 from service.api.intake.upload_folder import UploadFolder
 from service.api.jobs.webhooks import WebhookSender
 from service.cancellation import CancellationToken
-from service.errors import OverloadedError, UnknownJobError
-from service.jobs.job import JOB_ID, Job
+from service.errors import OverloadedError
+from service.jobs.changes import found_job
+from service.jobs.job import JOB_ID, Job, Usage
 from service.jobs.store import JobStore
 
 # Event streams are open for as long as their job lasts, each with a connection of its own.
@@ -63,11 +65,15 @@ class JobBoard:
             UnknownJobError: There is none, or it is somebody else's, which is not told apart.
         """
         key = current_requester.get().key
-        if re.fullmatch(JOB_ID, job_id):
-            job = self.store.get(job_id)
-            if key is None or key.permits("admin") or key.id == job.owner:
-                return job
-        raise UnknownJobError("There is no such job; it may have been deleted, or have expired long ago.")
+        job = self.store.get(job_id) if re.fullmatch(JOB_ID, job_id) else None
+        is_seen = job is not None and (key is None or key.permits("admin") or key.id == job.owner)
+        return found_job(job if is_seen else None)
+
+    def usage(self) -> Usage:
+        """What all jobs take now, those included that arrive at other processes; called in threads."""
+        n_arriving = self.arriving.n_bytes_of_others()
+        usage = self.store.usage()
+        return replace(usage, n_bytes=usage.n_bytes + n_arriving)
 
     @contextmanager
     def watching(self, job_id: str) -> Iterator[asyncio.Event]:
@@ -107,11 +113,6 @@ class JobBoard:
         self.added.set()
         for job_id in self._watchers:
             self.changed(job_id)
-
-    def close(self) -> None:
-        """Close the store, and delete what had not become a job."""
-        self.arriving.close()
-        self.store.close()
 
     def end_streams(self) -> None:
         """End all event streams, whose clients come back; else a shutdown would wait for them."""

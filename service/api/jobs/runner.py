@@ -12,13 +12,14 @@ from typing import Literal, TypeVar
 import structlog
 from starlette.requests import ClientDisconnect
 
-from service.api.context import Context, Workers
+from service.api.context import Context
 from service.api.intake.fetch import Fetcher
 from service.api.intake.upload import URL_FIELD, Upload
-from service.api.jobs.webhooks import WebhookSender, next_attempt
+from service.api.jobs.webhooks import WebhookSender
 from service.api.middleware import JOBS
 from service.api.problems import line_problem
 from service.api.question import Question
+from service.api.thread_pool import ThreadPool
 from service.cancellation import CancellationToken
 from service.classifier import Classifier
 from service.decode.pool import DecodePool
@@ -31,7 +32,7 @@ from service.errors import (
     RequestTimeoutError,
     UnavailableError,
 )
-from service.jobs.job import MAX_ATTEMPTS, Claim, Delivery, Outcome
+from service.jobs.job import MAX_ATTEMPTS, Claim, Delivery, Outcome, WebhookEnd
 from service.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -76,7 +77,7 @@ class JobRunner:
             context,
             settings=settings,
             classifier=Classifier(self._decoder.decode, embedder, tracing=context.tracing),
-            clip_workers=Workers("job", self._n_workers),
+            clip_workers=ThreadPool("job", self._n_workers),
             fetcher=fetcher,
         )
         self._board = context.jobs
@@ -99,14 +100,14 @@ class JobRunner:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._decoder.close()
-        self._context.clip_workers.shutdown()
+        self._context.clip_workers.close()
 
     async def tick(self) -> None:
         """Do what the time or another process makes necessary."""
         store, now = self._board.store, self._board.clock()
         if not self._is_leader:
             self._is_leader = await self._change(store.lead)
-        usage = await self._change(store.usage)
+        usage = await self._change(self._board.usage)
         # Of the workers of a service one counts them, so that the sum is right.
         self._context.metrics.jobs(usage.n_unfinished if self._is_leader else 0)
         self._board.arriving.set_stored(usage.n_bytes)
@@ -255,19 +256,24 @@ class JobRunner:
         due: list[Delivery] = []
         if self._is_leader and self._board.sender is not None:
             store, now = self._board.store, self._board.clock()
-            due = await self._change(partial(store.due_webhooks, now, _MAX_DELIVERIES))
-            await asyncio.gather(*(self._deliver(one, self._board.sender) for one in due))
+            # Claimed first: while that fails none is sent, else the same would be sent again and again.
+            due = await self._change(partial(store.claim_webhooks, now, _MAX_DELIVERIES))
+            sent = (self._deliver(one, self._board.sender) for one in due)
+            # Each is sent, whatever becomes of another.
+            for failure in await asyncio.gather(*sent, return_exceptions=True):
+                if isinstance(failure, Exception):
+                    raise failure
         if not due:
             await self._ended.wait()
 
     async def _deliver(self, due: Delivery, sender: WebhookSender) -> None:
-        now = self._board.clock()
-        sent = await sender.send(due, now)
-        again = None if sent.is_final else next_attempt(due.attempt, now)
-        store = self._board.store
-        await self._change(partial(store.webhook_tried, due.job.id, delivered=sent.is_delivered, again=again))
+        """Send one report; unless that ends it, it is due again after its pause."""
+        sent = await sender.send(due, self._board.clock())
         _log.info("webhook", job=due.job.id, attempt=due.attempt, outcome=sent.reason)
-        self._board.changed(due.job.id)
+        if sent.is_final or due.is_last:
+            end: WebhookEnd = "delivered" if sent.is_delivered else "failed"
+            await self._change_at_last(partial(self._board.store.finish_webhook, due.job.id, end))
+            self._board.changed(due.job.id)
 
 
 def _id_of(claim: Claim) -> str:

@@ -13,15 +13,14 @@ import hashlib
 import hmac
 import ssl
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import httpcore2
 import httpx2
 import structlog
 
 from service import __version__
-from service.api.intake.fetch import DEFAULT_PORTS, OPEN_PORTS
-from service.api.intake.public_network import PublicNetwork
+from service.api.intake.public_network import PublicNetwork, public_url
 from service.api.jobs.schemas import webhook_body
 from service.errors import InvalidOptionError, UrlRefusedError
 from service.jobs.job import Delivery, Webhook
@@ -32,8 +31,6 @@ _TIMEOUT_S = 10.0
 _SECRET_PREFIX = "whsec_"  # noqa: S105  (how secrets begin)
 _MIN_SECRET_BYTES, _MAX_SECRET_BYTES = 24, 64
 _MAX_URL_CHARACTERS = 2000
-# Between one attempt and the next; afterwards the report is given up.
-_PAUSES = tuple(timedelta(seconds=one) for one in (5, 60, 600, 3600, 6 * 3600))
 _GONE = 410
 
 
@@ -65,27 +62,11 @@ def check_webhook(url: str | None, secret: str | None) -> Webhook | None:
         raise InvalidOptionError(
             "webhook and webhook_secret are sent together: the secret signs what is sent."
         )
-    _check_url(url)
+    if len(url) > _MAX_URL_CHARACTERS:
+        raise UrlRefusedError(f"The URL of a webhook has at most {_MAX_URL_CHARACTERS} characters.")
+    public_url(url, "webhook")
     _key_of(secret)
     return Webhook(url, secret)
-
-
-def _check_url(text: str) -> httpx2.URL:
-    if len(text) > _MAX_URL_CHARACTERS:
-        raise UrlRefusedError(f"The URL of a webhook has at most {_MAX_URL_CHARACTERS} characters.")
-    try:
-        url = httpx2.URL(text)
-    except httpx2.InvalidURL:
-        raise UrlRefusedError("The URL of the webhook is not well-formed.") from None
-    if url.scheme not in DEFAULT_PORTS or not url.host:
-        raise UrlRefusedError("A webhook is an http:// or https:// URL.")
-    if url.userinfo:
-        raise UrlRefusedError(
-            "The URL of a webhook holds no user name or password; its secret signs instead."
-        )
-    if (url.port or DEFAULT_PORTS[url.scheme]) not in OPEN_PORTS:
-        raise UrlRefusedError("Webhooks are sent to the ports 80, 443 and 1024 to 65535 only.")
-    return url
 
 
 def _key_of(secret: str) -> bytes:
@@ -114,11 +95,6 @@ def signed_headers(message_id: str, now: datetime, body: bytes, secret: str) -> 
     }
 
 
-def next_attempt(attempt: int, now: datetime) -> datetime | None:
-    """When to try again after so many attempts; None: no more."""
-    return now + _PAUSES[attempt - 1] if attempt <= len(_PAUSES) else None
-
-
 class WebhookSender:
     """Sends reports, each over a connection of its own to a public address. Redirects are not followed.
 
@@ -137,9 +113,8 @@ class WebhookSender:
         Raises:
             UrlRefusedError: Its host has no public address now.
         """
-        url = httpx2.URL(webhook.url)
         try:
-            await self._network.check(url.host, url.port or DEFAULT_PORTS[url.scheme], _TIMEOUT_S)
+            await self._network.check(httpx2.URL(webhook.url).host, _TIMEOUT_S)
         except (UrlRefusedError, httpcore2.ConnectTimeout):
             raise UrlRefusedError(
                 "The host of the webhook has no address on the public internet; reports are not sent into "

@@ -7,9 +7,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from service.errors import OverloadedError
+from service.jobs.changes import check_answer_fits, end_of
 from service.jobs.job import Claim, Job, Outcome
-from service.jobs.postgres.ending import end_job
+from service.jobs.postgres.lifecycle import end_job
 from service.jobs.postgres.replica import Replica
 from service.jobs.postgres.rows import find_job, n_bytes, read_job, run
 
@@ -113,10 +113,7 @@ class Claims:
             return None
         n_more = len(outcome.content.encode()) - row.n_bytes
         n_kept = n_bytes(connection, self._replica.id)
-        if outcome.member == "answer" and n_kept + n_more > self._replica.limits.max_bytes:
-            raise OverloadedError(
-                "The answer has no room beside those of other jobs; delete jobs that have ended."
-            )
+        check_answer_fits(outcome, self._replica.limits, n_kept + n_more)
         return self._keep(connection, claim, outcome, n_more, now)
 
     def _keep(
@@ -142,10 +139,8 @@ class Claims:
             position=claim.index,
         )
         job = read_job(connection, claim.job_id)
-        if job.n_done < job.n_clips:
-            return job
-        state = "failed" if job.n_failed == job.n_clips else "done"
-        return end_job(connection, job.id, state, now, self._replica.limits.kept_for)
+        end = end_of(job)
+        return job if end is None else end_job(connection, job.id, end, now, self._replica.limits.kept_for)
 
     def release(self, connection: Connection, claim: Claim, *, is_tried: bool) -> None:
         """Queue a clip again, unless it has been and was begun anew; whether the attempt counts."""

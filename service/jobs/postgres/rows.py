@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, CursorResult, text
 
+from service.jobs.changes import found_job, job_of
 from service.jobs.job import Job
-from service.jobs.rows import found_job, job_of
 
 FACTS = """
     SELECT id, owner, state, n_clips, n_done, n_failed, version, created, started, ended, expires,
@@ -31,7 +31,7 @@ def lock(connection: Connection, *names: str) -> None:
 def find_job(connection: Connection, condition: str, *, then: str = "", **values: object) -> Job | None:
     """The job of a condition; `then`: what follows it."""
     row = run(connection, f"{FACTS} WHERE {condition} {then}", **values).first()
-    return None if row is None else job_of(tuple(row))
+    return None if row is None else job_of(row)
 
 
 def find_by_key(connection: Connection, owner: str, key: str) -> Job | None:

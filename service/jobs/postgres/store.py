@@ -12,15 +12,30 @@ import structlog
 from sqlalchemy import Connection
 
 from service.errors import StoreUnavailableError
+from service.jobs.changes import found_job, job_of
 from service.jobs.folder import JobFolder, n_bytes_of
-from service.jobs.job import Claim, Delivery, Job, JobClip, JobLimits, NewJob, Outcome, Usage, new_job_id
+from service.jobs.job import (
+    Claim,
+    Delivery,
+    Job,
+    JobClip,
+    JobLimits,
+    NewJob,
+    Outcome,
+    Usage,
+    WebhookEnd,
+    new_job_id,
+)
 from service.jobs.postgres.claims import Claims
-from service.jobs.postgres.creation import create_job
-from service.jobs.postgres.ending import cancel_job, expire_jobs
+from service.jobs.postgres.lifecycle import (
+    cancel_job,
+    claim_webhooks,
+    create_job,
+    expire_jobs,
+    finish_webhook,
+)
 from service.jobs.postgres.replica import Replica
 from service.jobs.postgres.rows import FACTS, find_by_key, n_bytes, read_job, run
-from service.jobs.postgres.webhooks import due_webhooks, keep_try
-from service.jobs.rows import found_job, job_of
 from service.postgres.database import PostgresDatabase
 
 _log = structlog.get_logger(__name__)
@@ -77,7 +92,7 @@ class PostgresJobStore:
         )
         return self._database.read(
             lambda connection: [
-                job_of(tuple(row)) for row in run(connection, query, owner=owner, before=before, limit=limit)
+                job_of(row) for row in run(connection, query, owner=owner, before=before, limit=limit)
             ]
         )
 
@@ -185,15 +200,13 @@ class PostgresJobStore:
             _log.warning("jobs_taken_over", n_jobs=len(taken))
         return expired
 
-    def due_webhooks(self, now: datetime, limit: int) -> list[Delivery]:
-        """Reports that have to be sent from here."""
-        return self._database.read(lambda connection: due_webhooks(connection, self._replica.id, now, limit))
+    def claim_webhooks(self, now: datetime, limit: int) -> list[Delivery]:
+        """Begin to send reports that are due here; after a lost answer they wait for their pause."""
+        return self._database.write(lambda connection: claim_webhooks(connection, self._replica, now, limit))
 
-    def webhook_tried(self, job_id: str, *, delivered: bool, again: datetime | None) -> None:
-        """Keep what became of a report."""
-        self._database.write(
-            lambda connection: keep_try(connection, job_id, delivered=delivered, again=again)
-        )
+    def finish_webhook(self, job_id: str, end: WebhookEnd) -> None:
+        """Keep how the sending of a report has ended."""
+        self._database.write(lambda connection: finish_webhook(connection, job_id, end))
 
     def usage(self) -> Usage:
         """What the jobs of this replica take now."""

@@ -20,7 +20,7 @@ from service.decode import wire
 from service.decode.pool import DecodePool
 from service.errors import DecoderUnavailableError, StoreUnavailableError
 from service.jobs.job import MAX_ATTEMPTS
-from service.jobs.sqlite import SqliteJobStore
+from service.jobs.sqlite.store import SqliteJobStore
 from service.settings import Settings
 from tests.service.api.conftest import classify
 from tests.service.api.guard.guarded import Make, asked
@@ -226,7 +226,7 @@ def test_a_clip_that_cannot_be_queued_again_at_once_is_later(
     assert failures == []
 
 
-@pytest.mark.parametrize("step", ["expire", "claim", "due_webhooks"])
+@pytest.mark.parametrize("step", ["expire", "claim", "claim_webhooks"])
 def test_what_nobody_has_foreseen_does_not_end_the_work_on_jobs(
     make: Make, clips: Clips, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

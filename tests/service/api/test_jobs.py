@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from service.api.intake.upload_folder import UploadFolder
 from tests.service.api.conftest import classify
 from tests.service.api.guard.guarded import Make, asked, new_key
 from tests.service.api.jobs_client import (
@@ -121,9 +122,22 @@ def test_the_body_of_a_job_has_a_limit_of_its_own(make: Make, clips: Clips) -> N
 
 def test_stored_jobs_leave_less_room_for_those_that_arrive(make: Make, clips: Clips) -> None:
     """What arrives is counted together with what is stored, so the disk has one bound."""
-    with asked(make(max_job_bytes=100_000)) as client, stopped_decoder(client, clips["red low"]):
-        assert post_job(client, bytes(60_000)).status_code == 202
-        refused = post_job(client, bytes(60_000))
+    with asked(make(max_job_bytes=300_000)) as client, stopped_decoder(client, clips["red low"]):
+        assert post_job(client, bytes(200_000)).status_code == 202
+        refused = post_job(client, bytes(200_000))
+    assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
+
+
+def test_jobs_that_arrive_at_other_workers_leave_less_room_too(make: Make) -> None:
+    """Their disk is the same, so it has one bound for all of them."""
+    with asked(make(max_job_bytes=300_000)) as client:
+        jobs = app_of(client).state.context.jobs
+        with UploadFolder(jobs.store.folder.path, 300_000) as other, other.private() as private:
+            (private.path / "clip").write_bytes(bytes(200_000))
+            tick(client)
+            refused = post_job(client, bytes(200_000))
+        tick(client)
+        assert post_job(client, bytes(200_000)).status_code == 202
     assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
 
 

@@ -17,11 +17,24 @@ from typing import Any, Self
 
 import pytest
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 
-from service.api.jobs.webhooks import WebhookSender, signed_headers
+from service.api.jobs.webhooks import Sent, WebhookSender, signed_headers
+from service.errors import StoreUnavailableError
+from service.jobs.job import Delivery
 from tests.service.api.guard.guarded import Make, asked
 from tests.service.api.intake.clip_server import Names, loopback_network
-from tests.service.api.jobs_client import WAIT_S, Clock, clocked, ended, post_job, tick, wait_until
+from tests.service.api.jobs_client import (
+    WAIT_S,
+    Clock,
+    app_of,
+    call,
+    clocked,
+    ended,
+    post_job,
+    tick,
+    wait_until,
+)
 
 Clips = dict[str, Path]
 KEY = bytes(range(32))
@@ -154,7 +167,6 @@ def test_a_report_that_failed_is_sent_again_later(client: TestClient, clips: Cli
         job = post_job(client, clips["red low"], webhook=receiver.url, webhook_secret=SECRET).json()
         assert receiver.arrived.acquire(timeout=WAIT_S)
         for seconds in (5, 60):
-            wait_until(client, lambda: not _due(client))
             tick(client)
             assert not receiver.arrived.acquire(blocking=False)
             clock.forward(seconds=seconds)
@@ -166,12 +178,6 @@ def test_a_report_that_failed_is_sent_again_later(client: TestClient, clips: Cli
         for name in ("id", "timestamp", "signature")
     )
     assert (len(ids), len(times), len(signatures)) == (1, 3, 3)
-
-
-def _due(client: TestClient) -> list[Any]:
-    app: Any = client.app
-    jobs = app.state.context.jobs
-    return list(jobs.store.due_webhooks(jobs.clock(), 10))
 
 
 def test_a_receiver_that_is_gone_is_not_asked_again(client: TestClient, clips: Clips) -> None:
@@ -188,11 +194,73 @@ def test_reports_are_given_up_after_some_hours(client: TestClient, clips: Clips,
         job = post_job(client, clips["red low"], webhook=receiver.url, webhook_secret=SECRET).json()
         for _ in range(6):
             assert receiver.arrived.acquire(timeout=WAIT_S)
-            wait_until(client, lambda: not _due(client))
             clock.forward(hours=6)
             tick(client)
         _wait_for(client, job, "failed")
     assert len(receiver.got) == 6
+
+
+@pytest.mark.parametrize("since", ["before it is sent", "while it is sent"])
+def test_a_report_is_not_repeated_while_the_store_cannot_be_written(
+    client: TestClient, clips: Clips, clock: Clock, monkeypatch: pytest.MonkeyPatch, since: str
+) -> None:
+    """A full disk, say, or a database that only answers questions: it goes on where there is room again."""
+    monkeypatch.setattr("service.api.jobs.runner.TICK_S", 0.01)
+    app, send, failed = app_of(client), WebhookSender.send, list[str]()
+
+    def full() -> None:
+        failed.append("write")
+        raise StoreUnavailableError("the store can't answer now")
+
+    with Receiver(500, 200) as receiver, monkeypatch.context() as broken:
+        job = post_job(client, clips["red low"], webhook=receiver.url, webhook_secret=SECRET).json()
+        assert receiver.arrived.acquire(timeout=WAIT_S)
+        database = app.state.context.jobs.store._database
+
+        async def breaking(*args: Any) -> Sent:
+            broken.setattr(database, "writing", full)
+            return await send(*args)
+
+        if since == "while it is sent":
+            broken.setattr(WebhookSender, "send", breaking)
+        else:
+            broken.setattr(database, "writing", full)
+        clock.forward(seconds=5)
+        call(client, app.state.job_runner._ended.set)
+        wait_until(client, lambda: len(failed) >= 50)
+        assert len(receiver.got) == (2 if since == "while it is sent" else 1)
+        broken.undo()
+        _wait_for(client, job, "delivered")
+    assert len(receiver.got) == 2
+
+
+def test_a_report_that_cannot_be_sent_holds_up_no_other(
+    client: TestClient, clips: Clips, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is wrong with this side: it is logged, and tried again after the pause of a failure."""
+    monkeypatch.setattr("service.api.jobs.runner.TICK_S", 0.01)
+    send, failed = WebhookSender.send, list[str]()
+
+    async def failing(sender: WebhookSender, due: Delivery, now: datetime) -> Sent:
+        if "broken" in due.webhook.url:
+            failed.append(due.job.id)
+            raise OSError(24, "Too many open files")
+        return await send(sender, due, now)
+
+    monkeypatch.setattr(WebhookSender, "send", failing)
+    with capture_logs() as logs, Receiver(200) as receiver:
+        urls = (f"{receiver.url}&broken", receiver.url)
+        broken, other = (
+            post_job(client, clips["red low"], webhook=url, webhook_secret=SECRET).json() for url in urls
+        )
+        _wait_for(client, other, "delivered")
+        tick(client)
+        assert failed == [broken["id"]]
+        assert _state(client, broken) == "pending"
+        clock.forward(seconds=5)
+        tick(client)
+        wait_until(client, lambda: len(failed) == 2)
+    assert {log["step"] for log in logs if log["event"] == "jobs_unavailable"} == {"deliver"}
 
 
 def test_a_report_survives_a_restart(make: Make, clips: Clips, clock: Clock) -> None:
@@ -203,7 +271,6 @@ def test_a_report_survives_a_restart(make: Make, clips: Clips, clock: Clock) -> 
         with clocked(app, clock) as client:
             job = post_job(client, clips["red low"], webhook=receiver.url, webhook_secret=SECRET).json()
             assert receiver.arrived.acquire(timeout=WAIT_S)
-            wait_until(client, lambda: not _due(client))
         clock.forward(seconds=5)
         app = make(webhooks=True)
         app.state.context.jobs.sender = _sender()
@@ -224,6 +291,7 @@ def test_a_report_survives_a_restart(make: Make, clips: Clips, clock: Clock) -> 
         ("ftp://hooks.example/", "http:// or https://"),
         ("https://user:password@hooks.example/", "user name or password"),
         ("https://hooks.example:22/", "ports 80, 443"),
+        ("https://hooks.example:0/", "ports 80, 443"),
         ("https://[::1/", "not well-formed"),
         ("https://hooks.example/" + "x" * 2000, "2000 characters"),
     ],
@@ -243,20 +311,13 @@ def test_a_name_that_becomes_private_is_not_connected_to(make: Make, clips: Clip
     names = Names({"hooks.example": [["127.0.0.1"], ["10.0.0.1"]]})
     app = make(webhooks=True)
     app.state.context.jobs.sender = WebhookSender(loopback_network(names))
-    with Receiver(200) as receiver, clocked(app, clock) as client:
+    with capture_logs() as logs, Receiver(200) as receiver, clocked(app, clock) as client:
         job = post_job(client, clips["red low"], webhook=receiver.url, webhook_secret=SECRET).json()
         ended(client, job)
-        wait_until(client, lambda: _due_later(client))
+        wait_until(client, lambda: "webhook" in [log["event"] for log in logs])
         assert receiver.got == []
         assert _state(client, job) == "pending"
     assert names.asked == ["hooks.example"] * 2
-
-
-def _due_later(client: TestClient) -> bool:
-    app: Any = client.app
-    jobs = app.state.context.jobs
-    due = jobs.store.due_webhooks(datetime.max.replace(tzinfo=UTC), 10)
-    return bool(due) and due[0].attempt == 2
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.jobs.job import Job, JobLimits, NewJob
-from service.jobs.sqlite import SqliteJobStore
+from service.jobs.sqlite.store import SqliteJobStore
 from service.jobs.store import JobStore
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)

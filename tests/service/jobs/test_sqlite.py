@@ -6,7 +6,7 @@ import stat
 from contextlib import closing
 from pathlib import Path
 
-from service.jobs.sqlite import SqliteJobStore
+from service.jobs.sqlite.store import SqliteJobStore
 from tests.service.jobs.conftest import LIMITS
 
 

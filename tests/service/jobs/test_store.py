@@ -10,7 +10,7 @@ import pytest
 
 from service.errors import OverloadedError, QuotaExceededError, StoreUnavailableError, UnknownJobError
 from service.jobs.job import MAX_ATTEMPTS, Claim, Job, JobLimits, Outcome, Webhook
-from service.jobs.sqlite import SqliteJobStore
+from service.jobs.sqlite.store import SqliteJobStore
 from service.jobs.store import JobStore
 from tests.service.jobs.conftest import DAY, FORM, NOW, Make, add
 
@@ -298,27 +298,38 @@ def test_a_key_has_its_own_quota_of_jobs(store: JobStore) -> None:
     add(store, owner="b", max_owned=1)
 
 
-def test_reports_are_due_at_the_end_and_again_after_a_failure(store: JobStore) -> None:
-    """The secret is forgotten when the report has arrived, or was given up."""
+def test_reports_are_due_at_the_end_and_again_after_a_pause(store: JobStore) -> None:
+    """Whoever claims one need not say more; six attempts are planned. The secret is forgotten at the end."""
     hook = Webhook("https://example.org/hook", "whsec_x")
     for _ in range(2):
         add(store, webhook=hook)
-    assert store.due_webhooks(NOW, 10) == []
-    job = _work(store)
+    assert store.claim_webhooks(NOW, 10) == []
+    job, now = _work(store), NOW
     assert job.webhook == "pending"
-    (due,) = store.due_webhooks(NOW, 10)
-    assert (due.job, due.webhook, due.attempt) == (job, hook, 1)
-    later = NOW + timedelta(seconds=5)
-    store.webhook_tried(job.id, delivered=False, again=later)
-    assert store.due_webhooks(NOW, 10) == []
-    (again,) = store.due_webhooks(later, 10)
-    assert (again.webhook, again.attempt) == (hook, 2)
-    store.webhook_tried(job.id, delivered=True, again=None)
+    for attempt, seconds in enumerate((5, 60, 600, 3600, 6 * 3600, 6 * 3600), start=1):
+        (due,) = store.claim_webhooks(now, 10)
+        assert (due.job, due.webhook, due.attempt, due.is_last) == (job, hook, attempt, attempt == 6)
+        assert store.claim_webhooks(now + timedelta(seconds=seconds - 1), 10) == []
+        now += timedelta(seconds=seconds)
+    store.finish_webhook(job.id, "delivered")
+    assert store.claim_webhooks(now, 10) == []
     given_up = _work(store)
-    store.webhook_tried(given_up.id, delivered=False, again=None)
-    assert [store.get(one.id).webhook for one in (job, given_up)] == ["delivered", "failed"]
+    store.finish_webhook(given_up.id, "failed")
+    ended = [store.get(one.id) for one in (job, given_up)]
+    assert [one.webhook for one in ended] == ["delivered", "failed"]
+    assert ended[0].version > job.version
     assert "None" in str(_secrets(store))
     assert "whsec_x" not in str(_secrets(store))
+
+
+def test_the_longest_due_reports_are_claimed_first(store: JobStore) -> None:
+    """So many as can be sent at once."""
+    for _ in range(3):
+        add(store, webhook=Webhook("https://example.org/hook", "whsec_x"))
+    ids = [_work(store, now=NOW + timedelta(seconds=seconds)).id for seconds in (2, 0, 1)]
+    later = NOW + DAY / 2
+    assert [due.job.id for due in store.claim_webhooks(later, 2)] == [ids[1], ids[2]]
+    assert [due.job.id for due in store.claim_webhooks(later, 2)] == [ids[0]]
 
 
 def _secrets(store: JobStore) -> object:

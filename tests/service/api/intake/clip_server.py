@@ -108,7 +108,7 @@ class Names:
         self._answers = answers
         self.asked: list[str] = []
 
-    async def resolve(self, host: str, _: int) -> list[Address]:
+    async def resolve(self, host: str) -> list[Address]:
         """The next answer for a name; an unknown one is an error."""
         answers = self._answers.get(host)
         if answers is None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import threading
+from collections.abc import Iterator
 from ipaddress import ip_address
 
 import httpcore2
 import pytest
 
-from service.api.intake.public_network import PublicNetwork, is_allowed, is_own, is_public, resolve
+from service.api.guard.guarded_store import Requester, current_requester
+from service.api.intake.public_network import Address, PublicNetwork, Resolver, is_allowed, is_own, is_public
 from service.errors import UrlRefusedError
-from tests.service.api.intake.clip_server import ClipServer, Names, loopback_network, ok
+from tests.service.api.intake.clip_server import WAIT_S, ClipServer, Names, loopback_network, ok
 
 PRIVATE = [
     *(
@@ -110,7 +113,7 @@ def test_every_way_to_write_this_machine_is_refused(host: str) -> None:
 
 def test_names_are_resolved_by_the_system() -> None:
     """To the addresses that a connection would take."""
-    assert ip_address("127.0.0.1") in asyncio.run(resolve("localhost", 80))
+    assert ip_address("127.0.0.1") in asyncio.run(Resolver().resolve("localhost"))
 
 
 @pytest.mark.parametrize("answer", [[], ["10.0.0.1"], ["127.0.0.1", "10.0.0.1"], ["10.0.0.1", "127.0.0.1"]])
@@ -169,12 +172,76 @@ def test_the_next_address_is_tried_where_one_does_not_answer() -> None:
 def test_a_resolver_that_does_not_answer_is_a_timeout() -> None:
     """Within the time that connecting may take."""
 
-    async def silent(*_: object) -> list[object]:
+    async def silent(_: str) -> list[Address]:
         await asyncio.Event().wait()
         return []
 
     with pytest.raises(httpcore2.ConnectTimeout):
-        asyncio.run(PublicNetwork(silent).connect_tcp("slow.example", 80, timeout=0.01))  # type: ignore[arg-type]
+        asyncio.run(PublicNetwork(silent).connect_tcp("slow.example", 80, timeout=0.01))
+
+
+@pytest.fixture
+def silent_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The name server of slow.example gives no answer before the end of the test; others do at once."""
+    ended = threading.Event()
+
+    def look_up(host: str, *_: object, **__: object) -> list[object]:
+        if host.endswith("slow.example"):
+            ended.wait(WAIT_S)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    yield
+    ended.set()
+
+
+async def _ask_in_vain(network: PublicNetwork, *hosts: str) -> None:
+    """Ask for hosts at once, and leave before there is an answer."""
+    answers = await asyncio.gather(*(network.check(host, 0.01) for host in hosts), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [httpcore2.ConnectTimeout] * len(hosts)
+
+
+SLOW = [f"{number}.slow.example" for number in range(100)]
+
+
+@pytest.mark.usefixtures("silent_server")
+def test_slow_names_of_a_client_hold_up_its_own_lookups_only() -> None:
+    """It has left, but the system still asks for its names."""
+
+    async def ask() -> None:
+        network = PublicNetwork(is_allowed=lambda _: True)
+        current_requester.set(Requester(client="192.0.2.1"))
+        await _ask_in_vain(network, *SLOW)
+        await _ask_in_vain(network, "fast.example")
+        current_requester.set(Requester(client="192.0.2.2"))
+        await network.check("fast.example", WAIT_S / 4)
+
+    asyncio.run(ask())
+
+
+@pytest.mark.usefixtures("silent_server")
+def test_slow_names_behind_requests_hold_up_lookups_of_their_host_only() -> None:
+    """A report for a host that is not found is no reason not to send others."""
+
+    async def ask() -> None:
+        network = PublicNetwork(is_allowed=lambda _: True)
+        await _ask_in_vain(network, *["slow.example"] * 100)
+        await network.check("fast.example", WAIT_S / 4)
+
+    asyncio.run(ask())
+
+
+@pytest.mark.usefixtures("silent_server")
+def test_slow_names_hold_up_nothing_but_their_network() -> None:
+    """Clips are not fetched, perhaps, but webhooks are sent, and other work of the event loop goes on."""
+
+    async def ask() -> None:
+        clips, webhooks = (PublicNetwork(is_allowed=lambda _: True) for _ in range(2))
+        await _ask_in_vain(clips, *SLOW)
+        await webhooks.check("fast.example", WAIT_S / 4)
+        assert await asyncio.to_thread(len, SLOW) == len(SLOW)
+
+    asyncio.run(ask())
 
 
 def test_sockets_of_this_machine_are_refused() -> None:

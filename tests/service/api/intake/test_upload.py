@@ -255,7 +255,7 @@ def test_base64_as_it_is_usually_written(text: str) -> None:
         (b"[" * 90, MalformedBodyError),
         (b'{"file": "AAEC", "labels": {"a": 1}}', InvalidOptionError),
         (b'{"file": "AAEC", "top_k": true}', InvalidOptionError),
-        (b'{"file": "AAEC", "a": 1, "b": 1, "c": 1, "d": 1}', TooManyLabelsError),
+        (b'{"file": "AAEC", "a": 1, "b": 1, "c": 1, "d": true}', TooManyLabelsError),
         (b'{"labels": ["a"]}', MissingFileError),
         (b'{"file": "%s"}' % (b"A" * 100), BodyTooLargeError),
     ],

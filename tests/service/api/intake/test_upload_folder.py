@@ -57,6 +57,15 @@ def test_each_upload_has_a_folder_that_ends_with_it(tmp_path: Path) -> None:
         assert [path.name for path in folder.path.iterdir()] == ["lock"]
 
 
+def test_uploads_of_others_beside_it_can_be_counted(tmp_path: Path) -> None:
+    """Those of other workers of a service, whose disk is the same."""
+    with UploadFolder(tmp_path, 10**6) as own, UploadFolder(tmp_path, 10**6) as other:
+        with own.private() as private:
+            (private.path / "clip").write_bytes(bytes(1000))
+            assert (own.n_bytes_of_others(), other.n_bytes_of_others()) == (0, 1000)
+        assert other.n_bytes_of_others() == 0
+
+
 def test_a_folder_that_is_gone_is_an_error_of_the_service(tmp_path: Path) -> None:
     """Not of the clip."""
     with pytest.raises(UploadUnavailableError, match="AHSE_UPLOAD_DIR"):

@@ -1,17 +1,16 @@
-"""The tables of jobs in SQLite, and their rows as values."""
+"""The tables of jobs in SQLite, and statements on them."""
 
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import fields
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
-from service.errors import UnknownJobError
+from service.jobs.changes import found_job, job_of
 from service.jobs.job import Job, NewJob
 
 # Times are seconds since 1970, so that they can be compared. `turn`: the later a job of an owner had its
-# turn, the larger. The long columns come last, since SQLite reads a row from its beginning.
+# turn, the larger. The long columns come last, since SQLite reads a row from its beginning. `job_facts`: rows
+# as `job_of` reads them.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY,
@@ -108,26 +107,6 @@ def read_job(connection: sqlite3.Connection, job_id: str) -> Job:
     """
     row = connection.execute("SELECT * FROM job_facts WHERE id = ?", (job_id,)).fetchone()
     return found_job(None if row is None else job_of(row))
-
-
-def found_job(job: Job | None) -> Job:
-    """A job that must be there.
-
-    Raises:
-        UnknownJobError: It is not.
-    """
-    if job is None:
-        raise UnknownJobError("There is no such job; it may have been deleted, or have expired long ago.")
-    return job
-
-
-def job_of(row: tuple[Any, ...]) -> Job:
-    """A row of `job_facts`."""
-    # The columns of the view are the fields of a job in their order, and a last one to search by.
-    facts: dict[str, Any] = dict(zip((one.name for one in fields(Job)), row[:-1], strict=True))
-    for name in ("created", "started", "ended", "expires"):
-        facts[name] = None if facts[name] is None else datetime.fromtimestamp(facts[name], UTC)
-    return Job(**facts)
 
 
 def n_bytes(connection: sqlite3.Connection) -> int:

@@ -1,17 +1,16 @@
-"""Jobs in one SQLite file, their clips in a folder beside it."""
+"""The store of jobs in a SQLite file: one transaction a call, and the files of a job with it."""
 
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from service.database import Database
-from service.errors import OverloadedError, QuotaExceededError, StoreUnavailableError
-from service.jobs import rows
+from service.database import Database, make_private
+from service.errors import StoreUnavailableError
+from service.jobs.changes import check_answer_fits, check_room, end_of, job_of
 from service.jobs.folder import JobFolder, n_bytes_of
 from service.jobs.job import (
     Claim,
@@ -23,10 +22,10 @@ from service.jobs.job import (
     Outcome,
     Usage,
     Webhook,
+    WebhookEnd,
     new_job_id,
 )
-
-_OWNER_ONLY = 0o600
+from service.jobs.sqlite import rows
 
 
 class SqliteJobStore:
@@ -43,14 +42,7 @@ class SqliteJobStore:
         self._limits = limits
         self.folder = JobFolder(directory / "jobs")
         path = directory / "jobs.sqlite3"
-        try:
-            # Before SQLite makes it, whose other files get the same permissions.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, _OWNER_ONLY))
-            path.chmod(_OWNER_ONLY)
-        except OSError as error:
-            raise StoreUnavailableError(
-                "the job store can't be opened; check that the data directory is writable and the file yours"
-            ) from error
+        make_private(path, "job")
         self._database = Database(path, rows.SCHEMA, "FULL", "job")
 
     def create(self, new: NewJob, clips: Path, now: datetime) -> tuple[Job, bool]:
@@ -75,20 +67,13 @@ class SqliteJobStore:
             self.folder.remove(job_id)
             raise
 
-    def _check_room(self, connection: sqlite3.Connection, new: NewJob, n_bytes: int) -> None:
+    def _check_room(self, connection: sqlite3.Connection, new: NewJob, n_more: int) -> None:
         (n_owned,) = connection.execute(
             "SELECT count(*) FROM jobs WHERE owner = ? AND state <> 'expired'", (new.owner,)
         ).fetchone()
-        if new.max_owned is not None and n_owned >= new.max_owned:
-            raise QuotaExceededError(
-                f"this key may have {new.max_owned} jobs, and has {n_owned}; delete one, or wait until "
-                "one expires"
-            )
         (n_jobs,) = connection.execute("SELECT count(*) FROM jobs WHERE state <> 'expired'").fetchone()
-        if n_jobs >= self._limits.max_jobs or rows.n_bytes(connection) + n_bytes > self._limits.max_bytes:
-            raise OverloadedError(
-                "The service keeps as many jobs as it can; delete jobs that have ended, or try again later."
-            )
+        n_bytes = rows.n_bytes(connection) + n_more
+        check_room(new, self._limits, n_owned=n_owned, n_jobs=n_jobs, n_bytes=n_bytes)
 
     def find(self, owner: str, idempotency_key: str) -> Job | None:
         """The job of an idempotency key."""
@@ -108,7 +93,7 @@ class SqliteJobStore:
                 "ORDER BY id DESC LIMIT ?3",
                 (owner, before, limit),
             ).fetchall()
-        return [rows.job_of(row) for row in found]
+        return [job_of(row) for row in found]
 
     def clips(self, job_id: str, since: int = -1) -> list[JobClip]:
         """Clips of a job."""
@@ -194,10 +179,7 @@ class SqliteJobStore:
             if row is None:
                 return None
             n_more = len(outcome.content.encode()) - row[0]
-            if outcome.member == "answer" and rows.n_bytes(connection) + n_more > self._limits.max_bytes:
-                raise OverloadedError(
-                    "The answer has no room beside those of other jobs; delete jobs that have ended."
-                )
+            check_answer_fits(outcome, self._limits, rows.n_bytes(connection) + n_more)
             job = self._keep(connection, claim, outcome, n_more, now)
         self.folder.remove_clip(claim.job_id, claim.index)
         if not job.is_unfinished:
@@ -218,9 +200,8 @@ class SqliteJobStore:
             ("failed" if is_failed else "done", version, outcome.content, claim.job_id, claim.index),
         )
         job = rows.read_job(connection, claim.job_id)
-        if job.n_done < job.n_clips:
-            return job
-        return self._end(connection, job.id, "failed" if job.n_failed == job.n_clips else "done", now)
+        end = end_of(job)
+        return job if end is None else self._end(connection, job.id, end, now)
 
     def _end(self, connection: sqlite3.Connection, job_id: str, state: str, now: datetime) -> Job:
         """End a job; from now on it needs neither its form nor its clips."""
@@ -293,27 +274,31 @@ class SqliteJobStore:
             )
         return [job_id for (job_id,) in (*gone, *expired)]
 
-    def due_webhooks(self, now: datetime, limit: int) -> list[Delivery]:
-        """Reports that have to be sent."""
-        with self._database.reading() as connection:
-            due = connection.execute(
+    def claim_webhooks(self, now: datetime, limit: int) -> list[Delivery]:
+        """Begin to send reports that are due."""
+        with self._database.writing() as connection:
+            found = connection.execute(
                 "SELECT job, url, secret, attempts FROM webhooks WHERE state = 'pending' AND next <= ? "
                 "ORDER BY next LIMIT ?",
                 (now.timestamp(), limit),
             ).fetchall()
-            return [
+            due = [
                 Delivery(rows.read_job(connection, job_id), Webhook(url, secret), attempts + 1)
-                for job_id, url, secret, attempts in due
+                for job_id, url, secret, attempts in found
             ]
+            connection.executemany(
+                "UPDATE webhooks SET attempts = ?, next = ? WHERE job = ?",
+                [(one.attempt, (now + one.pause).timestamp(), one.job.id) for one in due],
+            )
+        return due
 
-    def webhook_tried(self, job_id: str, *, delivered: bool, again: datetime | None) -> None:
-        """Keep what became of a report."""
-        state = "delivered" if delivered else "failed" if again is None else "pending"
+    def finish_webhook(self, job_id: str, end: WebhookEnd) -> None:
+        """Keep how the sending of a report has ended."""
         with self._database.writing() as connection:
             connection.execute(
-                "UPDATE webhooks SET state = ?1, attempts = attempts + 1, next = ?2, "
-                "secret = CASE WHEN ?1 = 'pending' THEN secret END WHERE job = ?3 AND state = 'pending'",
-                (state, None if again is None else again.timestamp(), job_id),
+                "UPDATE webhooks SET state = ?, next = NULL, secret = NULL "
+                "WHERE job = ? AND state = 'pending'",
+                (end, job_id),
             )
             connection.execute("UPDATE jobs SET version = version + 1 WHERE id = ?", (job_id,))
 
