@@ -103,12 +103,14 @@ def _find(word: str, skipped: Counter[str]) -> Iterator[ClipFile]:
     path = Path(word)
     if word == STDIN:
         yield _spool()
-    elif path.is_dir():
+    # Unlike those of Path, these answer also where a folder may not be entered, or a name is too long.
+    elif os.path.isdir(path):  # noqa: PTH112
         yield from _walk(path, skipped)
-    elif path.exists() or not glob.has_magic(word):
+    elif os.path.exists(path) or not glob.has_magic(word):  # noqa: PTH110
         yield clip_at(path, Path(path.name))
     else:
-        matches = sorted(name for name in glob.glob(word, recursive=True) if Path(name).is_file())  # noqa: PTH207
+        found = glob.glob(word, recursive=True)  # noqa: PTH207
+        matches = sorted(filter(os.path.isfile, found))
         yield from (clip_at(Path(name), Path(Path(name).name)) for name in matches)
         if not matches:
             yield ClipFile(word, path, Path(path.name), problem="no file matches this pattern")
@@ -199,12 +201,18 @@ def clip_at(path: Path, below: Path) -> ClipFile:
     name = os.fsencode(path).decode("utf-8", "backslashreplace")
     try:
         facts = path.stat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return ClipFile(name, path, below, problem="there is no such file")
+    except OSError as error:
+        return ClipFile(name, path, below, problem=f"it can't be looked at: {error.strerror}")
     if not stat.S_ISREG(facts.st_mode):
         return ClipFile(name, path, below, problem="this is no regular file; give it on standard input, as -")
-    changed = datetime.fromtimestamp(facts.st_mtime, UTC).isoformat()
-    return ClipFile(name, path, below, facts.st_size, changed)
+    return ClipFile(name, path, below, *state_of(facts))
+
+
+def state_of(facts: os.stat_result) -> tuple[int, str]:
+    """Size of a file, and the time of its last change as ISO 8601 has it."""
+    return facts.st_size, datetime.fromtimestamp(facts.st_mtime, UTC).isoformat()
 
 
 def _spool() -> ClipFile:

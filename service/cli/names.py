@@ -17,6 +17,7 @@ _REMEDY = (
     "with a comma in such a file."
 )
 
+Labels = Annotated[list[str] | None, typer.Option("--label", help="Candidate name; repeat for each.")]
 LabelsFile = Annotated[
     Path | None,
     typer.Option(

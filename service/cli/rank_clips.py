@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +14,8 @@ from service.cli.clip_files import STDIN, ClipFile, find_clips
 from service.cli.command_app import CommandApp
 from service.cli.connection import Key, Url, connected, refuse_key_without_url
 from service.cli.interrupts import Interrupts, exiting_at_once
-from service.cli.names import LabelsFile, read_names
+from service.cli.names import Labels, LabelsFile, read_names
+from service.cli.question_options import AudioWindows, Frames, Guarantee, SegmentS, Templates, TopK
 from service.cli.ranking_run import Outputs, RankingRun
 from service.cli.subtitles import Subtitles
 from service.errors import InvalidOptionError
@@ -40,7 +41,7 @@ def rank_clips(
             metavar="CLIP...",
         ),
     ],
-    label: Annotated[list[str] | None, typer.Option(help="Candidate name; repeat for each.")] = None,
+    labels: Labels = None,
     labels_file: LabelsFile = None,
     label_set: Annotated[
         str | None, typer.Option(help=f"{texts.LABEL_SET.description} With --url, of the service.")
@@ -49,22 +50,16 @@ def rank_clips(
         str | None,
         typer.Option(help="Bundle directory, or with --url the name of a loaded bundle; default the first."),
     ] = None,
-    template: Annotated[
-        list[str] | None, typer.Option(help=f"{texts.TEMPLATES.description} Repeat for several.")
-    ] = None,
+    templates: Templates = None,
     calibration: Annotated[
         str | None, typer.Option(help=texts.BETA.description, metavar="auto|off|NUMBER")
     ] = None,
-    guarantee: Annotated[str | None, typer.Option(help=texts.GUARANTEE.description, metavar="0.9")] = None,
+    guarantee: Guarantee = None,
     timeline: Annotated[bool, typer.Option("--timeline", help="Same as --segment-s auto.")] = False,
-    segment_s: Annotated[
-        str | None, typer.Option(help=texts.SEGMENT_S.description, metavar="auto|SECONDS")
-    ] = None,
-    frames: Annotated[str | None, typer.Option(help=texts.FRAMES.description, metavar="exact|key")] = None,
-    audio_windows: Annotated[
-        str | None, typer.Option(help=texts.AUDIO_WINDOWS.description, metavar="N")
-    ] = None,
-    top_k: Annotated[str, typer.Option(help=texts.TOP_K.description, metavar="N")] = "5",
+    segment_s: SegmentS = None,
+    frames: Frames = None,
+    audio_windows: AudioWindows = None,
+    top_k: TopK = "5",
     url: Url = None,
     key: Key = None,
     jobs: Annotated[
@@ -104,28 +99,32 @@ def rank_clips(
     """Rank candidate names for each clip. A clip that can't be used is reported and the others go on."""
     with ExitStack() as stack:
         with exiting_at_once():  # nothing is written yet
+            from service.cli.rankers import read_question
+
             refuse_key_without_url(url, key)
             if resume and output is None:
                 raise InvalidOptionError("--resume goes on with a file; give it with --output")
             if STDIN in clips and str(labels_file) == STDIN:
                 raise InvalidOptionError("standard input can't be both a clip and the file of labels")
-            options = {
-                "templates": template or None,
-                "calibration": calibration,
-                "guarantee": guarantee,
-                "segment_s": segment_s or ("auto" if timeline or srt or vtt else None),
-                "frames": frames,
-                "audio_windows": audio_windows,
-                "top_k": top_k,
-            }
-            question = _read_question(read_names(label, labels_file), label_set, bundle, options)
+            question = read_question(
+                read_names(labels, labels_file),
+                label_set,
+                bundle,
+                templates=templates,
+                calibration=calibration,
+                guarantee=guarantee,
+                segment_s=segment_s or ("auto" if timeline or srt or vtt else None),
+                frames=frames,
+                audio_windows=audio_windows,
+                top_k=top_k,
+            )
             found = _find(clips, stack)
-            subtitles = Subtitles(found, {".srt": srt, ".vtt": vtt}, out_dir)
-            if not (overwrite or resume):
-                subtitles.refuse_to_replace()
+            subtitles = Subtitles(found, {".srt": srt, ".vtt": vtt}, out_dir, overwrite=overwrite)
+            if not resume:
+                subtitles.refuse_to_replace(found)
             ranker = stack.enter_context(_ranker(question, url, key, jobs))
         interrupts = stack.enter_context(Interrupts())
-        records = _open(output, ranker, found, resume=resume, overwrite=overwrite)
+        records = _open(output, ranker, found, subtitles, resume=resume, overwrite=overwrite)
         run = RankingRun(
             ranker,
             interrupts,
@@ -133,18 +132,6 @@ def rank_clips(
         )
         code = run.go(found)
     raise typer.Exit(code)
-
-
-def _read_question(
-    names: tuple[str, ...], label_set: str | None, bundle: str | None, options: Mapping[str, object]
-) -> Question:
-    from service.cli.rankers import Question, check_question
-    from service.options import ClassifyOptions, read_options
-
-    given = {name: value for name, value in options.items() if value is not None}
-    question = Question(names, label_set, bundle, read_options(given, ClassifyOptions))
-    check_question(question)
-    return question
 
 
 def _find(words: Sequence[str], stack: ExitStack) -> tuple[ClipFile, ...]:
@@ -176,10 +163,25 @@ def _ranker(question: Question, url: str | None, key: str | None, n_jobs: int | 
 
 
 def _open(
-    path: Path | None, ranker: Ranker, clips: Sequence[ClipFile], *, resume: bool, overwrite: bool
+    path: Path | None,
+    ranker: Ranker,
+    clips: Sequence[ClipFile],
+    subtitles: Subtitles,
+    *,
+    resume: bool,
+    overwrite: bool,
 ) -> RecordFile | None:
+    """Open the output file. In one that is resumed, a clip that lacks subtitles is not done."""
     from service.cli.records import open_records
 
     if path is None:
         return None
-    return open_records(path, ranker.fingerprint, clips, resume=resume, overwrite=overwrite)
+    again = subtitles.lacking()
+    records = open_records(path, ranker.fingerprint, clips, again, resume=resume, overwrite=overwrite)
+    if resume:
+        try:
+            subtitles.refuse_to_replace([clip for clip in clips if clip.name not in records.answered])
+        except InvalidOptionError:
+            records.close()
+            raise
+    return records

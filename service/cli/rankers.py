@@ -7,14 +7,22 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from service.cancellation import CancellationToken
-from service.errors import AhseError, InvalidOptionError, NoLabelsError, NotMediaError
+from service.errors import (
+    AhseError,
+    ClipUnavailableError,
+    InvalidOptionError,
+    NoLabelsError,
+    QuotaExceededError,
+    RateLimitedError,
+)
 
 if TYPE_CHECKING:
-    from service.client import Answer, Client
+    from service.client import Answer, Client, ServiceError
     from service.labels.label import Candidates, Label
     from service.options import ClassifyOptions
     from service.registry import Bundle
@@ -24,8 +32,6 @@ if TYPE_CHECKING:
 _CONCERNS_ALL = frozenset({401, 403, 404, 405, 421})
 _UPLOADS = 4
 _FIRST_SERVER_ERROR = 500
-# As decoding says it here (service/decode/pool.py).
-_UNREADABLE = "The clip can't be read. Check that the file exists and may be read."
 
 
 @dataclass(frozen=True)
@@ -64,11 +70,13 @@ class RankingStoppedError(Exception):
 
     Attributes:
         message: Why, and what to do.
+        is_final: Going on later would not help.
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, is_final: bool = False) -> None:
         super().__init__(message)
         self.message = message
+        self.is_final = is_final
 
 
 class Ranker(Protocol):
@@ -130,7 +138,7 @@ class LocalRanker:
     def __init__(
         self, asked: Asked, bundle: Bundle, settings: Settings, n_jobs: int | None, fingerprint: str
     ) -> None:
-        from service.batch.batched_encoders import batched
+        from service.batch.batched_encoders import Batching
         from service.classifier import Classifier
         from service.decode.pool import DecodePool
         from service.embed.embedder import LabelEmbedder
@@ -138,7 +146,8 @@ class LocalRanker:
 
         use_one_thread_per_product()
         self._options, self._label_set = asked.options, asked.label_set
-        self._bundle = replace(bundle, encoders=batched(bundle.encoders, settings.budgets(), _Unobserved()))
+        batching = Batching(settings.budgets(), _Unobserved())
+        self._bundle = replace(bundle, encoders=batching.wrap(bundle.encoders))
         self.n_jobs = n_jobs or n_processors()
         self.fingerprint = fingerprint
         self._token = CancellationToken()
@@ -189,9 +198,11 @@ class RemoteRanker:
 
     def __init__(self, question: Question, client: Client, n_jobs: int | None) -> None:
         _labels(question.names, client.info().limits.max_labels)
-        etag = client.label_set(question.label_set).etag if question.label_set else None
+        label_set = client.label_set(question.label_set) if question.label_set else None
         model = client.model(question.bundle or client.info().default_bundle)
+        etag, n_labels = (label_set.etag, label_set.n_labels) if label_set else (None, len(question.names))
         self.fingerprint = _fingerprint(question, etag, model.digest)
+        self._expected = model.id, model.version, n_labels
         self.n_jobs = n_jobs or _UPLOADS
         self._client = client
         self._question = question
@@ -200,34 +211,56 @@ class RemoteRanker:
         """Upload, wait."""
         from service.client import ClientError, ServiceError, UnreachableError
 
-        asked = self._question
         try:
-            return self._client.classify(
-                path,
-                labels=None if asked.label_set else asked.names,
-                label_set=asked.label_set,
-                bundle=asked.bundle,
-                templates=asked.options.templates,
-                top_k=asked.options.top_k,
-                calibration=asked.options.beta,
-                guarantee=asked.options.guarantee,
-                segment_s=asked.options.segment_s,
-                frames=asked.options.frames,
-                audio_windows=asked.options.audio_windows,
-                progress=progress,
-            )
+            answer = self._ask(path, progress)
         except OSError as error:
-            raise ClipFailedError(NotMediaError.code, _UNREADABLE) from error
+            unreadable = ClipUnavailableError()
+            raise ClipFailedError(unreadable.code, unreadable.message) from error
         except UnreachableError as error:
             raise RankingStoppedError(error.message) from error
         except ServiceError as error:
-            if error.status in _CONCERNS_ALL:
-                raise RankingStoppedError(f"{error.detail} [{error.code}]") from error
+            self._stop_if_all_are_concerned(error)
             is_plain = error.status < _FIRST_SERVER_ERROR or not error.request_id
             named = "" if is_plain else f" (request {error.request_id})"
             raise ClipFailedError(error.code, error.detail + named) from error
         except ClientError as error:
             raise ClipFailedError(error.code, error.message) from error
+        if (answer.bundle, answer.bundle_version, answer.n_labels) != self._expected:
+            raise RankingStoppedError(
+                "The bundle or the label set of the service has changed since this run began, and answers of "
+                "both would be mixed: rank all clips again, into another file.",
+                is_final=True,
+            )
+        return answer
+
+    def _ask(self, path: Path, progress: Callable[[int, int | None], object]) -> Answer:
+        asked = self._question
+        return self._client.classify(
+            path,
+            labels=None if asked.label_set else asked.names,
+            label_set=asked.label_set,
+            bundle=asked.bundle,
+            templates=asked.options.templates,
+            top_k=asked.options.top_k,
+            calibration=asked.options.beta,
+            guarantee=asked.options.guarantee,
+            segment_s=asked.options.segment_s,
+            frames=asked.options.frames,
+            audio_windows=asked.options.audio_windows,
+            progress=progress,
+        )
+
+    def _stop_if_all_are_concerned(self, error: ServiceError) -> None:
+        """Raise what ends the run, unless the error is about one clip."""
+        # That quota is of bytes: the clip is larger than all that the key may send in a day.
+        if error.status in _CONCERNS_ALL and error.code != QuotaExceededError.code:
+            raise RankingStoppedError(f"{error.detail} [{error.code}]") from error
+        wait_s = error.retry_after_s or 0
+        if error.code == RateLimitedError.code and wait_s > self._client.max_wait_s:
+            again = datetime.now().astimezone() + timedelta(seconds=wait_s)
+            raise RankingStoppedError(
+                f"{error.detail} The service takes more from {again:%Y-%m-%d %H:%M} on. [{error.code}]"
+            ) from error
 
     def stop(self) -> None:
         """Nothing: the service notices when the connection ends with the program."""
@@ -266,11 +299,19 @@ def ranker_here(question: Question, settings: Settings, n_jobs: int | None) -> L
     """
     from service.registry import load_bundle
 
+    question = _with_frames(question, settings)
     asked = ask_here(question, settings)
     directory = Path(question.bundle) if question.bundle else settings.bundles[0]
     bundle, version = load_bundle(directory, settings.runtime()), asked.candidates.version
     fingerprint = _fingerprint(question, None if version is None else version.etag, bundle.digest)
     return LocalRanker(asked, bundle, settings, n_jobs, fingerprint)
+
+
+def _with_frames(question: Question, settings: Settings) -> Question:
+    """With the frames that the settings choose in place of the usual ones, since answers depend on them."""
+    if question.options.frames is not None or settings.frames == "exact":
+        return question
+    return replace(question, options=question.options.model_copy(update={"frames": settings.frames}))
 
 
 def ask_here(question: Question, settings: Settings) -> Asked:
@@ -306,14 +347,28 @@ def _fingerprint(question: Question, etag: str | None, digest: str) -> str:
     return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
-def check_question(question: Question) -> None:
-    """Check that there are candidates, in one way.
+def read_question(
+    names: tuple[str, ...], label_set: str | None, bundle: str | None, **options: object
+) -> Question:
+    """What a command line asks.
+
+    Args:
+        names: Candidate names.
+        label_set: Name of the label set to rank instead.
+        bundle: As in `Question`.
+        options: Those of `ClassifyOptions` as they were given; None, or an empty list: not given.
 
     Raises:
-        InvalidOptionError: In both.
-        NoLabelsError: In none.
+        InvalidOptionError: There are candidates in both ways, or an option is not acceptable.
+        InvalidTemplateError: A template is not.
+        NoLabelsError: There are no candidates.
     """
-    if question.names and question.label_set:
+    from service.options import ClassifyOptions, read_options
+
+    given = {name: value for name, value in options.items() if value not in (None, [])}
+    question = Question(names, label_set, bundle, read_options(given, ClassifyOptions))
+    if names and label_set:
         raise InvalidOptionError("Give either labels or --label-set, not both.")
-    if not question.names and question.label_set is None:
+    if not names and label_set is None:
         raise NoLabelsError("no labels were given; give names with --label, --labels-file or --label-set")
+    return question

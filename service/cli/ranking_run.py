@@ -22,7 +22,7 @@ from service.errors import AhseError
 
 if TYPE_CHECKING:
     from service.cli.progress import Display
-    from service.cli.rankers import Ranker
+    from service.cli.rankers import Ranker, RankingStoppedError
     from service.cli.records import Failure, Record
     from service.cli.subtitles import Subtitles
     from service.client import Answer
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # be written comes.
 _AHEAD = 4
 OK, SOME_FAILED, NOTHING_DONE = 0, 1, 2
+_UNFORESEEN = "Something unforeseen went wrong with this clip here; standard error has the cause."
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class RankingRun:
         todo = [clip for clip in clips if records is None or clip.name not in records.done]
         if len(todo) < len(clips):
             typer.echo(f"{len(clips) - len(todo)} of {len(clips)} clips have their answer already", err=True)
-        stopped = ""
+        stopped = None
         try:
             with shown(todo) as display:
                 stopped = self.rank_all(todo, display)
@@ -119,7 +120,7 @@ class RankingRun:
         if self._interrupts.came:
             sys.stdout.flush()
             os._exit(INTERRUPTED)
-        if stopped:
+        if stopped is not None:
             return SOME_FAILED if self._n_answered else NOTHING_DONE
         return SOME_FAILED if self._failed else OK
 
@@ -128,22 +129,22 @@ class RankingRun:
         """Clips so far that have no answer."""
         return len(self._failed)
 
-    def rank_all(self, clips: Sequence[ClipFile], display: Display) -> str:
+    def rank_all(self, clips: Sequence[ClipFile], display: Display) -> RankingStoppedError | None:
         """Rank clips until all are done, or it makes no sense to go on: returns why then."""
         from service.cli.rankers import RankingStoppedError
 
         pool = ThreadPoolExecutor(self._ranker.n_jobs, thread_name_prefix="clip")
         left = iter(clips)
-        stopped = ""
+        stopped = None
         try:
             while self._begin(left, pool, display):
                 clip, future = self._pending[0]
                 with self._interrupts.waiting():
-                    outcome = future.result()
+                    outcome = self._outcome(clip, future, display)
                 self._pending.popleft()
                 self._take(clip, outcome, display)
         except RankingStoppedError as error:
-            stopped = error.message
+            stopped = error
         except KeyboardInterrupt:
             self._ranker.stop()
         for clip, future in self._pending:  # what was done behind the one that was waited for
@@ -170,6 +171,21 @@ class RankingRun:
         except (AhseError, ClipFailedError) as error:
             return Failure(error.code, error.message)
 
+    def _outcome(
+        self, clip: ClipFile, future: Future[Answer | Failure], display: Display
+    ) -> Answer | Failure:
+        """Wait for what becomes of a clip; what nobody foresaw is a fault of this clip only."""
+        from service.cli.rankers import RankingStoppedError
+        from service.cli.records import Failure
+
+        try:
+            return future.result()
+        except RankingStoppedError:
+            raise
+        except Exception as error:  # noqa: BLE001  (one clip must not end the work on all others)
+            display.message(printable(f"{clip.name}: {type(error).__name__}: {error}"))
+            return Failure(AhseError.code, _UNFORESEEN)
+
     def _take(self, clip: ClipFile, outcome: Answer | Failure, display: Display) -> None:
         """Write a result; the record last, since it says that all of it is there."""
         from service.cli.records import Failure, make_record
@@ -191,16 +207,16 @@ class RankingRun:
             outputs.records.write(record)
         display.done(clip)
 
-    def _sum_up(self, n_clips: int, stopped: str) -> None:
+    def _sum_up(self, n_clips: int, stopped: RankingStoppedError | None) -> None:
         """Say what is missing, and list what failed where it may have scrolled away."""
         if self._failed and n_clips > 1:
             typer.echo(f"{len(self._failed)} of {n_clips} clips failed:", err=True)
             for clip, failure in self._failed:
                 typer.echo(printable(f"  {clip.name} [{failure.code}]"), err=True)
-        how = self._outputs.how_to_go_on
-        how = how and f" {how}"
+        can_go_on = self._outputs.how_to_go_on and not (stopped is not None and stopped.is_final)
+        how = f" {self._outputs.how_to_go_on}" if can_go_on else ""
         done = f"{self._n_answered + len(self._failed)} of {n_clips} clips are done"
-        if stopped:
-            typer.echo(printable(f"ahse: {stopped} {done}.{how}"), err=True)
+        if stopped is not None:
+            typer.echo(printable(f"ahse: {stopped.message} {done}.{how}"), err=True)
         elif self._interrupts.came:
             typer.echo(f"ahse: interrupted; {done}.{how}", err=True)

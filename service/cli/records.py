@@ -11,7 +11,7 @@ import csv
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.api.timeline import as_cell
 from service.cli.clip_files import ClipFile
+from service.cli.parquet_support import parquet_modules, schema_of
 from service.errors import InvalidOptionError
 
 if TYPE_CHECKING:
@@ -118,20 +119,26 @@ class RecordFile(ABC):
         path: The file.
         question: What is asked now.
         clips: Of this run.
+        again: Names of those of them that are ranked in any case.
         resume: Keep what the file has, but for records of these clips that are failures, of another state of
-            the file, or of standard input.
+            the file, or of standard input, and of those that are ranked again.
 
     Attributes:
-        done: Names of those of the clips that have an answer.
+        answered: Names of those of the clips that had an answer when the file was opened.
+        done: Names of those whose answer stays.
 
     Raises:
         InvalidOptionError: The file to resume is not of this command, or answers another question.
     """
 
-    def __init__(self, path: Path, question: str, clips: Sequence[ClipFile], *, resume: bool) -> None:
+    def __init__(
+        self, path: Path, question: str, clips: Sequence[ClipFile], again: Set[str], *, resume: bool
+    ) -> None:
         self.path = path
         self._question = question
         self._states = {clip.name: (clip.size_bytes, clip.modified) for clip in clips}
+        self._again = again
+        self.answered: set[str] = set()
         self.done: set[str] = set()
         self._open(resume=resume and path.exists())
 
@@ -150,6 +157,9 @@ class RecordFile(ABC):
             return True
         state = (None if size is None else int(size), modified)
         if one.get("error") or size is None or state != self._states[file]:
+            return False
+        self.answered.add(file)
+        if file in self._again:
             return False
         self.done.add(file)
         return True
@@ -285,29 +295,6 @@ def _from_cell(text: str) -> str | None:
     return was if text.startswith("'") and as_cell(was) == text else text or None
 
 
-def parquet_modules() -> tuple[Any, Any]:
-    """The packages pyarrow and pyarrow.parquet.
-
-    Raises:
-        InvalidOptionError: They are not installed.
-    """
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ModuleNotFoundError as error:
-        raise InvalidOptionError(
-            "Parquet files need the package pyarrow: pip install 'ahse[parquet]'. Results can go without it "
-            "into a file that ends in .jsonl or .csv"
-        ) from error
-    return pa, parquet
-
-
-def schema_of(columns: Mapping[str, str]) -> Any:
-    """The schema of a Parquet file with these columns, by their types."""
-    pa, _ = parquet_modules()
-    return pa.schema([(name, pa.type_for_alias(kind)) for name, kind in columns.items()])
-
-
 class Parquet(RecordFile):
     """Parquet, which is complete when it is closed; until then it is beside its place, ending in `.part`."""
 
@@ -365,7 +352,13 @@ _BY_ENDING: Mapping[str, type[RecordFile]] = {
 
 
 def open_records(
-    path: Path, question: str, clips: Sequence[ClipFile], *, resume: bool, overwrite: bool
+    path: Path,
+    question: str,
+    clips: Sequence[ClipFile],
+    again: Set[str] = frozenset(),
+    *,
+    resume: bool,
+    overwrite: bool,
 ) -> RecordFile:
     """Open a file for records, by its ending.
 
@@ -373,6 +366,7 @@ def open_records(
         path: The file.
         question: What is asked.
         clips: Of this run.
+        again: Names of those of them that are ranked in any case.
         resume: Go on with it if it is there.
         overwrite: Or else replace it.
 
@@ -388,4 +382,4 @@ def open_records(
             f"{path.name} is there already; go on with it (--resume), replace it (--overwrite) or choose "
             "another file"
         )
-    return kind(path, question, clips, resume=resume)
+    return kind(path, question, clips, again, resume=resume)

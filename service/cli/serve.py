@@ -33,7 +33,7 @@ def serve(
     workers: Annotated[
         int | None, typer.Option(help="Server processes behind the port; each takes a GPU in turn.")
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where label sets and embeddings are kept.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where label sets, keys and jobs are kept.")] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
     is_open: Annotated[
         bool, typer.Option("--open", help="Let everyone who reaches the port do everything, without a key.")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from service.access.sqlite import SqliteKeyStore
 from service.errors import PreconditionFailedError, SettingsError
-from service.jobs.sqlite import SqliteJobStore
-from service.labels.sqlite import SqliteLabelStore
+from service.jobs.sqlite.store import SqliteJobStore
+from service.labels.sqlite.store import SqliteLabelStore
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def import_files(url: str, settings: Settings) -> tuple[Imported, Imported]:
         # Opening a file makes it, or brings it up to date.
         sets = keys = None
         if sets_file.is_file():
-            sets = stack.enter_context(closing(SqliteLabelStore(sets_file, settings.max_labels_per_set)))
+            limits = settings.max_labels_per_set, settings.max_prompt_characters
+            sets = stack.enter_context(closing(SqliteLabelStore(sets_file, *limits)))
         if keys_file.is_file():
             keys = stack.enter_context(closing(SqliteKeyStore(keys_file)))
         return database.write(

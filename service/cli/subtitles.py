@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,12 +24,21 @@ class Subtitles:
         clips: Of this run.
         endings: Which of the forms are written.
         folder: Where; None: beside each clip.
+        overwrite: Replace files that are there already.
 
     Raises:
         InvalidOptionError: Two clips would have the same file.
     """
 
-    def __init__(self, clips: Sequence[ClipFile], endings: Mapping[str, bool], folder: Path | None) -> None:
+    def __init__(
+        self,
+        clips: Sequence[ClipFile],
+        endings: Mapping[str, bool],
+        folder: Path | None,
+        *,
+        overwrite: bool,
+    ) -> None:
+        self._overwrite = overwrite
         self._endings = [ending for ending, is_wanted in endings.items() if is_wanted]
         bases = {clip.name: _base(clip, folder) for clip in clips}
         sharing = Counter(base.with_suffix("") for base in bases.values())
@@ -40,32 +50,46 @@ class Subtitles:
         if self._endings and doubled:
             raise InvalidOptionError(f"two clips would have the same file {doubled[0]}{self._endings[0]}")
 
-    def refuse_to_replace(self) -> None:
-        """Check that no file is there already.
+    def refuse_to_replace(self, clips: Iterable[ClipFile]) -> None:
+        """Check that no file of these clips is there already, unless they may be replaced.
 
         Raises:
             InvalidOptionError: Some are; names a few.
         """
-        there = [path for place in self._places.values() for path in self._files(place) if path.exists()]
-        if there:
+        there = [path for clip in clips for path in self._files(self._places[clip.name]) if _exists(path)]
+        if there and not self._overwrite:
             named = ", ".join(str(path) for path in there[:_MAX_NAMED])
             rest = f" and {len(there) - _MAX_NAMED} more" if len(there) > _MAX_NAMED else ""
             raise InvalidOptionError(
                 f"files are there already: {named}{rest}; replace them (--overwrite) or choose --out-dir"
             )
 
+    def lacking(self) -> set[str]:
+        """Names of the clips of which a file is missing."""
+        return {name for name, place in self._places.items() if not all(map(_exists, self._files(place)))}
+
     def write(self, clip: ClipFile, answer: Answer) -> None:
-        """Write the files of a clip. One without segments, such as an image, has none."""
+        """Write the files of a clip; those that are there stay, unless they may be replaced.
+
+        One without segments, such as an image, has none.
+        """
         if not self._endings or answer.segments is None:
             return
         from service.api.timeline import TIMELINES
 
         for path in self._files(self._places[clip.name]):
+            if _exists(path) and not self._overwrite:
+                continue
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(TIMELINES[path.suffix[1:]].write(answer), encoding="utf-8")
 
     def _files(self, place: Path) -> list[Path]:
         return [place.with_name(place.name + ending) for ending in self._endings]
+
+
+def _exists(path: Path) -> bool:
+    """Unlike Path.exists, this answers also where a folder may not be entered."""
+    return os.path.exists(path)  # noqa: PTH110
 
 
 def _base(clip: ClipFile, folder: Path | None) -> Path:

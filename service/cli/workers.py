@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from ctypes import c_bool
 from dataclasses import dataclass, field
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
@@ -104,7 +105,10 @@ class _Supervisor:
     ) -> None:
         self._settings, self._sockets, self._woken = settings, sockets, woken
         key = secrets.token_hex()
-        self._workers = [Worker(number, settings.workers, folder, key) for number in range(settings.workers)]
+        seen_key = _SPAWN.RawValue(c_bool)  # without a lock, which a worker that is killed could keep
+        self._workers = [
+            Worker(number, settings.workers, folder, key, seen_key) for number in range(settings.workers)
+        ]
         self._places = [_Place(0)]
 
     def run(self) -> int:

@@ -29,7 +29,7 @@ class TrackScore(Flat):
 
     Attributes:
         similarity: Cosine of the track's feature and the name's text feature.
-        score: Probability among the candidates by this track alone.
+        score: Share among the candidates by this track alone.
     """
 
     similarity: float
@@ -43,7 +43,7 @@ class Prediction:
     Attributes:
         rank: 1 is the best.
         label: Its name.
-        score: Probability among the candidates; all of them sum to 1.
+        score: Share among the candidates; all of them sum to 1.
         distance: Smaller is better.
         seen: The bundle's head was trained on this class.
         visual: By the picture alone; None when no picture was used.

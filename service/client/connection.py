@@ -40,7 +40,7 @@ class Connection(ABC):
     ) -> None:
         self.url = protocol.check_base_url(url)
         self._retries = retries
-        self._max_wait_s = max_wait_s
+        self.max_wait_s = max_wait_s
         self._open(
             {
                 "base_url": self.url,
@@ -58,7 +58,7 @@ class Connection(ABC):
         """Make the client of httpx2 with these options."""
 
     def _tries(self, call: Call[Value], uploads: Sequence[Upload]) -> Tries[Value]:
-        return Tries(call, uploads, self.url, self._retries, self._max_wait_s)
+        return Tries(call, uploads, self.url, self._retries, self.max_wait_s)
 
 
 def check_clips(clips: Sequence[ClipSource], question: Question) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service import option_texts as texts
 from service.cli.command_app import CommandApp
 from service.cli.interrupts import Interrupts, exiting_at_once
-from service.cli.names import LabelsFile, read_names
+from service.cli.names import Labels, LabelsFile, read_names
+from service.cli.question_options import AudioWindows, Frames, Guarantee, SegmentS, Templates, TopK
 from service.errors import InvalidOptionError
 
 if TYPE_CHECKING:
@@ -38,45 +38,38 @@ def plan(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the plan; must not exist. Workers need it too.")],
-    label: Annotated[list[str] | None, typer.Option(help="Candidate name; repeat for each.")] = None,
+    labels: Labels = None,
     labels_file: LabelsFile = None,
     label_set: Annotated[
         str | None, typer.Option(help="Label set of the data directory; its labels of now are in the plan.")
     ] = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle directory; default the first served.")] = None,
-    template: Annotated[
-        list[str] | None, typer.Option(help=f"{texts.TEMPLATES.description} Repeat for several.")
-    ] = None,
-    segment_s: Annotated[
-        str | None, typer.Option(help=texts.SEGMENT_S.description, metavar="auto|SECONDS")
-    ] = None,
-    frames: Annotated[str | None, typer.Option(help=texts.FRAMES.description, metavar="exact|key")] = None,
-    audio_windows: Annotated[
-        str | None, typer.Option(help=texts.AUDIO_WINDOWS.description, metavar="N")
-    ] = None,
-    guarantee: Annotated[str | None, typer.Option(help=texts.GUARANTEE.description, metavar="0.9")] = None,
-    top_k: Annotated[str, typer.Option(help=texts.TOP_K.description, metavar="N")] = "5",
+    templates: Templates = None,
+    segment_s: SegmentS = None,
+    frames: Frames = None,
+    audio_windows: AudioWindows = None,
+    guarantee: Guarantee = None,
+    top_k: TopK = "5",
     shard_size: Annotated[int, typer.Option(min=1, help="Clips in a shard.")] = 1000,
 ) -> None:
     """List the clips and cut the list into shards; no clip is decoded."""
     from service.bundle.directory import open_manifest
     from service.cli.bulk.plan import PlannedLabel, write_plan
     from service.cli.bulk.sources import find
-    from service.cli.rankers import Question, ask_here, check_question
+    from service.cli.rankers import ask_here, read_question
     from service.cli.serve import read_settings
-    from service.options import ClassifyOptions, read_options
 
-    given = {
-        "templates": template or None,
-        "segment_s": segment_s,
-        "frames": frames,
-        "audio_windows": audio_windows,
-        "guarantee": guarantee,
-        "top_k": top_k,
-    }
-    options = read_options({name: one for name, one in given.items() if one is not None}, ClassifyOptions)
-    question = Question(read_names(label, labels_file), label_set, None, options)
-    check_question(question)
+    question = read_question(
+        read_names(labels, labels_file),
+        label_set,
+        None,
+        templates=templates,
+        segment_s=segment_s,
+        frames=frames,
+        audio_windows=audio_windows,
+        guarantee=guarantee,
+        top_k=top_k,
+    )
     settings = read_settings({})
     asked = ask_here(question, settings)
     manifest, digest = open_manifest(bundle or settings.bundles[0])

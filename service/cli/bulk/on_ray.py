@@ -284,9 +284,13 @@ class _Run:
             hired.shard = None
             self._idle.append(hired)
         except self._ray.exceptions.RayTaskError as error:
-            self._leave_out(hired, f"{type(error.cause).__name__}: {error.cause}")
+            cause = f"{type(error.cause).__name__}: {error.cause}"
+            if hired.shard is None:
+                self._leave_out(hired, cause)
+            else:  # it may be the fault of the shard
+                self._lose(hired, error, f"has failed ({cause})")
         except self._ray.exceptions.RayError as error:
-            self._lose(hired, error)
+            self._lose(hired, error, "was lost")
         else:
             self._take(hired.shard, report)
             if report.is_published:
@@ -323,12 +327,12 @@ class _Run:
             else:
                 self._display.message(f"shard {hired.shard} is given up: {_MAX_LOST} workers were lost at it")
 
-    def _lose(self, hired: _Hired, error: Exception) -> None:
-        """A worker has died, with or without its node."""
+    def _lose(self, hired: _Hired, error: Exception, how: str) -> None:
+        """A worker has failed at a shard, or has died, with or without its node."""
         node, shard = hired.slot, hired.shard
         self._dismiss(hired)
         if shard is not None:
-            self._display.message(f"node {node.address}: its worker was lost; shard {shard} is done again")
+            self._display.message(f"node {node.address}: its worker {how}; shard {shard} is done again")
             lost_at = self._lost_at.setdefault(node.node_id, set())
             lost_at.add(shard)
             if len(lost_at) == _MAX_LOST:

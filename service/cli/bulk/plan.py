@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.cli.clip_files import ClipFile
-from service.cli.records import parquet_modules, schema_of
+from service.cli.parquet_support import parquet_modules, schema_of
 from service.errors import InvalidOptionError
 from service.faults import describe_faults
 from service.labels.label import Label
@@ -49,6 +49,7 @@ class Plan(BaseModel):
         labels: The candidates, those of a label set as they were then.
         label_set: Its name, if they are of one.
         options: How clips are ranked.
+        schemes: Of clips by URL, such as s3; workers need the packages for them.
         n_clips: In all shards.
         n_shards: Numbered from 0.
         manifest_digest: Hex sha256 of the files of the manifest, one after the other.
@@ -63,6 +64,7 @@ class Plan(BaseModel):
     labels: tuple[PlannedLabel, ...]
     label_set: str | None
     options: ClassifyOptions
+    schemes: tuple[str, ...] = ()
     n_clips: int
     n_shards: int
     manifest_digest: str
@@ -126,6 +128,7 @@ def write_plan(out: Path, clips: Sequence[ClipFile], shard_size: int, facts: dic
             _write_shard(aside / MANIFEST / shard_name(number), shard)
         plan = Plan(
             created=datetime.now(UTC).replace(microsecond=0),
+            schemes=tuple(sorted({one.name.partition("://")[0] for one in clips if "://" in one.name})),
             n_clips=len(clips),
             n_shards=len(shards),
             manifest_digest=_digest(aside, len(shards)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,12 +12,13 @@ from pathlib import Path
 import typer
 
 from service.cli.bulk.plan import RESULTS, Plan, shard_name
-from service.cli.bulk.sources import SourceUnavailableError
-from service.cli.records import COLUMNS, Record, Row, parquet_modules, rows_of, schema_of
-from service.errors import UnavailableError
+from service.cli.parquet_support import parquet_modules, schema_of
+from service.cli.records import COLUMNS, Record, Row, rows_of
+from service.errors import AhseError, InvalidOptionError, UnavailableError
 
-# What is wrong with this machine, or with where clips are kept, now, and not with a clip.
-_OF_NOW = {error.code for error in UnavailableError.__subclasses__()} | {SourceUnavailableError.code}
+# What is wrong with this machine, or with where clips are kept, now, and not with a clip; what nobody foresaw
+# may be so too.
+_OF_NOW = {error.code for error in UnavailableError.__subclasses__()} | {AhseError.code}
 
 
 def on_standard_error(text: str) -> None:
@@ -79,7 +81,10 @@ class ShardResults:
         place = self._folder / shard_name(shard)
         part = place.with_name(f".{place.name}.{os.uname().nodename}-{os.getpid()}")
         try:
-            parquet.write_table(pa.Table.from_pylist(self._rows, schema_of(COLUMNS)), part)
+            with part.open("wb") as file:
+                parquet.write_table(pa.Table.from_pylist(self._rows, schema_of(COLUMNS)), file)
+                file.flush()
+                os.fsync(file.fileno())  # else a power cut may leave an empty file that counts as done
             _link(part, place)
         except FileExistsError:
             self._say(f"shard {shard} has results of another worker already; these are dropped")
@@ -88,13 +93,19 @@ class ShardResults:
 
 
 def _link(part: Path, place: Path) -> None:
-    """Give a file its name if nothing has that name yet."""
+    """Give a file its name if nothing has that name yet, so that a power cut does not take it away."""
     try:
         os.link(part, place)
     except FileExistsError:
         raise
     except OSError:  # a file system without links; another worker's file has the same rows
         part.replace(place)
+    with contextlib.suppress(OSError):  # some network file systems know no such thing
+        folder = os.open(place.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def is_done(folder: Path, shard: int) -> bool:
@@ -118,14 +129,24 @@ class Status:
 
 
 def read_status(folder: Path, plan: Plan) -> Status:
-    """Read what is there."""
-    _, parquet = parquet_modules()
+    """Read what is there.
+
+    Raises:
+        InvalidOptionError: The results of a shard are damaged; names their file.
+    """
+    pa, parquet = parquet_modules()
     missing, n_clips, failed = [], 0, Counter[str]()
     for shard in range(plan.n_shards):
         if not is_done(folder, shard):
             missing.append(shard)
             continue
-        rows = parquet.read_table(folder / RESULTS / shard_name(shard), columns=["file", "error"]).to_pylist()
+        file = folder / RESULTS / shard_name(shard)
+        try:
+            rows = parquet.read_table(file, columns=["file", "error"]).to_pylist()
+        except pa.ArrowInvalid:
+            raise InvalidOptionError(
+                f"{file} is damaged; delete it, and run the shard again: ahse bulk run {folder}"
+            ) from None
         by_clip = {row["file"]: row["error"] for row in rows}
         n_clips += len(by_clip)
         failed.update(code for code in by_clip.values() if code)

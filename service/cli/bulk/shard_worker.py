@@ -15,7 +15,7 @@ from typing import Any
 import service
 from service.cli.bulk.plan import Plan, fingerprint, read_shard
 from service.cli.bulk.results import ShardResults, is_done
-from service.cli.bulk.sources import local
+from service.cli.bulk.sources import check_schemes, local
 from service.cli.clip_files import ClipFile
 from service.cli.interrupts import Interrupts
 from service.cli.progress import weight
@@ -124,8 +124,10 @@ def ranker_of(planned: Plan, directory: Path | None, settings: Settings, n_jobs:
         n_jobs: Clips at once; None: as many as there are processors.
 
     Raises:
-        InvalidOptionError: The bundle here is not the one that was planned with.
+        InvalidOptionError: The bundle here is not the one that was planned with, or URLs of clips can't be
+            opened here.
     """
+    check_schemes(planned.schemes)
     bundle = load_bundle(directory or settings.bundles[0], settings.runtime())
     if bundle.digest != planned.bundle_digest:
         raise InvalidOptionError(

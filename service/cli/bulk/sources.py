@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from service.cli.clip_files import STDIN, ClipFile, clip_at, find_clips
-from service.errors import AhseError, InvalidOptionError
+from service.cli.clip_files import STDIN, ClipFile, clip_at, find_clips, state_of
+from service.errors import AhseError, ClipUnavailableError, InvalidOptionError
 
 _COLUMN = "clip"
 _UNAVAILABLE = "the clip can't be read now; check its store, the rights to it, and the room for a copy"
@@ -30,12 +31,6 @@ class ClipGoneError(AhseError):
     """A clip is not there any more, or was not when it was planned."""
 
     code = "clip_gone"
-
-
-class SourceUnavailableError(AhseError):
-    """A clip can't be read now: its store does not answer, refuses, or the copy has no room."""
-
-    code = "source_unavailable"
 
 
 def find(inputs: Sequence[str]) -> tuple[tuple[ClipFile, ...], str]:
@@ -138,19 +133,42 @@ def _as_text(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def _open_system(url: str) -> tuple[Any, str]:
+def _fsspec(scheme: str) -> Any:
     try:
         import fsspec
     except ModuleNotFoundError as error:
         raise InvalidOptionError(
-            f"{url.partition('://')[0]}:// needs the package fsspec: pip install 'ahse[bulk]', and the one "
-            "for its scheme, such as s3fs or gcsfs"
+            f"{scheme}:// needs the package fsspec: pip install 'ahse[bulk]', and the one for its scheme, "
+            "such as s3fs or gcsfs"
         ) from error
+    return fsspec
+
+
+def _open_system(url: str) -> tuple[Any, str]:
     try:
-        system, path = fsspec.core.url_to_fs(url)
+        system, path = _fsspec(url.partition("://")[0]).core.url_to_fs(url)
     except (ImportError, ValueError) as error:
         raise InvalidOptionError(f"{url} can't be opened; install the package for its scheme") from error
     return system, path
+
+
+def check_schemes(schemes: Iterable[str]) -> None:
+    """Check that URLs can be opened here; no store is asked.
+
+    Args:
+        schemes: Of the URLs, such as s3.
+
+    Raises:
+        InvalidOptionError: A package for one of them is not installed.
+    """
+    for scheme in schemes:
+        try:
+            _fsspec(scheme).get_filesystem_class(scheme)
+        except (ImportError, ValueError) as error:
+            raise InvalidOptionError(
+                f"clips of {scheme}:// can't be opened here; install the package for this scheme, such as "
+                "s3fs or gcsfs"
+            ) from error
 
 
 @contextmanager
@@ -159,34 +177,49 @@ def local(clip: ClipFile) -> Iterator[Path]:
 
     Raises:
         ClipGoneError: There is no such clip.
-        SourceUnavailableError: It can't be read now.
+        ClipUnavailableError: It can't be read now.
         ClipChangedError: It has another size or another time of change than when it was planned.
     """
-    if "://" not in clip.name:
-        try:
-            clip.path.stat()
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise ClipGoneError(_GONE) from error
-        except OSError as error:
-            raise SourceUnavailableError(_UNAVAILABLE) from error
-        now = clip_at(clip.path, clip.path)
-        _compare(clip, None if now.problem else (now.size_bytes, now.modified))
+    if "://" in clip.name:
+        with _copied(clip) as copy:
+            yield copy
+    else:
+        _check(clip)
         yield clip.path
-        return
-    system, path = _open_system(clip.name)
-    with tempfile.NamedTemporaryFile(prefix="ahse-bulk-") as copy:
+
+
+def _check(clip: ClipFile) -> None:
+    """Whether a file of this machine is there, and is the one that was planned."""
+    try:
+        facts = clip.path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ClipGoneError(_GONE) from error
+    except OSError as error:
+        raise ClipUnavailableError(_UNAVAILABLE) from error
+    _compare(clip, state_of(facts) if stat.S_ISREG(facts.st_mode) else None)
+
+
+@contextmanager
+def _copied(clip: ClipFile) -> Iterator[Path]:
+    """A copy of an object, in a file without a name, which can't be left behind."""
+    try:
+        copy = tempfile.TemporaryFile()  # noqa: SIM115  (closed by the block below)
+    except OSError as error:
+        raise ClipUnavailableError(_UNAVAILABLE) from error
+    with copy:
         try:
+            system, path = _open_system(clip.name)
             _compare(clip, _state(system.info(path), (clip.modified or "").partition("=")[0]))
             with system.open(path, "rb") as remote:
                 shutil.copyfileobj(remote, copy)
             copy.flush()
-        except AhseError:
+        except (ClipChangedError, ClipGoneError):
             raise
         except FileNotFoundError as error:
             raise ClipGoneError(_GONE) from error
         except Exception as error:
-            raise SourceUnavailableError(_UNAVAILABLE) from error
-        yield Path(copy.name)
+            raise ClipUnavailableError(_UNAVAILABLE) from error
+        yield Path(f"/dev/fd/{copy.fileno()}")
 
 
 def _compare(planned: ClipFile, now: tuple[int | None, str | None] | None) -> None:

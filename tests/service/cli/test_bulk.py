@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,21 +113,34 @@ def test_what_is_there_is_not_done_again(
     assert rows_in(planned) == before
 
 
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (ClipFailedError("decoder_unavailable", "no memory"), "[decoder_unavailable]"),
+        (RuntimeError("CUDA out of memory"), "3.mp4: RuntimeError: CUDA out of memory"),
+    ],
+)
 def test_a_shard_is_whole_or_not_there(
-    planned: Path, toy_bundle: Path, ahse: Ahse, monkeypatch: pytest.MonkeyPatch
+    fault: Exception,
+    said: str,
+    planned: Path,
+    toy_bundle: Path,
+    ahse: Ahse,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What is wrong with the machine is no result of a clip: such a shard is left for another try."""
+    """What is wrong with the machine, or unforeseen, is no result of a clip: the shard is left for later."""
     rank = LocalRanker.rank
 
     def unavailable(self: LocalRanker, path: Path, progress: Any) -> Any:
         if path.name == "3.mp4":
-            raise ClipFailedError("decoder_unavailable", "no memory")
+            raise fault
         return rank(self, path, progress)
 
     monkeypatch.setattr(LocalRanker, "rank", unavailable)
     code, _, complaint = ahse("bulk", "run", str(planned), "--bundle", str(toy_bundle))
     assert code == 1
     assert "shard 1 could not be finished" in complaint
+    assert said in complaint
     assert sorted(path.name for path in (planned / "results").iterdir()) == ["00000.parquet", "00002.parquet"]
 
 
@@ -141,6 +153,28 @@ def test_a_run_that_was_interrupted_fills_no_shard_with_clips_of_another(tmp_pat
         shards.write(make_record(clip, "question", Failure("not_media", "no clip")))
     shards.close()
     assert list((tmp_path / "results").iterdir()) == []
+
+
+def test_a_shard_that_is_published_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rows before its name, and its name too: a power cut leaves no empty file that counts as done."""
+    (tmp_path / "results").mkdir()
+    steps: list[str] = []
+    for name in ("fsync", "link"):
+        monkeypatch.setattr(os, name, lambda *_, name=name: steps.append(name))
+    shards = results.ShardResults(tmp_path, [(0, ["a"])])
+    shards.write(
+        make_record(ClipFile("a", Path("a"), Path("a")), "question", Failure("not_media", "no clip"))
+    )
+    assert steps == ["fsync", "link", "fsync"]
+
+
+def test_damaged_results_are_told(planned: Path, ahse: Ahse) -> None:
+    """With what to do about them."""
+    (planned / "results" / "00001.parquet").touch()
+    code, _, complaint = ahse("bulk", "status", str(planned))
+    assert code == 2
+    assert "results/00001.parquet is damaged; delete it, and run the shard again: ahse bulk run" in complaint
+    assert len(complaint.splitlines()) == 1
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -178,22 +212,23 @@ def test_clips_that_changed_or_went_away_are_rows(
     assert [row["error"] for row in rows_in(plan)] == ["clip_gone", "clip_changed", "missing_file"]
 
 
+@pytest.mark.parametrize("call", ["stat", "open"])
 def test_a_volume_that_does_not_answer_is_no_result(
-    planned: Path, toy_bundle: Path, ahse: Ahse, monkeypatch: pytest.MonkeyPatch
+    call: str, planned: Path, toy_bundle: Path, ahse: Ahse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of a network file system whose server was away; the clip is named."""
-    stat = Path.stat
+    whole = getattr(Path, call)
 
-    def stale(self: Path, **options: Any) -> os.stat_result:
+    def stale(self: Path, *arguments: Any, **options: Any) -> Any:
         if self.name == "3.mp4":
             raise OSError(errno.ESTALE, "Stale file handle")
-        return stat(self, **options)
+        return whole(self, *arguments, **options)
 
     with monkeypatch.context() as away:
-        away.setattr(Path, "stat", stale)
+        away.setattr(Path, call, stale)
         _, _, complaint = ahse("bulk", "run", str(planned), "--bundle", str(toy_bundle))
     assert "shard 1 could not be finished for " in complaint
-    assert "3.mp4 [source_unavailable]" in complaint
+    assert "3.mp4 [clip_unavailable]" in complaint
     assert not (planned / "results" / "00001.parquet").exists()
 
 
@@ -247,71 +282,6 @@ def test_a_list_and_a_label_set_with_prompts(
     assert Plan.read(plan).label_set == "mine"
 
 
-@pytest.fixture
-def memory(folder: Path) -> Iterator[str]:
-    """The clips in fsspec's file system in memory, which stands for s3:// and gs://."""
-    fsspec = pytest.importorskip("fsspec", reason="URLs of objects need fsspec (the extra bulk)")
-    system = fsspec.filesystem("memory")
-    for clip in sorted(folder.glob("[012].mp4")):
-        system.pipe_file(f"/bucket/some/{clip.name}", clip.read_bytes())
-    yield "memory://bucket/some"
-    system.store.clear()
-    system.pseudo_dirs[:] = [""]
-
-
-def test_objects_by_url(memory: str, toy_bundle: Path, ahse: Ahse, tmp_path: Path) -> None:
-    """A folder and a pattern; one that is replaced later is told."""
-    import fsspec
-
-    plan = tmp_path / "plan"
-    words = (*WORDS, "--bundle", str(toy_bundle), "--out", str(plan), "--top-k", "1")
-    code, said, complaint = ahse("bulk", "plan", memory, f"{memory}/*.mp4", *words)
-    assert code == 0, complaint
-    assert "3 clips in 1 shards" in said
-    fsspec.filesystem("memory").pipe_file("/bucket/some/1.mp4", b"other")
-    assert ahse("bulk", "run", str(plan), "--bundle", str(toy_bundle))[0] == 1
-    found = {row["file"]: row["label"] or row["error"] for row in rows_in(plan)}
-    assert found == {
-        "memory:///bucket/some/0.mp4": "red low",
-        "memory:///bucket/some/1.mp4": "clip_changed",
-        "memory:///bucket/some/2.mp4": "blue middle",
-    }
-
-
-def test_a_url_leads_workers_to_the_same_file(
-    folder: Path, toy_bundle: Path, ahse: Ahse, tmp_path: Path
-) -> None:
-    """Also one of this machine; one that leads nowhere is told when it is planned."""
-    pytest.importorskip("fsspec", reason="URLs of objects need fsspec (the extra bulk)")
-    words = (*WORDS, "--bundle", str(toy_bundle), "--out", str(tmp_path / "plan"))
-    url = (folder / "0.mp4").as_uri()
-    assert ahse("bulk", "plan", url, *words)[0] == 0
-    assert ahse("bulk", "run", str(tmp_path / "plan"), "--bundle", str(toy_bundle))[0] == 0
-    assert {row["file"] for row in rows_in(tmp_path / "plan")} == {url}
-    code, _, complaint = ahse("bulk", "plan", f"simplecache::{url}", *words[:-1], str(tmp_path / "other"))
-    assert (code, "workers could not find" in complaint) == (2, True)
-
-
-def test_a_store_that_does_not_answer_is_no_result(
-    memory: str, toy_bundle: Path, ahse: Ahse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The shard is left for another try, which has the clips."""
-    import fsspec
-
-    def reset(*_: object, **__: object) -> None:
-        raise ConnectionResetError
-
-    plan = tmp_path / "plan"
-    ahse("bulk", "plan", memory, *WORDS, "--bundle", str(toy_bundle), "--out", str(plan))
-    with monkeypatch.context() as away:
-        away.setattr(type(fsspec.filesystem("memory")), "open", reset)
-        code, _, complaint = ahse("bulk", "run", str(plan), "--bundle", str(toy_bundle))
-    assert (code, "shard 0 could not be finished" in complaint) == (1, True)
-    assert list((plan / "results").iterdir()) == []
-    assert ahse("bulk", "run", str(plan), "--bundle", str(toy_bundle))[0] == 0
-    assert [row["error"] for row in rows_in(plan) if row["error"]] == []
-
-
 def test_nothing_is_replaced_and_nothing_else_is_taken(
     planned: Path, folder: Path, toy_bundle: Path, ahse: Ahse, tmp_path: Path
 ) -> None:
@@ -343,5 +313,5 @@ def test_nothing_is_replaced_and_nothing_else_is_taken(
 
 def test_codes_of_the_moment_are_those_of_an_unavailable_service() -> None:
     """Everything else is a property of the clip, and a result."""
-    assert {"decoder_unavailable", "overloaded", "source_unavailable"} <= results._OF_NOW
+    assert {"decoder_unavailable", "overloaded", "clip_unavailable", "internal_error"} <= results._OF_NOW
     assert "not_media" not in results._OF_NOW

@@ -254,8 +254,31 @@ def test_a_node_that_loses_every_worker_spoils_no_shard(
     assert is_left_out == (n_shards == 12)
 
 
-def test_a_node_that_fails_is_left_out(planned: Path, toy_bundle: Path, ahse: Ahse, ray: Played) -> None:
+def test_a_shard_that_fails_once_costs_no_node(
+    planned: Path, toy_bundle: Path, ahse: Ahse, ray: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The only node does it again, with the others; why it failed is said."""
+    monkeypatch.setattr(on_ray, "_LOOK_S", 0.0)
+    ray.known = [node("a", {"CPU": 1.0})]
+    failed: list[int] = []
+
+    def fail_once(shard: int) -> None:
+        if shard == 1 and not failed:
+            failed.append(shard)
+            raise RayTaskError(MemoryError("too large"))
+
+    ray.faults = fail_once
+    code, _, complaint = ahse("bulk", "run", str(planned), "--bundle", str(toy_bundle), "--ray", "auto")
+    assert code == 1
+    assert "its worker has failed (MemoryError: too large); shard 1 is done again" in complaint
+    assert len(files_of(planned)) == 4
+
+
+def test_a_node_that_always_fails_is_left_out(
+    planned: Path, toy_bundle: Path, ahse: Ahse, ray: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A full disk, say; the other node fails too, and nothing goes on for ever."""
+    monkeypatch.setattr(on_ray, "_LOOK_S", 0.0)
 
     def full(_: int) -> None:
         raise RayTaskError(OSError("No space left on device"))
@@ -263,7 +286,8 @@ def test_a_node_that_fails_is_left_out(planned: Path, toy_bundle: Path, ahse: Ah
     ray.faults = full
     code, _, complaint = ahse("bulk", "run", str(planned), "--bundle", str(toy_bundle), "--ray", "auto")
     assert code == 2
-    assert "node at a is left out: OSError: No space left on device" in complaint
+    assert "node at a: its worker has failed (OSError: No space left on device)" in complaint
+    assert "node at a is left out: its workers were lost at 3 shards in a row" in complaint
     assert "no node of the cluster can work on it. 0 of 4 shards are done" in complaint
 
 

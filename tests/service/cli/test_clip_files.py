@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -180,3 +182,24 @@ def test_a_terminal_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal())
     with pytest.raises(InvalidOptionError, match=r"ahse classify - < clip\.mp4"):
         find_clips(["-"])
+
+
+def test_a_name_that_can_not_be_looked_at_is_a_problem_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too long, or in a folder that may not be entered: the others are found all the same."""
+    stat = Path.stat
+
+    def forbidden(self: Path, **options: Any) -> os.stat_result:
+        if self.name == "forbidden.mp4":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return stat(self, **options)
+
+    monkeypatch.setattr(Path, "stat", forbidden)
+    (tmp_path / "good.mp4").write_bytes(MP4)
+    words = [str(tmp_path / name) for name in (f"{'x' * 300}.mp4", "forbidden.mp4", "good.mp4")]
+    assert [clip.problem for clip in find_clips(words).clips] == [
+        "it can't be looked at: File name too long",
+        "it can't be looked at: Permission denied",
+        "",
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,8 @@ def _create(ahse: Ahse, data: Path, *words: object) -> str:
 def test_a_key_is_printed_alone_and_works(ahse: Ahse, data: Path) -> None:
     """So that `KEY=$(ahse keys create ...)` takes it; by default it may classify."""
     text = _create(ahse, data)
-    ring = KeyRing(SqliteKeyStore(data / "keys.sqlite3"))
-    key = ring.identify(text)
-    ring.close()
+    with closing(SqliteKeyStore(data / "keys.sqlite3")) as store:
+        key = KeyRing(store).identify(text)
     assert key is not None
     assert (key.name, key.scopes, key.expires) == ("camera", frozenset({"classify"}), None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +94,18 @@ def _clip(name: str, size_bytes: int = 5) -> ClipFile:
     return ClipFile(name, Path(name), Path(name), size_bytes, "2026-01-01T00:00:00+00:00")
 
 
-def _open(path: Path, question: str = "q", clips: Sequence[ClipFile] = (), **how: bool) -> RecordFile:
+def _open(
+    path: Path,
+    question: str = "q",
+    clips: Sequence[ClipFile] = (),
+    again: Set[str] = frozenset(),
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> RecordFile:
     if path.suffix == ".parquet":
         pytest.importorskip("pyarrow", reason="Parquet files need pyarrow (the extra parquet)")
-    return open_records(path, question, clips, **{"resume": False, "overwrite": False, **how})
+    return open_records(path, question, clips, again, resume=resume, overwrite=overwrite)
 
 
 def _fill(file: RecordFile, *results: tuple[ClipFile, Answer | Failure]) -> None:
@@ -201,6 +209,18 @@ def test_resuming_keeps_answers_and_forgets_failures(ending: str, tmp_path: Path
     files = list(dict.fromkeys(str(row["file"]).removeprefix("'") for row in _rows(path)))
     assert files == ["a", "other", "another", "b", "c", "-", "new"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+@EACH
+def test_clips_that_are_ranked_again_have_one_record(ending: str, tmp_path: Path) -> None:
+    """Though they have an answer, as where their subtitles are missing."""
+    path, clips = tmp_path / f"r.{ending}", [_clip("a"), _clip("b"), _clip("z")]
+    _fill(_open(path), *((clip, _answer("dog")) for clip in clips))
+    file = _open(path, clips=clips[:2], again={"a"}, resume=True)
+    assert (file.done, file.answered) == ({"b"}, {"a", "b"})
+    _fill(file, (clips[0], _answer("cat")))
+    assert {str(row["file"]) for row in _rows(path) if "dog" in str(row)} == {"b", "z"}
+    assert {str(row["file"]) for row in _rows(path) if "cat" in str(row)} == {"a"}
 
 
 @EACH

@@ -12,7 +12,7 @@ from service.access.keys import ApiKey, Quotas, make_key
 from service.access.sqlite import SqliteKeyStore
 from service.errors import PreconditionFailedError
 from service.labels.label import make_label
-from service.labels.sqlite import SqliteLabelStore
+from service.labels.sqlite.store import SqliteLabelStore
 from service.labels.store import Content, Owner, Precondition
 from service.settings import Settings
 from tests.conftest import Ahse
@@ -24,7 +24,7 @@ if reason := why_absent():
 
 from service.access.postgres import PostgresKeyStore
 from service.cli.store_import import Imported, import_files
-from service.jobs.sqlite import SqliteJobStore
+from service.jobs.sqlite.store import SqliteJobStore
 from service.labels.postgres.store import PostgresLabelStore
 from service.postgres.database import PostgresDatabase
 
@@ -43,7 +43,7 @@ def files(tmp_path: Path, key: ApiKey) -> Path:
     """A data directory with a key, a set of its own with everything, and one that was edited."""
     with closing(SqliteKeyStore(tmp_path / "keys.sqlite3")) as keys:
         keys.create(key)
-    with closing(SqliteLabelStore(tmp_path / "labels.sqlite3", 9)) as sets:
+    with closing(SqliteLabelStore(tmp_path / "labels.sqlite3", 9, 99)) as sets:
         sets.put("whole", Content((A, B), ("a {}.",), 0.9), ANY, Owner(key.id))
         sets.put("edited", Content((B,)), ANY)
         sets.add("edited", [C], ANY)
@@ -64,8 +64,8 @@ def test_everything_arrives_as_it_was(
     """Labels, prompts, templates, guarantees, ETags, times, owners; and again: nothing is left to do."""
     settings = Settings(data_dir=files)
     assert import_files(store_url, settings) == (Imported(3, 0), Imported(1, 0))
-    stored = PostgresLabelStore(database, 9)
-    with closing(SqliteLabelStore(files / "labels.sqlite3", 9)) as sets:
+    stored = PostgresLabelStore(database, 9, 99)
+    with closing(SqliteLabelStore(files / "labels.sqlite3", 9, 99)) as sets:
         for name in ("whole", "edited", "empty"):
             assert stored.get(name) == sets.get(name)
     assert PostgresKeyStore(database).list() == [key]
@@ -79,7 +79,7 @@ def test_another_set_of_the_same_name_keeps_all_out(
     files: Path, store_url: str, database: PostgresDatabase
 ) -> None:
     """It is named, and stays; nothing else is written."""
-    stored = PostgresLabelStore(database, 9)
+    stored = PostgresLabelStore(database, 9, 99)
     stored.put("whole", Content((B, A), ("a {}.",), 0.9), ANY)
     with pytest.raises(
         PreconditionFailedError, match="other label sets under 1 of the names in the files: whole"
@@ -99,7 +99,7 @@ def test_another_key_of_the_same_id_keeps_all_out(
     with pytest.raises(PreconditionFailedError, match=f"other API keys .*{key.id}"):
         import_files(store_url, Settings(data_dir=files))
     assert PostgresKeyStore(database).list() == [other]
-    assert PostgresLabelStore(database, 9).page("", 9) == []
+    assert PostgresLabelStore(database, 9, 99).page("", 9) == []
 
 
 def test_the_command_counts_and_warns(

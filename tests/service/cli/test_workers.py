@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -18,6 +18,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from service.access.keys import make_key
+from service.access.sqlite import SqliteKeyStore
 from service.cli.workers import find_gpus
 from tests.service.serving import COMMAND
 from tests.toy import write_toy_bundle
@@ -180,6 +182,25 @@ def test_a_worker_that_is_killed_is_started_again(toy_bundle: Path, tmp_path: Pa
         assert service.wait_for("serving")["worker"] == 0
         assert service.pids[0] != killed[0]
         assert 'ahse_worker_up{worker="0"} 1' in service.request("GET", "/metrics").text
+
+
+def test_a_worker_that_is_started_again_needs_a_key_that_was_revoked(
+    toy_bundle: Path, tmp_path: Path
+) -> None:
+    """As the service does from the first key that it has seen until its end."""
+    with (
+        _serving(toy_bundle, tmp_path) as service,
+        closing(SqliteKeyStore(tmp_path / "keys.sqlite3")) as store,
+    ):
+        key, _ = make_key("one", frozenset({"classify"}))
+        store.create(key)
+        while service.request("GET", "/v1/info").status_code == 200:
+            pass  # the keys are read twice a second
+        store.revoke(key.id)
+        for number, pid in dict(service.pids).items():
+            os.kill(pid, signal.SIGKILL)
+            assert service.wait_for("serving")["worker"] == number
+        assert {service.request("GET", "/v1/info").status_code for _ in range(10)} == {401}
 
 
 def test_workers_end_with_their_supervisor(toy_bundle: Path, tmp_path: Path) -> None:
