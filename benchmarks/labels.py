@@ -29,7 +29,7 @@ import numpy as np
 from benchmarks.names import made_up_clips, made_up_names
 from benchmarks.opponent_models import GraphModels
 from service.api.prometheus import Metrics
-from service.batch.batched_encoders import Budgets, batched
+from service.batch.batched_encoders import Batching, Budgets
 from service.best import best_of_each
 from service.classifier import rank_names
 from service.embed.embedder import LabelEmbedder
@@ -100,7 +100,7 @@ def _encoding(directory: Path, n: int) -> str:
     words = [" ".join(draw.choice(_WORDS, draw.integers(1, 4))) for _ in range(n)]
     names = [f"{word} {number}" for number, word in enumerate(words)]
     bundle = load_bundle(directory, Runtime(device="cpu", n_threads=1))
-    serving = replace(bundle, encoders=batched(bundle.encoders, Budgets(), Metrics()))
+    serving = replace(bundle, encoders=Batching(Budgets(), Metrics()).wrap(bundle.encoders))
     candidates = Candidates(tuple(map(make_label, names)))
     seconds = _seconds(lambda: LabelEmbedder(_MOST_BYTES).embed(serving, candidates))
     models, some = GraphModels(directory, n_processors()), names[:_STRAIGHTFORWARD_NAMES]

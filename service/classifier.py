@@ -23,12 +23,12 @@ from service.encode.clip_features import EncodingAhead, encode_segments, window_
 from service.encode.features import ClipFeatures, pool
 from service.encode.known_clips import ClipKey, EncodedClip, KnownClips
 from service.encode.text import encode_labels
-from service.errors import BundleInvalidError, NotMediaError
+from service.errors import BundleInvalidError, ClipUnavailableError
 from service.guarantee import KeptNames, keep_names
 from service.head.agreement import agreement
 from service.head.head import cosines_of
 from service.labels.label import Candidates, make_label
-from service.media import Clip, DecodeSpec, OnSound, Tracks
+from service.media import Clip, DecodeSpec, OnSound
 from service.options import Beta, ClassifyOptions
 from service.ranking import Ranking, beta_of, rank, score_track
 from service.registry import Bundle
@@ -40,7 +40,7 @@ _SEGMENT_TOP_K, _SEGMENT_MAX_K = 5, 100
 _WHOLE_AUDIO_S = 60.0
 
 Decode = Callable[[Path, DecodeSpec, OnSound], Clip]
-"""Turns a file into a clip, somewhere safe; raises MediaError or DecoderUnavailableError."""
+"""Turns a file into a clip, somewhere safe; raises MediaError or UnavailableError."""
 
 
 @dataclass
@@ -99,6 +99,7 @@ class Classifier:
 
         Raises:
             MediaError: The file can't be used; says why.
+            ClipUnavailableError: It can't be read now.
             DecoderUnavailableError: No clip can be decoded now.
             WorkCancelled: The request was cancelled.
         """
@@ -107,10 +108,10 @@ class Classifier:
         with watch.step("rank"):
             whole = rank_names(bundle, encoded.features, names, options.beta)
             segments = _rank_segments(bundle, encoded.segments, names, options)
-            kept = _kept(bundle, whole.ranking, names, encoded.features.tracks, options)
+            kept = _kept(bundle, whole.ranking, names, encoded, options)
         return Classification(bundle, encoded, sha256, is_known, names, whole, segments, kept, watch.laps_ms)
 
-    def embed_clip(self, path: Path, bundle: Bundle, options: ClassifyOptions) -> Array:
+    def clip_vector(self, path: Path, bundle: Bundle, options: ClassifyOptions) -> Array:
         """The clip in a file as a vector of the space that names are in, too; see `Head.clip_vector`.
 
         Args:
@@ -119,7 +120,7 @@ class Classifier:
             options: Which frames are looked at.
 
         Raises:
-            MediaError, DecoderUnavailableError, WorkCancelled: As in `classify`.
+            MediaError, ClipUnavailableError, DecoderUnavailableError, WorkCancelled: As in `classify`.
         """
         manifest = bundle.manifest
         encoded, _, _ = self._encoded(path, bundle, options, _Stopwatch(self._tracing))
@@ -150,13 +151,13 @@ def _digest(path: Path) -> str:
     """SHA-256 of a clip's file.
 
     Raises:
-        NotMediaError: It can't be read.
+        ClipUnavailableError: It can't be opened, or read to its end, now.
     """
     try:
         with open_clip(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:  # while it was read, from a disk or a network that fails
-        raise NotMediaError("The clip can't be read to its end. Check its disk, or send it again.") from error
+        raise ClipUnavailableError from error
 
 
 def _encode(bundle: Bundle, clip: Clip, ahead: EncodingAhead) -> EncodedClip:
@@ -176,7 +177,7 @@ def _window_times(spec: AudioEncoderSpec, clip: Clip) -> tuple[tuple[float, floa
     return window_times(spec, 0, len(clip.waveform))
 
 
-def embed_names(bundle: Bundle, names: LabelEmbeddings) -> Array:
+def name_vectors(bundle: Bundle, names: LabelEmbeddings) -> Array:
     """Names as vectors, float32 [n, width]; see `Head.name_vectors`."""
     return bundle.head.name_vectors(names.features, names.embedded)
 
@@ -212,16 +213,16 @@ def _n_windows(audio: AudioEncoderSpec, length_s: float) -> int:
 
 
 def _kept(
-    bundle: Bundle, ranking: Ranking, names: LabelEmbeddings, tracks: Tracks, options: ClassifyOptions
+    bundle: Bundle, ranking: Ranking, names: LabelEmbeddings, encoded: EncodedClip, options: ClassifyOptions
 ) -> KeptNames | None:
-    """What the guarantee keeps that was asked for; says where something else was asked than was measured."""
+    """What the guarantee keeps that was asked for; says where something else was used than was measured."""
     if options.guarantee is None:
         return None
-    found = keep_names(ranking, names.seen, tracks, bundle.guarantees, options.guarantee)
+    found = keep_names(ranking, names.seen, encoded.features.tracks, bundle.guarantees, options.guarantee)
     otherwise = [
         *(["templates of its own"] if options.templates is not None else []),
         *(["labels with prompts of their own"] if any(label.prompts for label in names.labels) else []),
-        *(["key frames"] if options.frames == "key" else []),
+        *(["key frames"] if encoded.clip.at_key_frames else []),
         *(["other audio windows"] if _has_other_windows(bundle.manifest, options) else []),
     ]
     if found.kept is None or not otherwise:

@@ -231,6 +231,7 @@ class Clip:
             without segments or audio.
         window_starts_s: Where each window of longer sound starts, in seconds since the first sample; empty
             where `waveform` is the whole sound.
+        at_key_frames: Whether `frames` are key frames: because they were asked for, or the clip is large.
     """
 
     frames: npt.NDArray[np.uint8] | None
@@ -244,3 +245,4 @@ class Clip:
     segments: tuple[Segment, ...] = ()
     full_waveform: npt.NDArray[np.float32] | None = None
     window_starts_s: tuple[float, ...] = ()
+    at_key_frames: bool = False

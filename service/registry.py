@@ -61,8 +61,9 @@ def load_bundle(directory: Path, runtime: Runtime) -> Bundle:
         DeviceUnavailableError: The device asked for can't be used.
     """
     manifest, digest = open_manifest(directory)
+    stamps = _stamps(directory, manifest)
     verify_files(directory, manifest)
-    return Bundle(
+    bundle = Bundle(
         manifest,
         digest,
         load_encoders(directory, manifest, runtime),
@@ -70,6 +71,16 @@ def load_bundle(directory: Path, runtime: Runtime) -> Bundle:
         _read_card(directory, manifest),
         None if manifest.head.guarantee is None else load_guarantees(directory / manifest.head.guarantee),
     )
+    # Each file was opened again by its path: by then it may have been another, or that of another bundle.
+    if _stamps(directory, manifest) != stamps or open_manifest(directory)[1] != digest:
+        raise BundleInvalidError("its files were replaced while they were read; load it once more")
+    return bundle
+
+
+def _stamps(directory: Path, manifest: Manifest) -> list[tuple[int, int]]:
+    """Size and time of each file, which change when it is written; of those that are there."""
+    found = [(directory / name).stat() for name in manifest.files if (directory / name).is_file()]
+    return [(one.st_size, one.st_mtime_ns) for one in found]
 
 
 def _read_card(directory: Path, manifest: Manifest) -> str | None:

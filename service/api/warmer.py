@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from service.api.prometheus import Metrics
+from service.cancellation import CancellationToken
 from service.errors import AhseError, UnknownLabelSetError
 
 _log = structlog.get_logger(__name__)
@@ -50,7 +51,7 @@ class Warmer:
         self._asked.set()
 
     async def close(self) -> None:
-        """End, and forget the sets that wait."""
+        """End, with the step that runs, and forget the sets that wait."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -66,8 +67,13 @@ class Warmer:
                 await self._warm(name, embed)
 
     async def _warm(self, name: str, embed: Callable[[str], Awaitable[None]]) -> None:
+        token = CancellationToken()
         try:
-            await embed(name)
+            with token.active():
+                await embed(name)
+        except asyncio.CancelledError:  # the service ends
+            token.cancel("cancelled")  # what a thread does for it
+            raise
         except UnknownLabelSetError:
             pass  # it was deleted meanwhile
         except Exception as error:  # noqa: BLE001  (one set must not end the work on all others)

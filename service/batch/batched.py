@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batch.queue import Features, Job, JobQueue, Part
+from service.batch.queue import Call, CallQueue, Features, Part
 from service.cancellation import current_token
 from service.encode.encoders import Encoder
 
@@ -82,10 +82,10 @@ class Batched:
         self._row_cost = row_cost
         self._observer = observer
         self._helpers = helpers
-        self._queue = JobQueue(name, budget)
+        self._queue = CallQueue(name, budget)
         self._n_reported = 0
-        # Guards `_n_free`, `_queue`, `_n_reported` and every job. Notified whenever a waiting caller may go
-        # on: its job ended, a run became free, or cancelled jobs were dropped.
+        # Guards `_n_free`, `_queue`, `_n_reported` and every call. Notified whenever a waiting caller may go
+        # on: its call ended, a run became free, or cancelled calls were dropped.
         self._changed = threading.Condition()
 
     @property
@@ -100,19 +100,19 @@ class Batched:
             WorkCancelled: The client disconnected before all of its rows were in a batch.
         """
         ((input_name, rows),) = inputs.items()
-        job = Job(rows, current_token(), self._row_cost(rows))
+        call = Call(rows, current_token(), self._row_cost(rows))
         with self._changed:
-            self._queue.add(job)
+            self._queue.add(call)
             self._report()
-            while not job.is_done:
+            while not call.is_done:
                 batch = self._next_batch(input_name) if self._n_free else []
                 if batch:
                     self._run(input_name, batch)
-                # Checked again: taking a batch may just have dropped this job as cancelled. The notification
+                # Checked again: taking a batch may just have dropped this call as cancelled. The notification
                 # for that is already past, so waiting might never end.
-                elif not job.is_done:
+                elif not call.is_done:
                     self._changed.wait()
-        return job.result()
+        return call.result()
 
     def _help(self, input_name: str) -> None:
         """Run batches in a helper thread as long as rows are queued and a run is free."""
@@ -131,7 +131,7 @@ class Batched:
                 for _ in range(min(self._n_free - 1, self._queue.n_rows)):
                     self._helpers.submit(self._help, input_name)
         self._report()
-        # Taking a batch drops cancelled jobs; their threads need not wait until this batch has run. Where
+        # Taking a batch drops cancelled calls; their threads need not wait until this batch has run. Where
         # nothing was queued nobody is woken: two callers whose rows run in one batch would find the other run
         # free, and wake each other until that batch ends.
         if self._queue.n_rows != n_before:
@@ -139,7 +139,7 @@ class Batched:
         return batch
 
     def _run(self, input_name: str, batch: Sequence[Part]) -> None:
-        """Run a batch and hand its features to their jobs. The lock is released during the run only."""
+        """Run a batch and hand its features to their calls. The lock is released during the run only."""
         self._n_free -= 1
         self._changed.release()
         try:
@@ -153,9 +153,9 @@ class Batched:
             self._changed.notify_all()
         for part, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Exception):
-                part.job.fail(outcome)
+                part.call.fail(outcome)
             else:
-                part.job.store(part.start, outcome)
+                part.call.store(part.start, outcome)
         self._report()
 
     def _report(self) -> None:
@@ -172,7 +172,7 @@ class Batched:
         try:
             rows = batch[0].rows if len(batch) == 1 else np.concatenate([part.rows for part in batch])
             features = self._encoder(**{input_name: rows})
-            if len(features) != len(rows):  # jobs that never get all their rows would wait for ever
+            if len(features) != len(rows):  # calls that never get all their rows would wait for ever
                 raise RuntimeError(f"{self._name} returned {len(features)} rows for {len(rows)}")
         except Exception as error:  # noqa: BLE001  (raised again in the thread that the rows belong to)
             if len(batch) == 1:

@@ -22,7 +22,7 @@ class Budgets:
         frames: Maximum number of frames in one run.
         windows: Maximum number of audio windows in one run.
         tokens: Maximum number of tokens of all prompts in one run, padding included.
-        n_runs: Runs at once: on a CPU of all encoders of a bundle together, on a GPU of each.
+        n_runs: Runs at once: on a CPU of all encoders of all bundles together, on a GPU of each encoder.
         n_threads: Threads of one run on a CPU; 0 for one per processor.
         n_processors: What all runs may keep busy on a CPU; 0 for all there are.
     """
@@ -42,52 +42,61 @@ _CPU = Budgets(frames=4, windows=1, tokens=500)
 _GPU = Budgets(frames=128, windows=64, tokens=20_000, n_runs=2)
 
 
-def batched(encoders: Encoders, budgets: Budgets, observer: Observer) -> Encoders:
-    """Wrap each encoder of a bundle in a queue of its own.
+class Batching:
+    """Puts the encoders of bundles behind queues; on a CPU the encoders of all bundles take turns.
+
+    One for a process, since its processors are what they share.
 
     Args:
-        encoders: The encoders as loaded.
         budgets: Sizes of batches.
         observer: Receives the figures of all queues.
-
-    Raises:
-        DeviceUnavailableError: A GPU lacks the memory for the largest batches.
     """
-    on_cpu = encoders.visual.provider == CPU
-    default = _CPU if on_cpu else _GPU
-    frames, windows = budgets.frames or default.frames, budgets.windows or default.windows
-    tokens = budgets.tokens or default.tokens
-    n_own = budgets.n_processors or n_processors()
-    n_runs = budgets.n_runs or default.n_runs or max(1, n_own // (budgets.n_threads or n_own))
-    helpers = ThreadPoolExecutor(n_runs, thread_name_prefix="helper") if on_cpu and n_runs > 1 else None
-    turn = Turns(n_runs).turn if on_cpu else nullcontext
-    if not on_cpu:
-        run_largest(encoders, frames=frames, windows=windows, tokens=tokens)
-        encoders = replace(
+
+    def __init__(self, budgets: Budgets, observer: Observer) -> None:
+        self._budgets = budgets
+        self._observer = observer
+        n_own = budgets.n_processors or n_processors()
+        self._n_on_cpu = n = budgets.n_runs or max(1, n_own // (budgets.n_threads or n_own))
+        self._turns = Turns(n)
+        self._helpers = ThreadPoolExecutor(n, thread_name_prefix="helper") if n > 1 else None
+
+    def wrap(self, encoders: Encoders) -> Encoders:
+        """Put each encoder of a bundle behind a queue of its own.
+
+        Raises:
+            DeviceUnavailableError: A GPU lacks the memory for the largest batches.
+        """
+        on_cpu = encoders.visual.provider == CPU
+        budgets, default = self._budgets, _CPU if on_cpu else _GPU
+        frames, windows = budgets.frames or default.frames, budgets.windows or default.windows
+        tokens = budgets.tokens or default.tokens
+        if not on_cpu:
+            run_largest(encoders, frames=frames, windows=windows, tokens=tokens)
+            encoders = replace(
+                encoders,
+                tokens_visual=encoders.tokens_visual.in_large_batches(),
+                tokens_audio=encoders.tokens_audio.in_large_batches(),
+            )
+
+        def queued(name: str, encoder: Encoder, budget: int, row_cost: RowCost) -> Batched:
+            return Batched(
+                encoder,
+                name,
+                budget=budget,
+                n_runs=self._n_on_cpu if on_cpu else budgets.n_runs or default.n_runs,
+                row_cost=row_cost,
+                observer=self._observer,
+                helpers=self._helpers if on_cpu else None,
+                turn=self._turns.turn if on_cpu else nullcontext,
+            )
+
+        text_visual = queued("text_visual", encoders.text_visual, tokens, length_cost)
+        return replace(
             encoders,
-            tokens_visual=encoders.tokens_visual.in_large_batches(),
-            tokens_audio=encoders.tokens_audio.in_large_batches(),
+            visual=queued("visual", encoders.visual, frames, unit_cost),
+            audio=queued("audio", encoders.audio, windows, unit_cost),
+            text_visual=text_visual,
+            text_audio=text_visual
+            if encoders.manifest.shares_text
+            else queued("text_audio", encoders.text_audio, tokens, length_cost),
         )
-
-    def queued(name: str, encoder: Encoder, budget: int, row_cost: RowCost) -> Batched:
-        return Batched(
-            encoder,
-            name,
-            budget=budget,
-            n_runs=n_runs,
-            row_cost=row_cost,
-            observer=observer,
-            helpers=helpers,
-            turn=turn,
-        )
-
-    text_visual = queued("text_visual", encoders.text_visual, tokens, length_cost)
-    return replace(
-        encoders,
-        visual=queued("visual", encoders.visual, frames, unit_cost),
-        audio=queued("audio", encoders.audio, windows, unit_cost),
-        text_visual=text_visual,
-        text_audio=text_visual
-        if encoders.manifest.shares_text
-        else queued("text_audio", encoders.text_audio, tokens, length_cost),
-    )

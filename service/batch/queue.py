@@ -1,4 +1,4 @@
-"""The queue of one encoder: jobs of several requests, and which of their rows form the next batch."""
+"""The queue of one encoder: calls of several requests, and which of their rows form the next batch."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ Features = NDArray[np.float32]
 _FEWEST_ROWS = 2
 
 
-class Job:
-    """The rows of one call, then their features or an error. Guarded by the lock of the queue's owner.
+class Call:
+    """The rows of one call of an encoder, then their features or an error.
+
+    Guarded by the lock of the queue's owner.
 
     Args:
         rows: Input [n, ...], n >= 1.
@@ -38,7 +40,7 @@ class Job:
 
     @property
     def n_waiting(self) -> int:
-        """Rows that are in no batch yet; 0 once the job has failed."""
+        """Rows that are in no batch yet; 0 once the call has failed."""
         return 0 if self._error else len(self.rows) - self._n_taken
 
     @property
@@ -63,11 +65,11 @@ class Job:
         self._n_encoded += len(features)
 
     def fail(self, error: Exception) -> None:
-        """End the job with its first error: queued rows are not run, and later features are ignored."""
+        """End the call with its first error: queued rows are not run, and later features are ignored."""
         self._error = self._error or error
 
     def result(self) -> Features:
-        """Features [n, dim] in the order of the rows; raises the error that the job failed with."""
+        """Features [n, dim] in the order of the rows; raises the error that the call failed with."""
         if self._error is not None:
             raise self._error
         parts = [self._features[start] for start in sorted(self._features)]
@@ -76,25 +78,25 @@ class Job:
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one job that are in one batch.
+    """Rows of one call that are in one batch.
 
     Attributes:
-        job: The job.
-        start: Index of the first of these rows in the job.
+        call: The call.
+        start: Index of the first of these rows in the call.
         rows: Input [n, ...].
     """
 
-    job: Job
+    call: Call
     start: int
     rows: NDArray[Any]
 
 
-class JobQueue:
-    """Round-robin queue of jobs, one batch a turn. Not thread-safe.
+class CallQueue:
+    """Round-robin queue of calls, one batch a turn. Not thread-safe.
 
-    A job that filled a whole batch goes behind all jobs that arrived before the next batch is taken. A job
+    A call that filled a whole batch goes behind all calls that arrived before the next batch is taken. A call
     whose rows only filled the space that another left in a batch keeps its place: that was not its turn. So a
-    job waits for at most one batch of each job before it, and a small request overtakes the rest of a large
+    call waits for at most one batch of each call before it, and a small request overtakes the rest of a large
     one.
 
     Args:
@@ -105,22 +107,22 @@ class JobQueue:
     def __init__(self, name: str, budget: int) -> None:
         self._name = name
         self._budget = budget
-        self._jobs: deque[Job] = deque()
-        self._had_its_turn: Job | None = None
+        self._calls: deque[Call] = deque()
+        self._had_its_turn: Call | None = None
 
     @property
     def n_rows(self) -> int:
         """Rows that are in no batch yet."""
-        return sum(job.n_waiting for job in self._jobs)
+        return sum(call.n_waiting for call in self._calls)
 
-    def add(self, job: Job) -> None:
-        """Queue a job behind all others."""
-        self._jobs.append(job)
+    def add(self, call: Call) -> None:
+        """Queue a call behind all others."""
+        self._calls.append(call)
 
     def take(self, n_shares: int = 1) -> list[Part]:
-        """The next batch: rows of one shape, within the budget, of the jobs at the head of the queue.
+        """The next batch: rows of one shape, within the budget, of the calls at the head of the queue.
 
-        Empty when no rows are queued. Cancelled jobs are ended here with WorkCancelled.
+        Empty when no rows are queued. Cancelled calls are ended here with WorkCancelled.
 
         Args:
             n_shares: Batches that may run at once. Each takes its share of the cost that is still queued, so
@@ -129,30 +131,30 @@ class JobQueue:
                 shares than rows.
         """
         self._drop_cancelled()
-        if not self._jobs:
+        if not self._calls:
             return []
-        # Rotated only now, not right after its turn, so that it also goes behind jobs that arrived since.
-        if self._jobs[0] is self._had_its_turn:
-            self._jobs.rotate(-1)
-        waiting = sum(job.n_waiting * job.row_cost for job in self._jobs)
-        first = self._jobs[0]
+        # Rotated only now, not right after its turn, so that it also goes behind calls that arrived since.
+        if self._calls[0] is self._had_its_turn:
+            self._calls.rotate(-1)
+        waiting = sum(call.n_waiting * call.row_cost for call in self._calls)
+        first = self._calls[0]
         fewest = _FEWEST_ROWS if n_shares <= self.n_rows else 1
         room = min(self._budget, max(math.ceil(waiting / n_shares), fewest * first.row_cost))
         batch: list[Part] = []
-        # An array holds rows of one shape only; jobs with another shape keep their places.
-        for job in [one for one in self._jobs if one.rows.shape[1:] == first.rows.shape[1:]]:
+        # An array holds rows of one shape only; calls with another shape keep their places.
+        for call in [one for one in self._calls if one.rows.shape[1:] == first.rows.shape[1:]]:
             # A first row that costs more than the budget still has to run: alone.
-            n_rows = room // job.row_cost or int(not batch)
+            n_rows = room // call.row_cost or int(not batch)
             if n_rows == 0:
                 break
-            batch.append(job.take(n_rows))
-            room -= len(batch[-1].rows) * job.row_cost
-        self._jobs = deque(job for job in self._jobs if job.n_waiting)
+            batch.append(call.take(n_rows))
+            room -= len(batch[-1].rows) * call.row_cost
+        self._calls = deque(call for call in self._calls if call.n_waiting)
         self._had_its_turn = first if first.n_waiting else None
         return batch
 
     def _drop_cancelled(self) -> None:
-        for job in self._jobs:
-            if job.is_cancelled:
-                job.fail(WorkCancelled(self._name))
-        self._jobs = deque(job for job in self._jobs if job.n_waiting)
+        for call in self._calls:
+            if call.is_cancelled:
+                call.fail(WorkCancelled(self._name))
+        self._calls = deque(call for call in self._calls if call.n_waiting)

@@ -144,6 +144,7 @@ class _Decoding:
             segments=self._fill(layout, frames, visual, used.full_waveform, audio),
             full_waveform=used.full_waveform,
             window_starts_s=used.window_starts_s,
+            at_key_frames=frames.at_key_frames,
         )
 
     def _still(self, timeline: Timeline | None) -> Clip:

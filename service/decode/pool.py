@@ -19,11 +19,11 @@ from service.cancellation import raise_if_cancelled, stopping
 from service.decode import messages, wire
 from service.decode.sandbox import Sandbox
 from service.errors import (
+    ClipUnavailableError,
     DecodeCrashedError,
     DecoderUnavailableError,
     DecodeTimeoutError,
     MediaError,
-    NotMediaError,
 )
 from service.media import Clip, DecodeLimits, DecodeSpec, OnSound, ignore_sound
 
@@ -92,6 +92,7 @@ class DecodePool:
 
         Raises:
             MediaError: The clip can't be used, took too long, or crashed its process.
+            ClipUnavailableError: Its file can't be opened now.
             DecoderUnavailableError: No process can be started, or two were killed from outside.
             WorkCancelled: The request was cancelled; a process that was decoding for it was killed.
         """
@@ -186,12 +187,12 @@ def open_clip(path: Path) -> FileIO:
     """Open a clip, without a buffer, for a decoding process, which can't do that itself (sandbox).
 
     Raises:
-        NotMediaError: It can't be read.
+        ClipUnavailableError: It can't be opened now.
     """
     try:
         return path.open("rb", buffering=0)
     except OSError as error:
-        raise NotMediaError("The clip can't be read. Check that the file exists and may be read.") from error
+        raise ClipUnavailableError from error
 
 
 class _Worker:

@@ -62,6 +62,7 @@ class VideoFrames:
         part_times_s: float64 [n_parts, n_segment_frames], seconds since the first frame.
         n_decoded: Frames that the decoder returned.
         warnings: Sentences for the user about what was left out or repaired.
+        at_key_frames: Whether the pictures of the clip are key frames, not those at the sampled times.
     """
 
     pictures: npt.NDArray[np.uint8] | None
@@ -70,6 +71,7 @@ class VideoFrames:
     part_times_s: npt.NDArray[np.float64]
     n_decoded: int
     warnings: tuple[str, ...]
+    at_key_frames: bool = False
 
 
 def read_frames(
@@ -102,7 +104,7 @@ def read_frames(
     """
     stream = cast("VideoStream", source.video_stream)
     budget = limits.max_decoded_pixels // _n_pixels(stream)
-    wanted, warnings = _choose(timeline, spec, budget, parts)
+    wanted, warnings, at_key_frames = _choose(timeline, spec, budget, parts)
     runs = plan_runs(timeline, wanted)
 
     def reader_of(stream: VideoStream, limits: DecodeLimits, damage: Damage) -> FrameReader:
@@ -121,7 +123,8 @@ def read_frames(
         if reader.misses(wanted) and reader.n_decoded + whole.n_packets <= budget:
             # Key frame flags or timestamps were wrong, or the file is damaged: decode all from the start.
             reader.read([whole], skip_unneeded=False)
-    return _collect(reader, timeline, wanted, warnings, spec, damage)
+    found = _collect(reader, timeline, wanted, warnings, spec, damage)
+    return replace(found, at_key_frames=at_key_frames)
 
 
 def _most_readers(source: Source, log: PacketLog, limits: DecodeLimits) -> int:
@@ -192,19 +195,20 @@ def _n_pixels(stream: VideoStream) -> int:
 
 def _choose(
     timeline: Timeline, spec: DecodeSpec, budget: int, parts: Sequence[Span]
-) -> tuple[list[int], list[str]]:
-    """The wanted packets, those of the whole clip first, and warnings about them."""
+) -> tuple[list[int], list[str], bool]:
+    """The wanted packets, those of the whole clip first, warnings, and whether the clip's are key frames."""
     whole = midpoints(Span(0.0, timeline.duration_s), spec.n_frames)
     if spec.frames == "key" and _keys(timeline).any():
         times = [whole, *(midpoints(part, spec.n_segment_frames) for part in parts)]
-        return nearest_packets(timeline, np.concatenate(times), _keys(timeline)), []
-    wanted, exact = _affordable(timeline, whole, [], budget)
-    warnings = [] if exact else [_AT_KEY_FRAMES]
+        return nearest_packets(timeline, np.concatenate(times), _keys(timeline)), [], True
+    wanted, is_exact = _affordable(timeline, whole, [], budget)
+    warnings = [] if is_exact else [_AT_KEY_FRAMES]
     if parts:
         targets = np.concatenate([midpoints(part, spec.n_segment_frames) for part in parts])
-        more, exact = _affordable(timeline, targets, wanted, budget)
-        wanted, warnings = wanted + more, warnings if exact else [*warnings, _SEGMENTS_AT_KEY_FRAMES]
-    return wanted, warnings
+        more, parts_are_exact = _affordable(timeline, targets, wanted, budget)
+        wanted += more
+        warnings += [] if parts_are_exact else [_SEGMENTS_AT_KEY_FRAMES]
+    return wanted, warnings, not is_exact
 
 
 def _affordable(

@@ -92,6 +92,7 @@ class _ClipHeader:
     audio: Track
     warnings: tuple[str, ...]
     n_frames_decoded: int
+    at_key_frames: bool
     segments: tuple[_SegmentHeader, ...]
 
 
@@ -143,6 +144,7 @@ def send_clip(sock: socket.socket, clip: Clip) -> None:
         audio=clip.audio,
         warnings=clip.warnings,
         n_frames_decoded=clip.n_frames_decoded,
+        at_key_frames=clip.at_key_frames,
         segments=tuple(_segment_header(segment) for segment in clip.segments),
     )
     send(sock, asdict(header), [array for array in arrays if array is not None])
@@ -268,6 +270,7 @@ def _clip(
         audio=header.audio,
         warnings=header.warnings,
         n_frames_decoded=header.n_frames_decoded,
+        at_key_frames=header.at_key_frames,
         segments=tuple(_segment(sock, part, spec, patience) for part in header.segments),
         full_waveform=sound.full_waveform,
         window_starts_s=sound.window_starts_s,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from itertools import compress
 from typing import NamedTuple, TypeVar
@@ -32,15 +34,16 @@ _LAYOUT = 4
 # Names in one step of an encoding. After each, its rows are kept, so that a large set that is interrupted
 # goes on from there, and another request may have its turn.
 _LABELS_PER_STEP = 256
-# Memory of a name beside its numbers: itself, its key, its place in the cache.
-_NAME_BYTES = 500
+# Memory of a name beside its numbers and prompts: itself, its key, its place in the cache.
+_NAME_BYTES = 550
 # Rows that are handled in one hold of the lock.
 _ROWS_PER_HOLD = 2_000
 
 _log = structlog.get_logger(__name__)
 
-_Key = tuple[str, Templates, Label]
-_SetKey = tuple[str, Templates, str]
+# Digests of the bundle and of the templates, then what is kept: a label, or a set by its name.
+_Key = tuple[str, bytes, Label]
+_SetKey = tuple[str, bytes, str]
 _Item = TypeVar("_Item")
 
 
@@ -67,6 +70,8 @@ class _KeptSet:
         self.found: LabelEmbeddings | None = None
         self.places: dict[str, int] = {}
         """places of the names; replaced as a whole, never changed."""
+        self.n_bytes = 0
+        """its memory."""
 
     def row(self, label: Label) -> _InSet | None:
         """The row of a label, if it has it."""
@@ -75,16 +80,19 @@ class _KeptSet:
             return None
         return _InSet(self.found, place)
 
-    def n_bytes(self) -> int:
-        """Its memory."""
-        return 0 if self.found is None else self.found.n_bytes + len(self.found.labels) * _NAME_BYTES
+
+class _KeptRow(NamedTuple):
+    """A row, or the set that has it, and the memory that this takes."""
+
+    row: Array | _KeptSet
+    n_bytes: int
 
 
 class _KeptSets(LRUCache[_SetKey, _KeptSet]):
     """Label sets, bounded by their memory; at least one is kept, however long it is."""
 
     def __init__(self, capacity: int) -> None:
-        super().__init__(capacity, lambda one: min(one.n_bytes(), capacity))
+        super().__init__(capacity, lambda one: min(one.n_bytes, capacity))
 
     def popitem(self) -> tuple[_SetKey, _KeptSet]:
         """Forget a set."""
@@ -110,11 +118,10 @@ class LabelEmbedder:
         self._store = store
         # Guarded by the lock, reads too: they change the order of use.
         half = capacity // 2
-        self._rows: LRUCache[_Key, Array | _KeptSet] = LRUCache(half, lambda row: min(_row_bytes(row), half))
+        self._rows: LRUCache[_Key, _KeptRow] = LRUCache(half, lambda kept: min(kept.n_bytes, half))
         self._sets = _KeptSets(half)
         self._lock = threading.Lock()
-        self._being_encoded: set[_Key] = set()
-        self._encoded = threading.Condition(self._lock)
+        self._being_encoded: dict[_Key, Future[None]] = {}
 
     def embed(self, bundle: Bundle, candidates: Candidates, templates: Templates = None) -> LabelEmbeddings:
         """Embeddings of the candidates, encoding only those not yet known.
@@ -135,7 +142,7 @@ class LabelEmbedder:
         if version is None:
             return Embedding(self, bundle, candidates, templates)
         with self._lock:
-            kept = self._sets.get((bundle.digest, templates, version.name), _KeptSet())
+            kept = self._sets.get((bundle.digest, _digest(templates), version.name), _KeptSet())
             etag, known, places = kept.etag, kept.found, kept.places
         if known is None:
             return Embedding(self, bundle, candidates, templates)
@@ -154,8 +161,10 @@ class LabelEmbedder:
 
     def _row(self, key: _Key) -> Array | _InSet | None:
         """A row that is in memory; call it with the lock held."""
-        row = self._rows.get(key)
-        return row.row(key[2]) if isinstance(row, _KeptSet) else row
+        kept = self._rows.get(key)
+        if kept is None:
+            return None
+        return kept.row.row(key[2]) if isinstance(kept.row, _KeptSet) else kept.row
 
     def keep_whole(self, key: _SetKey, etag: str, found: LabelEmbeddings, new: Sequence[_Key]) -> None:
         """Keep a label set in place of its version before, and let the rows of its names be parts of it.
@@ -167,54 +176,62 @@ class LabelEmbedder:
             new: Names that the version before did not have. The rows of the others are parts of it already.
         """
         places = {label.name: place for place, label in enumerate(found.labels)}
+        n_bytes = found.n_bytes + len(found.labels) * _NAME_BYTES + _prompt_bytes(found.labels)
         with self._lock:
             kept = self._sets.pop(key, None) or _KeptSet()
-            kept.etag, kept.found, kept.places = etag, found, places
+            kept.etag, kept.found, kept.places, kept.n_bytes = etag, found, places, n_bytes
             self._sets[key] = kept
         for some in _parts(new, _ROWS_PER_HOLD):
             with self._lock:
                 for name in some:
                     if name in self._rows:
-                        self._rows[name] = kept
+                        self._rows[name] = _kept_row(name, kept)
 
-    def encode(self, bundle: Bundle, keys: Sequence[_Key], *, waits: bool) -> tuple[dict[_Key, Array], int]:
+    def encode(
+        self, bundle: Bundle, templates: Templates, keys: Sequence[_Key]
+    ) -> tuple[dict[_Key, Array], int]:
         """Rows of those of the names that no other thread is encoding, and how many of them were encoded.
 
         Requests with the same new names must not encode them once each.
-
-        Args:
-            bundle: Whose encoders and head are used.
-            keys: The names.
-            waits: While others encode all of the names, wait for one of them.
         """
-        with self._encoded:
-            claimed = [key for key in keys if key not in self._being_encoded and self._row(key) is None]
-            self._being_encoded.update(claimed)
-            if not claimed and waits:
-                self._encoded.wait_for(lambda: not self._being_encoded.issuperset(keys))
+        ended = Future[None]()
+        ended.set_running_or_notify_cancel()  # so that nobody who waits for it can cancel it for all others
+        with self._lock:
+            free = (key for key in keys if key not in self._being_encoded and self._row(key) is None)
+            claimed = dict.fromkeys(free, ended)
+            self._being_encoded |= claimed
         try:
-            return self._make(bundle, claimed) if claimed else ({}, 0)
+            return self._make(bundle, templates, list(claimed)) if claimed else ({}, 0)
         finally:
-            with self._encoded:
-                self._being_encoded.difference_update(claimed)
-                self._encoded.notify_all()
+            with self._lock:
+                for key in claimed:
+                    del self._being_encoded[key]
+            ended.set_result(None)
 
-    def _make(self, bundle: Bundle, keys: Sequence[_Key]) -> tuple[dict[_Key, Array], int]:
+    def encoded_elsewhere(self, key: _Key) -> Future[None] | None:
+        """What ends when the thread that is encoding a name has done so, or failed; None: there is none."""
+        with self._lock:
+            return self._being_encoded.get(key)
+
+    def _make(
+        self, bundle: Bundle, templates: Templates, keys: Sequence[_Key]
+    ) -> tuple[dict[_Key, Array], int]:
         """Rows of names that are not in memory: from the disk, else encoded; and how many were encoded."""
-        places = {key: _place(key) for key in keys} if self._store is not None else {}
+        has_store = self._store is not None
+        places = {key: _place(bundle.digest, templates, key[2]) for key in keys} if has_store else {}
         kept = self._recall(bundle, places)
         new = [key for key in keys if key not in kept]
-        made = self._encode(bundle, new) if new else {}
+        made = self._encode(bundle, templates, new) if new else {}
         if made:
             self._remember({places[key]: row.tobytes() for key, row in made.items() if key in places})
         rows = kept | made
         with self._lock:
             for key, row in rows.items():
-                self._rows[key] = row
+                self._rows[key] = _kept_row(key, row)
         return rows, len(new)
 
-    def _encode(self, bundle: Bundle, keys: Sequence[_Key]) -> dict[_Key, Array]:
-        features = encode_labels(bundle.encoders, [label for _, _, label in keys], keys[0][1])
+    def _encode(self, bundle: Bundle, templates: Templates, keys: Sequence[_Key]) -> dict[_Key, Array]:
+        features = encode_labels(bundle.encoders, [label for _, _, label in keys], templates)
         matrix = rows_of(features, bundle.head.embed_names(features))
         # Copies: a view would keep the arrays of its whole batch in memory.
         return {key: row.copy() for key, row in zip(keys, matrix, strict=True)}
@@ -272,7 +289,8 @@ class Embedding:
         self._whole = whole
         self._n_encoded = 0
         self._n_passed_over = 0
-        self._keys = [(bundle.digest, templates, label) for label in self._new_labels()]
+        self._made_with = (bundle.digest, _digest(templates))
+        self._keys = [(*self._made_with, label) for label in self._new_labels()]
         # Kept here too: a list may be longer than the cache.
         self._rows = embedder.known(self._keys)
         self._missing = deque(key for key in self._keys if key not in self._rows)
@@ -289,33 +307,45 @@ class Embedding:
         """Whether no name is left to be encoded."""
         return not self._missing
 
-    def step(self) -> None:
-        """Encode some of the names that are missing, or wait until another request has encoded them.
+    def step(self) -> Future[None] | None:
+        """Encode some of the names that are missing; those that another request is encoding are passed over.
+
+        Returns:
+            Where no others are left, what ends when that request has encoded some of them: the next step can
+            do nothing before. None: it can.
 
         Raises:
             WorkCancelled: The request was cancelled.
         """
         raise_if_cancelled("labels")
         some = [self._missing.popleft() for _ in range(min(_LABELS_PER_STEP, len(self._missing)))]
-        # Names that others are encoding are passed over, until no others are left.
-        waits = self._n_passed_over >= len(self._missing)
-        made, n_encoded = self._embedder.encode(self._bundle, some, waits=waits)
+        made, n_encoded = self._embedder.encode(self._bundle, self._templates, some)
         found = made | self._embedder.known([key for key in some if key not in made])
         self._rows |= found
         self._n_encoded += n_encoded
         self._n_passed_over = 0 if found else self._n_passed_over + len(some)
         self._missing.extend(key for key in some if key not in found)
+        if not self._missing or self._n_passed_over < len(self._missing):
+            return None
+        return self._embedder.encoded_elsewhere(self._missing[0])
 
     def finish(self) -> LabelEmbeddings:
-        """Encode what is missing, and return the embeddings in the order of the names."""
+        """Encode what is missing, and return the embeddings in the order of the names.
+
+        Waits for other threads that are encoding some of them.
+
+        Raises:
+            WorkCancelled: The request was cancelled between two steps.
+        """
         while self._missing:
-            self.step()
+            if (elsewhere := self.step()) is not None:
+                elsewhere.result()
         if self._whole is None:
             bundle, labels, version = self._bundle, self._candidates.labels, self._candidates.version
             rows = (_array(self._rows[key]) for key in self._keys)
             self._whole = label_embeddings(bundle, labels, rows, self._n_encoded, self._reuse)
             if version is not None:
-                key = (bundle.digest, self._templates, version.name)
+                key = (*self._made_with, version.name)
                 self._embedder.keep_whole(key, version.etag, self._whole, self._keys)
             self._reuse = None  # the memory of the version before
         return self._whole
@@ -339,17 +369,27 @@ def _parts(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
         yield items[start : start + size]
 
 
-def _row_bytes(entry: Array | _KeptSet) -> int:
-    return _NAME_BYTES + (0 if isinstance(entry, _KeptSet) else entry.nbytes)
+def _kept_row(key: _Key, row: Array | _KeptSet) -> _KeptRow:
+    n_numbers = 0 if isinstance(row, _KeptSet) else row.nbytes
+    return _KeptRow(row, _NAME_BYTES + _prompt_bytes([key[2]]) + n_numbers)
+
+
+def _prompt_bytes(labels: Iterable[Label]) -> int:
+    """Memory of their own prompts, which may be a hundred times that of a name."""
+    return sum(sys.getsizeof(prompt) for label in labels for prompt in label.prompts)
+
+
+def _digest(templates: Templates) -> bytes:
+    """What stands for templates in keys: they may be long, and of another request they are other texts."""
+    return b"" if templates is None else hashlib.sha256(json.dumps(templates).encode()).digest()
 
 
 def _array(row: Array | _InSet) -> Array:
     return row.found.row(row.place) if isinstance(row, _InSet) else row
 
 
-def _place(key: _Key) -> bytes:
+def _place(digest: str, templates: Templates, label: Label) -> bytes:
     """Where an embedding is kept on disk: a hash of all that it depends on."""
-    digest, templates, label = key
     return hashlib.sha256(
         json.dumps([_LAYOUT, digest, templates, label.name, label.prompts]).encode()
     ).digest()

@@ -18,7 +18,7 @@ from service.errors import StoreUnavailableError
 from service.media import DecodeLimits
 
 # How features are made of a clip, and what a record holds: changed whenever that changes.
-_LAYOUT = 1
+_LAYOUT = 2
 # `used` counts uses of the store; the lowest was used longest ago.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS clips (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from onnx import TensorProto, helper
 from service.bundle.directory import file_sha256
 from service.bundle.head_specs import SimilaritySpec
 from service.bundle.manifest import MANIFEST_FILE
-from service.encode.encoders import text_outputs
+from service.encode.encoders import Encoders, load_encoders, text_outputs
 from service.errors import BundleInvalidError, DeviceUnavailableError, UnknownBundleError
 from service.head.similarity import SimilarityHead
 from service.head.statistics import load_ahse_statistics
@@ -268,3 +269,35 @@ def test_a_bundle_is_replaced_at_run_time_and_kept_when_the_new_one_is_damaged(t
     with pytest.raises(BundleInvalidError, match=r"visual\.onnx is not the file"):
         registry.reload("toy")
     assert registry.get("toy").manifest.version == "2"
+
+
+@pytest.mark.parametrize(
+    "replace",
+    [
+        lambda directory: write_toy_bundle(directory, version="2"),
+        lambda directory: os.utime(directory / "audio.onnx", ns=(0, 0)),
+        lambda directory: (directory / MANIFEST_FILE).write_text(
+            f"{(directory / MANIFEST_FILE).read_text()} "
+        ),
+    ],
+    ids=["the whole bundle", "one file", "the manifest"],
+)
+def test_files_that_are_replaced_while_they_are_read_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replace: Callable[[Path], object]
+) -> None:
+    """Else another bundle's weights could serve under the digest of the one that was verified."""
+    directory = write_toy_bundle(tmp_path / "toy", version="1")
+    registry = Registry([directory], CPU)
+
+    def replaced(*given: Any) -> Encoders:
+        replace(directory)
+        return load_encoders(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("service.registry.load_encoders", replaced)
+        with pytest.raises(
+            BundleInvalidError, match="bundle toy: its files were replaced while they were read"
+        ):
+            registry.reload("toy")
+    assert registry.get().manifest.version == "1"
+    registry.reload("toy")

@@ -18,6 +18,7 @@ from service.api import warmer as warmer_module
 from service.api.app import create_app
 from service.api.prometheus import Metrics
 from service.api.warmer import Warmer
+from service.cancellation import CancellationToken, current_token
 from service.embed import embedder as embedder_module
 from service.encode.encoders import Encoders
 from service.encode.features import TextFeatures
@@ -126,7 +127,7 @@ def test_what_fails_is_logged_and_the_next_set_has_its_turn(
     with capture_logs() as logs:
         _put(served, "broken", "red")
         assert outcomes.get(timeout=WAIT_S) == "failed"
-        _put(served, "long", "x" * 50, "y" * 50)
+        _put(served, "long", "x" * 25, "y" * 25)
         assert outcomes.get(timeout=WAIT_S) == "failed"
     told = [(log["label_set"], log["code"]) for log in logs if log["event"] == "warm_up_failed"]
     assert told == [("broken", None), ("long", "too_much_text")]
@@ -135,6 +136,20 @@ def test_what_fails_is_logged_and_the_next_set_has_its_turn(
     assert outcomes.get(timeout=WAIT_S) == "done"
     assert classify(served, clips["red low"], label_set="broken").status_code == 200
     assert classify(served, clips["red low"], label_set="long").json()["code"] == "too_much_text"
+
+
+def test_a_set_that_changes_meanwhile_is_embedded_as_it_then_is(
+    served: TestClient, encoding: _Encoding, outcomes: SimpleQueue[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels that have left it are not encoded."""
+    monkeypatch.setattr(embedder_module, "_LABELS_PER_STEP", 1)
+    encoding.go_on.clear()
+    _put(served, "s", "red", "blue")
+    assert encoding.begun.wait(WAIT_S)
+    _put(served, "s", "green", warm="false")
+    encoding.go_on.set()
+    assert outcomes.get(timeout=WAIT_S) == "done"
+    assert encoding.asked == [["red"], ["green"]]
 
 
 def test_an_empty_set_has_nothing_to_embed(served: TestClient, outcomes: SimpleQueue[str]) -> None:
@@ -160,9 +175,11 @@ class _Work:
     def __init__(self) -> None:
         self.begun = asyncio.Queue[str]()
         self.end = asyncio.Semaphore(0)
+        self.token: CancellationToken | None = None
 
     async def __call__(self, name: str) -> None:
         """Embed a set."""
+        self.token = current_token()
         self.begun.put_nowait(name)
         await self.end.acquire()
 
@@ -191,7 +208,7 @@ def test_a_set_waits_once_and_only_so_many_wait(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_it_ends_while_it_works() -> None:
-    """And forgets what waits."""
+    """And forgets what waits; what threads do for it is cancelled, so that nobody waits for them."""
 
     async def end() -> bool:
         work, warmer = _Work(), Warmer(Metrics())
@@ -200,6 +217,8 @@ def test_it_ends_while_it_works() -> None:
         warmer.ask("b")
         await work.begun.get()
         await asyncio.wait_for(warmer.close(), WAIT_S)
+        assert work.token is not None
+        assert work.token.reason == "cancelled"
         return work.begun.empty()
 
     assert asyncio.run(end())

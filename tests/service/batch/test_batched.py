@@ -125,7 +125,7 @@ def test_a_row_that_fails_does_not_fail_the_rest_of_its_batch(threads: ThreadPoo
     assert notes.ran == [1, 1, 1]
 
 
-def test_a_large_job_that_fails_ends_at_once(threads: ThreadPoolExecutor) -> None:
+def test_a_large_call_that_fails_ends_at_once(threads: ThreadPoolExecutor) -> None:
     """Its other rows are not run and no longer count as waiting; the encoder serves the next caller."""
     encoder, notes = HeldEncoder(held=False), Notes()
     queue = batched_fake(encoder, notes)
@@ -181,7 +181,7 @@ def test_all_cancelled_callers_return(threads: ThreadPoolExecutor) -> None:
 
 
 def test_two_batches_run_at_once(threads: ThreadPoolExecutor) -> None:
-    """One job may be in both; its features are in order whichever batch ends first."""
+    """One call may be in both; its features are in order whichever batch ends first."""
     encoder, notes = HeldEncoder(), Notes()
     callers = _Callers(threads, batched_fake(encoder, notes, budget=2, n_runs=2), notes)
     large = callers.ask(1, 2, 3, 4, 5)

@@ -12,7 +12,7 @@ import pytest
 
 from service.api.prometheus import Metrics
 from service.batch.batched import Batched
-from service.batch.batched_encoders import Budgets, batched
+from service.batch.batched_encoders import Batching, Budgets
 from service.encode.clip_features import encode_clip
 from service.encode.encoders import Encoder, Encoders
 from service.encode.text import encode_labels
@@ -42,7 +42,7 @@ def _clip(seed: int) -> Clip:
 def test_batching_does_not_change_the_features_of_clips(plain: Encoders) -> None:
     """Batches of three rows mix clips of 4 to 11 frames; the graph itself is the oracle."""
     clips = [_clip(seed) for seed in range(8)]
-    serving = batched(plain, Budgets(frames=3, windows=3), Metrics())
+    serving = Batching(Budgets(frames=3, windows=3), Metrics()).wrap(plain)
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(lambda clip: encode_clip(serving, clip), clips))
     for ours, clip in zip(found, clips, strict=True):
@@ -56,7 +56,7 @@ def test_batching_does_not_change_the_features_of_clips(plain: Encoders) -> None
 def test_batching_does_not_change_the_features_of_labels(plain: Encoders) -> None:
     """Parallel requests have different labels in different orders."""
     wanted = [[make_label(name) for name in CLASSES[shift:] + CLASSES[:shift]] for shift in range(8)]
-    serving = batched(plain, Budgets(tokens=50), Metrics())
+    serving = Batching(Budgets(tokens=50), Metrics()).wrap(plain)
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(lambda labels: encode_labels(serving, labels), wanted))
     for ours, labels in zip(found, wanted, strict=True):
@@ -68,7 +68,7 @@ def test_batching_does_not_change_the_features_of_labels(plain: Encoders) -> Non
 def test_each_encoder_has_a_queue_and_metrics_of_its_own(plain: Encoders) -> None:
     """The metrics count runs by encoder, and no rows wait afterwards."""
     metrics = Metrics()
-    serving = batched(plain, Budgets(frames=3, n_runs=1), metrics)
+    serving = Batching(Budgets(frames=3, n_runs=1), metrics).wrap(plain)
     assert serving.visual.provider == plain.visual.provider
     encode_clip(serving, _clip(0))
     lines = metrics.text().decode().splitlines()
@@ -80,14 +80,18 @@ def test_each_encoder_has_a_queue_and_metrics_of_its_own(plain: Encoders) -> Non
 
 
 def test_encoders_take_turns_on_the_processors(plain: Encoders, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each has its queue, but no run of one begins beside as many of others as may run at once."""
+    """Each has its queue, but no run of one begins beside as many of others as may run at once.
+
+    Also of another bundle.
+    """
     held, turns = HeldEncoder(), asked_turns(monkeypatch)
     one = replace(plain, visual=cast("Encoder", held), audio=cast("Encoder", held))
-    serving = batched(one, Budgets(frames=1, windows=1, n_runs=2), Metrics())
+    batching = Batching(Budgets(frames=1, windows=1, n_runs=2), Metrics())
+    serving, other = batching.wrap(one), batching.wrap(one)
     with ThreadPoolExecutor(4) as threads:
         asked = [
             threads.submit(encoder, rows=rows_of(number))
-            for number, encoder in enumerate((serving.visual, serving.visual, serving.audio, serving.audio))
+            for number, encoder in enumerate((serving.visual, other.visual, serving.audio, other.audio))
         ]
         for _ in asked:
             assert turns.acquire(timeout=WAIT_S)
@@ -105,7 +109,7 @@ def test_a_shared_text_encoder_has_one_queue(shared_bundle: Path) -> None:
     """Both tracks use the same object, and labels run through it once."""
     plain = load_bundle(shared_bundle, Runtime(device="cpu", n_threads=1)).encoders
     metrics = Metrics()
-    serving = batched(plain, Budgets(n_runs=1), metrics)
+    serving = Batching(Budgets(n_runs=1), metrics).wrap(plain)
     assert isinstance(serving.text_visual, Batched)
     assert serving.text_audio is serving.text_visual
     labels = [make_label(name) for name in CLASSES]
@@ -120,9 +124,7 @@ def test_a_shared_text_encoder_has_one_queue(shared_bundle: Path) -> None:
 
 def test_a_reloaded_bundle_is_batched_too(toy_bundle: Path) -> None:
     """The registry wraps every bundle that it loads, at start and later; the old bundle keeps its queues."""
-    registry = Registry(
-        [toy_bundle], Runtime(device="cpu", n_threads=1), lambda one: batched(one, Budgets(), Metrics())
-    )
+    registry = Registry([toy_bundle], Runtime(device="cpu", n_threads=1), Batching(Budgets(), Metrics()).wrap)
     before = registry.get()
     after = registry.reload("toy")
     assert isinstance(before.encoders.visual, Batched)

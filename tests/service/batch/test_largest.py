@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.api.prometheus import Metrics
-from service.batch.batched_encoders import Budgets, batched
+from service.batch.batched_encoders import Batching, Budgets
 from service.encode.encoders import Encoder, Encoders
 from service.encode.text import encode_labels
 from service.errors import DeviceUnavailableError
@@ -47,7 +47,8 @@ def test_the_largest_batches_run_before_the_first_request(plain: Encoders) -> No
     gpus: dict[str, Any] = {
         name: _Gpu(getattr(plain, name)) for name in ("visual", "audio", "text_visual", "text_audio")
     }
-    serving = batched(replace(plain, **gpus), Budgets(frames=5, windows=3, tokens=100), Metrics())
+    budgets = Budgets(frames=5, windows=3, tokens=100)
+    serving = Batching(budgets, Metrics()).wrap(replace(plain, **gpus))
     texts = (plain.manifest.visual.text, plain.manifest.audio.text)
     assert [shape[0] for shape in gpus["visual"].shapes] == [5]
     assert [shape[0] for shape in gpus["audio"].shapes] == [3]
@@ -71,7 +72,7 @@ def test_a_shared_text_encoder_runs_once(shared_bundle: Path) -> None:
     plain = load_bundle(shared_bundle, Runtime(device="cpu", n_threads=1)).encoders
     gpu = _Gpu(plain.text_visual)
     on_gpu: Any = replace(plain, visual=_Gpu(plain.visual), text_visual=gpu, text_audio=gpu)
-    serving = batched(on_gpu, Budgets(frames=2, windows=2, tokens=36), Metrics())
+    serving = Batching(Budgets(frames=2, windows=2, tokens=36), Metrics()).wrap(on_gpu)
     assert [shape[0] for shape in gpu.shapes] == [3]
     gpu.shapes.clear()
     labels = [make_label(name) for name in CLASSES[:2]]
@@ -93,12 +94,12 @@ def test_too_little_gpu_memory_is_reported_at_start(plain: Encoders) -> None:
 
     gpu._encoder = full  # type: ignore[assignment]
     with pytest.raises(DeviceUnavailableError, match=r"batches of 6 frames.*AHSE_BATCH_FRAMES"):
-        batched(replace(plain, visual=gpu), Budgets(frames=6), Metrics())
+        Batching(Budgets(frames=6), Metrics()).wrap(replace(plain, visual=gpu))
 
 
 def test_nothing_runs_ahead_on_a_cpu(plain: Encoders) -> None:
     """It has the memory of the machine, and would be ready later."""
     cpu = _Gpu(plain.visual)
     cpu.provider = "CPUExecutionProvider"
-    batched(replace(plain, visual=cpu), Budgets(frames=8, n_runs=1), Metrics())
+    Batching(Budgets(frames=8, n_runs=1), Metrics()).wrap(replace(plain, visual=cpu))
     assert cpu.shapes == []

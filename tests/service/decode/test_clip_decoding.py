@@ -285,6 +285,7 @@ def test_large_clips_fall_back_to_key_frames(make_clip: Make, spec: DecodeSpec, 
     clip = decode_clip(path, spec, budget)
     assert clip.n_frames_decoded <= 12
     assert any("key frames" in warning for warning in clip.warnings)
+    assert clip.at_key_frames
     assert np.all(np.abs(clip.frame_times_s * 3 - np.round(clip.frame_times_s * 3)) < 1e-3)
 
 
@@ -292,6 +293,7 @@ def test_key_frames_are_decoded_on_request(make_clip: Make, spec: DecodeSpec, li
     """The nearest of 12 to each target time, without a warning."""
     path = make_clip(ticks=range(120), gop=10, video_options={"bf": "0"})
     exact, clip = decode_clip(path, spec, limits), decode_clip(path, replace(spec, frames="key"), limits)
+    assert (exact.at_key_frames, clip.at_key_frames) == (False, True)
     assert clip.n_frames_decoded == 8
     assert exact.n_frames_decoded > 30
     key_times = np.arange(12) / 3

@@ -18,6 +18,7 @@ from service.cancellation import CancellationToken, WorkCancelled
 from service.decode import DecodePool, decode_clip, messages, wire
 from service.errors import (
     ClipTooLargeError,
+    ClipUnavailableError,
     DecodeCrashedError,
     DecoderUnavailableError,
     DecodeTimeoutError,
@@ -44,12 +45,13 @@ def test_a_clip_crosses_the_process_boundary_unchanged(
 ) -> None:
     """Every field is equal on both sides."""
     path = make_clip(audio="aac")
-    here, there = decode_clip(path, spec, LIMITS), pool.decode(path, spec)
+    asked = replace(spec, frames="key")
+    here, there = decode_clip(path, asked, LIMITS), pool.decode(path, asked)
     for name in ("frames", "frame_times_s", "waveform"):
         ours, theirs = getattr(here, name), getattr(there, name)
         np.testing.assert_array_equal(theirs, ours)
         assert theirs.dtype == ours.dtype
-    for name in ("duration_s", "visual", "audio", "warnings", "n_frames_decoded"):
+    for name in ("duration_s", "visual", "audio", "warnings", "n_frames_decoded", "at_key_frames"):
         assert getattr(there, name) == getattr(here, name)
 
 
@@ -284,7 +286,7 @@ def test_a_cancelled_request_does_not_wait_for_a_process(make_clip: Make, spec: 
 def test_a_file_that_is_gone_costs_no_process(pool: DecodePool, tmp_path: Path, spec: DecodeSpec) -> None:
     """The service opens it, not the process, which can't open anything."""
     before = [worker._process for worker in pool._workers]
-    with pytest.raises(NotMediaError, match="can't be read"):
+    with pytest.raises(ClipUnavailableError, match="can't be read now"):
         pool.decode(tmp_path / "gone.mp4", spec)
     assert [worker._process for worker in pool._workers] == before
 

@@ -224,6 +224,7 @@ def test_segments_of_a_large_clip_fall_back_to_key_frames(
     assert plain.warnings == ()
     assert len(clip.warnings) == 1
     assert "segments were taken at key frames" in clip.warnings[0]
+    assert not clip.at_key_frames
     np.testing.assert_array_equal(clip.frames, plain.frames)
     assert clip.n_frames_decoded <= 60
     tiny = replace(limits, max_decoded_pixels=34 * 96 * 64)

@@ -39,6 +39,7 @@ _ANSWER: dict[str, Any] = {
     "audio": {"used": False, "reason": "no_stream", "detail": ""},
     "warnings": [],
     "n_frames_decoded": 0,
+    "at_key_frames": False,
     "segments": [],
 }
 _SOUND: dict[str, Any] = {"n_samples": 8, "n_full_samples": None, "window_starts_s": []}

@@ -70,6 +70,7 @@ def _encoded(seed: int = 0) -> EncodedClip:
         warnings=("Parts of the picture are damaged.", "é"),
         n_frames_decoded=7,
         segments=segments,
+        at_key_frames=True,
     )
     features = ClipFeatures(random.random(300, np.float32), None)
     both = ClipFeatures(random.random(300, np.float32), random.random(200, np.float32))

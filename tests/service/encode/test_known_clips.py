@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from service.decode.clip_decoding import decode_clip
 from service.embed.embedder import LabelEmbedder
 from service.encode.features import ClipFeatures
 from service.encode.known_clips import ClipKey, EncodedClip, KnownClips
-from service.errors import NotMediaError
+from service.errors import ClipUnavailableError
 from service.labels.label import Candidates, make_label
 from service.media import Clip, DecodeLimits, DecodeSpec, OnSound, Segment, Track
 from service.options import ClassifyOptions
@@ -116,12 +117,21 @@ def test_a_clip_as_a_vector_is_taken_from_there_too(toy_bundle: Path, clips: dic
     bundle, decode = load_bundle(toy_bundle, Runtime(device="cpu")), Counted()
     classifier = Classifier(decode, LabelEmbedder(10**6), KnownClips(10**6))
     _ask(classifier, bundle, clips["red low"], "red", "blue")
-    classifier.embed_clip(clips["red low"], bundle, ClassifyOptions())
+    classifier.clip_vector(clips["red low"], bundle, ClassifyOptions())
     assert decode.n == 1
 
 
-def test_a_clip_that_is_gone_is_no_media(toy_bundle: Path, tmp_path: Path) -> None:
-    """So that it costs its own answer only, and not those of all clips of a run."""
+def test_a_clip_that_can_not_be_read_now_is_not_called_damaged(
+    toy_bundle: Path, clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is gone, or on a disk that fails while it is read: nobody knows what it holds."""
     bundle = load_bundle(toy_bundle, Runtime(device="cpu"))
-    with pytest.raises(NotMediaError, match="can't be read"):
+    with pytest.raises(ClipUnavailableError, match="can't be read now"):
         _ask(Classifier(Counted(), LabelEmbedder(10**6)), bundle, tmp_path / "none", "red", "blue")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("service.classifier.hashlib.file_digest", fail)
+    with pytest.raises(ClipUnavailableError):
+        _ask(Classifier(Counted(), LabelEmbedder(10**6)), bundle, clips["green"], "red", "blue")
