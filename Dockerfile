@@ -44,7 +44,7 @@ FROM python AS runtime
 LABEL org.opencontainers.image.title="ahse" \
     org.opencontainers.image.description="Which of these names fits this clip best? Audio-visual zero-shot classification with AHSE." \
     org.opencontainers.image.licenses="Apache-2.0" \
-    org.opencontainers.image.version="0.1.0"
+    org.opencontainers.image.version="0.2.0.dev0"
 RUN useradd --system --uid 10001 --create-home ahse && install --directory --owner=ahse /data
 ENV PATH=/app/bin:$PATH AHSE_HOST=0.0.0.0 AHSE_PORT=8000 AHSE_DATA_DIR=/data AHSE_LOG_FORMAT=json
 # onnxruntime reads the first when it is imported. The libpq of psycopg's wheel would look for the system's authorities

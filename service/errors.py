@@ -56,6 +56,7 @@
         ├── DeviceUnavailableError  device_unavailable  the configured device can't be used
         ├── DecoderUnavailableError decoder_unavailable decoding processes can't be started
         ├── UploadUnavailableError  upload_unavailable  uploads can't be put on disk
+        ├── ClipUnavailableError    clip_unavailable    the file of a clip can't be opened or read
         ├── StoreUnavailableError   store_unavailable   the label store does not answer
         ├── NotReadyError           not_ready           a check of the service's parts has failed
         └── RequestTimeoutError     request_timeout     the answer took longer than allowed
@@ -418,6 +419,17 @@ class UploadUnavailableError(UnavailableError):
     """Uploads can't be written to disk: no space, or no writable directory."""
 
     code = "upload_unavailable"
+
+
+class ClipUnavailableError(UnavailableError):
+    """The file of a clip can't be opened or read now, so nobody knows what it holds."""
+
+    code = "clip_unavailable"
+
+    def __init__(
+        self, message: str = "The clip can't be read now. Check that its file may be read, or try later."
+    ) -> None:
+        super().__init__(message)
 
 
 class StoreUnavailableError(UnavailableError):

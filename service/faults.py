@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_MAX_FAULTS = 10
+_MAX_PLACES = 10
+# Of a name that was sent.
+_MAX_CHARACTERS = 80
 _WORDS = {
     "json_invalid": "is not valid JSON",
     "missing": "is missing",
@@ -58,14 +60,14 @@ def list_faults(faults: Sequence[Mapping[str, Any]], whole: str) -> list[str]:
     """
     found: dict[str, list[str]] = {}
     for fault in faults:
-        clauses = found.setdefault(
-            _place(fault["loc"], keep_last=fault["type"] == "extra_forbidden") or whole, []
-        )
+        place = _place(fault["loc"], keep_last=fault["type"] == "extra_forbidden") or whole
+        if place not in found and len(found) == _MAX_PLACES:
+            break
+        clauses = found.setdefault(place, [])
         clause = describe_fault(fault)
         if clause not in clauses:
             clauses.append(clause)
-    lines = [f"{place} {' or '.join(clauses)}" for place, clauses in found.items()]
-    return lines[:_MAX_FAULTS]
+    return [f"{place} {' or '.join(clauses)}" for place, clauses in found.items()]
 
 
 def describe_faults(faults: Sequence[Mapping[str, Any]], whole: str) -> str:
@@ -91,7 +93,7 @@ def _place(path: Sequence[str | int], *, keep_last: bool) -> str:
     """
     last = len(path) - 1 if keep_last else None
     return ".".join(
-        str(part)
+        str(part)[:_MAX_CHARACTERS]
         for i, part in enumerate(path)
         if isinstance(part, int) or i == last or not _ALTERNATIVE.fullmatch(part)
     )

@@ -42,7 +42,7 @@ def documented_text(max_characters: int, holds: str = "") -> WithJsonSchema:
 
 Template = Annotated[str, documented_text(MAX_TEMPLATE_CHARACTERS, r"\{\}")]
 Templates = Annotated[
-    tuple[Template, ...], Field(json_schema_extra={"minItems": 1, "maxItems": MAX_TEMPLATES})
+    tuple[Template, ...], Field(fail_fast=True, json_schema_extra={"minItems": 1, "maxItems": MAX_TEMPLATES})
 ]
 
 

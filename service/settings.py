@@ -63,7 +63,9 @@ class Settings(BaseSettings):
         "GPU in turn",
     )
     data_dir: Path = Field(
-        default_factory=_data_directory, description="where label sets and embeddings are kept"
+        default_factory=_data_directory,
+        description="where label sets, API keys, embeddings, and jobs with their clips are kept; default: "
+        "$XDG_DATA_HOME/ahse where that is set",
     )
     store: SecretStr | None = Field(
         default=None,
@@ -116,7 +118,7 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         le=64,
-        description="concurrent model runs, on a CPU of all encoders of a bundle together, on a GPU of each; "
+        description="concurrent model runs, on a CPU of all encoders of all bundles, on a GPU of each; "
         "0: as many as processors allow, 2 on a GPU",
     )
     frames: FrameChoice = Field(
@@ -194,24 +196,33 @@ class Settings(BaseSettings):
     )
     max_labels: int = Field(default=10_000, ge=1, description="maximum labels in one request")
     max_prompt_characters: int = Field(
-        default=20_000_000, ge=1, description="maximum characters of all prompts of one request together"
+        default=20_000_000,
+        ge=1,
+        description="maximum characters of all prompts of one request together, and of the names and prompts "
+        "of a label set",
     )
     max_labels_per_set: int = Field(default=100_000, ge=1, description="maximum labels in one label set")
-    max_duration_s: float = Field(default=600.0, gt=0, description="longest clip")
-    max_segments: int = Field(default=120, ge=1, description="maximum segments of one clip")
-    max_frame_pixels: int = Field(default=8192 * 4352, ge=1, description="largest frame, width x height")
+    max_duration_s: float = Field(default=DecodeLimits.max_duration_s, gt=0, description="longest clip")
+    max_segments: int = Field(
+        default=DecodeLimits.max_segments, ge=1, description="maximum segments of one clip"
+    )
+    max_frame_pixels: int = Field(
+        default=DecodeLimits.max_frame_pixels, ge=1, description="largest frame, width x height"
+    )
     max_decoded_pixels: int = Field(
-        default=4_000_000_000,
+        default=DecodeLimits.max_decoded_pixels,
         ge=1,
         description="maximum pixels decoded for one clip, frames x width x height",
     )
     decode_timeout_s: float = Field(
-        default=20.0,
+        default=DecodeLimits.processor_time_s,
         gt=0,
         description="maximum processor time to decode one clip; it may take five times as long by the clock",
     )
     decode_memory_bytes: int = Field(
-        default=2 * 2**30, ge=2**20, description="maximum memory of one decoding process"
+        default=DecodeLimits.memory_bytes,
+        ge=2**20,
+        description="maximum memory of one decoding process",
     )
     label_cache_bytes: int = Field(
         default=512 * 2**20, ge=2**20, description="maximum memory of the label embeddings that are kept"

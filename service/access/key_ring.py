@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import threading
 from collections.abc import Mapping
+from ctypes import c_bool
 from datetime import UTC, datetime
 
 import structlog
@@ -24,26 +25,36 @@ _COMMAND_LINE = "command line"
 class KeyRing:
     """Knows the keys of the store and the one from the environment.
 
-    Attributes:
-        needs_key: Whether requests need a key. Once there was one, they do until the service ends: a key that
-            was revoked must not open the service to everyone.
-
     Args:
         store: Where keys are kept.
         environment_key: A key with every scope, as text; None: there is none.
+        seen_key: Whether the service has seen a key, in memory that its workers share.
 
     Raises:
         StoreUnavailableError: The store can't be read. Later, the keys that were read last stay.
     """
 
-    def __init__(self, store: KeyStore, environment_key: str | None = None) -> None:
+    def __init__(
+        self, store: KeyStore, environment_key: str | None = None, seen_key: c_bool | None = None
+    ) -> None:
         self._store = store
         self._environment = None if environment_key is None else _environment_key(environment_key)
         self._keys: Mapping[str, ApiKey] = {key.id: key for key in store.list()}
-        self.needs_key = self._environment is not None or bool(self._keys)
+        self._seen_key = c_bool() if seen_key is None else seen_key
+        if self._environment is not None or self._keys:
+            self._seen_key.value = True
         self._is_readable = True
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._refresh_regularly, name="keys", daemon=True)
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether requests need a key.
+
+        Once there was one, they do until the service ends, also in workers that are started again: a key that
+        was revoked must not open the service to everyone.
+        """
+        return self._seen_key.value
 
     def identify(self, text: str) -> ApiKey | None:
         """The key of that text, also when it has expired; None: there is no such key.
@@ -79,7 +90,8 @@ class KeyRing:
         """Go on with these keys; what others changed at the command line belongs to the audit log too."""
         before, now = self._keys, {key.id: key for key in keys}
         # Before the keys change: no request may see none and believe that it needs none.
-        self.needs_key = self.needs_key or bool(now)
+        if now:
+            self._seen_key.value = True
         self._keys = now
         for key_id in sorted(now.keys() - before.keys()):
             record_edit("create_key", key_id, target_name=now[key_id].name, client=_COMMAND_LINE)
@@ -91,11 +103,10 @@ class KeyRing:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop reading, and close the store."""
+        """Stop reading; who opened the store closes it."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._store.close()
 
     def _refresh_regularly(self) -> None:
         while not self._stopped.wait(_REFRESH_S):

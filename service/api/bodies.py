@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from service.api.forms import ClassifyForm
 from service.api.intake.body import FILE_FIELD, FILES_FIELD
+from service.api.problems import wrong_form
 from service.errors import (
     AmbiguousLabelsError,
     InvalidLabelError,
@@ -18,7 +20,6 @@ from service.errors import (
     InvalidRequestError,
     MalformedBodyError,
 )
-from service.faults import describe_faults
 from service.labels.label import check_lone_label
 from service.options import read_options
 
@@ -45,17 +46,13 @@ def parse_body(raw: bytes, form: type[Body]) -> Body:
         InvalidRequestError: JSON of another form.
     """
     try:
-        return form.model_validate_json(raw)
+        document = from_json(raw)
+    except ValueError:
+        raise MalformedBodyError("The body is not valid JSON.") from None
+    try:
+        return form.model_validate(document)
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False)
-        if faults[0]["type"] == "json_invalid":
-            raise MalformedBodyError("The body is not valid JSON.") from None
-        raise InvalidRequestError(wrong_form(faults)) from None
-
-
-def wrong_form(faults: Sequence[Mapping[str, Any]]) -> str:
-    """The message for a request that can be read but lacks the documented form."""
-    return "The request does not have the documented form: " + describe_faults(faults, "the body")
+        raise InvalidRequestError(wrong_form(error.errors(include_url=False, include_input=False))) from None
 
 
 _LIST_FIELDS = ("labels", "templates")

@@ -1,12 +1,9 @@
-"""What routes share: the parts of the service, its thread pools, and the end of work that nobody needs."""
+"""What routes share: the parts of the service, and the end of work that nobody needs."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import contextvars
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,15 +20,11 @@ from service.api.intake.upload_folder import UploadFolder
 from service.api.jobs.board import JobBoard
 from service.api.prometheus import Metrics
 from service.api.siblings import Siblings
+from service.api.thread_pool import ThreadPool, cancelling
 from service.api.warmer import Warmer
-from service.cancellation import (
-    CancellationToken,
-    WorkCancelled,
-    current_token,
-    raise_if_cancelled,
-    stopping,
-)
+from service.cancellation import CancellationToken, WorkCancelled, current_token
 from service.classifier import Classifier
+from service.embed.embedder import Embedding
 from service.errors import RequestTimeoutError, UrlRefusedError
 from service.labels.store import LabelStore
 from service.registry import Registry
@@ -40,55 +33,6 @@ from service.tracing import Tracing
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class Workers:
-    """A thread pool for one kind of work, in which requests wait in the order they came.
-
-    Args:
-        name: Of its threads.
-        n_threads: Work that runs at once.
-    """
-
-    def __init__(self, name: str, n_threads: int) -> None:
-        self._threads = ThreadPoolExecutor(n_threads, thread_name_prefix=name)
-        self._ended = asyncio.Event()
-        self.n_taken = 0
-        """work that runs or waits."""
-
-    async def run(self, work: Callable[[], T]) -> T:
-        """Run work in the pool, in the context of the request: its log lines carry the request id.
-
-        Call it from the event loop's thread only.
-
-        Raises:
-            WorkCancelled: The request was cancelled before, or while the work was queued.
-        """
-        raise_if_cancelled("worker")
-        pending = self._threads.submit(contextvars.copy_context().run, work)
-        self.n_taken += 1
-        try:
-            with cancelling("worker", pending.cancel):  # work that has begun can't be cancelled so
-                return await asyncio.wrap_future(pending)
-        finally:
-            self.n_taken -= 1
-            self._ended.set()
-
-    async def fewer_than(self, n: int, patience_s: float) -> None:
-        """Wait until less work than that runs or waits, or time is up."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience_s):
-                while self.n_taken >= n:
-                    self._ended.clear()
-                    await self._ended.wait()
-
-    def call(self, work: Callable[[], T]) -> T:
-        """Run work in the pool for a thread that is not the event loop's."""
-        return self._threads.submit(work).result()
-
-    def shutdown(self) -> None:
-        """Finish running work and cancel waiting work."""
-        self._threads.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True)
@@ -107,16 +51,16 @@ class Context:
     fetcher: Fetcher | None
     """fetches clips from URLs; None: not allowed."""
     health: HealthMonitor
-    clip_workers: Workers
-    name_workers: Workers
+    clip_workers: ThreadPool
+    name_workers: ThreadPool
     """encode new names, so that clips with known names never wait behind them."""
     warmer: Warmer
     """embeds the labels of changed label sets, behind requests."""
-    store_readers: Workers
-    store_writer: Workers
+    store_readers: ThreadPool
+    store_writer: ThreadPool
     """one thread, since the store takes one change at a time: others would wait in it, holding a thread."""
     jobs: JobBoard
-    job_writer: Workers
+    job_writer: ThreadPool
     """one thread, for the same reason."""
     siblings: Siblings | None
     """the other workers behind the same port; None: there are none."""
@@ -126,8 +70,16 @@ class Context:
         return await self._run(self.clip_workers, partial(function, *args, **kwargs))
 
     async def work_on_names(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run one step of encoding names."""
+        """Run work on names."""
         return await self._run(self.name_workers, partial(function, *args, **kwargs))
+
+    async def encode_some(self, names: Embedding) -> None:
+        """Run one step of encoding names, or wait, without a thread, until another request has run one."""
+        elsewhere = await self.work_on_names(names.step)
+        if elsewhere is not None:
+            waiting = asyncio.wrap_future(elsewhere)
+            with self._ends_with_request(), cancelling("labels", waiting.cancel):
+                await waiting
 
     async def ask_store(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a call that reads the label store."""
@@ -157,9 +109,9 @@ class Context:
         with self._ends_with_request(), cancelling("fetch", task.cancel):
             await task
 
-    async def _run(self, workers: Workers, work: Callable[[], T]) -> T:
+    async def _run(self, threads: ThreadPool, work: Callable[[], T]) -> T:
         with self._ends_with_request():
-            return await workers.run(work)
+            return await threads.run(work)
 
     @contextmanager
     def _ends_with_request(self) -> Iterator[None]:
@@ -180,21 +132,6 @@ class Context:
                     "or try again: names that were encoded by then are kept."
                 ) from cancelled
             raise ClientDisconnect from cancelled
-
-
-@contextmanager
-def cancelling(stage: str, cancel: Callable[[], object]) -> Iterator[None]:
-    """Have something that is awaited inside the `with` block cancelled together with the request.
-
-    Raises:
-        WorkCancelled: It was cancelled for that reason, and not because the whole task was, as in a shutdown.
-    """
-    try:
-        with stopping(cancel):
-            yield
-    except asyncio.CancelledError:
-        raise_if_cancelled(stage)
-        raise
 
 
 def _context(request: Request) -> Context:

@@ -10,13 +10,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import ConfigDict, Field, ValidationError
 
-from service.api.bodies import wrong_form
 from service.api.context import Context
 from service.api.forms import clip_parts, without_null
 from service.api.intake.body import Fields
-from service.api.schemas import Wire
+from service.api.problems import wrong_form
+from service.api.question import begin_to_embed
+from service.api.schemas import Sent, Wire
 from service.arrays import Array
-from service.classifier import embed_names
+from service.classifier import name_vectors
 from service.errors import InvalidOptionError, InvalidRequestError
 from service.labels.label import MAX_NAME_CHARACTERS, Candidates, Label, make_label
 from service.options import ClassifyOptions, documented_text
@@ -33,7 +34,7 @@ def _as_form(schema: dict[str, Any]) -> None:
     schema["oneOf"] = [{"required": ["file"]}, {"required": ["files"]}]
 
 
-class EmbeddingOptions(Wire):
+class EmbeddingOptions(Sent):
     """How clips and texts are embedded."""
 
     model: str = Field(description="name of a loaded bundle", examples=["everyday"])
@@ -48,7 +49,7 @@ class EmbeddingOptions(Wire):
     user: str | None = Field(default=None, description="not used")
 
 
-class EmbeddedClip(Wire):
+class EmbeddedClip(Sent):
     """A clip among the inputs, which OpenAI's own interface does not have."""
 
     file: str = Field(
@@ -62,7 +63,9 @@ EmbeddedText = Annotated[str, documented_text(MAX_NAME_CHARACTERS)]
 class EmbeddingsBody(EmbeddingOptions):
     """Texts and clips to embed."""
 
-    input: EmbeddedText | EmbeddedClip | list[EmbeddedText | EmbeddedClip] = Field(
+    input: (
+        EmbeddedText | EmbeddedClip | Annotated[list[EmbeddedText | EmbeddedClip], Field(fail_fast=True)]
+    ) = Field(
         description="names, and clips",
         examples=[["a barking dog", "a cat"]],
         json_schema_extra={"minItems": 1, "maxItems": MAX_INPUTS},
@@ -136,20 +139,15 @@ class EmbeddingWork:
     """
 
     def __init__(self, context: Context, options: EmbeddingOptions, inputs: Sequence[str | Path]) -> None:
-        settings = context.settings
         self._context = context
         self._options = options
         self._bundle = context.registry.get(options.model)
         self._inputs = [one if isinstance(one, Path) else make_label(one) for one in inputs]
         self._texts = [one for one in inputs if isinstance(one, str)]
         labels = tuple(dict.fromkeys(one for one in self._inputs if isinstance(one, Label)))
-        encoders = self._bundle.manifest
-        own = max(encoders.visual.text.templates, encoders.audio.text.templates, key=len)
-        candidates = Candidates(labels)
-        candidates.check_prompt_characters(own, settings.max_prompt_characters)
-        self._clip_options = ClassifyOptions(frames=settings.frames)
+        self._clip_options = ClassifyOptions(frames=context.settings.frames)
         self._labels = labels
-        self._names = context.classifier.embed(self._bundle, candidates, self._clip_options)
+        self._names = begin_to_embed(context, self._bundle, Candidates(labels), self._clip_options)
 
     async def run(self) -> str:
         """JSON of the answer.
@@ -160,19 +158,19 @@ class EmbeddingWork:
         """
         context, vectors = self._context, dict[Label | Path, Array]()
         while not self._names.is_known:
-            await context.work_on_names(self._names.step)
+            await context.encode_some(self._names)
         if self._labels:
-            rows = await context.work_on_names(self._embed_names)
+            rows = await context.work_on_names(self._name_vectors)
             vectors |= zip(self._labels, rows, strict=True)
         for clip in self._inputs:
             if isinstance(clip, Path):
                 vectors[clip] = await context.work_on_clip(
-                    context.classifier.embed_clip, clip, self._bundle, self._clip_options
+                    context.classifier.clip_vector, clip, self._bundle, self._clip_options
                 )
         return await context.work_on_names(self._answer, [vectors[one] for one in self._inputs])
 
-    def _embed_names(self) -> Array:
-        return embed_names(self._bundle, self._names.finish())
+    def _name_vectors(self) -> Array:
+        return name_vectors(self._bundle, self._names.finish())
 
     def _answer(self, vectors: Sequence[Array]) -> str:
         """JSON, written vector by vector: all as numbers of Python would take several times the memory."""

@@ -144,7 +144,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "ModelList": {"object": "list", "data": [_MODEL]},
     "Info": {
         "name": "ahse",
-        "version": "0.1.0",
+        "version": "0.2.0.dev0",
         "default_bundle": "demo",
         "bundles": ["demo"],
         "limits": {

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from service import option_texts as texts
 from service.api.intake.body import MAX_FILES
 from service.labels.label import MAX_NAME_CHARACTERS
+from service.labels.store import LabelSet
 from service.media import FrameChoice
 from service.options import ClassifyOptions, documented_text
 
@@ -90,11 +91,16 @@ class ClassifyForm(ClassifyOptions):
         examples=["https://clips.example/dog.mp4"],
     )
 
-    def options(
-        self, templates: tuple[str, ...] | None, guarantee: float | None, frames: FrameChoice
-    ) -> ClassifyOptions:
-        """The options alone, with what stands in for those that were not sent."""
+    def options(self, label_set: LabelSet | None, frames: FrameChoice) -> ClassifyOptions:
+        """The options alone, with what stands in for those that were not sent.
+
+        Args:
+            label_set: The set whose labels are ranked; None: labels were sent.
+            frames: Those of the deployment.
+        """
         sent = {name: getattr(self, name) for name in ClassifyOptions.model_fields}
+        templates = None if label_set is None else label_set.templates
+        guarantee = None if label_set is None else label_set.guarantee
         stand_in = {
             "templates": self.templates or templates,
             "guarantee": self.guarantee_or(guarantee),

@@ -1,4 +1,4 @@
-"""Middleware around every request: its id, log line and metrics; and how a request is refused."""
+"""Middleware around every request: its id, log line and metrics; how it is refused; what its head says."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.problems import HEADER, assign_request_id, typed_problem, unforeseen
+from service.api.problems import typed_problem, unforeseen
 from service.api.prometheus import Metrics
+from service.api.request_id import REQUEST_ID_HEADER, assign_request_id
 from service.errors import AhseError
 
 CLASSIFY, EMBEDDINGS = "/v1/classify", "/v1/embeddings"
@@ -31,6 +32,11 @@ async def refuse(scope: Scope, receive: Receive, send: Send, error: AhseError) -
 
 _log = structlog.get_logger(__name__)
 
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# How OpenTelemetry calls all the rest.
+_OTHER_METHOD = "_OTHER"
+# No body is that long.
+_MAX_DIGITS = 19
 # Nobody receives it; the name that access logs give to a client that has gone.
 _CLIENT_CLOSED_REQUEST = 499
 
@@ -54,7 +60,7 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[HEADER] = request_id
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -73,17 +79,22 @@ class RequestContext:
                 self._report(scope, status, time.perf_counter() - started)
 
     def _report(self, scope: Scope, status: int, seconds: float) -> None:
-        route = route_of(scope)
-        self._metrics.request(scope["method"], route, status, seconds)
+        method, route = method_of(scope), route_of(scope)
+        self._metrics.request(method, route, status, seconds)
         known = {name: scope["state"][name] for name in ("code", "key") if name in scope["state"]}
         _log.info(
             "request",
-            method=scope["method"],
+            method=method,
             route=route,
             status=status,
             ms=round(seconds * 1000, 1),
             **known,
         )
+
+
+def method_of(scope: Scope) -> str:
+    """The method, or `_OTHER` for a made-up one: metrics, spans and the log must not grow with these."""
+    return scope["method"] if scope["method"] in _METHODS else _OTHER_METHOD
 
 
 def route_of(scope: Scope) -> str:
@@ -92,3 +103,12 @@ def route_of(scope: Scope) -> str:
         return str(getattr(scope["route"], "path", "unknown"))
     # Refused before a route was chosen.
     return str(scope["path"]) if scope["path"] in (CLASSIFY, EMBEDDINGS) else "unknown"
+
+
+def declared_length(headers: Headers) -> int | None:
+    """How many bytes the body has, as far as its header says so.
+
+    A number with more digits than any length has says nothing: such a body is refused by its bytes.
+    """
+    declared = headers.get("content-length", "")
+    return int(declared) if declared.isdecimal() and len(declared) <= _MAX_DIGITS else None

@@ -17,7 +17,8 @@ from service.api.examples import EXAMPLES
 from service.api.forms import ClassifyForm, ClassifyJson, JobForm, without_null
 from service.api.guard.scopes import Need, need_of
 from service.api.intake.body import FILE_FIELD, FILES_FIELD
-from service.api.problems import HEADER, MEDIA_TYPE, STATUS, problem_body
+from service.api.problems import MEDIA_TYPE, STATUS, problem_body
+from service.api.request_id import REQUEST_ID_HEADER
 from service.api.schemas import (
     ClassifyLine,
     LabelsBody,
@@ -197,7 +198,10 @@ def _merged(known: dict[str, Any], refusal: dict[str, Any]) -> dict[str, Any]:
 _REQUEST_ID = "7d0f3a9c2b1e4d5f6a7b8c9d"
 # By name: what it holds, and an example.
 _HEADERS: Mapping[str, tuple[str, str]] = {
-    HEADER: ("Id of the request, which the log has too: the one that was sent, or a new one.", _REQUEST_ID),
+    REQUEST_ID_HEADER: (
+        "Id of the request, which the log has too: the one that was sent, or a new one.",
+        _REQUEST_ID,
+    ),
     "ETag": (
         "Changes with what was read: send it as If-Match or If-None-Match.",
         '"0f4c6a0f1d2b3e4f5a6b7c8d"',
@@ -222,7 +226,7 @@ _HEADERS_OF: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 def _add_headers(operation: dict[str, Any], own: Mapping[str, tuple[str, ...]]) -> None:
     """The headers of each response: those of its status, and those of the operation's own."""
     for status, response in operation["responses"].items():
-        names = (*own.get(status, ()), *_HEADERS_OF_STATUS.get(status, ()), HEADER)
+        names = (*own.get(status, ()), *_HEADERS_OF_STATUS.get(status, ()), REQUEST_ID_HEADER)
         documented_here = response.get("headers", {})
         response["headers"] = {**{name: _header(*_HEADERS[name]) for name in names}, **documented_here}
 

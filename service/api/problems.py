@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import secrets
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -12,30 +10,12 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
 from service import errors
-from service.api.bodies import wrong_form
-
-HEADER = "X-Request-ID"
-
-_USABLE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-
-
-def assign_request_id(scope: MutableMapping[str, Any]) -> str:
-    """Choose the id and keep it in the scope. An id that could break a log line is not taken over."""
-    sent = Headers(scope=scope).get(HEADER, "")
-    request_id = sent if _USABLE.fullmatch(sent) else secrets.token_hex(12)
-    scope.setdefault("state", {})["request_id"] = request_id
-    return request_id
-
-
-def request_id_of(scope: MutableMapping[str, Any]) -> str:
-    """The id given by assign_request_id."""
-    return str(scope["state"]["request_id"])
-
+from service.api.request_id import request_id_of
+from service.faults import describe_faults
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -88,6 +68,7 @@ STATUS: Mapping[type[errors.AhseError], HTTPStatus] = {
     errors.DeviceUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DecoderUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.UploadUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.ClipUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.RequestTimeoutError: HTTPStatus.GATEWAY_TIMEOUT,
@@ -216,6 +197,11 @@ async def _invalid(request: Request, error: Exception) -> Response:
     faults = error.errors() if isinstance(error, RequestValidationError) else []
     kind = errors.InvalidRequestError
     return problem(request, STATUS[kind], kind.code, wrong_form(faults))
+
+
+def wrong_form(faults: Sequence[Mapping[str, Any]]) -> str:
+    """The message for a request that can be read but lacks the documented form."""
+    return "The request does not have the documented form: " + describe_faults(faults, "the body")
 
 
 def _framework(request: Request, error: Exception, routes: Sequence[BaseRoute]) -> Response:

@@ -17,6 +17,7 @@ from service.api.schemas import ClassifyLine
 from service.api.timeline import TIMELINES
 from service.embed.embedder import Embedding
 from service.labels.label import Candidates, check_count, check_labels, make_label
+from service.labels.store import LabelSet
 from service.options import ClassifyOptions
 from service.registry import Bundle
 
@@ -111,8 +112,8 @@ class Question:
 
     async def _encode_names(self) -> None:
         while not self._names.is_known:
-            # One step, after which other requests have their turn.
-            await self._context.work_on_names(self._names.step)
+            # After each step other requests have their turn.
+            await self._context.encode_some(self._names)
 
     def _begin(self, upload: Upload, index: int | None) -> Answer | None:
         """The answer; None while names have to be encoded, which other threads do."""
@@ -153,36 +154,53 @@ class Question:
         form = read_form(self._fields)
         check_count(len(form.labels), settings.max_labels)
         self._bundle = self._context.registry.get(form.bundle)
-        candidates, templates, guarantee, is_stale = _candidates(self._context, form)
-        if is_stale:
+        label_set = None if form.label_set is None else self._context.store.get(form.label_set)
+        candidates = _candidates(form, label_set, settings.max_labels)
+        if label_set is not None and label_set.is_stale:
             self._warnings = (_STALE,)
             self._context.metrics.stale_label_set()
-        self._options = form.options(templates, guarantee, settings.frames)
+        self._options = form.options(label_set, settings.frames)
         self._names_began = time.perf_counter()
-        self._names = _begin_to_embed(self._context, self._bundle, candidates, self._options)
+        self._names = begin_to_embed(self._context, self._bundle, candidates, self._options)
         self._form = form
 
 
 async def embed_label_set(context: Context, name: str) -> None:
     """Embed a label set behind requests, as a request with nothing but its name would.
 
+    One that is changed meanwhile is embedded as it then is.
+
     Raises:
         AhseError: There is no such set, or it can't be embedded.
     """
+    while not await _embed_version(context, name):
+        pass  # what was encoded of the version before is kept
+
+
+async def _embed_version(context: Context, name: str) -> bool:
+    """Embed a label set as it is now; whether it still was the same after each step."""
     label_set = await context.ask_store(context.store.get, name)
     if not label_set.labels:
-        return
+        return True
     bundle, options = context.registry.get(), ClassifyOptions(templates=label_set.templates)
-    names = await context.work_on_names(_begin_to_embed, context, bundle, label_set.candidates, options)
+    names = await context.work_on_names(begin_to_embed, context, bundle, label_set.candidates, options)
     while not names.is_known:
         await context.name_workers.fewer_than(1, _PATIENCE_S)
-        await context.work_on_names(names.step)
+        await context.encode_some(names)
+        if (await context.ask_store(context.store.get, name)).etag != label_set.etag:
+            return False
     await context.work_on_names(names.finish)
+    return True
 
 
-def _begin_to_embed(
+def begin_to_embed(
     context: Context, bundle: Bundle, candidates: Candidates, options: ClassifyOptions
 ) -> Embedding:
+    """Begin to embed names, if their prompts are not too much text for a request.
+
+    Raises:
+        TooMuchTextError: They are.
+    """
     encoders = bundle.manifest
     own = max(encoders.visual.text.templates, encoders.audio.text.templates, key=len)
     candidates.check_prompt_characters(options.templates or own, context.settings.max_prompt_characters)
@@ -193,22 +211,16 @@ def _ms_since(moment: float) -> float:
     return (time.perf_counter() - moment) * 1000
 
 
-def _candidates(
-    context: Context, form: ClassifyForm
-) -> tuple[Candidates, tuple[str, ...] | None, float | None, bool]:
-    """A label set's labels, checked when it was put, its templates and guarantee; or the request's labels.
-
-    The flag says that the label set is stale.
-    """
-    if form.label_set is not None:
-        label_set = context.store.get(form.label_set)
+def _candidates(form: ClassifyForm, label_set: LabelSet | None, max_labels: int) -> Candidates:
+    """The labels of a set, which were checked when it was put, or those that were sent."""
+    if label_set is not None:
         if not label_set.labels:
             raise errors.NoLabelsError(f"label set {label_set.name!r} is empty; add labels to it")
-        return label_set.candidates, label_set.templates, label_set.guarantee, label_set.is_stale
+        return label_set.candidates
     labels = tuple(make_label(name) for name in form.labels)
     if not labels:
         raise errors.NoLabelsError(
             "No labels were given; send candidate names (-F labels=dog -F labels=cat) or a label_set."
         )
-    check_labels(labels, context.settings.max_labels)
-    return Candidates(labels), None, None, False
+    check_labels(labels, max_labels)
+    return Candidates(labels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service import option_texts as texts
 from service.labels.label import MAX_NAME_CHARACTERS, MAX_PROMPT_CHARACTERS, MAX_PROMPTS
@@ -16,6 +16,21 @@ class Wire(BaseModel):
     """What is sent or received: nothing unknown, and read-only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# No object that is sent has more: each that is not known would be a fault of its own.
+_MAX_MEMBERS = 100
+
+
+class Sent(Wire):
+    """What is received as JSON."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_members(cls, value: object) -> object:
+        if isinstance(value, dict) and len(value) > _MAX_MEMBERS:
+            raise ValueError(f"an object here has {_MAX_MEMBERS} members at most")
+        return value
 
 
 class OpenAiError(BaseModel):
@@ -46,7 +61,7 @@ class TrackScore(Wire):
     """What one track alone says of a candidate."""
 
     similarity: float = Field(description="cosine of the track's feature and the name's text feature")
-    score: float = Field(description="probability among the candidates by this track alone")
+    score: float = Field(description="share among the candidates by this track alone")
 
 
 class Prediction(Wire):
@@ -54,8 +69,13 @@ class Prediction(Wire):
 
     rank: int = Field(ge=1)
     label: str
-    score: float = Field(description="probability among the candidates; all of them sum to 1")
-    distance: float = Field(description="smaller is better; of a trained head: in its embedding space")
+    score: float = Field(
+        description="share among the candidates: softmax of the negative distances, no calibrated "
+        "probability; all of them sum to 1"
+    )
+    distance: float = Field(
+        description="smaller is better; what the ranking goes by, with beta of seen classes"
+    )
     seen: bool = Field(description="the bundle's head was trained on this class")
     visual: TrackScore | None = Field(description="null when no picture was used")
     audio: TrackScore | None = Field(description="null when no sound was used")
@@ -178,7 +198,7 @@ class ProblemLine(Problem):
     index: int = Field(ge=0, description="place of the clip among the parts `files`")
 
 
-class LabelBody(Wire):
+class LabelBody(Sent):
     """A label with prompts of its own."""
 
     name: Annotated[str, documented_text(MAX_NAME_CHARACTERS)] = Field(
@@ -194,11 +214,12 @@ class LabelBody(Wire):
     )
 
 
-class LabelsBody(Wire):
+class LabelsBody(Sent):
     """Labels to add."""
 
     labels: list[Annotated[str, documented_text(MAX_NAME_CHARACTERS)] | LabelBody] = Field(
-        examples=[["dog", {"name": "siren", "prompts": ["a wailing siren"]}]]
+        fail_fast=True,  # else each of millions would be a fault of its own
+        examples=[["dog", {"name": "siren", "prompts": ["a wailing siren"]}]],
     )
 
 

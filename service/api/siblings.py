@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from ctypes import c_bool
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,12 +26,14 @@ class Worker:
         n_workers: How many there are.
         folder: Where each listens to the others; only their user may open it.
         key: What each proves with that it is one of them: decoders are of the same user.
+        seen_key: Whether any of them has seen an API key; in memory that they share.
     """
 
     number: int
     n_workers: int
     folder: Path
     key: str = field(repr=False)
+    seen_key: c_bool = field(default_factory=c_bool, repr=False)
 
     def address(self, number: int) -> str:
         """Of the Unix socket of a worker."""

@@ -6,7 +6,7 @@ import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.middleware import route_of
+from service.api.middleware import method_of, route_of
 from service.tracing import OpenTelemetry, fail
 
 # Asked every few seconds, by machines.
@@ -45,7 +45,7 @@ class TracedRequests:
                 with structlog.contextvars.bound_contextvars(trace_id=trace_id):
                     await self._app(scope, receive, watched)
             finally:
-                method, route, state = scope["method"], route_of(scope), scope.get("state", {})
+                method, route, state = method_of(scope), route_of(scope), scope.get("state", {})
                 span.update_name(f"{method} {route}")
                 span.set_attributes(
                     {"http.request.method": method, "http.route": route, "http.response.status_code": status}

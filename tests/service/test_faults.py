@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ import pytest
 import typer
 from pydantic import ValidationError
 
-from service.api.bodies import parse_body
+from service.api import bodies
+from service.api.embeddings import EmbeddingsBody
+from service.api.problems import wrong_form
 from service.api.schemas import LabelSetBody
 from service.bundle.directory import read_manifest
 from service.bundle.manifest import Manifest
@@ -118,10 +120,49 @@ def test_faulty_settings_are_described_in_our_own_words(
 def test_a_faulty_body_is_described_in_our_own_words() -> None:
     """The alternatives of a union are one clause, without their names."""
     with pytest.raises(InvalidRequestError) as refused:
-        parse_body(b'{"labels": [7], "colour": 1}', LabelSetBody)
+        bodies.parse_body(b'{"labels": [7], "colour": 1}', LabelSetBody)
     assert "labels.0 must be a string or must be an object" in refused.value.message
     assert "colour is not a known field" in refused.value.message
     _assert_own_words(refused.value.message, "Input")
+
+
+_MANY = 10_000
+
+
+@pytest.mark.parametrize(
+    ("form", "body"),
+    [
+        (LabelSetBody, {"labels": [0] * _MANY}),
+        (LabelSetBody, {"labels": ["a"], "templates": [0] * _MANY}),
+        (LabelSetBody, {"labels": [{"name": "a", "prompts": [0] * _MANY}]}),
+        (LabelSetBody, {"labels": [{"name": "a", **dict.fromkeys(map(str, range(_MANY)), 0)}]}),
+        (LabelSetBody, dict.fromkeys(map(str, range(_MANY)), 0)),
+        (EmbeddingsBody, {"model": "m", "input": [0] * _MANY}),
+        (EmbeddingsBody, {"model": "m", "input": [dict.fromkeys(map(str, range(_MANY)), 0)]}),
+    ],
+)
+def test_a_body_of_many_faults_is_refused_at_the_first_few(
+    form: type[LabelSetBody] | type[EmbeddingsBody], body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each that is listed takes a thousand bytes: those of a body of 8 MB took gigabytes, and minutes."""
+    listed: list[int] = []
+
+    def counting(faults: Sequence[Mapping[str, Any]]) -> str:
+        listed.append(len(faults))
+        return wrong_form(faults)
+
+    monkeypatch.setattr(bodies, "wrong_form", counting)
+    with pytest.raises(InvalidRequestError) as refused:
+        bodies.parse_body(json.dumps(body).encode(), form)
+    assert listed[0] < 100
+    assert len(refused.value.message) < 1000
+
+
+def test_a_long_name_of_an_unknown_field_is_cut() -> None:
+    """It is told, as far as it helps."""
+    with pytest.raises(InvalidRequestError) as refused:
+        bodies.parse_body(b'{"labels": [], "%s": 1}' % (b"x" * 10_000), LabelSetBody)
+    assert f" {'x' * 80} is not a known field" in refused.value.message
 
 
 def test_a_fault_of_an_unknown_type_is_still_described() -> None:

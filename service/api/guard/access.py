@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from service.access.keys import ApiKey
 from service.access.rates import Rates
 from service.api.guard.guarded_store import Requester, current_requester
 from service.api.guard.scopes import HEALTH, METRICS, need_of, place_of
-from service.api.middleware import refuse
+from service.api.middleware import declared_length, refuse
 from service.errors import (
     AccessError,
     ForbiddenError,
@@ -187,10 +186,9 @@ class _CountedBody:
         self._quota = None if key is None else key.quotas.bytes_per_day
         self._error: RateLimitedError | None = None
         self._is_answered = False
-        declared = Headers(scope=scope).get("content-length", "")
-        # A number with more digits than any length has is refused later, by whoever bounds the body.
-        if key is not None and self._quota is not None and re.fullmatch("[0-9]{1,19}", declared):
-            rates.check_bytes(key.id, self._quota, int(declared))
+        declared = declared_length(Headers(scope=scope))
+        if key is not None and self._quota is not None and declared is not None:
+            rates.check_bytes(key.id, self._quota, declared)
 
     async def answer(self, app: ASGIApp) -> None:
         """Answer the request, or refuse it once its body is more than what is left."""

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.guard.byte_budget import SMALL_BYTES, ByteBudget
-from service.api.middleware import CLASSIFY, EMBEDDINGS, JOBS, refuse
+from service.api.middleware import CLASSIFY, EMBEDDINGS, JOBS, declared_length, refuse
 from service.cancellation import CancellationToken
 from service.errors import AhseError, BodyTooLargeError, OverloadedError, UploadStalledError
 
@@ -22,7 +22,6 @@ from service.errors import AhseError, BodyTooLargeError, OverloadedError, Upload
 _GRACE_S = 5.0
 # The same where others wait for its place.
 _SHORT_GRACE_S = 1.0
-_MAX_DIGITS = 20
 _WITH_BODY = ("POST", "PUT", "PATCH")
 Places = Literal["clips", "jobs"]
 """What an upload takes a place of."""
@@ -155,9 +154,7 @@ class _Request:
         limits = {"clips": bounds.max_upload_bytes, "jobs": bounds.max_job_bytes, None: bounds.max_json_bytes}
         self._limit = limits[self.takes]
         headers = Headers(scope=scope)
-        length = headers.get("content-length", "")
-        # More digits than any real length has are as good as no length: the body is refused by its bytes.
-        self._declared = int(length) if length.isdecimal() and len(length) < _MAX_DIGITS else None
+        self._declared = declared_length(headers)
         has_body = self._declared != 0 and (
             scope["method"] in _WITH_BODY or "content-length" in headers or "transfer-encoding" in headers
         )
@@ -260,7 +257,8 @@ class _Request:
             self._start = message  # held back until it is known that the body of the answer has room
             return
         n_bytes = len(message.get("body", b""))
-        n_counted = n_bytes if n_bytes > SMALL_BYTES else 0
+        # One that is larger than the whole budget takes all of it: it would never have room.
+        n_counted = min(n_bytes, self._budget.capacity) if n_bytes > SMALL_BYTES else 0
         if self._start is not None:
             try:
                 self._budget.take(n_counted)

@@ -19,8 +19,9 @@ from service.api.intake.body import FormLimits
 from service.api.intake.upload import Uploads, receive_uploads
 from service.api.middleware import CLASSIFY
 from service.api.openapi import classify_bodies, documented, lines_schema
-from service.api.problems import line_problem, request_id_of
+from service.api.problems import line_problem
 from service.api.question import Question
+from service.api.request_id import request_id_of
 from service.api.schemas import ClassifyResponse
 from service.api.timeline import TIMELINES
 

@@ -30,8 +30,8 @@ from service.api.jobs.schemas import (
 from service.api.jobs.webhooks import check_webhook
 from service.api.middleware import JOBS
 from service.api.openapi import documented, lines_schema, request_body
-from service.api.problems import request_id_of
 from service.api.question import Question
+from service.api.request_id import request_id_of
 from service.api.routes.clips import LINES, form_limits
 from service.jobs.folder import sync_all
 from service.jobs.job import JOB_ID, Job, JobClip, NewJob, Webhook
@@ -103,7 +103,7 @@ async def post_job(
         clips = await run_in_threadpool(_gather, uploads)
         job, _ = await context.change_jobs(store.create, new, clips, context.jobs.clock())
         # Before what has arrived is no longer counted.
-        context.jobs.arriving.set_stored((await context.ask_store(store.usage)).n_bytes)
+        context.jobs.arriving.set_stored((await context.ask_store(context.jobs.usage)).n_bytes)
     context.jobs.added.set()
     return _accepted(job)
 

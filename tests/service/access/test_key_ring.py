@@ -6,6 +6,8 @@ import errno
 import hmac
 import threading
 from collections.abc import Iterator
+from contextlib import closing
+from ctypes import c_bool
 from pathlib import Path
 
 import pytest
@@ -26,19 +28,24 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def ring(path: Path) -> Iterator[KeyRing]:
-    """A ring of a store without keys."""
-    made = KeyRing(SqliteKeyStore(path))
-    yield made
-    made.close()
+def store(path: Path) -> Iterator[SqliteKeyStore]:
+    """A store without keys."""
+    with closing(SqliteKeyStore(path)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def ring(store: SqliteKeyStore) -> Iterator[KeyRing]:
+    """A ring of that store."""
+    with closing(KeyRing(store)) as made:
+        yield made
 
 
 @pytest.fixture
 def elsewhere(path: Path) -> Iterator[SqliteKeyStore]:
     """The same store, opened by someone else."""
-    opened = SqliteKeyStore(path)
-    yield opened
-    opened.close()
+    with closing(SqliteKeyStore(path)) as opened:
+        yield opened
 
 
 def test_keys_that_others_make_and_revoke_are_noticed(ring: KeyRing, elsewhere: SqliteKeyStore) -> None:
@@ -54,6 +61,23 @@ def test_keys_that_others_make_and_revoke_are_noticed(ring: KeyRing, elsewhere: 
     ring.refresh()
     assert ring.identify(text) is None
     assert ring.needs_key
+
+
+def test_a_worker_that_starts_later_needs_a_key_that_another_has_seen(
+    store: SqliteKeyStore, elsewhere: SqliteKeyStore
+) -> None:
+    """Also when the last key was revoked by then."""
+    seen_key = c_bool()
+    with closing(KeyRing(store, seen_key=seen_key)) as first:
+        key, _ = make_key("one", frozenset({"classify"}))
+        elsewhere.create(key)
+        first.refresh()
+        elsewhere.revoke(key.id)
+        first.refresh()
+        with closing(KeyRing(elsewhere, seen_key=seen_key)) as later:
+            assert later.needs_key
+    with closing(KeyRing(elsewhere)) as of_another_service:
+        assert not of_another_service.needs_key
 
 
 def test_what_others_do_to_keys_is_recorded(ring: KeyRing, elsewhere: SqliteKeyStore) -> None:
@@ -74,11 +98,10 @@ def test_what_others_do_to_keys_is_recorded(ring: KeyRing, elsewhere: SqliteKeyS
 
 
 def test_the_store_is_read_regularly_beside_requests(
-    path: Path, elsewhere: SqliteKeyStore, monkeypatch: pytest.MonkeyPatch
+    ring: KeyRing, elsewhere: SqliteKeyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a thread, which ends with the service."""
     monkeypatch.setattr(key_ring, "_REFRESH_S", 0.001)
-    ring = KeyRing(SqliteKeyStore(path))
     key, text = make_key("one", frozenset({"classify"}))
     noticed = threading.Event()
     take = ring._take
@@ -129,16 +152,15 @@ def test_known_keys_stay_when_the_store_cannot_be_read(
     assert ring.identify(text) == key
 
 
-def test_the_key_of_the_environment_has_every_scope(path: Path) -> None:
+def test_the_key_of_the_environment_has_every_scope(store: SqliteKeyStore, path: Path) -> None:
     """It needs no store, and is not in it."""
-    ring = KeyRing(SqliteKeyStore(path), SECRET)
+    ring = KeyRing(store, SECRET)
     found = ring.identify(SECRET)
     assert found is not None
     assert found.id == ENVIRONMENT_ID
     assert found.permits("admin")
     assert ring.needs_key
     assert ring.identify(SECRET[:-1]) is None
-    ring.close()
     assert SECRET.encode() not in path.read_bytes()
 
 

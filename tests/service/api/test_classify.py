@@ -214,7 +214,7 @@ def test_a_template_has_room_for_few_names(
 def test_more_text_than_allowed_is_refused_before_it_is_put_together(
     toy_bundle: Path, clips: dict[str, Path], tmp_path: Path
 ) -> None:
-    """By the request's templates and by prompts of a label set, with the numbers."""
+    """By the request's templates, by prompts of a label set and by what is added to it, with the numbers."""
     settings = Settings(bundles=(toy_bundle,), data_dir=tmp_path, max_prompt_characters=24)
     with TestClient(create_app(settings)) as client:
         fits = classify(client, clips["red low"], labels='["red", "blue"]', templates="a {}{} ")
@@ -222,6 +222,12 @@ def test_more_text_than_allowed_is_refused_before_it_is_put_together(
         long = classify(client, clips["red low"], labels='["red", "blue"]', templates="a rather long {}")
         assert (long.status_code, long.json()["code"]) == (422, "too_much_text")
         assert "prompts of 35 characters together; at most 24" in long.json()["detail"]
-        body = {"labels": [{"name": "red", "prompts": ["a very very red one with {}"]}]}
-        client.put("/v1/label-sets/s", json=body)
-        assert classify(client, clips["red low"], label_set="s").json()["code"] == "too_much_text"
+        full = {"labels": [{"name": "red", "prompts": ["one that is {} and"]}]}
+        assert client.put("/v1/label-sets/s", json=full).status_code == 201  # 3 + 19
+        assert classify(client, clips["red low"], label_set="s").status_code == 200
+        for response in (
+            client.put("/v1/label-sets/s", json={"labels": [{"name": "red", "prompts": ["x" * 23]}]}),
+            client.post("/v1/label-sets/s/labels", json={"labels": ["blue"]}),
+        ):
+            assert (response.status_code, response.json()["code"]) == (422, "too_much_text")
+            assert "would have 26 characters" in response.json()["detail"]

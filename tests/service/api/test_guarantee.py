@@ -29,15 +29,19 @@ LIMITS = Limits(
 
 
 @pytest.fixture(scope="module")
-def promising(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    """A service whose bundle has limits, and tells whether tracks agree."""
-    folder = tmp_path_factory.mktemp("promising")
-    bundle = write_toy_bundle(
-        folder / "toy",
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that has limits, and tells whether tracks agree."""
+    return write_toy_bundle(
+        tmp_path_factory.mktemp("promising") / "toy",
         agreement=AgreementScore(visual_temperature=0.1, audio_temperature=0.1, threshold=0, scale=1),
         guarantees=Guarantees(data="clips of tests", limits=(LIMITS,)),
     )
-    settings = Settings(bundles=(bundle,), data_dir=folder / "data", decode_workers=1)
+
+
+@pytest.fixture(scope="module")
+def promising(bundle: Path) -> Iterator[TestClient]:
+    """A service with it."""
+    settings = Settings(bundles=(bundle,), data_dir=bundle.parent / "data", decode_workers=1)
     with TestClient(create_app(settings)) as running:
         yield running
 
@@ -81,6 +85,15 @@ def test_what_was_measured_otherwise_is_told(promising: TestClient, clips: Clips
     more = {"templates": "a clip of {}", "frames": "key"}
     found = classify(promising, clips["red low"], labels=CLASSES, guarantee="0.9", **more).json()["guarantee"]
     assert found["holds_for"].endswith("Not measured with templates of its own and key frames.")
+
+
+def test_key_frames_that_nobody_asked_for_are_told_too(bundle: Path, clips: Clips, tmp_path: Path) -> None:
+    """They are taken of a clip that is too large for others; also when its features are known."""
+    few = Settings(bundles=(bundle,), data_dir=tmp_path, decode_workers=1, max_decoded_pixels=6 * 64 * 48)
+    with TestClient(create_app(few)) as client:
+        for _ in range(2):
+            found = classify(client, clips["red low"], labels=CLASSES, guarantee="0.9").json()
+            assert found["guarantee"]["holds_for"].endswith("Not measured with key frames.")
 
 
 def test_without_limits_nothing_is_promised(client: TestClient, clips: Clips) -> None:

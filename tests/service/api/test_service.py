@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -11,9 +13,15 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from service import errors
+from service.access.key_ring import KeyRing
+from service.access.sqlite import SqliteKeyStore
+from service.api import app as app_module
 from service.api.app import create_app
 from service.api.problems import STATUS
 from service.api.prometheus import Metrics
+from service.decode.pool import DecodePool
+from service.jobs.sqlite.store import SqliteJobStore
+from service.labels.sqlite.store import SqliteLabelStore
 from service.settings import Settings
 from tests.service.api.conftest import classify, wait_until_tried
 from tests.toy import CLASSES, write_toy_bundle
@@ -167,13 +175,40 @@ def test_health_answers_head(client: TestClient, path: str) -> None:
     assert (response.status_code, response.content) == (200, b"")
 
 
-def test_made_up_methods_share_one_label_of_the_metrics(client: TestClient) -> None:
-    """10,000 of them once made 2.6 MB of metrics, and a second of work for each reading."""
-    for i in range(3):
-        assert client.request(f"MADEUP{i}", "/v1/info").status_code == 405
+def test_made_up_methods_share_one_name_in_metrics_and_log(client: TestClient) -> None:
+    """10,000 of them once made 2.6 MB of metrics, and each as long a line of the log as its sender liked."""
+    with capture_logs() as logged:
+        for i in range(3):
+            assert client.request(f"MADEUP{i}", "/v1/info").status_code == 405
     text = client.get("/metrics").text
     assert "MADEUP" not in text
-    assert 'method="other",route="/v1/info",status="405"} 3.0' in text
+    assert 'method="_OTHER",route="/v1/info",status="405"} 3.0' in text
+    assert [line["method"] for line in logged] == ["_OTHER"] * 3
+
+
+def test_what_was_opened_is_closed_where_a_later_part_fails(
+    toy_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last one first: the decoders, the jobs, the label sets, the uploads, and at last the keys."""
+    closed: list[type] = []
+
+    def recording(part: type, close: Callable[[Any], object]) -> Callable[[Any], None]:
+        def record(self: Any) -> None:
+            closed.append(part)
+            close(self)
+
+        return record
+
+    parts = (DecodePool, SqliteJobStore, SqliteLabelStore, KeyRing, SqliteKeyStore)
+    for part in parts:
+        monkeypatch.setattr(part, "close", recording(part, part.close))
+    monkeypatch.setattr(app_module, "HealthMonitor", lambda *_: 1 / 0)
+    (tmp_path / "uploads").mkdir()
+    settings = Settings(bundles=(toy_bundle,), data_dir=tmp_path / "data", upload_dir=tmp_path / "uploads")
+    with pytest.raises(ZeroDivisionError):
+        create_app(settings)
+    assert tuple(closed) == parts
+    assert not list((tmp_path / "uploads").iterdir())
 
 
 @pytest.mark.parametrize(("gone", "part"), [("uploads", "uploads"), ("data", "label store")])

@@ -167,6 +167,15 @@ def test_a_fault_of_the_service_fails_its_span(traced: Traced, monkeypatch: pyte
     assert span.n_events == 0
 
 
+def test_made_up_methods_share_one_name(traced: Traced) -> None:
+    """That of OpenTelemetry; else spans would have as many names, and as long ones, as clients like."""
+    client, spans = traced
+    client.request("MADEUP", "/v1/info")
+    (span,) = spans.get_finished_spans()
+    assert span.name == "_OTHER /v1/info"
+    assert (span.attributes or {})["http.request.method"] == "_OTHER"
+
+
 def test_health_and_metrics_have_no_spans(traced: Traced) -> None:
     """Machines ask for them every few seconds."""
     client, spans = traced

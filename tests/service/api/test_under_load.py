@@ -6,8 +6,8 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,13 @@ from starlette.testclient import TestClient
 from service.api.app import create_app
 from service.classifier import Classifier
 from service.embed import embedder
+from service.embed.embedder import Embedding
+from service.encode.encoders import Encoders
+from service.encode.features import TextFeatures
 from service.encode.text import encode_labels
 from service.errors import DecoderUnavailableError, UploadUnavailableError
-from service.labels.sqlite import SqliteLabelStore
+from service.labels.label import Label
+from service.labels.sqlite.store import SqliteLabelStore
 from service.settings import Settings
 from tests.service.api.conftest import classify, wait_until_tried
 from tests.toy import CLASSES
@@ -113,6 +117,64 @@ def test_clips_do_not_wait_behind_new_names(
         assert classify(client, clips["red low"], labels=["red"]).status_code == 200
         go_on.set()
         assert [one.result(60).status_code for one in new] == [200] * 3
+
+
+@contextmanager
+def _slow_name(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Semaphore]:
+    """The name `slow` is encoded until the context ends; released for each step of any request."""
+    stepped, go_on, step = threading.Semaphore(0), threading.Event(), Embedding.step
+
+    def counted(names: Embedding) -> Any:
+        stepped.release()
+        return step(names)
+
+    def waiting(encoders: Encoders, labels: Sequence[Label], *more: Any) -> TextFeatures:
+        if labels[0].name == "slow":
+            assert go_on.wait(60)
+        return encode_labels(encoders, labels, *more)
+
+    monkeypatch.setattr(Embedding, "step", counted)
+    monkeypatch.setattr(embedder, "encode_labels", waiting)
+    try:
+        yield stepped
+    finally:
+        go_on.set()
+
+
+def test_names_that_another_request_encodes_are_waited_for_without_a_thread(
+    toy_bundle: Path, clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight requests with the same new names once took all threads, and a ninth with other names waited."""
+    deployment = Settings(bundles=(toy_bundle,), data_dir=tmp_path, max_concurrency=2, decode_workers=1)
+    with TestClient(create_app(deployment)) as client, ThreadPoolExecutor(3) as others:
+
+        def ask(name: str) -> Future[Any]:
+            return others.submit(classify, client, clips["red low"], labels=[name])
+
+        with _slow_name(monkeypatch) as stepped:
+            same = [ask("slow"), ask("slow")]
+            assert stepped.acquire(timeout=60)
+            assert stepped.acquire(timeout=60)
+            assert ask("other").result(60).status_code == 200
+            assert not any(one.done() for one in same)
+        assert [one.result(60).status_code for one in same] == [200, 200]
+
+
+def test_a_deadline_passes_while_another_request_encodes_the_names(
+    toy_bundle: Path, clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer does not come only when that has ended."""
+    deployment = _impatient(toy_bundle, tmp_path).model_copy(update={"max_concurrency": 2})
+    with TestClient(create_app(deployment)) as client, ThreadPoolExecutor(1) as other:
+        wait_until_tried(client.app)
+        with _slow_name(monkeypatch) as stepped:
+            first = other.submit(classify, client, clips["red low"], labels=["slow"])
+            assert stepped.acquire(timeout=60)
+            _check_late(classify(client, clips["red low"], labels=["slow"]))
+            assert not first.done()
+        _check_late(first.result(60))
+        dropped = client.get("/metrics").text
+    assert 'ahse_dropped_requests_total{waited_for="labels"} 1.0' in dropped
 
 
 def test_a_request_whose_clip_takes_too_long_is_answered_504(
@@ -249,3 +311,18 @@ def test_a_full_disk_is_503(client: TestClient, clips: Clips, monkeypatch: pytes
     response = classify(client, clips["red low"], labels=["red"])
     assert (response.status_code, response.json()["code"]) == (503, "upload_unavailable")
     assert "device" not in response.text
+
+
+def test_an_upload_that_can_not_be_read_back_is_503(
+    client: TestClient, clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service's disk fails: the clip is not called damaged, and nothing is said of the disk."""
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("service.classifier.hashlib.file_digest", fail)
+    response = classify(client, clips["red low"], labels=["red"])
+    assert (response.status_code, response.json()["code"]) == (503, "clip_unavailable")
+    assert response.headers["Retry-After"]
+    assert "output" not in response.text

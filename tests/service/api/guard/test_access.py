@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from ctypes import c_bool
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -13,7 +15,9 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from service.access.keys import SCOPES
+from service.api.app import create_app
 from service.api.guard.scopes import NEEDS, need_of
+from service.api.siblings import Worker
 from service.errors import SettingsError
 from service.settings import Settings
 from tests.service.api.conftest import classify
@@ -106,6 +110,17 @@ def test_a_key_that_another_process_revokes_ends(make: Make, tmp_path: Path) -> 
         run("revoke", text.split("_")[1])
         app.state.keys.refresh()
         assert client.get("/v1/models", headers=headers).status_code == 401
+        assert client.get("/v1/models").status_code == 401
+
+
+@pytest.mark.parametrize("started", [{}, {"open": True}, {"host": ""}])
+def test_a_worker_that_starts_again_goes_on_needing_keys(
+    started: dict[str, Any], toy_bundle: Path, tmp_path: Path
+) -> None:
+    """However the service was started: it has seen a key since, which may be revoked by now."""
+    settings = Settings(bundles=(toy_bundle,), data_dir=tmp_path / "data", decode_workers=1, **started)
+    worker = Worker(0, 2, tmp_path / "sockets", "a key", seen_key=c_bool(1))
+    with asked(create_app(settings, worker)) as client:
         assert client.get("/v1/models").status_code == 401
 
 

@@ -94,6 +94,13 @@ async def _read_all(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": str(len(body)).encode()})
 
 
+async def _large(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with 90 bytes."""
+    del scope, receive
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"x" * 90})
+
+
 def _bounds(**changed: Any) -> BodyBounds:
     return BodyBounds(**{**vars(BOUNDS), **changed})
 
@@ -189,10 +196,26 @@ def test_large_answers_count_until_they_are_read(monkeypatch: pytest.MonkeyPatch
         await reading[1].task
         assert budget.n_free == 200
 
-    async def _large(scope: Scope, receive: Receive, send: Send) -> None:
-        del scope, receive
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"x" * 90})
+    asyncio.run(ask())
+
+
+def test_an_answer_that_is_larger_than_the_budget_takes_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits until nothing else is held; else it could never be read."""
+    monkeypatch.setattr(admission, "SMALL_BYTES", 50)
+
+    async def ask() -> None:
+        budget = ByteBudget(80)
+        app = Admission(_large, BOUNDS, budget)
+        budget.take(1)
+        assert await _Client(app, method="GET").code() == "overloaded"
+        budget.give_back(1)
+        reading = _Client(app, method="GET")
+        reading.reads.clear()
+        await _settle()
+        assert budget.n_free == 0
+        reading.reads.set()
+        await reading.task
+        assert (reading.status, len(reading.answer), budget.n_free) == (200, 90, 80)
 
     asyncio.run(ask())
 

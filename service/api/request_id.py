@@ -1,0 +1,27 @@
+"""The id of a request: in its answer, its log lines, and what is stored of it."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import MutableMapping
+from typing import Any
+
+from starlette.datastructures import Headers
+
+REQUEST_ID_HEADER = "X-Request-ID"
+
+_USABLE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def assign_request_id(scope: MutableMapping[str, Any]) -> str:
+    """Choose the id and keep it in the scope. An id that could break a log line is not taken over."""
+    sent = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+    request_id = sent if _USABLE.fullmatch(sent) else secrets.token_hex(12)
+    scope.setdefault("state", {})["request_id"] = request_id
+    return request_id
+
+
+def request_id_of(scope: MutableMapping[str, Any]) -> str:
+    """The id given by assign_request_id."""
+    return str(scope["state"]["request_id"])
