@@ -116,6 +116,10 @@ def export_clip_clap(
     _check_files(image_checkpoint, image_tokenizer, audio_checkpoint, clap_tokenizer, pins)
     if random_weights and (pins or image_revision or audio_revision):
         raise EncoderError("--random-weights have no version: leave out --pins and the revisions")
+    if random_weights and (image_checkpoint or audio_checkpoint):
+        raise EncoderError(
+            "--random-weights are in no file: leave out --image-checkpoint, --audio-checkpoint"
+        )
     random_seed = seed if random_weights else None
     hub = Hub(pins=pins_of(pins)) if pins else Hub()
     image = load_image_encoder(image_choice, random_seed, hub)

@@ -74,10 +74,15 @@ def load_audio_encoder(
         hub: The hub to download from; by default as the environment says.
 
     Raises:
-        EncoderError: The weights are of another model, or the tokenizer does not fit.
+        EncoderError: The weights are of another model, or of transformers beside `choice.model`; or the
+            tokenizer does not fit.
         HubError: Weights or tokenizer can't be had.
     """
     hub = _versioned(choice, hub or Hub())
+    if random_seed is None and choice.model is not None and _is_of_transformers(choice):
+        raise EncoderError(
+            "a checkpoint in transformers' format says its architecture itself: leave --audio-model out"
+        )
     if random_seed is not None:
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(random_seed)
@@ -98,6 +103,12 @@ def _versioned(choice: AudioChoice, hub: Hub) -> Hub:
     if choice.revision is not None and repo is None:
         raise EncoderError("--audio-revision is of weights on the hub: leave it or --audio-checkpoint out")
     return hub.at(repo, choice.revision) if repo else hub
+
+
+def _is_of_transformers(choice: AudioChoice) -> bool:
+    """Whether the weights are those of a folder or a repository in transformers' format."""
+    name = str(choice.checkpoint or choice.pretrained)
+    return Path(name).is_dir() or (not Path(name).is_file() and clap_repository(name) == name)
 
 
 def _trained(found: Checkpoint, choice: AudioChoice, hub: Hub) -> AudioEncoder:

@@ -84,17 +84,18 @@ def encoder_parts(
         known: When names get a warning; the shared text encoder must give their nearness to known names.
 
     Raises:
-        EncoderError: Typical inputs are given for a graph that does not exist, or `known` without a text
-            encoder that gives nearness.
+        EncoderError: A module gives other tensors than `dim` says; or typical inputs are given for a graph
+            that does not exist, or `known` without a text encoder that gives nearness.
     """
     is_shared = image.text is audio.text
+    text_outputs = _checked_outputs(image, audio)
     tokenizers = _tokenizer_files(image.text, audio.text)
     names = ("visual", "audio", "text") if is_shared else TOWERS
     if unknown := options.typical.keys() - set(names):
         raise EncoderError(
             f"typical inputs are given for {sorted(unknown)}; the graphs are {', '.join(names)}"
         )
-    if known is not None and (not is_shared or len(_outputs(image.text)) < len(_SHARED_OUTPUTS)):
+    if known is not None and (not is_shared or text_outputs != _SHARED_OUTPUTS):
         raise EncoderError("known names take one text encoder for both tracks that gives nearness too")
 
     def write(folder: Path) -> dict[str, GraphCheck]:
@@ -106,7 +107,7 @@ def encoder_parts(
             name = "text" if is_shared else f"text_{side}"
             text.tokenizer.save(str(folder / tokenizers[side]))
             if name not in towers:
-                towers[name] = _text_tower(text, is_shared=is_shared)
+                towers[name] = _text_tower(text, text_outputs)
         return {name: _write(name, tower, folder, options) for name, tower in towers.items()}
 
     return EncoderParts(
@@ -178,16 +179,43 @@ def _write(name: str, tower: _Tower, folder: Path, options: ExportOptions) -> Gr
     return check
 
 
-def _text_tower(text: TextEncoder, *, is_shared: bool) -> _Tower:
-    outputs = _outputs(text) if is_shared else ("features",)
+def _text_tower(text: TextEncoder, outputs: tuple[str, ...]) -> _Tower:
     max_length = text.context_length if text.dynamic_length else None
     return _Tower(text.module, "tokens", token_batches(text), max_length, outputs)
 
 
-def _outputs(text: TextEncoder) -> tuple[str, ...]:
-    """Names of the two or three tensors that a shared text encoder gives."""
+def _checked_outputs(image: ImageEncoder, audio: AudioEncoder) -> tuple[str, ...]:
+    """Names of what the text encoders give, once every module has given what its encoder says.
+
+    Raises:
+        EncoderError: A module gives other tensors: no service could open the bundle.
+    """
+    n_samples = round(audio.window_s * audio.sample_rate_hz)
+    frames = torch.zeros(1, image.size_px, image.size_px, 3, dtype=torch.uint8)
+    _check_widths("the image encoder", image.module, frames, (image.dim,))
+    _check_widths("the audio encoder", audio.module, torch.zeros(1, n_samples), (audio.dim,))
+    if image.text is not audio.text:
+        for track, text, dim in (("visual", image.text, image.dim), ("audio", audio.text, audio.dim)):
+            rows = token_batches(text)[1][:1]
+            _check_widths(f"the text encoder of the {track} track", text.module, rows, (dim,))
+        return ("features",)
+    both, rows = (image.dim, audio.dim), token_batches(image.text)[1][:1]
+    n_given = _check_widths("the text encoder of both tracks", image.text.module, rows, both, (*both, 1))
+    return _SHARED_OUTPUTS[:n_given]
+
+
+def _check_widths(what: str, module: nn.Module, rows: Tensor, *allowed: tuple[int, ...]) -> int:
+    """Run a module on one row, compare its tensors with the widths that are allowed, and count them."""
     with torch.no_grad():
-        return _SHARED_OUTPUTS[: len(text.module(torch.full((1, text.context_length), text.pad_id)))]
+        given = module.eval()(rows)
+    found = [tuple(getattr(one, "shape", ())) for one in ([given] if isinstance(given, Tensor) else given)]
+    if found not in [[(1, width) for width in widths] for widths in allowed]:
+        wanted = " or ".join(" and ".join(f"[1, {width}]" for width in widths) for widths in allowed)
+        got = " and ".join(str(list(shape)) for shape in found)
+        raise EncoderError(
+            f"{what} gives {got} for one row where {wanted} is needed: correct `dim` or the module"
+        )
+    return len(found)
 
 
 def _tokenizer_files(visual: TextEncoder, audio: TextEncoder) -> dict[str, str]:

@@ -26,6 +26,7 @@ from model_export.encoders.image_tokenizers import (
 from model_export.encoders.tokenizer_file import STAND_IN_PAD_ID, stand_in_tokenizer
 from model_export.encoders.weights_file import load_all, read_state
 from model_export.errors import EncoderError
+from model_export.export.graph_export import MAX_WEIGHTS_BYTES
 from model_export.export.quiet_libraries import quiet
 from model_export.hub.checkpoints import open_clip_checkpoint, open_clip_repository
 from model_export.hub.fetch import sha256_of
@@ -75,14 +76,15 @@ def load_image_encoder(
         hub: The hub to download from; by default as the environment says.
 
     Raises:
-        EncoderError: The model is not known, can't be exported, or the weights are of another one; or a file
-            may be of tags with another activation or other preprocessing.
+        EncoderError: The model is not known, is too large or can't be exported, or the weights are of another
+            one; or a file may be of tags with another activation or other preprocessing.
         HubError: The weights can't be had.
     """
     config, tag = _config(choice)
     if random_seed is None and choice.checkpoint is not None and choice.pretrained is None:
         _check_tags_agree(choice.model)
     hub = _versioned(choice, tag, hub or Hub())
+    _check_sizes(choice.model, tag)
     if random_seed is None:
         source = choice.checkpoint or tag
         if source is None:
@@ -122,6 +124,11 @@ def _versioned(choice: ImageChoice, tag: str | None, hub: Hub) -> Hub:
 
 def _config(choice: ImageChoice) -> tuple[dict[str, Any], str | None]:
     """open_clip's configuration of a model, and the tag of its weights."""
+    if ":" in choice.model:  # hf-hub:, local-dir: open_clip would fetch weights of its own choice
+        raise EncoderError(
+            f"{choice.model} is no model that open_clip lists: give its architecture with --image-model, and "
+            "--image-checkpoint FILE for other weights than the listed ones"
+        )
     config = open_clip.get_model_config(choice.model)
     if config is None:
         near = get_close_matches(choice.model, open_clip.list_models(), n=5, cutoff=0.4)
@@ -132,6 +139,8 @@ def _config(choice: ImageChoice) -> tuple[dict[str, Any], str | None]:
         raise EncoderError(
             f"{choice.model} writes captions too (CoCa); only models of two encoders can be exported"
         )
+    if choice.tokenizer is not None and not config["text_cfg"].get("hf_tokenizer_name"):
+        raise EncoderError(f"{choice.model} has open_clip's own tokenizer: leave --image-tokenizer out")
     tags = open_clip.list_pretrained_tags_by_model(choice.model)
     if choice.pretrained is not None and choice.pretrained not in tags:
         raise EncoderError(
@@ -157,14 +166,15 @@ def _check_tags_agree(name: str) -> None:
         )
 
 
-def _build(name: str, tag: str | None, seed: int) -> Any:
+def _build(name: str, tag: str | None, seed: int, device: str = "cpu") -> Any:
     """The architecture with random weights, with the preprocessing and the activation of the tag."""
     facts = open_clip.get_pretrained_cfg(name, tag) if tag else {}
-    with torch.random.fork_rng(devices=()), quiet():
+    with torch.random.fork_rng(devices=()), torch.device(device), quiet():
         torch.manual_seed(seed)
         try:
             model = open_clip.create_model(
                 name,
+                device=device,
                 force_quick_gelu=bool(facts.get("quick_gelu")),
                 force_preprocess_cfg={key: facts[key] for key in _PREPROCESSING if key in facts},
                 pretrained_text=False,
@@ -175,6 +185,23 @@ def _build(name: str, tag: str | None, seed: int) -> Any:
                 "its configuration from the hub, so run this once with a network"
             ) from error
     return model.eval()
+
+
+def _check_sizes(name: str, tag: str | None) -> None:
+    """Refuse a model whose graphs would be too large for a file, before its weights are downloaded.
+
+    Raises:
+        EncoderError: One of its encoders is.
+    """
+    n_bytes = {"image": 0, "text": 0}
+    for weights, tensor in _build(name, tag, 0, "meta").state_dict().items():
+        n_bytes["image" if weights.startswith("visual.") else "text"] += tensor.nbytes
+    for side, n in n_bytes.items():
+        if n > MAX_WEIGHTS_BYTES:
+            raise EncoderError(
+                f"the {side} encoder of {name} has {n / 1e9:.2f} GB of weights, and a graph has room for "
+                f"{MAX_WEIGHTS_BYTES / 1e9:.2f} GB: choose a smaller model"
+            )
 
 
 def _load(model: nn.Module, state: dict[str, torch.Tensor], name: str, source: str) -> None:

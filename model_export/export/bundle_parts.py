@@ -34,6 +34,7 @@ class EncoderParts:
         sources: The files that weights, settings and tokenizers are from.
         known_names: When names get a warning, where the shared text encoder gives nearness to known names.
         texts: Further text files that go with the encoders, such as their licences, by name.
+        versions: Of the packages that read the sources, by name; None: of those that are installed here.
     """
 
     visual: ImageEncoderSpec
@@ -43,6 +44,7 @@ class EncoderParts:
     sources: tuple[Source, ...] = ()
     known_names: KnownNames | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def _manifest(
         version=facts.version,
         description=facts.description,
         notice=facts.notice,
-        requires_service=__version__,
+        requires_service=".".join(__version__.split(".")[:3]),  # without .dev0
         visual=encoders.visual,
         audio=encoders.audio,
         known_names=encoders.known_names,
@@ -134,7 +136,7 @@ def _manifest(
             command=facts.command,
             seed=facts.seed,
             data=facts.data,
-            versions=_versions(),
+            versions=_versions() if encoders.versions is None else dict(encoders.versions),
             sources=encoders.sources,
             parity=parity,
         ),

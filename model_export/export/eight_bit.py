@@ -207,16 +207,31 @@ def _narrow_tables(graph: onnx.GraphProto) -> None:
 def _patches_to_matmul(graph: onnx.GraphProto) -> None:
     """Write a convolution whose kernels lie side by side, as of a ViT's patches, as a product."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.value_info}
+    values = [*graph.input, *graph.value_info]
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         weights = stored.get(node.input[1]) if node.op_type == "Conv" else None
-        size = shapes.get(node.output[0], [])[2:]
-        if weights is None or len(size) != 2 or not all(size) or not is_tiled(node, list(weights.dims)):
+        grid = None if weights is None else _grid(node, list(weights.dims), shapes)
+        if weights is None or grid is None:
             nodes.append(node)
             continue
-        nodes += _patch_product(graph, node, numpy_helper.to_array(weights), (size[0], size[1]))
+        nodes += _patch_product(graph, node, numpy_helper.to_array(weights), grid)
     replace_nodes(graph, nodes)
+
+
+def _grid(
+    node: onnx.NodeProto, kernels: Sequence[int], shapes: Mapping[str, Sequence[int]]
+) -> tuple[int, int] | None:
+    """Rows and columns of the patches that a convolution cuts a whole picture into; None where it does not.
+
+    A picture of 384 pixels has 27 patches of 14 and 6 pixels left over, which no reshaping leaves out.
+    """
+    picture, grid = (list(shapes.get(name, []))[2:] for name in (node.input[0], node.output[0]))
+    if len(grid) != 2 or not all(grid) or not is_tiled(node, kernels):
+        return None
+    rows, columns = grid
+    return (rows, columns) if picture == [rows * kernels[2], columns * kernels[3]] else None
 
 
 def _patch_product(

@@ -31,15 +31,16 @@ def encoders_of(directory: Path) -> tuple[Manifest, EncoderParts]:
     manifest = read_manifest(directory)
     verify_files(directory, manifest)
     licences = tuple(one for one in manifest.licences if one.part != HEAD)
-    copy, sources = partial(_copy, directory, manifest), manifest.provenance.sources
+    copy, made = partial(_copy, directory, manifest), manifest.provenance
     return manifest, EncoderParts(
         manifest.visual,
         manifest.audio,
         copy,
         licences,
-        sources,
+        made.sources,
         manifest.known_names,
         {name: (directory / name).read_text(encoding="utf-8") for name in _NOTICES if name in manifest.files},
+        made.versions,
     )
 
 

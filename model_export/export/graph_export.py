@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import onnx
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # From 20 on there is Gelu; before it is five operations.
 OPSET = 20
+MAX_WEIGHTS_BYTES: Final = 2**31 - 2**23
+"""What a graph has room for: a file of protocol buffers ends at 2 GiB, and nodes take some of it."""
 
 
 def export_graph(
@@ -55,7 +57,8 @@ def export_graph(
         The measured difference, for the manifest.
 
     Raises:
-        ExportError: torch or onnxruntime can't make or run the graph in this opset.
+        ExportError: torch or onnxruntime can't make or run the graph in this opset, or the graph would be too
+            large for a file.
         ParityError: The difference is above the tolerance.
     """
     module = module.eval()
@@ -82,24 +85,35 @@ def _export(
     axes = {0: torch.export.Dim("batch")}
     if max_length is not None:
         axes[1] = torch.export.Dim("length", max=max_length)
-    with quiet():  # torch and onnxscript log about their own code; what matters is checked below
-        program = torch.onnx.export(
-            module,
-            tuple(examples.values()),
-            input_names=list(examples),
-            output_names=list(outputs),
-            dynamic_shapes=tuple(dict(axes) for _ in examples),
-            opset_version=opset,
-            dynamo=True,
-            verbose=False,
-        )
-    if program is None:
-        raise ExportError("torch's exporter gave no program")
-    model = program.model_proto
+    try:
+        with quiet():  # torch and onnxscript log about their own code; what matters is checked below
+            program: Any = torch.onnx.export(
+                module,
+                tuple(examples.values()),
+                input_names=list(examples),
+                output_names=list(outputs),
+                dynamic_shapes=tuple(dict(axes) for _ in examples),
+                opset_version=opset,
+                dynamo=True,
+                verbose=False,
+            )
+            model: onnx.ModelProto = program.model_proto
+    except Exception as error:  # noqa: BLE001  (the exporter has many kinds)
+        raise ExportError(
+            f"torch's exporter can't write the module {type(module).__name__}: {_reason(error)}"
+        ) from None
     made = {entry.domain: entry.version for entry in model.opset_import}.get("")
     if made != opset:  # torch falls back to its own without an error
         raise ExportError(f"torch's exporter can't write opset {opset}; leave --opset at {OPSET}")
     return model
+
+
+def _reason(error: BaseException) -> str:
+    """What a library says is the first cause, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    told, _, _ = str(error).strip().partition("\n")
+    return f"{type(error).__name__}: {told}"
 
 
 @torch.no_grad()
@@ -141,5 +155,14 @@ def _save(model: onnx.ModelProto, path: Path) -> None:
             node.doc_string = ""
     for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
         del value.metadata_props[:]
-    onnx.checker.check_model(model)
+    n_bytes = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    if n_bytes > MAX_WEIGHTS_BYTES:
+        raise ExportError(
+            f"{path.name} has {n_bytes / 1e9:.2f} GB of weights, and a graph has room for "
+            f"{MAX_WEIGHTS_BYTES / 1e9:.2f} GB: choose a smaller model"
+        )
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise ExportError(f"{path.name} is no valid graph: {_reason(error)}") from None
     onnx.save_model(model, str(path))

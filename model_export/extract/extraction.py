@@ -20,12 +20,12 @@ from service.arrays import Array
 from service.classifier import decode_spec
 from service.encode.clip_features import encode_clip
 from service.encode.features import ClipFeatures
-from service.errors import MediaError, NotMediaError
+from service.errors import ClipUnavailableError, MediaError, NotMediaError
 from service.media import Clip, DecodeSpec
 from service.registry import Bundle
 
 Decode = Callable[[Path, DecodeSpec], Clip]
-"""Turns a file into a clip, somewhere safe; raises MediaError."""
+"""Turns a file into a clip, somewhere safe; raises MediaError or ClipUnavailableError."""
 ClipProgress = Callable[[int, int], None]
 """Called with the number of finished clips and of all clips."""
 
@@ -37,6 +37,8 @@ _SELECT = """SELECT visual, audio FROM features
     WHERE encoders = ? AND path = ? AND size = ? AND changed_ns = ?"""
 _INSERT = "INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?, ?, ?)"
 _Key = tuple[str, str, int, int]
+# Of files that are something else, are damaged, or have another table.
+_NO_JOURNAL = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
 
 
 class Journal:
@@ -50,13 +52,16 @@ class Journal:
         encoders: Digest of the encoders that make the features.
 
     Raises:
-        DatasetError: From every method: the file is something else, or damaged, or the disk is full.
+        DatasetError: From every method: the file is something else, or damaged, or can't be written.
     """
 
     def __init__(self, file: Path, encoders: str) -> None:
         self.file = file
         self._encoders = encoders
-        self._database = sqlite3.connect(file, isolation_level=None)
+        try:
+            self._database = sqlite3.connect(file, isolation_level=None)
+        except sqlite3.Error as error:
+            raise self._refusal(error) from error
         # A power cut may lose the last clips, not the file; otherwise every clip would wait for the disk.
         self._run("PRAGMA journal_mode = WAL")
         self._run("PRAGMA synchronous = NORMAL")
@@ -82,8 +87,14 @@ class Journal:
             return self._database.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             self._database.close()
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: sqlite3.Error) -> DatasetError:
+        if error.sqlite_errorcode & 0xFF in _NO_JOURNAL:  # the rest says more of the same
             what = f"can't be used: {error}; to start again, remove it"
-            raise DatasetError(self.file, [Problem(self.file.name, what)]) from error
+        else:
+            what = f"can't be written in {self.file.parent}: {error}; mend that, or choose a place with --out"
+        return DatasetError(self.file, [Problem(self.file.name, what)])
 
     def _key(self, clip: ListedClip) -> _Key:
         about = clip.path.stat()
@@ -210,7 +221,7 @@ def _decode(decode: Decode, clip: ListedClip, spec: DecodeSpec) -> Clip | Failed
         return FailedClip(clip, "no_file", "There is no such file.")
     try:
         return decode(clip.path, spec)
-    except MediaError as error:
+    except (MediaError, ClipUnavailableError) as error:
         return FailedClip(clip, error.code, error.message)
 
 

@@ -28,6 +28,8 @@ from model_export.hub.hub_requests import Hub, Wanted, refusal, with_retries
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GIT = re.compile(r"[0-9a-f]{40}")
+# How the library says that the hub gives no file; `fetch` looks into the cache then.
+_NOT_GIVEN = (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled)
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,7 @@ def fetch(wanted: Wanted, hub: Hub) -> ModelFile:
             raise HubError(
                 f"{wanted.repo} is no file, no folder and no repository name (owner/name)"
             ) from None
-        except (
-            HfHubHTTPError,
-            LocalEntryNotFoundError,
-            OfflineModeIsEnabled,
-            httpx2.TransportError,
-        ) as error:
+        except (*_NOT_GIVEN, httpx2.TransportError) as error:
             located = _from_cache(wanted, hub)
             if located is None:
                 raise refusal(error, wanted, hub) from None
@@ -158,24 +155,36 @@ def _newest(wanted: Wanted, name: str, hub: Hub) -> _Located:
     is_new = not isinstance(known, str) and not (hub.cache / wanted.folder / "blobs" / etag).exists()
     if is_new:
         _check_free_space(hub.cache, facts.size)
+    return _Located(_download(wanted, name, facts.size, hub), etag, is_new)
+
+
+def _download(wanted: Wanted, name: str, n_bytes: int, hub: Hub) -> Path:
+    """The file in the cache, downloaded unless it is there."""
+    download = f"the download of {name} of {wanted.repo} ({n_bytes / 1e6:.1f} MB) from {hub.endpoint}"
+    again = "run the same command again, with HF_HUB_DISABLE_XET=1 if that does not help"
     try:
         path = hf_hub_download(
             wanted.repo, name, revision=wanted.revision, cache_dir=hub.cache, endpoint=hub.endpoint
         )
-    except httpx2.TransportError:
-        raise HubError(
-            f"the connection was lost during the download of {name} of {wanted.repo} "
-            f"({facts.size / 1e6:.1f} MB) from {hub.endpoint}: run the same command again"
-        ) from None
-    return _Located(Path(path), etag, is_new)
+    except _NOT_GIVEN:
+        raise
+    # hf_xet, by which large files come, raises errors of Python itself.
+    except (httpx2.TransportError, ConnectionError, TimeoutError):
+        raise HubError(f"the connection was lost during {download}: {again}") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise HubError(f"{download} failed ({reason}): {again}") from None
+    return Path(path)
 
 
 def _from_cache(wanted: Wanted, hub: Hub) -> _Located | None:
     for name in wanted.files:
         found = try_to_load_from_cache(wanted.repo, name, cache_dir=hub.cache, revision=wanted.revision)
         if isinstance(found, str):
-            blob = Path(found).resolve().name  # the cache names content by its hash
-            return _Located(Path(found), blob if is_hash(blob) else None)
+            path = Path(found)
+            # The first link says the ETag; behind it may be another, to content that repositories share.
+            etag = path.readlink().name if path.is_symlink() else ""
+            return _Located(path, etag if is_hash(etag) else None)
     return None
 
 
@@ -189,15 +198,25 @@ def _verify(located: _Located) -> str:
     sha256 = sha256_of(path)
     if etag is None or etag == (sha256 if is_sha256(etag) else git_hash_of(path)):
         return sha256
-    blob = path.resolve()
-    path.unlink()
-    blob.unlink(missing_ok=True)
+    _remove(path)
     if located.is_new:
         raise HubError(
             f"{path.name} arrived with another hash than the hub says and has been removed: try again, and "
             "if the result is the same, ask whoever runs the mirror or proxy in between"
         )
     raise HubError(f"{path} was damaged and has been removed from the cache: run the same command again")
+
+
+def _remove(path: Path) -> None:
+    """Remove a file of the cache, and what its links lead to.
+
+    Content that repositories share is removed for all of them: otherwise the next download would link to it.
+    """
+    while path.is_symlink():
+        target = path.parent / path.readlink()
+        path.unlink()
+        path = target
+    path.unlink(missing_ok=True)
 
 
 def _check_free_space(folder: Path, n_bytes: int) -> None:

@@ -157,10 +157,12 @@ def _absent(error: Exception, wanted: Wanted, hub: Hub) -> HubError:
             why = f"{hub.endpoint} can't be reached"
     names = " ".join([*wanted.files, *wanted.beside])
     version = "" if wanted.revision == "main" else f" --revision {wanted.revision}"
+    # Into an empty cache: in one that repositories share the folder has links to content outside of it.
+    download = f"HF_HUB_DISABLE_SHARED_BLOBS=1 hf download {wanted.repo} {names}{version} --cache-dir copied"
     return HubError(
         f"{' or '.join(wanted.files)} of {wanted.repo} is not in the cache, and {why}. Give {wanted.option}; "
-        f"or run `hf download {wanted.repo} {names}{version}` on a connected machine and copy the folder "
-        f"{wanted.folder} from its cache into {hub.cache}"
+        f"or run `{download}` on a connected machine and copy the folder copied/{wanted.folder} into "
+        f"{hub.cache}"
     )
 
 

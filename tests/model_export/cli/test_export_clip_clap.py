@@ -41,6 +41,8 @@ def test_unknown_or_repeated_precisions_are_refused(given: list[str]) -> None:
         (["--pins", "/nowhere"], "there is no /nowhere"),
         (["--image-revision", "main"], "--random-weights have no version"),
         (["--audio-revision", "main"], "--random-weights have no version"),
+        (["--image-checkpoint", __file__], "--random-weights are in no file"),
+        (["--audio-checkpoint", __file__], "--random-weights are in no file"),
     ],
 )
 def test_mistakes_end_in_one_line(ahse: Ahse, tmp_path: Path, words: list[str], said: str) -> None:
@@ -65,13 +67,13 @@ def test_a_command_has_what_is_not_the_default(
     monkeypatch.setattr(
         "model_export.export.bundle_parts.export_bundle", lambda *given: kept.append(given[-1])
     )
-    words = ("--n-frames", 4, "--opset", 19, "--image-tokenizer", tmp_path / "tokenizer", "--name", "mine")
+    words = ("--n-frames", 4, "--opset", 19, "--clap-tokenizer", tmp_path / "tokenizer", "--name", "mine")
     for more in ((), (*words, "--random-weights", "--device", "cuda")):
         assert ahse("export", "clip-clap", "--out", tmp_path / "b", *more)[0] == 0
     start = "ahse export clip-clap --image-model ViT-B-32 "
     assert [facts.command for facts in kept] == [
         f"{start}--audio-pretrained 630k-audioset --out b",
-        f"{start}--image-tokenizer tokenizer --audio-pretrained 630k-audioset --device cuda --n-frames 4 "
+        f"{start}--audio-pretrained 630k-audioset --clap-tokenizer tokenizer --device cuda --n-frames 4 "
         "--opset 19 --random-weights --seed 0 --name mine --out b",
     ]
 

@@ -124,6 +124,16 @@ def mixes(work):
     return _bundle(_text(Words(6)), _text(Words(5)), MixesItsBatch())
 
 
+def one_tensor_for_both(work):
+    text = _text(Words(6))
+    return _bundle(text, text, Sound())
+
+
+def another_dim(work):
+    built = _bundle(_text(Words(6)), _text(Words(5)), Sound())
+    return replace(built, audio=replace(built.audio, dim=4))
+
+
 def number(work):
     return 3
 """
@@ -226,6 +236,12 @@ def test_a_builder_with_a_fixed_date_writes_the_same_bytes_again(shared: Path, e
         (":build", "give MODULE:FUNCTION"),
         ("builders:number", "returned a int, not a CustomBundle"),
         ("builders:mixes", "audio.onnx differs from torch by"),
+        (
+            "builders:one_tensor_for_both",
+            "the text encoder of both tracks gives [1, 6] for one row where [1, 6] and [1, 5] or [1, 6] and "
+            "[1, 5] and [1, 1] is needed",
+        ),
+        ("builders:another_dim", "the audio encoder gives [1, 5] for one row where [1, 4] is needed"),
     ],
 )
 def test_mistakes_end_in_one_line(

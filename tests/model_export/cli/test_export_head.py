@@ -47,7 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     manifest = read_manifest(bundle)
     licences = (*manifest.licences, Licence(part="head", licence="X", source="an older head"))
     parity = {"visual": CHECK, "head_av": CHECK}
-    update = {"parity": parity, "sources": (SOURCE,)}
+    update = {"parity": parity, "sources": (SOURCE,), "versions": {"torch": "2.0.0"}}
     provenance = manifest.provenance.model_copy(update=update)
     changed = manifest.model_copy(update={"licences": licences, "provenance": provenance})
     (bundle / MANIFEST_FILE).write_text(changed.model_dump_json())
@@ -100,6 +100,7 @@ def test_the_encoders_are_taken_over_byte_for_byte(ahse: Ahse, made: Made, tmp_p
     assert new.provenance.parity["visual"] == CHECK
     assert new.provenance.parity["head_av"] != CHECK
     assert new.provenance.sources == (SOURCE,)
+    assert new.provenance.versions == {"torch": "2.0.0"}, "of the packages that read the sources"
     assert [(one.part, one.licence) for one in new.licences] == [("all", "Apache-2.0"), ("head", "CC0-1.0")]
     assert "Not measured" in (out / "MODEL_CARD.md").read_text()
     assert str(tmp_path) not in (out / MANIFEST_FILE).read_text()

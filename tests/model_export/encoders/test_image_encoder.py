@@ -143,6 +143,14 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
             r"lists no weights 'opnai' for ViT-B-32, only openai, ",
         ),
         (ImageChoice("coca_ViT-B-32"), r"CoCa"),
+        (ImageChoice("ViT-H-14"), r"image encoder of ViT-H-14 has 2\.53 GB .* has room for 2\.14 GB"),
+        (ImageChoice("ViT-L-16-SigLIP2-256"), r"text encoder of ViT-L-16-SigLIP2-256 has 2\.26 GB"),
+        (ImageChoice("hf-hub:timm/ViT-B-16-SigLIP"), r"no model that open_clip lists"),
+        (ImageChoice("local-dir:/tmp"), r"no model that open_clip lists"),
+        (
+            ImageChoice(tokenizer=Path("x")),
+            r"ViT-B-32 has open_clip's own tokenizer: leave --image-tokenizer out",
+        ),
     ],
 )
 def test_what_can_not_be_exported(choice: ImageChoice, said: str) -> None:

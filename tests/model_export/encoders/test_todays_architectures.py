@@ -114,7 +114,7 @@ def test_both_towers_compute_what_open_clip_computes(name: str, tmp_path: Path) 
         "visual": encoder_graphs._Tower(
             image.module, "frames", frame_batches(image)[:1]
         ),  # noise; clips take long
-        "text_visual": encoder_graphs._text_tower(image.text, is_shared=False),
+        "text_visual": encoder_graphs._text_tower(image.text, ("features",)),
     }
     for graph, tower in towers.items():
         check = encoder_graphs._write(graph, tower, tmp_path, ExportOptions())

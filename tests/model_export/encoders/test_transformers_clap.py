@@ -17,6 +17,7 @@ from model_export.encoders.audio_encoder import AudioChoice, load_audio_encoder
 from model_export.errors import EncoderError
 from model_export.hub.checkpoints import Checkpoint
 from model_export.hub.fetch import ModelFile
+from model_export.hub.hub_requests import Hub
 from service.encode.clip_features import audio_windows
 from tests.model_export.encoders.small_encoders import RATE_HZ, save_small_clap
 
@@ -123,6 +124,15 @@ def test_another_padding_is_refused(padding: object, tmp_path: Path) -> None:
     _edit(tmp_path / "preprocessor_config.json", padding=padding)
     with pytest.raises(EncoderError, match=r"padding .* is none of repeatpad, repeat, pad\. Set the one"):
         load_audio_encoder(AudioChoice(checkpoint=tmp_path))
+
+
+@pytest.mark.parametrize(
+    "weights", [{"checkpoint": Path(__file__).parent}, {"pretrained": "laion/clap-htsat-unfused"}]
+)
+def test_an_architecture_of_laions_is_refused_beside_it(weights: dict[str, Any]) -> None:
+    """It would be ignored, and yet stand in the bundle's command; nothing is downloaded first."""
+    with pytest.raises(EncoderError, match="leave --audio-model out"):
+        load_audio_encoder(AudioChoice(model="HTSAT-base", **weights), hub=Hub("http://127.0.0.1:1"))
 
 
 def test_another_model_of_transformers_is_refused(tmp_path: Path) -> None:

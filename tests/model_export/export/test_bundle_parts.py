@@ -214,6 +214,17 @@ def test_either_build_of_onnxruntime_will_do(
     assert versions["onnxruntime-gpu"] == "1.31.1"
 
 
+def test_a_bundle_needs_the_release_whose_development_version_wrote_it(
+    toy_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version's last part says nothing of what the service can do; it opens its own bundles."""
+    for module in ("model_export.export.bundle_parts", "service.bundle.directory"):
+        monkeypatch.setattr(f"{module}.__version__", "0.2.0.dev0")
+    head = trained_head(_run(tmp_path / "run", "none"))
+    export_bundle(tmp_path / "mine", _parts(toy_bundle), head, FACTS)
+    assert read_manifest(tmp_path / "mine").requires_service == "0.2.0"
+
+
 def test_a_graph_that_differs_is_refused_and_leaves_nothing(
     toy_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,6 +170,17 @@ def test_patches_are_a_product_too(tmp_path: Path, bias: bool) -> None:
     np.testing.assert_allclose(_run(model, frames), expected, atol=0.02 * np.abs(expected).max())
 
 
+def test_patches_that_leave_some_of_the_picture_over_stay_a_convolution(tmp_path: Path) -> None:
+    """As where a picture of 384 pixels is cut into patches of 14; what is behind them is in 8 bits."""
+    torch.manual_seed(0)
+    module, frames = Picture(bias=True), torch.randn(3, 3, 37, 16)
+    model = _eight_bit(module, "frames", frames, tmp_path)
+    kinds = [node.op_type for node in model.graph.node]
+    assert (kinds.count("Conv"), kinds.count("MatMulIntegerToFloat")) == (1, 1)
+    expected = module(frames).detach().numpy()
+    np.testing.assert_allclose(_run(model, frames), expected, atol=0.02 * np.abs(expected).max())
+
+
 def test_convolutions_of_one_pixel_stay_as_they_are(tmp_path: Path) -> None:
     """As a product they would be turned over twice, which costs more than 8 bits save."""
     module = nn.Sequential(nn.Conv2d(256, 32, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from model_export.errors import ExportError, ParityError
+from model_export.export import graph_export
 from model_export.export.graph_export import export_graph
 from model_export.export.graph_rewriting import resize_to_matmul
 
@@ -135,6 +136,34 @@ def test_an_opset_that_torch_can_not_write_is_refused(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
     with pytest.raises(ExportError, match=r"can't write opset 13; leave --opset at 20"):
         export_graph(module, {"x": torch.randn(3, 4)}, ["y"], tmp_path / "g.onnx", tolerance=1e-5, opset=13)
+
+
+class Undecided(nn.Module):
+    """Looks at its numbers to choose what to do, which no graph can."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, 4] to [batch, 4]."""
+        return x if x.sum() > 0 else -x
+
+
+def test_what_can_not_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+    """The libraries say it on a page, or in a paragraph."""
+    path, rows = tmp_path / "g.onnx", {"x": torch.randn(3, 4)}
+    with pytest.raises(ExportError, match=r"can't write the module Undecided: \w+: \w.*\Z") as caught:
+        export_graph(Undecided(), rows, ["y"], path, tolerance=1e-5)
+    assert "\n" not in caught.value.message
+    node = onnx.helper.make_node("NoSuchOperator", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", [], [onnx.helper.make_empty_tensor_value_info("y")])
+    with pytest.raises(ExportError, match=r"g\.onnx is no valid graph: \w+: \w.*\Z"):
+        graph_export._save(onnx.helper.make_model(graph), path)
+    assert not path.exists()
+
+
+def test_a_graph_that_no_file_can_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instead of an error of the library that writes it."""
+    monkeypatch.setattr(graph_export, "MAX_WEIGHTS_BYTES", 100)
+    with pytest.raises(ExportError, match=r"g\.onnx has .* GB of weights, .*: choose a smaller model"):
+        export_graph(nn.Linear(6, 6), {"x": torch.randn(3, 6)}, ["y"], tmp_path / "g.onnx", tolerance=1e-5)
 
 
 def test_a_newer_opset(tmp_path: Path) -> None:

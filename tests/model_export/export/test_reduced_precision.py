@@ -173,6 +173,21 @@ def test_below_the_floor_the_export_stops(
     assert _run(path, tokens=tokens).shape == (6, 64), "the fp32 graph is still there"
 
 
+def test_a_smaller_graph_that_can_not_be_run_counts_as_failed(
+    text: tuple[Path, GraphCheck, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one is tried; if there is none, the error says so."""
+    path, check, tokens = text
+    broken = onnx.load(str(path))
+    broken.graph.node[0].op_type = "NoSuchOperator"
+    tried = [broken, onnx.load(str(path))]
+    monkeypatch.setattr(reduced_precision, "to_eight_bit", lambda *_: iter(tried))
+    assert reduce_precision(path, "int8", check, [{"tokens": tokens.numpy()}]).cosine == pytest.approx(1)
+    tried.pop()
+    with pytest.raises(ExportError, match=r"graph\.onnx in int8 can't be run by onnxruntime\."):
+        reduce_precision(path, "int8", check, [{"tokens": tokens.numpy()}])
+
+
 def test_a_graph_that_gives_no_numbers_is_refused(tmp_path: Path) -> None:
     """NaN is below any floor."""
     path, _ = _exported(Text(), "tokens", torch.randint(0, 500, (3, 4)), tmp_path)

@@ -216,3 +216,16 @@ def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="to start again, remove it"):
         Journal(tmp_path / "j", "abc")
     assert (tmp_path / "j").read_text().startswith("my notes")
+
+
+def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path, clip: ListedClip) -> None:
+    """Missing, or full: removing the journal would not help, and what is in it stays."""
+    gone = tmp_path / "gone"
+    with pytest.raises(DatasetError, match=f"can't be written in {gone}: unable to open") as caught:
+        Journal(gone / "j", "abc")
+    assert "remove it" not in str(caught.value)
+    journal = Journal(tmp_path / "j", "abc")
+    journal._run("PRAGMA max_page_count = 1")
+    with pytest.raises(DatasetError, match=f"can't be written in {tmp_path}: .* is full; .* --out") as caught:
+        journal.put(clip, ClipFeatures(np.zeros(5000, np.float32), None))
+    assert "remove it" not in str(caught.value)

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import safetensors.numpy
+from huggingface_hub.utils._shared_blobs import publish_blob_to_shared_store
 
 from model_export.errors import HubError
 from model_export.hub.fetch import fetch, git_hash_of, is_hash, sha256_of
@@ -120,6 +121,61 @@ def test_a_damaged_file_in_the_cache_is_removed(remote: LoopbackHub, hub: Hub) -
     assert not blob.exists()
     remote.status = None
     assert fetch(WANTED, hub).path.read_bytes() == WEIGHTS
+
+
+@pytest.fixture
+def shared(hub: Hub) -> Path:
+    """The content of the file, in the cache where the library shares that of Xet repositories."""
+    blob = fetch(WANTED, hub).path.resolve()
+    assert publish_blob_to_shared_store(
+        blob_path=str(blob), xet_hash="5" * 64, cache_dir=str(hub.cache), expected_size=len(WEIGHTS)
+    )
+    return hub.cache / "blobs" / "55" / ("5" * 64)
+
+
+def test_content_that_repositories_share_is_used(remote: LoopbackHub, hub: Hub, shared: Path) -> None:
+    """The name at the end of two links is a hash too, but not of the kind that the file is checked by."""
+    remote.status = 503
+    assert fetch(WANTED, hub).path.read_bytes() == WEIGHTS
+    assert fetch(WANTED, hub).path.resolve() == shared.resolve()
+
+
+def test_damaged_content_that_repositories_share_is_removed(
+    remote: LoopbackHub, hub: Hub, shared: Path
+) -> None:
+    """With both links to it, so that the next run does not find it again."""
+    shared.chmod(0o600)
+    shared.write_bytes(WEIGHTS[:-1] + b"?")
+    remote.status = 503
+    with pytest.raises(HubError, match="damaged and has been removed"):
+        fetch(WANTED, hub)
+    kept = [path for path in hub.cache.rglob("*") if path.is_symlink() or path == shared]
+    assert kept == []
+    remote.status = None
+    assert fetch(WANTED, hub).path.read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConnectionError("network error"), "connection was lost during the download of model.safetensors of"),
+        (RuntimeError("task\n  cancelled"), "MB) from {endpoint} failed (task cancelled)"),
+        (PermissionError("token refresh failure"), "failed (token refresh failure)"),
+    ],
+)
+def test_errors_of_another_way_of_transfer_say_how_to_go_without_it(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    """hf_xet raises those of Python itself."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("model_export.hub.fetch.hf_hub_download", fail)
+    with pytest.raises(HubError) as caught:
+        fetch(WANTED, hub)
+    assert said.format(endpoint=hub.endpoint) in str(caught.value)
+    assert "run the same command again, with HF_HUB_DISABLE_XET=1" in str(caught.value)
 
 
 def test_the_first_name_that_the_repository_has_is_taken(hub: Hub) -> None:

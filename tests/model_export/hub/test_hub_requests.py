@@ -83,8 +83,9 @@ def test_a_rejected_token_is_reported_as_such(
 def _assert_says_what_to_put_where(message: str, hub: Hub) -> None:
     assert "model.safetensors of someone/model is not in the cache" in message
     assert "Give --image-checkpoint FILE" in message
-    assert "`hf download someone/model model.safetensors`" in message
-    assert f"copy the folder models--someone--model from its cache into {hub.cache}" in message
+    copying = "HF_HUB_DISABLE_SHARED_BLOBS=1 hf download someone/model model.safetensors --cache-dir copied"
+    assert f"`{copying}`" in message
+    assert f"copy the folder copied/models--someone--model into {hub.cache}" in message
 
 
 def test_without_a_network_the_error_says_which_files_to_copy_where(hub: Hub, tmp_path: Path) -> None:
