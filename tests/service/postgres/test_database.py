@@ -17,11 +17,12 @@ if reason := why_absent():
     pytest.skip(reason, allow_module_level=True)
 
 import psycopg
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, func, text
 
 from service.postgres import database as database_module
 from service.postgres.connection import TimedConnection
 from service.postgres.database import PostgresDatabase
+from service.postgres.schema import label_sets
 
 SHORT_S = 0.3
 
@@ -35,7 +36,9 @@ def database(store_url: str) -> Iterator[PostgresDatabase]:
 
 
 def _insert(connection: Connection) -> None:
-    connection.execute(text("INSERT INTO label_sets VALUES ('s', '', NULL, NULL, 0, now(), now(), '')"))
+    times = {"created": func.now(), "updated": func.now()}
+    row = label_sets.insert().values(name="s", etag="", n_labels=0, n_characters=0, owner="", **times)
+    connection.execute(row)
 
 
 def _n_sets(database: PostgresDatabase) -> int:
