@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
+from service import __version__
 from service.process import n_processors
 
+_ROOT = Path(__file__).resolve().parent.parent
 _VERSIONED = (
     *("av", "onnxruntime", "onnxruntime-gpu", "nvidia-cudnn-cu13", "nvidia-cublas"),
     *("torch", "numpy", "fastapi", "uvicorn", "open-clip-torch"),
@@ -29,7 +32,16 @@ def describe_machine() -> dict[str, str]:
         "8-bit products": ", ".join(flag for flag in _EIGHT_BIT_PRODUCTS if flag in flags) or "none",
         "python": platform.python_version(),
         "versions": ", ".join(versions),
+        "service": f"{__version__}, sources {sources_digest(_ROOT / 'service')}",
     }
+
+
+def sources_digest(*folders: Path) -> str:
+    """What tells one state of the code in some folders from another."""
+    digest = hashlib.sha256()
+    for source in sorted(file for folder in folders for file in folder.rglob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _version(name: str) -> str:

@@ -6,17 +6,17 @@ exported again when the code that exports has changed.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Collection
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmarks.clips import repeat_clip, write_benchmark_clip
+from benchmarks.machine import describe_machine, sources_digest
 from benchmarks.points import CLIPS, DEMO, EVERYDAY, REAL, BenchmarkDevice, ClipKind
 
 _ROOT = Path(__file__).resolve().parent.parent
-_EXPORTER = ("encoders", "export")
+_EXPORTER = (_ROOT / "model_export/encoders", _ROOT / "model_export/export")
 
 
 def prepare(
@@ -57,13 +57,9 @@ def _clip(work: Path, kind: ClipKind) -> Path:
 
 def _export(out: Path, device: BenchmarkDevice) -> Path:
     """The bundle; one that is there is complete, since export puts it in its place at the end."""
-    exporter = hashlib.sha256()
-    for source in sorted(
-        file for room in _EXPORTER for file in (_ROOT / "model_export" / room).rglob("*.py")
-    ):
-        exporter.update(source.read_bytes())
+    exporter = f"{sources_digest(*_EXPORTER)}, {describe_machine()['versions']}"
     made_by = out.with_suffix(".made-by")
-    if out.exists() and made_by.exists() and made_by.read_text() == exporter.hexdigest():
+    if out.exists() and made_by.exists() and made_by.read_text() == exporter:
         return out
     shutil.rmtree(out, ignore_errors=True)
     from typer.testing import CliRunner
@@ -73,5 +69,5 @@ def _export(out: Path, device: BenchmarkDevice) -> Path:
     result = CliRunner().invoke(app, ["clip-clap", "--random-weights", "--device", device, "--out", str(out)])
     if result.exit_code:
         raise SystemExit(result.output)
-    made_by.write_text(exporter.hexdigest())
+    made_by.write_text(exporter)
     return out

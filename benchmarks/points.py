@@ -27,6 +27,8 @@ REAL, EVERYDAY, DEMO = "real architecture", "everyday", "demo"
 """Bundles; the first has random weights."""
 BUNDLES: Final = (REAL, EVERYDAY, DEMO)
 OPPONENTS: Final[tuple[Service, ...]] = ("straightforward", "names kept")
+DECODING: Final[tuple[Service, ...]] = ("ahse", "ahse, 8 workers")
+"""This service where it decodes and encodes each clip, as the limits do."""
 KEY_FRAMES: Final[Fields] = (("frames", "key"),)
 SEGMENTS: Final[Fields] = (("segment_s", "10"),)
 

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.limits import together
-from benchmarks.points import OPPONENTS, BenchmarkDevice
+from benchmarks.points import DECODING, OPPONENTS, BenchmarkDevice
 
 Row = dict[str, Any]
 
@@ -46,7 +46,7 @@ def rows_of(opponent: str, rows: list[Row], row: Row) -> list[Row]:
 
 def _limit_of(found: Row, row: Row) -> float | None:
     """Clips per second that the machine allows; None: other work than that of the limits is done."""
-    if row["service"] not in ("ahse", "ahse, 8 workers") or row["options"]:
+    if row["service"] not in DECODING or row["options"]:
         return None
     n_new = row["n_names"] if row["names"] == "new" else 0
     return limit(found, row["bundle"], row["clip"], n_new, row["n_names"])

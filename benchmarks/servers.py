@@ -29,7 +29,8 @@ class Server:
     def forget_peak_memory(self) -> None:
         """Let the next peak be that of what follows."""
         for pid in family(self.pid):
-            Path(f"/proc/{pid}/clear_refs").write_text("5")
+            with suppress(FileNotFoundError, ProcessLookupError):  # ended in the meantime
+                Path(f"/proc/{pid}/clear_refs").write_text("5")
 
     def peak_memory_mib(self) -> float:
         """Largest resident memory since then of the server's process and of those it started, added up."""

@@ -35,7 +35,7 @@ from benchmarks.load import form, measure, post
 from benchmarks.machine import describe_machine
 from benchmarks.material import prepare
 from benchmarks.names import LABELS, TOP_K, fields_of
-from benchmarks.points import BASE, CLIPS, REAL, BenchmarkDevice, Fields, Point, all_points
+from benchmarks.points import BASE, CLIPS, DECODING, REAL, BenchmarkDevice, Fields, Point, all_points
 from benchmarks.report import write_figures, write_report
 from benchmarks.servers import Server, family
 from service.bundle.directory import open_manifest
@@ -159,7 +159,7 @@ class _Bench:
 
     def _measure(self, point: Point) -> Row:
         """One point, after a round of its limits."""
-        if point.service == "ahse" and not point.fields and _is_short(point.clip):
+        if point.service in DECODING and not point.fields and _is_short(point.clip):
             self._measure_limits(point)
         server, is_new = self._services.server(point.service)
         body_of = self._bodies(point, self._files[point.clip].read_bytes())
