@@ -57,7 +57,7 @@
         ├── DecoderUnavailableError decoder_unavailable decoding processes can't be started
         ├── UploadUnavailableError  upload_unavailable  uploads can't be put on disk
         ├── ClipUnavailableError    clip_unavailable    the file of a clip can't be opened or read
-        ├── StoreUnavailableError   store_unavailable   the label store does not answer
+        ├── StoreUnavailableError   store_unavailable   a store does not answer
         ├── NotReadyError           not_ready           a check of the service's parts has failed
         └── RequestTimeoutError     request_timeout     the answer took longer than allowed
 
@@ -427,13 +427,13 @@ class ClipUnavailableError(UnavailableError):
     code = "clip_unavailable"
 
     def __init__(
-        self, message: str = "The clip can't be read now. Check that its file may be read, or try later."
+        self, message: str = "The clip can't be read now, for want of rights or of its disk; try again later."
     ) -> None:
         super().__init__(message)
 
 
 class StoreUnavailableError(UnavailableError):
-    """The label store does not answer."""
+    """A store of label sets, keys, jobs or embeddings does not answer."""
 
     code = "store_unavailable"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -77,10 +78,14 @@ def load_bundle(directory: Path, runtime: Runtime) -> Bundle:
     return bundle
 
 
-def _stamps(directory: Path, manifest: Manifest) -> list[tuple[int, int]]:
-    """Size and time of each file, which change when it is written; of those that are there."""
-    found = [(directory / name).stat() for name in manifest.files if (directory / name).is_file()]
-    return [(one.st_size, one.st_mtime_ns) for one in found]
+def _stamps(directory: Path, manifest: Manifest) -> list[tuple[int, int, int]]:
+    """Size and times of each file, which change when it is written or replaced; of those that are there."""
+    found = list[tuple[int, int, int]]()
+    for name in manifest.files:
+        with suppress(OSError):
+            one = (directory / name).stat()
+            found.append((one.st_size, one.st_mtime_ns, one.st_ctime_ns))
+    return found
 
 
 def _read_card(directory: Path, manifest: Manifest) -> str | None:

@@ -27,6 +27,7 @@ from service.api.guard.admission import Admission, BodyBounds
 from service.api.guard.byte_budget import ByteBudget
 from service.api.guard.guarded_store import GuardedStore
 from service.api.guard.security_headers import SecurityHeaders
+from service.api.headers import REQUEST_ID_HEADER
 from service.api.health_monitor import Check, HealthMonitor
 from service.api.intake.fetch import Fetcher, FetchLimits
 from service.api.intake.upload_folder import UploadFolder
@@ -37,7 +38,6 @@ from service.api.middleware import RequestContext
 from service.api.openapi import openapi_of
 from service.api.prometheus import Metrics
 from service.api.question import embed_label_set
-from service.api.request_id import REQUEST_ID_HEADER
 from service.api.routes import clips, embeddings, label_sets, page, status
 from service.api.routes import jobs as job_routes
 from service.api.siblings import Siblings, Worker
@@ -211,11 +211,11 @@ def _own_bytes_on_disk(settings: Settings, worker: Worker | None) -> int:
 def _open_keys(settings: Settings, stores: Stores, worker: Worker | None, opened: ExitStack) -> KeyRing:
     """The keys, once it is sure that nobody gets in by accident."""
     seen_key = c_bool() if worker is None else worker.seen_key
-    is_started_again = seen_key.value
+    key_was_seen = seen_key.value
     secret = None if settings.api_key is None else settings.api_key.get_secret_value()
     store = opened.enter_context(closing(stores.keys()))
     ring = opened.enter_context(closing(KeyRing(store, secret, seen_key)))
-    if not is_started_again:  # else the service passed this check, and now needs a key in any case
+    if not key_was_seen:  # else the service passed this check, and now needs a key in any case
         listening = [settings.host, *([] if settings.admin_port is None else [settings.admin_host])]
         check_exposure(listening, has_key=ring.needs_key, is_open=settings.open)
         if settings.open:

@@ -15,7 +15,7 @@ from service.api.forms import clip_parts, without_null
 from service.api.intake.body import Fields
 from service.api.problems import wrong_form
 from service.api.question import begin_to_embed
-from service.api.schemas import Sent, Wire
+from service.api.schemas import Received, Wire
 from service.arrays import Array
 from service.classifier import name_vectors
 from service.errors import InvalidOptionError, InvalidRequestError
@@ -34,7 +34,7 @@ def _as_form(schema: dict[str, Any]) -> None:
     schema["oneOf"] = [{"required": ["file"]}, {"required": ["files"]}]
 
 
-class EmbeddingOptions(Sent):
+class EmbeddingOptions(Received):
     """How clips and texts are embedded."""
 
     model: str = Field(description="name of a loaded bundle", examples=["everyday"])
@@ -49,7 +49,7 @@ class EmbeddingOptions(Sent):
     user: str | None = Field(default=None, description="not used")
 
 
-class EmbeddedClip(Sent):
+class EmbeddedClip(Received):
     """A clip among the inputs, which OpenAI's own interface does not have."""
 
     file: str = Field(

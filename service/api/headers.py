@@ -1,4 +1,4 @@
-"""The id of a request: in its answer, its log lines, and what is stored of it."""
+"""What is read of a request's headers: its id, which its answer and log lines have too, and its length."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 REQUEST_ID_HEADER = "X-Request-ID"
 
 _USABLE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_MAX_DIGITS = 19
 
 
 def assign_request_id(scope: MutableMapping[str, Any]) -> str:
@@ -25,3 +26,12 @@ def assign_request_id(scope: MutableMapping[str, Any]) -> str:
 def request_id_of(scope: MutableMapping[str, Any]) -> str:
     """The id given by assign_request_id."""
     return str(scope["state"]["request_id"])
+
+
+def declared_length(headers: Headers) -> int | None:
+    """How many bytes the body has, as far as its header says so.
+
+    A number with more digits than any length has says nothing: such a body is refused by its bytes.
+    """
+    declared = headers.get("content-length", "")
+    return int(declared) if declared.isdecimal() and len(declared) <= _MAX_DIGITS else None

@@ -10,9 +10,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.headers import REQUEST_ID_HEADER, assign_request_id
 from service.api.problems import typed_problem, unforeseen
 from service.api.prometheus import Metrics
-from service.api.request_id import REQUEST_ID_HEADER, assign_request_id
 from service.errors import AhseError
 
 CLASSIFY, EMBEDDINGS = "/v1/classify", "/v1/embeddings"
@@ -35,8 +35,6 @@ _log = structlog.get_logger(__name__)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # How OpenTelemetry calls all the rest.
 _OTHER_METHOD = "_OTHER"
-# No body is that long.
-_MAX_DIGITS = 19
 # Nobody receives it; the name that access logs give to a client that has gone.
 _CLIENT_CLOSED_REQUEST = 499
 
@@ -103,12 +101,3 @@ def route_of(scope: Scope) -> str:
         return str(getattr(scope["route"], "path", "unknown"))
     # Refused before a route was chosen.
     return str(scope["path"]) if scope["path"] in (CLASSIFY, EMBEDDINGS) else "unknown"
-
-
-def declared_length(headers: Headers) -> int | None:
-    """How many bytes the body has, as far as its header says so.
-
-    A number with more digits than any length has says nothing: such a body is refused by its bytes.
-    """
-    declared = headers.get("content-length", "")
-    return int(declared) if declared.isdecimal() and len(declared) <= _MAX_DIGITS else None

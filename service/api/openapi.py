@@ -16,9 +16,9 @@ from service.api.embeddings import EmbeddingsBody, EmbeddingsForm
 from service.api.examples import EXAMPLES
 from service.api.forms import ClassifyForm, ClassifyJson, JobForm, without_null
 from service.api.guard.scopes import Need, need_of
+from service.api.headers import REQUEST_ID_HEADER
 from service.api.intake.body import FILE_FIELD, FILES_FIELD
 from service.api.problems import MEDIA_TYPE, STATUS, problem_body
-from service.api.request_id import REQUEST_ID_HEADER
 from service.api.schemas import (
     ClassifyLine,
     LabelsBody,

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
 from service import errors
-from service.api.request_id import request_id_of
+from service.api.headers import request_id_of
 from service.faults import describe_faults
 
 MEDIA_TYPE = "application/problem+json"

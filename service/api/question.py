@@ -168,29 +168,24 @@ class Question:
 async def embed_label_set(context: Context, name: str) -> None:
     """Embed a label set behind requests, as a request with nothing but its name would.
 
-    One that is changed meanwhile is embedded as it then is.
+    One that is changed meanwhile is embedded, as it then is, when others have had their turn; what was
+    encoded of the version before is kept.
 
     Raises:
         AhseError: There is no such set, or it can't be embedded.
     """
-    while not await _embed_version(context, name):
-        pass  # what was encoded of the version before is kept
-
-
-async def _embed_version(context: Context, name: str) -> bool:
-    """Embed a label set as it is now; whether it still was the same after each step."""
     label_set = await context.ask_store(context.store.get, name)
     if not label_set.labels:
-        return True
+        return
     bundle, options = context.registry.get(), ClassifyOptions(templates=label_set.templates)
     names = await context.work_on_names(begin_to_embed, context, bundle, label_set.candidates, options)
     while not names.is_known:
         await context.name_workers.fewer_than(1, _PATIENCE_S)
         await context.encode_some(names)
         if (await context.ask_store(context.store.get, name)).etag != label_set.etag:
-            return False
+            context.warmer.ask(name)
+            return
     await context.work_on_names(names.finish)
-    return True
 
 
 def begin_to_embed(

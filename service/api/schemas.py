@@ -22,7 +22,7 @@ class Wire(BaseModel):
 _MAX_MEMBERS = 100
 
 
-class Sent(Wire):
+class Received(Wire):
     """What is received as JSON."""
 
     @model_validator(mode="before")
@@ -198,7 +198,7 @@ class ProblemLine(Problem):
     index: int = Field(ge=0, description="place of the clip among the parts `files`")
 
 
-class LabelBody(Sent):
+class LabelBody(Received):
     """A label with prompts of its own."""
 
     name: Annotated[str, documented_text(MAX_NAME_CHARACTERS)] = Field(
@@ -214,7 +214,7 @@ class LabelBody(Sent):
     )
 
 
-class LabelsBody(Sent):
+class LabelsBody(Received):
     """Labels to add."""
 
     labels: list[Annotated[str, documented_text(MAX_NAME_CHARACTERS)] | LabelBody] = Field(

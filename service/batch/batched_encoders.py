@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 from service.batch.batched import Batched, Observer, RowCost, length_cost, unit_cost
 from service.batch.largest import run_largest
@@ -70,6 +71,7 @@ class Batching:
         budgets, default = self._budgets, _CPU if on_cpu else _GPU
         frames, windows = budgets.frames or default.frames, budgets.windows or default.windows
         tokens = budgets.tokens or default.tokens
+        turn = partial(self._turns.turn, object()) if on_cpu else nullcontext
         if not on_cpu:
             run_largest(encoders, frames=frames, windows=windows, tokens=tokens)
             encoders = replace(
@@ -87,7 +89,7 @@ class Batching:
                 row_cost=row_cost,
                 observer=self._observer,
                 helpers=self._helpers if on_cpu else None,
-                turn=self._turns.turn if on_cpu else nullcontext,
+                turn=turn,
             )
 
         text_visual = queued("text_visual", encoders.text_visual, tokens, length_cost)

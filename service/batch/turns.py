@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class Turns:
-    """Lets so many threads compute at once, first come, first served.
+    """Lets so many threads compute at once: bundles in turn, and of each bundle first come, first served.
 
     More runs than processors would share them by turns of milliseconds anyway, and each would find the caches
     filled with what the others have left. A run that has begun is not interrupted, so runs should be short.
@@ -20,12 +20,17 @@ class Turns:
 
     def __init__(self, n: int) -> None:
         self._n_free = n
-        self._waiting = deque[threading.Event]()
+        # By bundle; that of the first one is next.
+        self._waiting: dict[object, deque[threading.Event]] = {}
         self._lock = threading.Lock()
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait for a turn; at its end it passes to the thread that has waited longest."""
+    def turn(self, bundle: object) -> Iterator[None]:
+        """Wait for a turn; at its end it passes to the next bundle, to its thread that has waited longest.
+
+        Args:
+            bundle: What stands for the bundle: many long runs of one must not keep another waiting.
+        """
         # Not a semaphore: a thread that gives one back and asks again at once would mostly be the next.
         called = threading.Event()
         with self._lock:
@@ -33,13 +38,20 @@ class Turns:
                 self._n_free -= 1
                 called.set()
             else:
-                self._waiting.append(called)
+                self._waiting.setdefault(bundle, deque()).append(called)
         called.wait()
         try:
             yield
         finally:
             with self._lock:
-                if self._waiting:
-                    self._waiting.popleft().set()
-                else:
-                    self._n_free += 1
+                self._pass_on()
+
+    def _pass_on(self) -> None:
+        if not self._waiting:
+            self._n_free += 1
+            return
+        bundle, threads = next(iter(self._waiting.items()))
+        del self._waiting[bundle]
+        threads.popleft().set()
+        if threads:
+            self._waiting[bundle] = threads  # behind all other bundles

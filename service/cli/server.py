@@ -60,8 +60,8 @@ def run_server(
     set_up_allocator()
     use_one_thread_per_product()
     configure_logging(settings.log_format, settings.log_level, None if worker is None else worker.number)
-    options = connection_options(settings)
-    app = create_app(settings, worker)
+    options, bounds = connection_options(settings), connection_bounds(settings)
+    app = create_app(settings, worker)  # last of all that may fail: only what then runs closes it
     host, port = sockets[0].getsockname()[:2]
     scheme = "http" if settings.tls_cert is None else "https"
     url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
@@ -84,7 +84,7 @@ def run_server(
 
     config = uvicorn.Config(
         app,
-        http=BoundedConnection.within(connection_bounds(settings)),
+        http=BoundedConnection.within(bounds),
         timeout_keep_alive=settings.keep_alive_s,
         # asyncio accepts as many connections at a time as the backlog that it is told: of workers that share
         # a port the first to wake up would take all that arrive together.

@@ -97,7 +97,10 @@ class JobStore(Protocol):
         """
 
     def finish_webhook(self, job_id: str, end: WebhookEnd) -> None:
-        """Keep how the sending of a report has ended; its secret is forgotten."""
+        """Keep how the sending of a report has ended; its secret is forgotten.
+
+        Does nothing where the job is gone.
+        """
 
     def usage(self) -> Usage:
         """What all jobs take now."""

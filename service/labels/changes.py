@@ -6,6 +6,7 @@ import json
 import threading
 from dataclasses import fields, replace
 from datetime import UTC, datetime
+from itertools import chain
 
 from cachetools import LRUCache
 
@@ -15,8 +16,8 @@ from service.labels.store import Content, Edit, LabelSet, LabelSetSummary, Owner
 
 # Bytes of sets that are kept as read, so that a large one is not read again for every clip.
 _RECENT_BYTES = 256 * 2**20
-# What a label takes beside its text, and a character at most.
-_LABEL_BYTES, _CHARACTER_BYTES = 256, 4
+# What a label with its name takes, what a prompt or template takes beside its text, and a character at most.
+_LABEL_BYTES, _TEXT_BYTES, _CHARACTER_BYTES = 256, 60, 4
 MAX_PAGE_TEMPLATES = 4 * 2**20
 """Characters of all templates of a page, as JSON, which is ASCII: more than one set has."""
 
@@ -53,7 +54,9 @@ class RecentSets:
 
 def _bytes_of(one: LabelSet) -> int:
     """What a set takes in memory, roughly; the largest ones are kept alone."""
-    n_bytes = _LABEL_BYTES * (one.n_labels + 1) + _CHARACTER_BYTES * one.n_characters
+    own = (prompt for label in one.labels if label.prompts for prompt in label.prompts)
+    n_bytes = _LABEL_BYTES * (one.n_labels + 1)
+    n_bytes += sum(_TEXT_BYTES + _CHARACTER_BYTES * len(text) for text in chain(own, one.templates or ()))
     return min(n_bytes, _RECENT_BYTES)
 
 

@@ -124,7 +124,8 @@ class EditableLabelSets(ABC, Generic[Connection]):
             edit = rows.merge_labels(connection, name, labels)
             after = edited(before, edit)
             check_count(after.n_labels, self._max_labels)
-            check_characters(after.n_characters, self._max_characters)
+            if after.n_characters > before.n_characters:  # an older set may have more, and become smaller
+                check_characters(after.n_characters, self._max_characters)
             rows.check_owner(connection, owner, name, after.n_labels)
             rows.update_set(connection, after, owner)
             return after, edit

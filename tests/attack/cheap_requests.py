@@ -165,6 +165,8 @@ class _Outcome:
 
 def _faults(outcome: _Outcome, server: Server) -> list[str]:
     found = outcome.others.faults()
+    if n_errors := outcome.attacker.count(HTTPStatus.INTERNAL_SERVER_ERROR):
+        found.append(f"{n_errors} requests of the attacker met an unforeseen error")
     if outcome.metrics_bytes > _METRICS_BYTES:
         found.append(f"/metrics has grown to {outcome.metrics_bytes} bytes")
     if not server.memory_mib():

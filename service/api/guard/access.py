@@ -19,7 +19,8 @@ from service.access.keys import ApiKey
 from service.access.rates import Rates
 from service.api.guard.guarded_store import Requester, current_requester
 from service.api.guard.scopes import HEALTH, METRICS, need_of, place_of
-from service.api.middleware import declared_length, refuse
+from service.api.headers import declared_length
+from service.api.middleware import refuse
 from service.errors import (
     AccessError,
     ForbiddenError,

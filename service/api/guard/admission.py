@@ -14,7 +14,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.guard.byte_budget import SMALL_BYTES, ByteBudget
-from service.api.middleware import CLASSIFY, EMBEDDINGS, JOBS, declared_length, refuse
+from service.api.headers import declared_length
+from service.api.middleware import CLASSIFY, EMBEDDINGS, JOBS, refuse
 from service.cancellation import CancellationToken
 from service.errors import AhseError, BodyTooLargeError, OverloadedError, UploadStalledError
 

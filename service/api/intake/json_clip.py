@@ -15,8 +15,8 @@ from fastapi import Request
 from pydantic_core import from_json
 from starlette.concurrency import run_in_threadpool
 
+from service.api.headers import declared_length
 from service.api.intake.body import FILE_FIELD, Body, Fields, FormLimits, Room
-from service.api.middleware import declared_length
 from service.errors import BodyTooLargeError, InvalidOptionError, MalformedBodyError, TooManyLabelsError
 
 

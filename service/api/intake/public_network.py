@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Any
 from weakref import WeakValueDictionary
 
 import httpcore2
@@ -128,10 +129,15 @@ class Resolver:
         await turns.acquire()
         ask = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
         lookup = asyncio.get_running_loop().run_in_executor(self._threads, ask)
-        lookup.add_done_callback(lambda _: turns.release())
-        # Shielded, since the thread is not free before it has an answer.
-        found = await asyncio.shield(lookup)
-        return [ip_address(where[0]) for *_, where in found]
+        lookup.add_done_callback(partial(_end_turn, turns))
+        await asyncio.wait([lookup])  # which goes on if nobody waits any longer, since its thread does
+        return [ip_address(where[0]) for *_, where in lookup.result()]
+
+
+def _end_turn(turns: asyncio.Semaphore, lookup: asyncio.Future[Any]) -> None:
+    turns.release()
+    if not lookup.cancelled():
+        lookup.exception()  # looked at, or asyncio would log the failure of one that nobody waits for
 
 
 def _asker_of(host: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Literal, TypeVar
@@ -218,18 +219,25 @@ class JobRunner:
 
     async def _ask(self, claim: Claim) -> str:
         """JSON of the answer, by the same path as that of a request."""
-        urls = [value for name, value in claim.fields if name == URL_FIELD]
-        if urls:  # an empty folder may have been taken for one that was left behind
-            claim.path.parent.mkdir(exist_ok=True)
-        elif not claim.path.exists():
+        with self._context.tracing.step("job clip"), self._upload(claim) as upload:
+            question = Question(self._context, claim.fields, _id_of(claim))
+            return (await question.ask(upload, claim.index)).text
+
+    @contextmanager
+    def _upload(self, claim: Claim) -> Iterator[Upload]:
+        """The clip as one that has come; one at a URL comes to where other workers count it."""
+        arriving, url = self._board.arriving, dict(claim.fields).get(URL_FIELD)
+        if url is not None:
+            with arriving.private() as private:
+                yield Upload(private.path / "clip", private.share, claim.fields, url)
+            return
+        if not claim.path.exists():
             raise ClipLostError(
                 "The file of this clip is gone: the replica of the service that took it is gone for good, or "
                 "its disk was cleared. Send the clip again in a new job."
             )
-        with self._context.tracing.step("job clip"), self._board.arriving.share() as share:
-            upload = Upload(claim.path, share, claim.fields, urls[0] if urls else None)
-            question = Question(self._context, claim.fields, _id_of(claim))
-            return (await question.ask(upload, claim.index)).text
+        with arriving.share() as share:
+            yield Upload(claim.path, share, claim.fields, None)
 
     def _problem(self, claim: Claim, error: Exception) -> Outcome:
         problem = line_problem(error, f"{JOBS}/{claim.job_id}", _id_of(claim))

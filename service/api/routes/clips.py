@@ -15,13 +15,13 @@ from starlette.types import Receive, Scope, Send
 from service import errors
 from service.api.context import Context, ContextDep, cancelled_by_disconnect
 from service.api.guard.byte_budget import SMALL_BYTES
+from service.api.headers import request_id_of
 from service.api.intake.body import FormLimits
 from service.api.intake.upload import Uploads, receive_uploads
 from service.api.middleware import CLASSIFY
 from service.api.openapi import classify_bodies, documented, lines_schema
 from service.api.problems import line_problem
 from service.api.question import Question
-from service.api.request_id import request_id_of
 from service.api.schemas import ClassifyResponse
 from service.api.timeline import TIMELINES
 

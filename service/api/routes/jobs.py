@@ -16,6 +16,7 @@ from service.api import etags
 from service.api.context import Context, ContextDep, cancelled_by_disconnect
 from service.api.forms import JobForm
 from service.api.guard.guarded_store import current_requester, record_edit_of_request
+from service.api.headers import request_id_of
 from service.api.intake.upload import Uploads, receive_uploads
 from service.api.jobs.events import EventStream, ResultStream
 from service.api.jobs.schemas import (
@@ -31,7 +32,6 @@ from service.api.jobs.webhooks import check_webhook
 from service.api.middleware import JOBS
 from service.api.openapi import documented, lines_schema, request_body
 from service.api.question import Question
-from service.api.request_id import request_id_of
 from service.api.routes.clips import LINES, form_limits
 from service.jobs.folder import sync_all
 from service.jobs.job import JOB_ID, Job, JobClip, NewJob, Webhook

@@ -11,8 +11,8 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response, status
 from service.api import etags, schemas
 from service.api.bodies import parse_body, read_body
 from service.api.context import Context, ContextDep
+from service.api.headers import request_id_of
 from service.api.openapi import documented, request_body
-from service.api.request_id import request_id_of
 from service.errors import (
     InvalidOptionError,
     LabelError,

@@ -70,15 +70,17 @@ def check_owner(connection: sqlite3.Connection, owner: Owner, name: str, n_label
 def read_page(connection: sqlite3.Connection, after: str, limit: int) -> list[LabelSetSummary]:
     """Up to limit sets whose names sort behind `after`; fewer where their templates are long."""
     rows = connection.execute(
-        f"""
-        SELECT {_SUMMARY} FROM (
-            SELECT *, sum(length(templates)) OVER (ORDER BY name ROWS UNBOUNDED PRECEDING) AS so_far
-            FROM label_sets WHERE name > ? ORDER BY name LIMIT ?
-        ) WHERE coalesce(so_far, 0) <= ?
-        """,  # noqa: S608 (columns)
-        (after, limit, MAX_PAGE_TEMPLATES),
+        f"SELECT {_SUMMARY}, length(templates) FROM label_sets WHERE name > ? ORDER BY name LIMIT ?",  # noqa: S608 (columns)
+        (after, limit),
     )
-    return list(map(_summary, rows))
+    page: list[LabelSetSummary] = []
+    n_characters = 0
+    for *row, n in rows:  # one by one: the rest of them is not read
+        n_characters += n or 0
+        if n_characters > MAX_PAGE_TEMPLATES:
+            break
+        page.append(_summary(row))
+    return page
 
 
 def read_owners(connection: sqlite3.Connection) -> list[tuple[str, str]]:

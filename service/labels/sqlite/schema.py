@@ -39,20 +39,12 @@ def _add_keys(connection: sqlite3.Connection) -> None:
 
 def _add_characters(connection: sqlite3.Connection) -> None:
     """Say how much text each set has. Kept answers don't, and have templates: they are forgotten."""
-
-    def counted(name: str, prompts: str, templates: str | None) -> int:
-        return count_characters([Label(name, tuple(json.loads(prompts)))], read_templates(templates))
-
-    connection.create_function("count_characters", 3, counted, deterministic=True)
     connection.execute("ALTER TABLE label_sets ADD COLUMN n_characters INTEGER NOT NULL DEFAULT 0")
-    connection.execute(
-        """
-        UPDATE label_sets SET n_characters = (
-            SELECT coalesce(sum(count_characters(labels.name, prompts, templates)), 0)
-            FROM labels WHERE label_set = label_sets.name
-        )
-        """
-    )
+    for name, templates in connection.execute("SELECT name, templates FROM label_sets").fetchall():
+        rows = connection.execute("SELECT name, prompts FROM labels WHERE label_set = ?", (name,))
+        labels = (Label(label, tuple(json.loads(prompts))) for label, prompts in rows)
+        n_characters = count_characters(labels, read_templates(templates))
+        connection.execute("UPDATE label_sets SET n_characters = ? WHERE name = ?", (n_characters, name))
     connection.execute("DELETE FROM label_set_changes")
 
 

@@ -141,15 +141,16 @@ def test_what_fails_is_logged_and_the_next_set_has_its_turn(
 def test_a_set_that_changes_meanwhile_is_embedded_as_it_then_is(
     served: TestClient, encoding: _Encoding, outcomes: SimpleQueue[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Labels that have left it are not encoded."""
+    """When other sets have had their turn; labels that have left it are not encoded."""
     monkeypatch.setattr(embedder_module, "_LABELS_PER_STEP", 1)
     encoding.go_on.clear()
     _put(served, "s", "red", "blue")
     assert encoding.begun.wait(WAIT_S)
     _put(served, "s", "green", warm="false")
+    _put(served, "other", "yellow")
     encoding.go_on.set()
-    assert outcomes.get(timeout=WAIT_S) == "done"
-    assert encoding.asked == [["red"], ["green"]]
+    assert [outcomes.get(timeout=WAIT_S) for _ in range(3)] == ["done"] * 3
+    assert encoding.asked == [["red"], ["yellow"], ["green"]]
 
 
 def test_an_empty_set_has_nothing_to_embed(served: TestClient, outcomes: SimpleQueue[str]) -> None:

@@ -18,12 +18,12 @@ class _Computing:
         self.began: list[int] = []
         self._turns = turns
         self._changed = threading.Semaphore(0)
-        self._ends = [threading.Event() for _ in range(5)]
+        self._ends = [threading.Event() for _ in range(20)]
 
     def run(self, *numbers: int) -> None:
-        """One after the other."""
+        """One after the other; ten of them are of one bundle."""
         for number in numbers:
-            with self._turns.turn():
+            with self._turns.turn(number // 10):
                 self.began.append(number)
                 self._changed.release()
                 assert self._ends[number].wait(WAIT_S)
@@ -53,12 +53,29 @@ def test_who_has_waited_longest_is_next(monkeypatch: pytest.MonkeyPatch) -> None
             one.result(WAIT_S)
 
 
+def test_bundles_have_their_turns_alternately(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One with many runs does not keep another waiting. Numbers from ten on are of the other bundle."""
+    computing, asked = _Computing(Turns(1)), asked_turns(monkeypatch)
+    with ThreadPoolExecutor(5) as threads:
+        running = []
+        for number in (0, 1, 2, 3, 11):
+            running.append(threads.submit(computing.run, number))
+            assert asked.acquire(timeout=WAIT_S)
+        expected = [0, 1, 11, 2, 3]
+        for n, number in enumerate(expected, 1):
+            computing.wait_for_one()
+            assert computing.began == expected[:n]
+            computing.end(number)
+        for one in running:
+            one.result(WAIT_S)
+
+
 def test_a_turn_that_fails_is_over() -> None:
     """The next one begins."""
     turns = Turns(1)
-    with pytest.raises(KeyError), turns.turn():
+    with pytest.raises(KeyError), turns.turn(0):
         raise KeyError
-    with turns.turn():
+    with turns.turn(0):
         pass
 
 

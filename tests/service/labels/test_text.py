@@ -58,6 +58,15 @@ def test_more_text_than_a_set_may_have_is_refused(open_store: OpenStore) -> None
     store.get("s").candidates.check_prompt_characters(templates, 20)
 
 
+def test_a_set_with_more_text_than_it_may_have_may_become_smaller(open_store: OpenStore) -> None:
+    """One that is there already, under a limit that was larger; it may not grow."""
+    open_store().put("s", content_of("1234567890"), ANY)
+    store = open_store(max_characters=5)
+    assert store.add("s", labels_of("1234567890"), ANY).n_characters == 10
+    with pytest.raises(TooMuchTextError, match="at most 5 are allowed"):
+        store.add("s", labels_of("1"), ANY)
+
+
 def test_a_page_ends_where_templates_are_long(store: LabelStore) -> None:
     """The longest ones of a thousand sets would be hundreds of megabytes; all are found, page by page."""
     names = [f"s{i:02d}" for i in range(25)]
@@ -76,15 +85,15 @@ def test_sets_that_are_kept_as_read_are_weighed_by_their_text(monkeypatch: pytes
     monkeypatch.setattr(changes, "_RECENT_BYTES", 10_000)
     recent = RecentSets()
 
-    def kept(name: str, n_characters: int) -> LabelSet:
+    def kept(name: str, prompts: tuple[str, ...], templates: tuple[str, ...] | None = None) -> LabelSet:
         now = datetime.now(UTC)
-        one = LabelSet(name, 1, n_characters, None, None, "etag", now, now, (Label("a"),))
+        one = LabelSet(name, 1, 0, templates, None, "etag", now, now, (Label("a", prompts),))
         recent.keep(one)
         return one
 
-    small, other = kept("small", 500), kept("other", 500)
+    small, other = kept("small", ("p" * 500,)), kept("other", ("pp",) * 35)
     assert (recent.get("small"), recent.get("other")) == (small, other)
-    longer = kept("longer", 1_500)
+    longer = kept("longer", (), ("{}" * 500,))
     assert (recent.get("small"), recent.get("other"), recent.get("longer")) == (None, other, longer)
-    longest = kept("longest", 999_999)
+    longest = kept("longest", ("p" * 999_999,))
     assert (recent.get("other"), recent.get("longer"), recent.get("longest")) == (None, None, longest)

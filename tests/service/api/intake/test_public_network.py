@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import socket
 import threading
 from collections.abc import Iterator
@@ -242,6 +243,30 @@ def test_slow_names_hold_up_nothing_but_their_network() -> None:
         assert await asyncio.to_thread(len, SLOW) == len(SLOW)
 
     asyncio.run(ask())
+
+
+def test_nothing_is_logged_of_lookups_that_fail_when_nobody_waits_any_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or clients could fill the log."""
+    left, logged = threading.Event(), list[dict[str, object]]()
+
+    def look_up(*_: object, **__: object) -> list[object]:
+        left.wait(WAIT_S)
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    async def ask() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+        network = PublicNetwork(is_allowed=lambda _: True)
+        await _ask_in_vain(network, "slow.example")
+        left.set()
+        with pytest.raises(UrlRefusedError):
+            await network.check("slow.example", WAIT_S)
+        gc.collect()
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    asyncio.run(ask())
+    assert not logged
 
 
 def test_sockets_of_this_machine_are_refused() -> None:
