@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from service.errors import InvalidOptionError
+from service.errors import ClipUnavailableError, InvalidOptionError
 
 STDIN = "-"
 _IMAGES = "images"
@@ -51,6 +51,7 @@ class ClipFile:
         size_bytes: None for standard input, and where there is no file.
         modified: ISO 8601 time of its last change, or None as the size.
         problem: Why it can't be opened; empty: it may be.
+        code: Of the problem; `clip_unavailable` where that may be over at another time.
         spooled: Keeps what came on standard input until it is ranked.
     """
 
@@ -60,6 +61,7 @@ class ClipFile:
     size_bytes: int | None = None
     modified: str | None = None
     problem: str = ""
+    code: str = "missing_file"
     spooled: BinaryIO | None = field(default=None, repr=False, compare=False)
 
 
@@ -204,7 +206,8 @@ def clip_at(path: Path, below: Path) -> ClipFile:
     except (FileNotFoundError, NotADirectoryError):
         return ClipFile(name, path, below, problem="there is no such file")
     except OSError as error:
-        return ClipFile(name, path, below, problem=f"it can't be looked at: {error.strerror}")
+        problem = f"it can't be looked at: {error.strerror}"
+        return ClipFile(name, path, below, problem=problem, code=ClipUnavailableError.code)
     if not stat.S_ISREG(facts.st_mode):
         return ClipFile(name, path, below, problem="this is no regular file; give it on standard input, as -")
     return ClipFile(name, path, below, *state_of(facts))

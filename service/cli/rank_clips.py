@@ -22,7 +22,7 @@ from service.errors import InvalidOptionError
 
 if TYPE_CHECKING:
     from service.cli.rankers import Question, Ranker
-    from service.cli.records import RecordFile
+    from service.cli.record_files import RecordFile
 
 app = CommandApp()
 _EXIT_CODES = (
@@ -120,8 +120,8 @@ def rank_clips(
             )
             found = _find(clips, stack)
             subtitles = Subtitles(found, {".srt": srt, ".vtt": vtt}, out_dir, overwrite=overwrite)
-            if not resume:
-                subtitles.refuse_to_replace(found)
+            if not (resume and output is not None and output.exists()):
+                subtitles.refuse_to_replace()
             ranker = stack.enter_context(_ranker(question, url, key, jobs))
         interrupts = stack.enter_context(Interrupts())
         records = _open(output, ranker, found, subtitles, resume=resume, overwrite=overwrite)
@@ -171,17 +171,10 @@ def _open(
     resume: bool,
     overwrite: bool,
 ) -> RecordFile | None:
-    """Open the output file. In one that is resumed, a clip that lacks subtitles is not done."""
-    from service.cli.records import open_records
+    """Open the output file. Of answers in one that is resumed, subtitles that are missing are written."""
+    from service.cli.record_files import open_records
 
     if path is None:
         return None
-    again = subtitles.lacking()
-    records = open_records(path, ranker.fingerprint, clips, again, resume=resume, overwrite=overwrite)
-    if resume:
-        try:
-            subtitles.refuse_to_replace([clip for clip in clips if clip.name not in records.answered])
-        except InvalidOptionError:
-            records.close()
-            raise
-    return records
+    question, complete = ranker.fingerprint, subtitles.complete
+    return open_records(path, question, clips, complete, resume=resume, overwrite=overwrite)

@@ -164,7 +164,7 @@ class RankingRun:
         from service.cli.records import Failure
 
         if clip.problem:
-            return Failure("missing_file", clip.problem)
+            return Failure(clip.code, clip.problem)
         try:
             with self._opened(clip) as path:
                 return self._ranker.rank(path, display.sent(clip))
@@ -198,7 +198,7 @@ class RankingRun:
         else:
             self._n_answered += 1
             if outputs.subtitles is not None:
-                outputs.subtitles.write(clip, outcome)
+                outputs.subtitles.write(clip.name, outcome)
             if outputs.records is None and not outputs.as_json:
                 display.result(as_text(clip.name, outcome))
         if outputs.as_json:

@@ -1,4 +1,4 @@
-"""A record for each clip, an answer or a failure; and files of records: JSON lines, CSV, Parquet.
+"""A record for each clip, an answer or a failure; and its rows in a table.
 
 A record is one JSON object: the file with its size and time, what was asked (`question`), and the answer of
 POST /v1/classify, or `error` with code and message. In CSV and Parquet it is a row for each prediction, of
@@ -7,28 +7,19 @@ the whole clip (without `start_s`) and of each segment, or one row with the erro
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.api.timeline import as_cell
 from service.cli.clip_files import ClipFile
-from service.cli.parquet_support import parquet_modules, schema_of
-from service.errors import InvalidOptionError
 
 if TYPE_CHECKING:
     from service.client import Answer
 
 Record = Mapping[str, Any]
 Row = Mapping[str, Any]
-_KEYS = ("file", "size_bytes", "modified", "question")
+# What every record has, and every row.
+KEYS = ("file", "size_bytes", "modified", "question")
 # Columns of CSV and Parquet, and the types of the latter.
 COLUMNS = {
     "file": "string",
@@ -53,8 +44,6 @@ COLUMNS = {
     "bundle": "string",
     "bundle_version": "string",
 }
-# Clips in one row group of a Parquet file: each is written when it is full.
-_CLIPS_PER_GROUP = 500
 
 
 @dataclass(frozen=True)
@@ -91,7 +80,7 @@ def make_record(clip: ClipFile, question: str, outcome: Answer | Failure) -> Rec
 
 def rows_of(record: Record) -> Iterator[Row]:
     """The rows of a record, with the columns that have a value."""
-    about = {name: record[name] for name in _KEYS}
+    about = {name: record[name] for name in KEYS}
     if "error" in record:
         yield {**about, "error": record["error"]["code"], "message": record["error"]["message"]}
         return
@@ -110,276 +99,3 @@ def rows_of(record: Record) -> Iterator[Row]:
             yield {**about, **span, **named, **alone, **kept}
         if not part["predictions"]:
             yield {**about, **span}
-
-
-class RecordFile(ABC):
-    """A file of records that grows. Every record is complete before the next one is begun.
-
-    Args:
-        path: The file.
-        question: What is asked now.
-        clips: Of this run.
-        again: Names of those of them that are ranked in any case.
-        resume: Keep what the file has, but for records of these clips that are failures, of another state of
-            the file, or of standard input, and of those that are ranked again.
-
-    Attributes:
-        answered: Names of those of the clips that had an answer when the file was opened.
-        done: Names of those whose answer stays.
-
-    Raises:
-        InvalidOptionError: The file to resume is not of this command, or answers another question.
-    """
-
-    def __init__(
-        self, path: Path, question: str, clips: Sequence[ClipFile], again: Set[str], *, resume: bool
-    ) -> None:
-        self.path = path
-        self._question = question
-        self._states = {clip.name: (clip.size_bytes, clip.modified) for clip in clips}
-        self._again = again
-        self.answered: set[str] = set()
-        self.done: set[str] = set()
-        self._open(resume=resume and path.exists())
-
-    def _is_kept(self, one: Mapping[str, Any]) -> bool:
-        """Whether a record, or a row of one, stays in the file."""
-        try:
-            file, size, modified, question = (one[name] for name in _KEYS)
-        except (KeyError, TypeError):
-            raise self._not_ours() from None
-        if question != self._question:
-            raise InvalidOptionError(
-                f"{self.path.name} holds answers for other names, options or another bundle; resume with the "
-                "same ones, or choose another file"
-            )
-        if file not in self._states:
-            return True
-        state = (None if size is None else int(size), modified)
-        if one.get("error") or size is None or state != self._states[file]:
-            return False
-        self.answered.add(file)
-        if file in self._again:
-            return False
-        self.done.add(file)
-        return True
-
-    def _not_ours(self) -> InvalidOptionError:
-        return InvalidOptionError(f"{self.path.name} was not written by ahse classify; choose another file")
-
-    @abstractmethod
-    def _open(self, *, resume: bool) -> None:
-        """Begin the file, with the answers of the old one if it is resumed."""
-
-    @abstractmethod
-    def write(self, record: Record) -> None:
-        """Add a record."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Complete the file."""
-
-
-class _TextFile(RecordFile):
-    """Text that is appended to, one whole record at a time."""
-
-    def _open(self, *, resume: bool) -> None:
-        if not resume:
-            self._file = self.path.open("w", encoding="utf-8", newline="")
-            self._file.write(self._head())
-        else:
-            # Beside it and in its place when complete, so that nothing is lost meanwhile.
-            part = self.path.with_name(f"{self.path.name}.part")
-            try:
-                with part.open("w", encoding="utf-8", newline="") as new:
-                    new.write(self._head())
-                    new.writelines(self._kept())
-                part.replace(self.path)
-            finally:
-                part.unlink(missing_ok=True)
-            self._file = self.path.open("a", encoding="utf-8", newline="")
-        self._file.flush()
-
-    def write(self, record: Record) -> None:
-        """Add a record, on disk before the next clip."""
-        self._file.write(self._text(record))
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def _head(self) -> str:
-        return ""
-
-    def _whole_lines(self) -> Iterator[str]:
-        """Of the old file all but what was cut, perhaps inside a character, when the program was killed."""
-        with self.path.open("rb") as old:
-            for line in old:
-                if line.endswith(b"\n"):
-                    try:
-                        yield line.decode()
-                    except UnicodeDecodeError:
-                        raise self._not_ours() from None
-
-    @abstractmethod
-    def _text(self, record: Record) -> str:
-        """A record as text."""
-
-    @abstractmethod
-    def _kept(self) -> Iterator[str]:
-        """Of the old file the text of answers."""
-
-
-class JsonLines(_TextFile):
-    """One JSON object a line."""
-
-    def _text(self, record: Record) -> str:
-        return json.dumps(record, ensure_ascii=False) + "\n"
-
-    def _kept(self) -> Iterator[str]:
-        for line in self._whole_lines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                raise self._not_ours() from None
-            if self._is_kept(record):
-                yield line
-
-
-class Csv(_TextFile):
-    """CSV (RFC 4180) with a heading. When it is resumed, the last clip is ranked again."""
-
-    def _head(self) -> str:
-        return _csv_text([list(COLUMNS)])
-
-    def _text(self, record: Record) -> str:
-        return _csv_text([_cell(row.get(column)) for column in COLUMNS] for row in rows_of(record))
-
-    def _kept(self) -> Iterator[str]:
-        lines = filter(None, csv.reader(self._whole_lines()))  # some programs end a table with an empty line
-        if next(lines, None) != list(COLUMNS):
-            raise self._not_ours()
-        clip: list[list[str]] = []
-        for _, rows in groupby(lines, itemgetter(0)):
-            yield from self._kept_of(clip)
-            clip = list(rows)
-        last = list(self._kept_of(clip))
-        # Nothing tells whether the rows of the last clip are all there.
-        if last and (name := _from_cell(clip[0][0])) in self._states:
-            self.done.discard(str(name))
-        else:
-            yield from last
-
-    def _kept_of(self, clip: list[list[str]]) -> Iterator[str]:
-        """Of the rows of a clip the text of those that stay."""
-        for cells in clip:
-            row = {name: _from_cell(cell) for name, cell in zip(COLUMNS, cells, strict=False)}
-            if self._is_kept(row):
-                yield _csv_text([cells])
-
-
-def _csv_text(rows: Iterable[list[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    return as_cell(value) if isinstance(value, str) else value
-
-
-def _from_cell(text: str) -> str | None:
-    """What the cell was made of, as text."""
-    was = text[1:]
-    return was if text.startswith("'") and as_cell(was) == text else text or None
-
-
-class Parquet(RecordFile):
-    """Parquet, which is complete when it is closed; until then it is beside its place, ending in `.part`."""
-
-    def _open(self, *, resume: bool) -> None:
-        pa, parquet = parquet_modules()
-        self._schema = schema_of(COLUMNS)
-        self._table = pa.Table
-        self._part = self.path.with_name(f"{self.path.name}.part")
-        self._rows: list[Row] = []
-        self._n_clips = 0
-        self._writer = parquet.ParquetWriter(self._part, self._schema)
-        if resume:
-            try:
-                self._keep(parquet.ParquetFile(self.path))
-            except BaseException as error:
-                self._writer.close()
-                self._part.unlink()
-                if isinstance(error, pa.ArrowInvalid):
-                    raise self._not_ours() from None
-                raise
-
-    def _keep(self, old: Any) -> None:
-        if old.schema_arrow != self._schema:
-            raise self._not_ours()
-        for group in range(old.num_row_groups):
-            rows = old.read_row_group(group).to_pylist()
-            self._rows = [row for row in rows if self._is_kept(row)]
-            self._write_group()
-
-    def write(self, record: Record) -> None:
-        """Add a record; it is on disk when its group is full."""
-        self._rows += rows_of(record)
-        self._n_clips += 1
-        if self._n_clips % _CLIPS_PER_GROUP == 0:
-            self._write_group()
-
-    def _write_group(self) -> None:
-        if self._rows:
-            self._writer.write_table(self._table.from_pylist(self._rows, self._schema))
-        self._rows = []
-
-    def close(self) -> None:
-        """Write the rest and the index, and put the file in its place."""
-        self._write_group()
-        self._writer.close()
-        self._part.replace(self.path)
-
-
-_BY_ENDING: Mapping[str, type[RecordFile]] = {
-    ".jsonl": JsonLines,
-    ".ndjson": JsonLines,
-    ".csv": Csv,
-    ".parquet": Parquet,
-}
-
-
-def open_records(
-    path: Path,
-    question: str,
-    clips: Sequence[ClipFile],
-    again: Set[str] = frozenset(),
-    *,
-    resume: bool,
-    overwrite: bool,
-) -> RecordFile:
-    """Open a file for records, by its ending.
-
-    Args:
-        path: The file.
-        question: What is asked.
-        clips: Of this run.
-        again: Names of those of them that are ranked in any case.
-        resume: Go on with it if it is there.
-        overwrite: Or else replace it.
-
-    Raises:
-        InvalidOptionError: Its ending is of no known form, it is there already, or it can't be resumed.
-        OSError: It can't be written.
-    """
-    kind = _BY_ENDING.get(path.suffix.lower())
-    if kind is None:
-        raise InvalidOptionError(f"{path.name}: choose a file that ends in .jsonl, .csv or .parquet")
-    if path.exists() and not (resume or overwrite):
-        raise InvalidOptionError(
-            f"{path.name} is there already; go on with it (--resume), replace it (--overwrite) or choose "
-            "another file"
-        )
-    return kind(path, question, clips, again, resume=resume)

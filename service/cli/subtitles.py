@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from service.cli.clip_files import STDIN, ClipFile
 from service.errors import InvalidOptionError
 
 if TYPE_CHECKING:
+    from service.cli.record_files import RecordFile
     from service.client import Answer
 
 _MAX_NAMED = 3
@@ -50,13 +51,17 @@ class Subtitles:
         if self._endings and doubled:
             raise InvalidOptionError(f"two clips would have the same file {doubled[0]}{self._endings[0]}")
 
-    def refuse_to_replace(self, clips: Iterable[ClipFile]) -> None:
-        """Check that no file of these clips is there already, unless they may be replaced.
+    def refuse_to_replace(self, but: Set[str] = frozenset()) -> None:
+        """Check that no file is there already, unless they may be replaced.
+
+        Args:
+            but: Names of clips whose files may be there.
 
         Raises:
             InvalidOptionError: Some are; names a few.
         """
-        there = [path for clip in clips for path in self._files(self._places[clip.name]) if _exists(path)]
+        names = [name for name in self._places if name not in but]
+        there = [path for name in names for path in self._files(name) if _exists(path)]
         if there and not self._overwrite:
             named = ", ".join(str(path) for path in there[:_MAX_NAMED])
             rest = f" and {len(there) - _MAX_NAMED} more" if len(there) > _MAX_NAMED else ""
@@ -64,26 +69,41 @@ class Subtitles:
                 f"files are there already: {named}{rest}; replace them (--overwrite) or choose --out-dir"
             )
 
-    def lacking(self) -> set[str]:
-        """Names of the clips of which a file is missing."""
-        return {name for name, place in self._places.items() if not all(map(_exists, self._files(place)))}
+    def complete(self, old: RecordFile) -> None:
+        """Write the files that are missing of answers in a file of records that is resumed.
 
-    def write(self, clip: ClipFile, answer: Answer) -> None:
+        Files of clips that are answered may be there, and of standard input, which is ranked in every run.
+
+        Raises:
+            InvalidOptionError: Files of other clips are there, or the answers to write can't be read.
+        """
+        self.refuse_to_replace(old.answered | {STDIN})
+        written = old.done & old.segmented
+        if lacking := {name for name in written if not all(map(_exists, self._files(name)))}:
+            for name, answer in old.stored(lacking):
+                self.write(name, answer)
+
+    def write(self, name: str, answer: Answer) -> None:
         """Write the files of a clip; those that are there stay, unless they may be replaced.
 
         One without segments, such as an image, has none.
+
+        Args:
+            name: Of the clip.
+            answer: What its files show.
         """
         if not self._endings or answer.segments is None:
             return
         from service.api.timeline import TIMELINES
 
-        for path in self._files(self._places[clip.name]):
+        for path in self._files(name):
             if _exists(path) and not self._overwrite:
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(TIMELINES[path.suffix[1:]].write(answer), encoding="utf-8")
 
-    def _files(self, place: Path) -> list[Path]:
+    def _files(self, name: str) -> list[Path]:
+        place = self._places[name]
         return [place.with_name(place.name + ending) for ending in self._endings]
 
 

@@ -313,26 +313,17 @@ class _Run:
         self._display.add(report.n_clips, report.n_bytes)
 
     def _dismiss(self, hired: _Hired) -> None:
-        """End a worker; what it had begun is to be done by another one."""
+        """End a worker."""
         self._ray.kill(hired.actor)
         del self._hired[hired.slot.node_id, hired.slot.index]
         self._looks_at = 0.0
-        if hired.shard is not None:
-            self._n_failed.pop(hired.shard, None)
-            n_clips, n_bytes = self._begun.pop(hired.shard, (0, 0))
-            self._display.add(-n_clips, -n_bytes)
-            self._lost[hired.shard] += 1
-            if self._lost[hired.shard] < _MAX_LOST:
-                self._todo.append(hired.shard)
-            else:
-                self._display.message(f"shard {hired.shard} is given up: {_MAX_LOST} workers were lost at it")
 
     def _lose(self, hired: _Hired, error: Exception, how: str) -> None:
         """A worker has failed at a shard, or has died, with or without its node."""
         node, shard = hired.slot, hired.shard
         self._dismiss(hired)
         if shard is not None:
-            self._display.message(f"node {node.address}: its worker {how}; shard {shard} is done again")
+            self._display.message(f"node {node.address}: its worker {how}; {self._put_back(shard)}")
             lost_at = self._lost_at.setdefault(node.node_id, set())
             lost_at.add(shard)
             if len(lost_at) == _MAX_LOST:
@@ -346,6 +337,17 @@ class _Run:
             self._left_out.add(node.node_id)
             said = str(error).strip().splitlines() or [type(error).__name__]
             self._display.message(f"node {node.address} is left out: no worker can start there: {said[-1]}")
+
+    def _put_back(self, shard: int) -> str:
+        """Have another worker do a shard, unless too many were lost at it; tells which."""
+        self._n_failed.pop(shard, None)
+        n_clips, n_bytes = self._begun.pop(shard, (0, 0))
+        self._display.add(-n_clips, -n_bytes)
+        self._lost[shard] += 1
+        if self._lost[shard] < _MAX_LOST:
+            self._todo.append(shard)
+            return f"shard {shard} is done again"
+        return f"shard {shard} is given up: {_MAX_LOST} workers were lost at it"
 
     def _leave_out(self, hired: _Hired, fault: str) -> None:
         """A node that can't work on this plan gets nothing more."""

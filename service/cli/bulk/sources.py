@@ -9,6 +9,7 @@ import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ def find(inputs: Sequence[str]) -> tuple[tuple[ClipFile, ...], str]:
         The clips, and what was left out, in words.
 
     Raises:
-        InvalidOptionError: A list has no such column, a URL can't be opened, or it is standard input.
+        InvalidOptionError: A list has no such column, a URL can't be opened, a file can't be looked at now,
+            or it is standard input.
     """
     clips: dict[str, ClipFile] = {}
     skipped = []
@@ -61,6 +63,11 @@ def find(inputs: Sequence[str]) -> tuple[tuple[ClipFile, ...], str]:
             skipped += [text] if (text := of_word.skipped_text()) else []
         for clip in found:
             clips.setdefault(clip.name, clip)
+    if unavailable := [clip for clip in clips.values() if clip.code == ClipUnavailableError.code]:
+        raise InvalidOptionError(
+            f"{len(unavailable)} of {len(clips)} clips can't be planned, such as {unavailable[0].name}: "
+            f"{unavailable[0].problem}; try again, or leave them out"
+        )
     return tuple(clips.values()), "; ".join(skipped)
 
 
@@ -69,7 +76,7 @@ def _absolute(clip: ClipFile) -> ClipFile:
     path = clip.path.absolute()
     name = os.fsencode(path).decode("utf-8", "backslashreplace")
     problem = clip.problem if name == str(path) else "its name is not UTF-8; rename it"
-    return ClipFile(name, path, clip.below, clip.size_bytes, clip.modified, problem)
+    return replace(clip, name=name, path=path, problem=problem)
 
 
 def _entry(entry: str) -> Iterator[ClipFile]:

@@ -232,6 +232,27 @@ def test_a_volume_that_does_not_answer_is_no_result(
     assert not (planned / "results" / "00001.parquet").exists()
 
 
+def test_clips_that_can_not_be_looked_at_are_not_planned(
+    folder: Path, toy_bundle: Path, ahse: Ahse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is so at one moment would be their result for good."""
+    stat = Path.stat
+
+    def stale(self: Path, **options: Any) -> os.stat_result:
+        if self.name == "3.mp4":
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return stat(self, **options)
+
+    monkeypatch.setattr(Path, "stat", stale)
+    words = [str(folder / name) for name in ("0.mp4", "3.mp4")]
+    plan = tmp_path / "plan"
+    code, _, complaint = ahse("bulk", "plan", *words, *WORDS, "--bundle", str(toy_bundle), "--out", str(plan))
+    assert code == 2
+    assert "1 of 2 clips can't be planned, such as " in complaint
+    assert "3.mp4: it can't be looked at: Stale file handle; try again, or leave them out" in complaint
+    assert not plan.exists()
+
+
 def test_what_is_listed_is_a_file_as_it_is_called(
     folder: Path, toy_bundle: Path, ahse: Ahse, tmp_path: Path
 ) -> None:

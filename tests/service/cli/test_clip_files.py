@@ -150,6 +150,7 @@ def test_what_is_named_is_taken_whatever_it_is(tmp_path: Path, monkeypatch: pyte
         ("*.avi", "no file matches this pattern"),
         ("pipe", "this is no regular file"),
     ]
+    assert {clip.code for clip in found.clips if clip.problem} == {"missing_file"}
     assert found.skipped_text() == ""
 
 
@@ -198,8 +199,10 @@ def test_a_name_that_can_not_be_looked_at_is_a_problem_of_its_own(
     monkeypatch.setattr(Path, "stat", forbidden)
     (tmp_path / "good.mp4").write_bytes(MP4)
     words = [str(tmp_path / name) for name in (f"{'x' * 300}.mp4", "forbidden.mp4", "good.mp4")]
-    assert [clip.problem for clip in find_clips(words).clips] == [
+    found = find_clips(words).clips
+    assert [clip.problem for clip in found] == [
         "it can't be looked at: File name too long",
         "it can't be looked at: Permission denied",
         "",
     ]
+    assert [clip.code for clip in found[:2]] == ["clip_unavailable"] * 2

@@ -117,7 +117,7 @@ def test_while_a_model_is_loaded_or_clips_are_found(
         ("service.decode.pool", "DecodePool.decode"),
         ("service.encode.clip_features", "EncodingAhead.features"),
         ("service.cli.records", "make_record"),
-        ("service.cli.records", "JsonLines._text"),
+        ("service.cli.record_files", "JsonLines._text"),
     ],
 )
 def test_while_clips_are_ranked_and_written(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from service.api.schemas import (
     TrackUse,
 )
 from service.cli.clip_files import ClipFile
-from service.cli.records import COLUMNS, Failure, RecordFile, make_record, open_records
+from service.cli.record_files import RecordFile, open_records
+from service.cli.records import COLUMNS, Failure, make_record
 from service.client import Answer
 from service.errors import InvalidOptionError
 
@@ -98,14 +99,13 @@ def _open(
     path: Path,
     question: str = "q",
     clips: Sequence[ClipFile] = (),
-    again: Set[str] = frozenset(),
     *,
     resume: bool = False,
     overwrite: bool = False,
 ) -> RecordFile:
     if path.suffix == ".parquet":
         pytest.importorskip("pyarrow", reason="Parquet files need pyarrow (the extra parquet)")
-    return open_records(path, question, clips, again, resume=resume, overwrite=overwrite)
+    return open_records(path, question, clips, resume=resume, overwrite=overwrite)
 
 
 def _fill(file: RecordFile, *results: tuple[ClipFile, Answer | Failure]) -> None:
@@ -212,15 +212,34 @@ def test_resuming_keeps_answers_and_forgets_failures(ending: str, tmp_path: Path
 
 
 @EACH
-def test_clips_that_are_ranked_again_have_one_record(ending: str, tmp_path: Path) -> None:
-    """Though they have an answer, as where their subtitles are missing."""
-    path, clips = tmp_path / f"r.{ending}", [_clip("a"), _clip("b"), _clip("z")]
-    _fill(_open(path), *((clip, _answer("dog")) for clip in clips))
-    file = _open(path, clips=clips[:2], again={"a"}, resume=True)
-    assert (file.done, file.answered) == ({"b"}, {"a", "b"})
-    _fill(file, (clips[0], _answer("cat")))
-    assert {str(row["file"]) for row in _rows(path) if "dog" in str(row)} == {"b", "z"}
-    assert {str(row["file"]) for row in _rows(path) if "cat" in str(row)} == {"a"}
+def test_a_file_that_is_refused_when_it_was_read_stays_as_it_was(ending: str, tmp_path: Path) -> None:
+    """Failures too; what was read is known then: which clips have an answer, and which one with segments."""
+    path, clips = tmp_path / f"r.{ending}", [_clip("a"), _clip("b"), _clip("c")]
+    still = Answer.read({**_answer("dog").document, "segments": None})
+    _fill(_open(path), (clips[0], _answer("dog")), (clips[1], still), (clips[2], Failure("x", "y")))
+    before = path.read_bytes()
+
+    def refuse(old: RecordFile) -> None:
+        assert (old.answered, old.segmented, old.done) == ({"a", "b"}, {"a"}, {"a", "b"})
+        raise InvalidOptionError("no")
+
+    with pytest.raises(InvalidOptionError, match="no"):
+        open_records(path, "q", clips, refuse, resume=True, overwrite=False)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_stored_answers_are_those_that_were_written(tmp_path: Path) -> None:
+    """Of JSON lines, which have all of them; a record that lacks some of it is told."""
+    path, clips = tmp_path / "r.jsonl", [_clip("a"), _clip("b")]
+    _fill(_open(path), *((clip, _answer(clip.name)) for clip in clips))
+    file = _open(path, clips=clips, resume=True)
+    ((name, answer),) = file.stored({"b"})
+    file.close()
+    assert (name, answer.id, answer.segments) == ("b", "", _answer("b").segments)
+    path.write_text(path.read_text().replace("bundle_notice", "other"))
+    with pytest.raises(InvalidOptionError, match="was not written by ahse classify"):
+        list(file.stored({"b"}))
 
 
 @EACH
