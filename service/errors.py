@@ -427,7 +427,9 @@ class ClipUnavailableError(UnavailableError):
     code = "clip_unavailable"
 
     def __init__(
-        self, message: str = "The clip can't be read now, for want of rights or of its disk; try again later."
+        self,
+        message: str = "The clip can't be read now: its file may not be opened, or its disk does not answer. "
+        "Check both, or try again later.",
     ) -> None:
         super().__init__(message)
 

@@ -165,27 +165,27 @@ class Question:
         self._form = form
 
 
-async def embed_label_set(context: Context, name: str) -> None:
+async def embed_label_set(context: Context, name: str) -> bool:
     """Embed a label set behind requests, as a request with nothing but its name would.
 
-    One that is changed meanwhile is embedded, as it then is, when others have had their turn; what was
-    encoded of the version before is kept.
+    Returns:
+        Whether all of it is embedded; else it was changed meanwhile, and what was encoded is kept.
 
     Raises:
         AhseError: There is no such set, or it can't be embedded.
     """
     label_set = await context.ask_store(context.store.get, name)
     if not label_set.labels:
-        return
+        return True
     bundle, options = context.registry.get(), ClassifyOptions(templates=label_set.templates)
     names = await context.work_on_names(begin_to_embed, context, bundle, label_set.candidates, options)
     while not names.is_known:
         await context.name_workers.fewer_than(1, _PATIENCE_S)
         await context.encode_some(names)
         if (await context.ask_store(context.store.get, name)).etag != label_set.etag:
-            context.warmer.ask(name)
-            return
+            return False
     await context.work_on_names(names.finish)
+    return True
 
 
 def begin_to_embed(

@@ -34,11 +34,12 @@ class Warmer:
         self._asked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, embed: Callable[[str], Awaitable[None]]) -> None:
+    def start(self, embed: Callable[[str], Awaitable[bool]]) -> None:
         """Begin, on the running event loop.
 
         Args:
-            embed: Embeds the labels of the set of that name, as it then is.
+            embed: Embeds the labels of the set of that name, as it then is; whether it had not changed in the
+                end. One that had is embedded again when others have had their turn.
         """
         self._task = asyncio.create_task(self._work_always(embed))
 
@@ -57,7 +58,7 @@ class Warmer:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    async def _work_always(self, embed: Callable[[str], Awaitable[None]]) -> None:
+    async def _work_always(self, embed: Callable[[str], Awaitable[bool]]) -> None:
         while True:
             await self._asked.wait()
             self._asked.clear()
@@ -66,11 +67,11 @@ class Warmer:
                 del self._waiting[name]  # a change from now on asks anew
                 await self._warm(name, embed)
 
-    async def _warm(self, name: str, embed: Callable[[str], Awaitable[None]]) -> None:
+    async def _warm(self, name: str, embed: Callable[[str], Awaitable[bool]]) -> None:
         token = CancellationToken()
         try:
             with token.active():
-                await embed(name)
+                is_done = await embed(name)
         except asyncio.CancelledError:  # the service ends
             token.cancel("cancelled")  # what a thread does for it
             raise
@@ -81,4 +82,7 @@ class Warmer:
             _log.warning("warm_up_failed", label_set=name, code=code, exc_info=error)
             self._metrics.warm_up("failed")
         else:
-            self._metrics.warm_up("done")
+            if is_done:
+                self._metrics.warm_up("done")
+            else:
+                self.ask(name)

@@ -73,8 +73,12 @@ class RecordFile(ABC):
             )
         if file not in self._states:
             return True
-        state = (None if size is None else int(size), modified)
-        if one.get("error") or size is None or state != self._states[file]:
+        if one.get("error"):
+            return False
+        if size is None:  # of standard input, which is ranked in every run
+            self.answered.add(file)
+            return False
+        if (int(size), modified) != self._states[file]:
             return False
         self.answered.add(file)
         self.done.add(file)

@@ -72,12 +72,12 @@ class Subtitles:
     def complete(self, old: RecordFile) -> None:
         """Write the files that are missing of answers in a file of records that is resumed.
 
-        Files of clips that are answered may be there, and of standard input, which is ranked in every run.
+        Files of clips that are answered may be there.
 
         Raises:
             InvalidOptionError: Files of other clips are there, or the answers to write can't be read.
         """
-        self.refuse_to_replace(old.answered | {STDIN})
+        self.refuse_to_replace(old.answered)
         written = old.done & old.segmented
         if lacking := {name for name in written if not all(map(_exists, self._files(name)))}:
             for name, answer in old.stored(lacking):
@@ -86,7 +86,7 @@ class Subtitles:
     def write(self, name: str, answer: Answer) -> None:
         """Write the files of a clip; those that are there stay, unless they may be replaced.
 
-        One without segments, such as an image, has none.
+        Those of standard input were of what came before. A clip without segments, such as an image, has none.
 
         Args:
             name: Of the clip.
@@ -97,7 +97,7 @@ class Subtitles:
         from service.api.timeline import TIMELINES
 
         for path in self._files(name):
-            if _exists(path) and not self._overwrite:
+            if _exists(path) and not self._overwrite and name != STDIN:
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(TIMELINES[path.suffix[1:]].write(answer), encoding="utf-8")

@@ -16,7 +16,7 @@ from service.labels.store import Content, Edit, LabelSet, LabelSetSummary, Owner
 
 # Bytes of sets that are kept as read, so that a large one is not read again for every clip.
 _RECENT_BYTES = 256 * 2**20
-# What a label with its name takes, what a prompt or template takes beside its text, and a character at most.
+# What a label takes beside its texts, what a text takes beside its characters, and a character at most.
 _LABEL_BYTES, _TEXT_BYTES, _CHARACTER_BYTES = 256, 60, 4
 MAX_PAGE_TEMPLATES = 4 * 2**20
 """Characters of all templates of a page, as JSON, which is ASCII: more than one set has."""
@@ -56,6 +56,7 @@ def _bytes_of(one: LabelSet) -> int:
     """What a set takes in memory, roughly; the largest ones are kept alone."""
     own = (prompt for label in one.labels if label.prompts for prompt in label.prompts)
     n_bytes = _LABEL_BYTES * (one.n_labels + 1)
+    n_bytes += _CHARACTER_BYTES * sum(len(label.name) for label in one.labels)
     n_bytes += sum(_TEXT_BYTES + _CHARACTER_BYTES * len(text) for text in chain(own, one.templates or ()))
     return min(n_bytes, _RECENT_BYTES)
 

@@ -99,7 +99,9 @@ def test_standard_input_is_ranked_again_beside_its_own(
     Path("stdin.srt").unlink()
     assert again()[0] == 0
     assert "-->" in Path("stdin.srt").read_text()
+    Path("stdin.srt").write_text("of what came before")
     assert again() == (0, "", "2 of 3 clips have their answer already\n")
+    assert "-->" in Path("stdin.srt").read_text()
     files = [json.loads(line)["file"] for line in Path("r.jsonl").read_text().splitlines()]
     assert sorted(files) == ["-", "a.mp4", "b.mp4"]
 
