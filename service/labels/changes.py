@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
-from itertools import chain
+from typing import NamedTuple
 
 from cachetools import LRUCache
 
@@ -22,23 +23,32 @@ MAX_PAGE_TEMPLATES = 4 * 2**20
 """Characters of all templates of a page, as JSON, which is ASCII: more than one set has."""
 
 
+class _Kept(NamedTuple):
+    """A set, and what it takes in memory, roughly: counted once, and then by what edits change."""
+
+    found: LabelSet
+    n_bytes: int
+
+
 class RecentSets:
     """Label sets as they were read last, the least recently used out first. Thread-safe."""
 
     def __init__(self) -> None:
-        # Guarded by the lock, reads too: they change the order of use.
-        self._sets: LRUCache[str, LabelSet] = LRUCache(_RECENT_BYTES, _bytes_of)
+        # Guarded by the lock, reads too: they change the order of use. The largest sets are kept alone.
+        self._sets: LRUCache[str, _Kept] = LRUCache(
+            _RECENT_BYTES, lambda kept: min(kept.n_bytes, _RECENT_BYTES)
+        )
         self._lock = threading.Lock()
 
     def get(self, name: str) -> LabelSet | None:
         """The set of that name, if it is kept."""
-        with self._lock:
-            return self._sets.get(name)
+        kept = self._get(name)
+        return None if kept is None else kept.found
 
     def keep(self, found: LabelSet) -> None:
         """Keep a set in place of the one of its name."""
-        with self._lock:
-            self._sets[found.name] = found
+        own = _LABEL_BYTES + sum(map(_text_bytes, found.templates or ()))
+        self._keep(_Kept(found, own + _bytes_of(found.labels)))
 
     def forget(self, name: str) -> None:
         """Keep no set of that name."""
@@ -47,18 +57,30 @@ class RecentSets:
 
     def edit(self, before: LabelSetSummary, after: LabelSetSummary, edit: Edit) -> None:
         """Edit what is kept, so that the next request does not read the whole set again."""
-        known = self.get(before.name)
-        if known is not None and edit != Edit() and version_of(known) == version_of(before):
-            self.keep(with_labels(after, edit.applied(known.labels)))
+        kept = self._get(before.name)
+        if kept is None or edit == Edit() or version_of(kept.found) != version_of(before):
+            return
+        gained, lost = _bytes_of(edit.added + edit.prompted), _bytes_of(edit.removed + edit.replaced)
+        found = with_labels(after, edit.applied(kept.found.labels))
+        self._keep(_Kept(found, kept.n_bytes + gained - lost))
+
+    def _get(self, name: str) -> _Kept | None:
+        with self._lock:
+            return self._sets.get(name)
+
+    def _keep(self, kept: _Kept) -> None:
+        with self._lock:
+            self._sets[kept.found.name] = kept
 
 
-def _bytes_of(one: LabelSet) -> int:
-    """What a set takes in memory, roughly; the largest ones are kept alone."""
-    own = (prompt for label in one.labels if label.prompts for prompt in label.prompts)
-    n_bytes = _LABEL_BYTES * (one.n_labels + 1)
-    n_bytes += _CHARACTER_BYTES * sum(len(label.name) for label in one.labels)
-    n_bytes += sum(_TEXT_BYTES + _CHARACTER_BYTES * len(text) for text in chain(own, one.templates or ()))
-    return min(n_bytes, _RECENT_BYTES)
+def _bytes_of(labels: Sequence[Label]) -> int:
+    names = _CHARACTER_BYTES * sum(len(label.name) for label in labels)
+    prompts = sum(_text_bytes(prompt) for label in labels if label.prompts for prompt in label.prompts)
+    return _LABEL_BYTES * len(labels) + names + prompts
+
+
+def _text_bytes(text: str) -> int:
+    return _TEXT_BYTES + _CHARACTER_BYTES * len(text)
 
 
 def version_of(summary: LabelSetSummary) -> tuple[str, datetime, datetime]:

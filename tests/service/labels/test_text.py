@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -11,7 +12,7 @@ from service.errors import TooMuchTextError
 from service.labels import changes
 from service.labels.changes import RecentSets
 from service.labels.label import Label, count_characters, make_label
-from service.labels.store import Content, LabelSet, LabelStore
+from service.labels.store import Content, Edit, LabelSet, LabelStore
 from tests.service.labels.conftest import ANY, LONGEST_TEMPLATES, OpenStore, content_of, labels_of
 
 
@@ -95,5 +96,10 @@ def test_sets_that_are_kept_as_read_are_weighed_by_their_text(monkeypatch: pytes
     assert (recent.get("small"), recent.get("other")) == (small, other)
     longer = kept("longer", (), ("{}" * 500,))
     assert (recent.get("small"), recent.get("other"), recent.get("longer")) == (None, other, longer)
+    more = (Label("b", ("p" * 1_000,)),)
+    grown = replace(longer, n_labels=2, etag="another")
+    recent.edit(longer, grown, Edit(added=more))
+    assert recent.get("other") is None
+    assert recent.get("longer") == replace(grown, labels=longer.labels + more)
     longest = kept("longest", ("p" * 999_999,))
     assert (recent.get("other"), recent.get("longer"), recent.get("longest")) == (None, None, longest)
