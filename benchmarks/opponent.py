@@ -5,9 +5,9 @@
 
 One request at a time; every frame of the clip is decoded, with FFmpeg's own threads, and n_frames of them are
 prepared with PIL and encoded in one batch; the first ten seconds of sound are encoded; every name is encoded
-in every request. Segments have some frames of the same pass and the sound of their own, and are ranked one
-after the other. All in inference mode, fp32 on a CPU and half precision on a GPU. With `--bundle` it runs
-the graphs of a bundle in place of torch models, as they are.
+in every request, 256 at once. Segments have some frames of the same pass and the sound of their own, and are
+ranked one after the other. All in inference mode, fp32 on a CPU and half precision on a GPU. With `--bundle`
+it runs the graphs of a bundle in place of torch models, as they are.
 
 With `--keep-names` it is a careful user's: the features of a name are kept in a dict when it comes first. It
 then also has random features for very many names, as if they had come before, and the matrix of all of them
@@ -39,6 +39,7 @@ from service.process import n_processors
 
 N_FRAMES, N_SEGMENT_FRAMES = 8, 4
 SOUND_S = 10.0
+NAMES_AT_ONCE = 256
 
 Predictions = list[dict[str, Any]]
 
@@ -54,7 +55,7 @@ class EveryTime:
 
     def features(self, names: Sequence[str], templates: Sequence[str]) -> tuple[Sequence[str], Features]:
         """The names, and their features."""
-        return names, self._models.read(names, templates)
+        return names, _read(self._models, names, templates)
 
 
 class Kept:
@@ -82,9 +83,18 @@ class Kept:
             return self._set, self._matrices
         missing = [name for name in names if name not in self._known]
         if missing:
-            self._known |= zip(missing, zip(*self._models.read(missing, templates), strict=True), strict=True)
+            self._known |= zip(
+                missing, zip(*_read(self._models, missing, templates), strict=True), strict=True
+            )
         visual, audio = zip(*(self._known[name] for name in names), strict=True)
         return names, (torch.stack(visual), torch.stack(audio))
+
+
+def _read(models: Models, names: Sequence[str], templates: Sequence[str]) -> Features:
+    """As many at once as there is memory for however many there are."""
+    parts = (names[start : start + NAMES_AT_ONCE] for start in range(0, len(names), NAMES_AT_ONCE))
+    visual, audio = zip(*(models.read(part, templates) for part in parts), strict=True)
+    return torch.cat(visual), torch.cat(audio)
 
 
 class Straightforward:

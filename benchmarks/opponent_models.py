@@ -2,7 +2,7 @@
 
 The torch models are those that `ahse export clip-clap --random-weights` exports, with the same weights, so
 that its answers can be compared with the service's. The graphs of a bundle run as anybody would run them: one
-session each with all threads, whatever a request brings in one run.
+session each with all threads, all that is asked at once in one run.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ _PARTS = {
     "length": "Length of the clip, one client",
     "segments": "Segments of ten seconds, one client",
     "again": "The same clip again",
+    "new names": "Very many new names, one client",
     "bundles": "Other bundles",
 }
 _COLUMNS = (
@@ -113,12 +114,16 @@ def _cells(found: dict[str, Any], row: Row) -> list[str]:
     service = f"{row['service']}, {row['options']}" if row["options"] else row["service"]
     ratios = [_number(row["ratios"].get(one)) for one in ("straightforward", "names kept")]
     share = share_of_limit(row)
-    cells = [row["clip"], names, str(row["clients"]), service, f"{row['clips_per_s']:.2f}", *ratios]
+    cells = [row["clip"], names, str(row["clients"]), service, _rate(row["clips_per_s"]), *ratios]
     cells += ["" if share is None else f"{100 * share:.0f} %"]
     cells += [f"{row[key]:.0f}" for key in ("p50_ms", "p95_ms", "n_requests", "peak_memory_mib")]
     if "GPU" in found["machine"]:
         cells += [_number(row["gpu_busy_percent"]), _number(row["gpu_memory_mib"], 0)]
     return cells
+
+
+def _rate(clips_per_s: float) -> str:
+    return f"{clips_per_s:.2f}" if clips_per_s >= 0.1 else f"{clips_per_s:.2g}"
 
 
 def _number(value: float | None, digits: int = 1) -> str:

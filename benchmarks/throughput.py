@@ -46,7 +46,7 @@ _PRECISION = {
 }
 _EXTENTS = {
     "quick": "one or two requests a point, no 1080p",
-    "full": "opponents with many clients in all cases, which takes 12 minutes more",
+    "full": "opponents with many clients in all cases, and very many new names, which takes 45 minutes more",
 }
 
 Row = dict[str, Any]

@@ -1,6 +1,8 @@
 """The straightforward service, with the graphs of a toy bundle."""
 
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from benchmarks import opponent
 from benchmarks.opponent import EveryTime, Kept, Straightforward, create_app
-from benchmarks.opponent_models import GraphModels
+from benchmarks.opponent_models import GraphModels, Models
 from service.encode.text import encode_labels
 from service.labels.label import Label
 from service.registry import load_bundle
@@ -36,6 +38,22 @@ def test_kept_names_have_the_features_that_they_had_at_first(toy_bundle: Path) -
     names, found = kept.features(CLASSES[::-1], [])
     assert list(names) == CLASSES[::-1]
     for one, expected in zip(found, models.read(CLASSES[::-1], []), strict=True):
+        torch.testing.assert_close(one, expected)
+
+
+@pytest.mark.parametrize("of", [EveryTime, lambda models: Kept(models, n_made_up=3)])
+def test_very_many_names_are_encoded_some_at_a_time(
+    of: Callable[[Models], EveryTime | Kept], toy_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the features that they have together."""
+    models = GraphModels(toy_bundle, 1)
+    found = of(models)
+    monkeypatch.setattr(opponent, "NAMES_AT_ONCE", 3)
+    with patch.object(models, "read", side_effect=models.read) as read:
+        _, features = found.features(CLASSES[:8], [])
+    lengths = [len(call.args[0]) for call in read.call_args_list]
+    assert lengths == [3, 3, 2]
+    for one, expected in zip(features, models.read(CLASSES[:8], []), strict=True):
         torch.testing.assert_close(one, expected)
 
 

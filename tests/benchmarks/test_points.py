@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.points import BASE, CLIPS, OPPONENTS, REAL, Extent, Point, all_points
+from benchmarks.points import BASE, CLIPS, DEMO, EVERYDAY, OPPONENTS, REAL, Extent, Point, Service, all_points
 from service.settings import Settings
 
 EXTENTS = pytest.mark.parametrize("extent", ["usual", "full"])
@@ -58,6 +58,20 @@ def test_a_full_run_asks_opponents_with_as_many_clients_as_this_service() -> Non
     theirs = {key: n for key, n in most.items() if key[1] in OPPONENTS and (key[0], "ahse") in most}
     assert list(theirs.values()).count(32) >= 10
     assert theirs == {key: most[key[0], "ahse"] for key in theirs}
+
+
+@pytest.mark.parametrize("bundle", [EVERYDAY, DEMO])
+@pytest.mark.parametrize("service", ["ahse", "straightforward"])
+def test_a_full_run_asks_for_100_000_new_names(bundle: str, service: Service) -> None:
+    """As many a request as the service takes by default."""
+    (point,) = (
+        point
+        for point in all_points("cpu", "full")
+        if point.part == "new names" and (point.bundle, point.service) == (bundle, service)
+    )
+    assert point.names == "new"
+    assert point.n_requests * point.n_names == 100_000
+    assert point.n_names == Settings().max_labels
 
 
 def test_a_gpu_gets_more_clients_and_only_the_models_that_are_exported_for_it() -> None:
