@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from uuid import uuid4
 
@@ -92,31 +92,42 @@ class JobFolder:
                 "the folder of jobs can't be used; check that the data directory is writable"
             ) from error
 
-    @property
-    def is_locked(self) -> bool:
-        """Whether this process has locked the directory."""
-        return self._lock is not None
+    def lead(self, take_up: Callable[[], object]) -> bool:
+        """Lock the directory for this process; whether it has it. The system unlocks it at the process's end.
 
-    def lock(self) -> bool:
-        """Lock the directory for this process; whether that succeeded. The system unlocks it at its end.
+        Args:
+            take_up: Run once, when it is locked; if it raises, the directory is unlocked and the next try
+                begins anew.
 
         Raises:
             StoreUnavailableError: There can't be a lock.
         """
+        if self._lock is not None:
+            return True
+        self._lock = self._locked()
         if self._lock is None:
-            try:
-                file = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-            except OSError as error:
-                raise StoreUnavailableError(
-                    "the folder of jobs can't be locked; check that the data directory is writable"
-                ) from error
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:  # another process has it
-                os.close(file)
-                return False
-            self._lock = file
+            return False
+        try:
+            take_up()
+        except BaseException:
+            self.close()
+            raise
         return True
+
+    def _locked(self) -> int | None:
+        """The file that holds the lock; None: another process has it."""
+        try:
+            file = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        except OSError as error:
+            raise StoreUnavailableError(
+                "the folder of jobs can't be locked; check that the data directory is writable"
+            ) from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(file)
+            return None
+        return file
 
     def close(self) -> None:
         """Unlock the directory."""

@@ -122,16 +122,7 @@ class PostgresJobStore:
 
     def lead(self) -> bool:
         """Try to become the process that works on the jobs of this replica."""
-        if self.folder.is_locked:
-            return True
-        if not self.folder.lock():
-            return False
-        try:
-            self._database.write(self._replica.take_up)
-        except BaseException:
-            self.folder.close()  # the next try begins anew
-            raise
-        return True
+        return self.folder.lead(lambda: self._database.write(self._replica.take_up))
 
     def claim(self, now: datetime) -> Claim | None:
         """Begin the next clip whose file is here."""

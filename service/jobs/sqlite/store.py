@@ -117,16 +117,7 @@ class SqliteJobStore:
 
     def lead(self) -> bool:
         """Try to become the process that works on the jobs."""
-        if self.folder.is_locked:
-            return True
-        if not self.folder.lock():
-            return False
-        try:
-            self._take_up()
-        except BaseException:
-            self.folder.close()  # the next try begins anew
-            raise
-        return True
+        return self.folder.lead(self._take_up)
 
     def _take_up(self) -> None:
         """Queue again what a process before has left behind."""
