@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.names import made_up_clips, made_up_names
-from benchmarks.opponent_models import GraphModels
+from benchmarks.throughput.opponent_models import GraphModels
 from service.api.prometheus import Metrics
 from service.batch.batched_encoders import Batching, Budgets
 from service.best import best_of_each

@@ -17,7 +17,7 @@ from unittest.mock import patch
 import numpy as np
 
 from benchmarks.load import unique_labels
-from benchmarks.points import Fields, Names
+from benchmarks.throughput.points import Fields, Names
 from service.arrays import Array
 from service.embed import embedder as embedder_module
 from service.embed.embedder import LabelEmbedder

@@ -17,10 +17,10 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from starlette.testclient import TestClient
 
-from benchmarks.clip_measure import Distractors, Measured, measure
-from benchmarks.guarantees import of_clips
-from benchmarks.ranked_lists import Track
-from benchmarks.real_clips import read_clips
+from benchmarks.answers.clip_measure import Distractors, Measured, measure
+from benchmarks.answers.guarantees import of_clips
+from benchmarks.answers.ranked_lists import Track
+from benchmarks.answers.real_clips import read_clips
 from model_export.extract.listing import ListedClip
 from service.api.app import create_app
 from service.encode.features import ClipFeatures

@@ -58,7 +58,7 @@ SCORES = SimilarityScores(
     audio=SimilarityScore(temperature=0.76, unknown_threshold=4.4, unknown_slope=0.52, unknown_scale=3.1),
 )
 
-# Fitted by benchmarks.guarantees, as the limits of guarantee.json are.
+# Fitted by benchmarks.answers.guarantees, as the limits of guarantee.json are.
 AGREEMENT = AgreementScore(visual_temperature=0.96, audio_temperature=1.25, threshold=0.2, scale=0.81)
 
 KNOWN_THRESHOLD = 0.38

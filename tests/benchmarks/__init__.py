@@ -1,1 +1,1 @@
-"""Tests of the measuring commands that measure answers, not speed."""
+"""Tests of the measuring commands."""

@@ -1,0 +1,1 @@
+"""Whether answers are right, as sure as they say, and the same again."""

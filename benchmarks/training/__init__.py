@@ -1,0 +1,1 @@
+"""What trainings cost, whether heads hurt, and how two of them compare."""
