@@ -10,7 +10,7 @@ and numpy take beside the embeddings.
 
 With `--new` names are encoded instead: how long a service without anything else to do takes to
 embed them, in batches on all processors, and how long the straightforward service does with the same graphs,
-which encodes all names of a request in one run: of 1,000 of them, since its memory grows with their number.
+with 1,000 of them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.names import made_up_clips, made_up_names
-from benchmarks.throughput.opponent_models import GraphModels
+from benchmarks.throughput.opponent_models import GraphModels, read_names
 from service.api.prometheus import Metrics
 from service.batch.batched_encoders import Batching, Budgets
 from service.best import best_of_each
@@ -104,8 +104,8 @@ def _encoding(directory: Path, n: int) -> str:
     candidates = Candidates(tuple(map(make_label, names)))
     seconds = _seconds(lambda: LabelEmbedder(_MOST_BYTES).embed(serving, candidates))
     models, some = GraphModels(directory, n_processors()), names[:_STRAIGHTFORWARD_NAMES]
-    models.read(some[:1], ())
-    ours, theirs = 1000 * seconds / n, 1000 * _seconds(lambda: models.read(some, ())) / len(some)
+    read_names(models, some[:1], ())
+    ours, theirs = 1000 * seconds / n, 1000 * _seconds(lambda: read_names(models, some, ())) / len(some)
     cells = bundle.manifest.name, f"{n:,}", f"{seconds:.0f}", f"{ours:.2f}", f"{theirs:.2f}"
     return f"| {' | '.join(cells)} | {theirs / ours:.1f} |"
 

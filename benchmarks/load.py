@@ -111,9 +111,9 @@ def _quantile(times: list[float], share: float) -> float:
 
 
 def unique_labels(n: int) -> Callable[[int], list[str]]:
-    """Names that no request before had, n for each request number."""
+    """Names that no request before had, n for each request number; all have as many tokens."""
     run = next(_RUNS)
-    return lambda number: [f"name {run}-{number}-{index}" for index in range(n)]
+    return lambda number: [f"name {run}-{number}-{index:04}" for index in range(n)]
 
 
 _RUNS = itertools.count()

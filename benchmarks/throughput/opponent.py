@@ -32,20 +32,15 @@ import torch
 import uvicorn
 from fastapi import FastAPI, File, Form, UploadFile
 from PIL import Image
-from torch import Tensor
 
 from benchmarks.names import N_KEPT, kept_names
-from benchmarks.throughput.opponent_models import GraphModels, Models, TorchModels, unit
+from benchmarks.throughput.opponent_models import Features, GraphModels, Models, TorchModels, read_names, unit
 from service.process import n_processors
 
 N_FRAMES, N_SEGMENT_FRAMES = 8, 4
 SOUND_S = 10.0
-NAMES_AT_ONCE = 256
 
 Predictions = list[dict[str, Any]]
-
-Features = tuple[Tensor, Tensor]
-"""of names [n, dim], as pictures see them and as sound hears them."""
 
 
 class EveryTime:
@@ -56,7 +51,7 @@ class EveryTime:
 
     def features(self, names: Sequence[str], templates: Sequence[str]) -> tuple[Sequence[str], Features]:
         """The names, and their features."""
-        return names, _read(self._models, names, templates)
+        return names, read_names(self._models, names, templates)
 
 
 class Kept:
@@ -84,18 +79,10 @@ class Kept:
             return self._set, self._matrices
         missing = [name for name in names if name not in self._known]
         if missing:
-            self._known |= zip(
-                missing, zip(*_read(self._models, missing, templates), strict=True), strict=True
-            )
+            features = read_names(self._models, missing, templates)
+            self._known |= zip(missing, zip(*features, strict=True), strict=True)
         visual, audio = zip(*(self._known[name] for name in names), strict=True)
         return names, (torch.stack(visual), torch.stack(audio))
-
-
-def _read(models: Models, names: Sequence[str], templates: Sequence[str]) -> Features:
-    """As many at once as there is memory for however many there are."""
-    parts = (names[start : start + NAMES_AT_ONCE] for start in range(0, len(names), NAMES_AT_ONCE))
-    visual, audio = zip(*(models.read(part, templates) for part in parts), strict=True)
-    return torch.cat(visual), torch.cat(audio)
 
 
 class Straightforward:

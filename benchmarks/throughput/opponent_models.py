@@ -24,6 +24,11 @@ from service.bundle.directory import read_manifest
 from service.bundle.manifest import TextEncoderSpec
 from service.runtime.graph import onnxruntime
 
+NAMES_AT_ONCE = 256
+
+Features = tuple[Tensor, Tensor]
+"""of names [n, dim], as pictures see them and as sound hears them."""
+
 
 class Models(Protocol):
     """What the service needs of its models. Features are of unit length.
@@ -44,13 +49,20 @@ class Models(Protocol):
     def hear(self, windows: NDArray[np.float32]) -> Tensor:
         """Windows of sound [n, samples] to features [n, dim]."""
 
-    def read(self, names: Sequence[str], templates: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Features of names [n, dim], as pictures see them and as sound hears them.
+    def read(self, names: Sequence[str], templates: Sequence[str]) -> Features:
+        """Features of names, in one run.
 
         Args:
             names: The names.
             templates: Prompts for both; none: the models' own.
         """
+
+
+def read_names(models: Models, names: Sequence[str], templates: Sequence[str]) -> Features:
+    """Features of names, so many at once that there is memory for however many there are."""
+    parts = (names[start : start + NAMES_AT_ONCE] for start in range(0, len(names), NAMES_AT_ONCE))
+    visual, audio = zip(*(models.read(part, templates) for part in parts), strict=True)
+    return torch.cat(visual), torch.cat(audio)
 
 
 class TorchModels:
@@ -80,7 +92,7 @@ class TorchModels:
         features: Tensor = self._audio.module(torch.from_numpy(windows).to(self._device))
         return features
 
-    def read(self, names: Sequence[str], templates: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def read(self, names: Sequence[str], templates: Sequence[str]) -> Features:
         """See `Models`; CLIP's texts are padded to the context length, CLAP's to the longest of them."""
         seen, heard = (
             _mean_of_prompts(
@@ -126,7 +138,7 @@ class GraphModels:
         """See `Models`."""
         return torch.from_numpy(self._sessions[self._specs[1].graph].run(None, {"waveform": windows})[0])
 
-    def read(self, names: Sequence[str], templates: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def read(self, names: Sequence[str], templates: Sequence[str]) -> Features:
         """See `Models`; a graph that serves both runs once."""
         visual, audio = (spec.text for spec in self._specs)
         if visual.graph == audio.graph:

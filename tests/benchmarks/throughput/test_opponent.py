@@ -9,7 +9,7 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from benchmarks.throughput import opponent
+from benchmarks.throughput import opponent, opponent_models
 from benchmarks.throughput.opponent import EveryTime, Kept, Straightforward, create_app
 from benchmarks.throughput.opponent_models import GraphModels, Models
 from service.encode.text import encode_labels
@@ -48,7 +48,7 @@ def test_very_many_names_are_encoded_some_at_a_time(
     """With the features that they have together."""
     models = GraphModels(toy_bundle, 1)
     found = of(models)
-    monkeypatch.setattr(opponent, "NAMES_AT_ONCE", 3)
+    monkeypatch.setattr(opponent_models, "NAMES_AT_ONCE", 3)
     with patch.object(models, "read", side_effect=models.read) as read:
         _, features = found.features(CLASSES[:8], [])
     lengths = [len(call.args[0]) for call in read.call_args_list]
