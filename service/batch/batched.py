@@ -97,7 +97,7 @@ class Batched:
         """Encode rows [n, ...], n >= 1, given under the input's name; returns float32 [n, dim].
 
         Raises:
-            WorkCancelled: The client disconnected before all of its rows were in a batch.
+            WorkCancelled: The request was cancelled before all of its rows were in a batch.
         """
         ((input_name, rows),) = inputs.items()
         call = Call(rows, current_token(), self._row_cost(rows))

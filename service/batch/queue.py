@@ -50,7 +50,7 @@ class Call:
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether the client that needs the result has disconnected."""
+        """Whether nobody needs the result any more."""
         return self._token is not None and self._token.is_cancelled
 
     def take(self, n_rows: int) -> Part:

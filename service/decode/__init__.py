@@ -3,8 +3,8 @@
 pool       decodes in child processes that can be killed (worker: such a process; sandbox: what it gives up;
            wire: their protocol; messages: how it is sent)
 clip_decoding  decodes one file in the current process
-container  opens a file safely, chooses its streams and reads their packets (formats: what is allowed;
-           clock: timestamps that jump, made to go on)
+container  opens a file safely, chooses its streams and reads their packets (formats: what is allowed, and
+           what each format is like; clock: timestamps that jump, made to go on)
 packets    the packet table of a video stream, and which packets to decode
 video      decodes these packets to pictures (frame_reader: one decoder; picture: converts one frame)
 sound      the sound of a clip, whole or as windows spread over it (audio: frames of sound to mono samples)

@@ -23,10 +23,20 @@ from service.decode.segments import (
     frames_of_segments,
     is_silent,
 )
-from service.decode.sound import Sound, SoundReader
+from service.decode.sound import Sound, SoundReader, audible_windows
 from service.decode.video import VideoFrames, read_frames
 from service.errors import ClipTooLongError, NoTracksError
-from service.media import Clip, ClipSound, DecodeLimits, DecodeSpec, OnSound, Segment, Track, ignore_sound
+from service.media import (
+    EDGE_TOLERANCE_S,
+    Clip,
+    ClipSound,
+    DecodeLimits,
+    DecodeSpec,
+    OnSound,
+    Segment,
+    Track,
+    ignore_sound,
+)
 
 _CUT_SHORT = "The file is damaged or cut short: only its readable part was used."
 _CHAINED = (
@@ -118,6 +128,9 @@ class _Decoding:
         timeline = self._log.timeline() if self._log is not None and len(self._log) else None
         if self._source.is_image or (self._source.is_animation and self._log and len(self._log) == 1):
             return self._still(timeline)
+        # The first that is known of the length of a stream without timestamps. Those are rounded otherwise.
+        if timeline is not None and timeline.duration_s > self._limits.max_duration_s + EDGE_TOLERANCE_S:
+            raise self._too_long()
         sound, audio = self._read_audio()
         used = _used(sound, audio)
         if sound is not None:
@@ -194,10 +207,12 @@ class _Decoding:
         first = self._first_stamps.setdefault(packet.stream_index, stamp)
         # Timestamps may also jump backwards, and the last packet may claim a duration of years.
         if abs(stamp - first) + (packet.duration or 0) > self._max_ticks[packet.stream_index]:
-            raise ClipTooLongError(
-                f"The clip is longer than {self._limits.max_duration_s:g} seconds. "
-                "Cut out the part that matters."
-            )
+            raise self._too_long()
+
+    def _too_long(self) -> ClipTooLongError:
+        return ClipTooLongError(
+            f"The clip is longer than {self._limits.max_duration_s:g} seconds. Cut out the part that matters."
+        )
 
     def _file_warnings(self) -> list[str]:
         """Warnings about what was left out of the file as a whole; call this when all of it has been read."""
@@ -218,13 +233,29 @@ class _Decoding:
             return None, _unreadable("sound", self._damage.counts["sound"])
         if self._damage.counts["sound"]:
             self._warnings.append(_SOUND_DAMAGED)
-        if n_windows := len(sound.window_starts_s):
-            where = "" if self._spec.segment_s is None else " for the clip as a whole"
-            window_s = self._spec.window_samples / self._spec.sample_rate_hz
-            used = f"{n_windows} pieces of {window_s:g} seconds, spread evenly over it,"
-            used = used if n_windows > 1 else f"{window_s:g} seconds from its middle"
-            self._warnings.append(f"Of the sound, {used} were used{where}.")
-        return sound, SILENT if is_silent(sound.waveform) else self._source.audio_track
+        if not sound.window_starts_s:
+            return sound, SILENT if is_silent(sound.waveform) else self._source.audio_track
+        return self._judge_windows(sound)
+
+    def _judge_windows(self, sound: Sound) -> tuple[Sound, Track]:
+        """Windows of longer sound, and whether they are used: all may be silent where the sound is not."""
+        n_windows = len(sound.window_starts_s)
+        window_s = self._spec.window_samples / self._spec.sample_rate_hz
+        pieces = f"{n_windows} pieces of {window_s:g} seconds" if n_windows > 1 else f"{window_s:g} seconds"
+        used = f"{pieces}, spread evenly over it," if n_windows > 1 else f"{pieces} from its middle"
+        if is_silent(sound.waveform):
+            if sound.full is not None and is_silent(sound.full):
+                return sound, SILENT
+            # By its picture a clip is ranked alike with and without segments.
+            if sound.full is None or self._log:
+                missed = f"{pieces} that were listened to; audio_windows or segment_s asks for more"
+                return sound, replace(SILENT, detail=f"{SILENT.detail} in the {missed}")
+            waveform, starts_s = audible_windows(sound.full, self._spec)
+            sound = replace(sound, waveform=waveform, window_starts_s=starts_s)
+            used = "only pieces that are not silent"
+        where = "" if self._spec.segment_s is None else " for the clip as a whole"
+        self._warnings.append(f"Of the sound, {used} were used{where}.")
+        return sound, self._source.audio_track
 
     def _hear_again(self, stream: AudioStream, length_s: float) -> Sound:
         """Read the sound a second time, now that its length is known, which the file had stated wrongly."""
@@ -278,7 +309,7 @@ class _Decoding:
     ) -> tuple[Segment, ...]:
         """The segments, each with its part of both tracks."""
         spans, rate_hz = self._segments(layout), self._spec.sample_rate_hz
-        # If what is used of long sound is silent, `audio` says so, but a segment may well be audible.
+        # If the windows of long sound are silent, `audio` says so, but a segment may well be audible.
         track = audio if waveform is None else self._source.audio_track
         of_visual = frames_of_segments(spans, layout, frames.parts, frames.part_times_s, visual)
         of_audio = audio_of_segments(spans, layout, waveform, rate_hz, track)

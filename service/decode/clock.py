@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 from av.packet import Packet
 from av.stream import Stream
 
-# In these, recordings may follow each other, each with a clock of its own. What is so much later, in seconds,
-# than any packet is due is of another one; less is a gap. As `ffmpeg` has it (-dts_delta_threshold), but for
-# FLV, whose times are right where a stream just pauses.
-MAY_JUMP = {"mpegts": 10.0, "mpeg": 10.0, "flv": 600.0}
-# And so is what is so much earlier than the packet before. Frames are reordered by less.
+from service.decode.formats import MAY_JUMP
+
+# What is so much earlier than the packet before is of another clock. Frames are reordered by less.
 _BACK_S = 0.5
 
 

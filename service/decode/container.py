@@ -17,13 +17,15 @@ from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
-from service.decode.clock import MAY_JUMP, Clock
+from service.decode.clock import Clock
 from service.decode.formats import (
     ANIMATION_CONTAINERS,
     AUDIO_DECODERS,
+    BEGIN_ANYWHERE,
     HEAD_BYTES,
     IMAGE_CONTAINERS,
     JPEG_START,
+    MAY_JUMP,
     VIDEO_DECODERS,
     animated_webp,
     explain_unreadable,
@@ -38,8 +40,7 @@ from service.media import DecodeLimits, Track
 # Errors that PyAV raises for bad content: those of FFmpeg, but also plain ValueError and OverflowError.
 UNREADABLE = (FFmpegError, ValueError, OverflowError)
 
-# Formats that may begin in the middle of anything, and how many packets in a row may not be understood.
-_BEGIN_ANYWHERE = frozenset({"mpegts", "mpeg", "h264", "hevc", "vvc", "mpegvideo", "m4v"})
+# Packets in a row that may not be understood where a format may begin anywhere.
 _MOST_FAILURES = 100
 
 Part = Literal["file", "picture", "sound"]
@@ -181,12 +182,16 @@ def open_source(file: BinaryIO, limits: DecodeLimits, *, probe_all: bool = False
     if probe_all:
         duration_us = round(limits.max_duration_s * 1e6)
         options |= {"probesize": str(max(size_bytes, 32)), "analyzeduration": str(duration_us)}
+    heif = is_heif(head)
     with _open(file, options) as container:
+        # First, since each tile is a stream.
+        if heif and _is_tiled(container):
+            raise tiled_image()
         if len(container.streams) > limits.max_streams:
             raise NotMediaError(
                 f"The file has more than {limits.max_streams} streams. Send an ordinary clip."
             )
-        yield _choose(container, file, options, limits, heif=is_heif(head))
+        yield _choose(container, file, options, limits, heif=heif)
 
 
 def packets(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Packet[Stream]]:
@@ -210,7 +215,7 @@ def packets(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Pa
             break
         except InvalidDataError as error:
             failure, n_failed = error, n_failed + 1
-            if container.format.name not in _BEGIN_ANYWHERE or n_failed > _MOST_FAILURES:
+            if container.format.name not in BEGIN_ANYWHERE or n_failed > _MOST_FAILURES:
                 break
     if failure is not None:
         raise failure
@@ -250,12 +255,15 @@ def _size_bytes(file: BinaryIO) -> int:
     return os.fstat(file.fileno()).st_size
 
 
+def _is_tiled(container: InputContainer) -> bool:
+    """Whether none of the images of a HEIF file is the whole picture."""
+    images = container.streams.video
+    return len(images) > 0 and not any(image.disposition & Disposition.default for image in images)
+
+
 def _choose(
     container: InputContainer, file: BinaryIO, options: Mapping[str, str], limits: DecodeLimits, *, heif: bool
 ) -> Source:
-    images = container.streams.video if heif else ()
-    if images and not any(image.disposition & Disposition.default for image in images):
-        raise tiled_image()
     video, visual_track = _choose_video(container)
     audio, audio_track = _choose_audio(container, video)
     if video is not None:

@@ -1,6 +1,8 @@
-"""Which containers and codecs are allowed, and why a file of another format is rejected."""
+"""What is known of containers and decoders by FFmpeg's names: which are allowed, and what each can do.
 
-import mmap
+And why a file of another format is rejected.
+"""
+
 from typing import BinaryIO
 
 from service.errors import MediaError, NotMediaError, TruncatedMediaError
@@ -14,13 +16,24 @@ _CONTAINERS = (
     # One image. Those of another kind, `image2`, take the name of a file for the pattern of many.
     "png_pipe", "jpeg_pipe", "webp_pipe",
 )  # fmt: skip
+_MP4, _MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 # One image, even if more follow in the file; AVIF and HEIF, which are in `mov`, are told by their brand.
 IMAGE_CONTAINERS = frozenset(("png_pipe", "jpeg_pipe", "webp_pipe"))
 # A still image if it has a single frame.
 ANIMATION_CONTAINERS = frozenset(("apng", "gif"))
+# These may begin in the middle of anything.
+BEGIN_ANYWHERE = frozenset(("mpegts", "mpeg", "h264", "hevc", "vvc", "mpegvideo", "m4v"))
+# In these, recordings may follow each other, each with a clock of its own. What is so much later, in seconds,
+# than any packet is due is of another one; less is a gap. As `ffmpeg` has it (-dts_delta_threshold), but for
+# FLV, whose times are right where a stream just pauses.
+MAY_JUMP = {"mpegts": 10.0, "mpeg": 10.0, "flv": 600.0}
+# In these, packets have times. Those of others are made up of sizes and rates, often wrongly.
+STORE_TIMES = frozenset((_MP4, _MATROSKA, "mpegts", "mpeg", "flv", "asf", "ogg"))
+# These tell decoders in a header what others may tell them anywhere.
+HAVE_HEADERS = frozenset((_MP4, _MATROSKA))
 
 VIDEO_DECODERS = frozenset((
-    "h264", "hevc", "vvc", "libdav1d", "av1", "libvpx-vp8", "libvpx-vp9", "vp8", "vp9", "vp6", "vp6f",
+    "h264", "hevc", "vvc", "libdav1d", "av1", "libvpx-vp9", "vp8", "vp9", "vp6", "vp6f",
     "mpeg1video", "mpeg2video", "mpegvideo", "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4", "h263",
     "h263p", "flv", "theora", "wmv1", "wmv2", "wmv3", "vc1", "mjpeg", "prores", "dnxhd", "dvvideo",
     "ffv1", "huffyuv", "ffvhuff", "utvideo", "cinepak", "indeo3", "indeo4", "indeo5", "svq1", "svq3",
@@ -29,13 +42,25 @@ VIDEO_DECODERS = frozenset((
 
 AUDIO_DECODERS = frozenset((
     "aac", "aac_latm", "mp1float", "mp2float", "mp2", "mp3float", "mp3", "mp3on4float", "opus", "libopus",
-    "vorbis", "libvorbis", "flac", "alac", "ac3", "eac3", "dca", "amrnb", "amrwb", "libopencore_amrnb",
-    "libopencore_amrwb", "wmav1", "wmav2", "wmapro", "nellymoser", "libspeex", "speex", "gsm", "gsm_ms",
+    "vorbis", "flac", "alac", "ac3", "eac3", "dca", "amrnb", "amrwb", "libopencore_amrnb",
+    "libopencore_amrwb", "wmav1", "wmav2", "wmapro", "nellymoser", "speex", "gsm", "gsm_ms",
     "qdm2", "mace6", "pcm_u8", "pcm_s8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le",
     "pcm_s32be", "pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_f64be", "pcm_alaw", "pcm_mulaw",
     "pcm_bluray", "pcm_dvd", "adpcm_ms", "adpcm_ima_wav", "adpcm_ima_qt", "adpcm_swf", "adpcm_yamaha",
-    "adpcm_g726", "g722", "wavpack", "dvaudio",
+    "g726", "g722", "wavpack", "dvaudio",
 ))  # fmt: skip
+
+# Decoders of images, in which transparency is meant to be seen.
+SHOW_TRANSPARENCY = frozenset(("apng", "png", "webp"))
+# Decoders that keep nothing from one group of pictures to the next, but for the encoder. A palette, for
+# example, may come once only.
+FORGET_GROUPS = frozenset(("h264", "hevc", "libdav1d", "av1", "libvpx-vp9", "vp9"))
+# Decoders that can skip frames that no other frame refers to without changing any other frame.
+CAN_SKIP = frozenset(("h264", "mpeg2video"))
+# Decoders that work around the faults of the encoder that made a clip, which it may name in the first packet.
+KNOW_ENCODERS = frozenset(("h264", "mpeg4"))
+# Decoders of colours from a palette, which comes with the packet where it changes.
+HAVE_PALETTES = frozenset(("cinepak", "qtrle", "rawvideo"))
 
 # To learn what a header may not tell, FFmpeg decodes the first frame of each stream when it opens a file, and
 # throws it away: of H.264 at 1080p 30 ms, as much as four frames later on. An MP4 file tells all that is
@@ -54,6 +79,9 @@ _OTHER_IMAGE_STARTS = (
 _WEBP_ANIMATION = 0x02
 _HEIF_BRANDS = (b"avif", b"heic", b"heix", b"mif1")
 _LIST_STARTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"v=0", b"[playlist]")
+# Starts of pages of Ogg: four letters, the version and the flags.
+_ORDINARY_PAGE, _FIRST_PAGE = b"OggS\0\0", b"OggS\0\2"
+_BLOCK_BYTES = 1 << 20
 # More than the number of top-level boxes before the index in any real file.
 _MAX_BOXES = 64
 
@@ -160,7 +188,20 @@ def is_chained_ogg(file: BinaryIO) -> bool:
     """Whether a file is Ogg with several recordings in a row, such as of a radio station.
 
     They are recognised by a first page of a stream (flags 2, RFC 3533) after an ordinary one (flags 0).
+
+    Args:
+        file: The file, whose position is moved. It may be larger than the memory of this process.
     """
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        ordinary = content.find(b"OggS\0\0")
-        return content[:4] == b"OggS" and -1 < ordinary < content.rfind(b"OggS\0\2")
+    file.seek(0)
+    if file.read(4) != b"OggS":
+        return False
+    file.seek(0)
+    content, sought = b"", _ORDINARY_PAGE
+    while block := file.read(_BLOCK_BYTES):
+        # A page may begin in one block and go on in the next.
+        content = content[1 - len(sought) :] + block
+        if sought == _ORDINARY_PAGE and (at := content.find(sought)) >= 0:
+            content, sought = content[at:], _FIRST_PAGE
+        if sought == _FIRST_PAGE and sought in content:
+            return True
+    return False

@@ -13,17 +13,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from service.decode.container import Damage
+from service.decode.formats import CAN_SKIP, HAVE_PALETTES, KNOW_ENCODERS
 from service.decode.packets import PacketLog, Run, Timeline
 from service.decode.picture import Framer
 from service.errors import ClipTooLargeError
 from service.media import DecodeLimits
-
-# Decoders that can skip frames that no other frame refers to without changing any other frame.
-_CAN_SKIP = frozenset({"h264", "mpeg2video"})
-# Decoders that work around the faults of the encoder that made a clip, which it may name in the first packet.
-_KNOW_ENCODERS = frozenset({"h264", "mpeg4"})
-# Decoders of colours from a palette, which comes with the packet where it changes.
-_HAVE_PALETTES = frozenset({"cinepak", "qtrle", "rawvideo"})
 
 _Skip = Literal["NONREF", "DEFAULT"]
 _Numbered: TypeAlias = "Iterator[tuple[int, Packet[VideoStream]]]"
@@ -79,7 +73,7 @@ class FrameReader:
         Raises:
             ClipTooLargeError: The decoded frames exceed the limit on pixels.
         """
-        skip: _Skip = "NONREF" if skip_unneeded and self._context.name in _CAN_SKIP else "DEFAULT"
+        skip: _Skip = "NONREF" if skip_unneeded and self._context.name in CAN_SKIP else "DEFAULT"
         packets, place = self._log.replay(), 0
         for run in runs:
             self._learn(islice(packets, run.start - place))
@@ -92,9 +86,9 @@ class FrameReader:
     def _learn(self, packets: _Numbered) -> None:
         """Let the decoder see those packets before a run that tell it something, without a frame of them."""
         name, first, latest = self._context.name, None, None
-        kind: Literal["palette", "new_extradata"] = "palette" if name in _HAVE_PALETTES else "new_extradata"
+        kind: Literal["palette", "new_extradata"] = "palette" if name in HAVE_PALETTES else "new_extradata"
         for number, packet in packets:
-            if number == 0 and name in _KNOW_ENCODERS:
+            if number == 0 and name in KNOW_ENCODERS:
                 first = packet
             if packet.has_sidedata(kind):
                 latest = packet

@@ -10,7 +10,8 @@ from typing import Any
 import numpy.typing as npt
 
 _LENGTH = struct.Struct("!I")
-_MAX_HEADER_BYTES = 1 << 20
+MAX_HEADER_BYTES = 1 << 20
+"""Longest header, unless its receiver allows more."""
 
 Header = dict[str, Any]
 Patience = Callable[[], float]
@@ -61,12 +62,14 @@ def receive(sock: socket.socket, patience: Patience | None = None) -> Header:
     return header
 
 
-def receive_text(sock: socket.socket, patience: Patience | None) -> bytearray:
+def receive_text(
+    sock: socket.socket, patience: Patience | None, max_bytes: int = MAX_HEADER_BYTES
+) -> bytearray:
     """The same, as it was sent, for who checks more than `receive` does."""
     prefix = bytearray(_LENGTH.size)
     fill(sock, memoryview(prefix), patience)
     (length,) = _LENGTH.unpack(prefix)
-    if length > _MAX_HEADER_BYTES:
+    if length > max_bytes:
         raise EOFError
     text = bytearray(length)
     fill(sock, memoryview(text), patience)

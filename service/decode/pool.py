@@ -30,6 +30,8 @@ from service.media import Clip, DecodeLimits, DecodeSpec, OnSound, ignore_sound
 _START_TIMEOUT_S = 60.0
 # By the clock a clip may take this many times its processor time: a process may also wait for a disk.
 _WALL_SHARE = 5
+# Shortest time between two looks at the processor time of a clip.
+_SHORTEST_WAIT_S = 0.1
 # CPUCLOCK_SCHED of Linux: all that the threads of a process have used, in and for it.
 _PROCESSOR_TIME = 2
 # A process that closed its connection ends within this time.
@@ -183,6 +185,12 @@ def _blame(error: _ProcessDiedError) -> DecodeCrashedError | DecoderUnavailableE
     return DecodeCrashedError("The clip could not be decoded: it brought its decoder down.")
 
 
+def _timed_out(limits: DecodeLimits) -> DecodeTimeoutError:
+    return DecodeTimeoutError(
+        f"Decoding took over {limits.processor_time_s:g} seconds. Send a shorter or smaller clip."
+    )
+
+
 def open_clip(path: Path) -> FileIO:
     """Open a clip, without a buffer, for a decoding process, which can't do that itself (sandbox).
 
@@ -249,18 +257,18 @@ class _Worker:
             # Killed by a cancelled request, since a library in the middle of a frame can't be asked to stop.
             with stopping(self.kill):
                 wire.send_request(sock, file, spec, limits, n_threads)
-                patience = self._patience(limits.processor_time_s)
+                patience = self._patience(limits.processor_time_s, n_threads)
                 return wire.receive_clip(sock, spec, limits, patience, on_sound)
         except TimeoutError:
             # The process might still answer, and its answer would be taken for that of the next clip.
             self.stop()
-            raise DecodeTimeoutError(
-                f"Decoding took over {limits.processor_time_s:g} seconds. Send a shorter or smaller clip."
-            ) from None
+            raise _timed_out(limits) from None
         except (EOFError, OSError, ValueError) as error:
-            was_killed = self._ended_by(signal.SIGKILL)
+            code = self._exit_code()
             self.stop()
-            raise _ProcessDiedError(was_killed=was_killed) from error
+            if code == -signal.SIGXCPU:  # at its own limit (worker), before anybody looked
+                raise _timed_out(limits) from None
+            raise _ProcessDiedError(was_killed=code == -signal.SIGKILL) from error
         except MediaError:  # a whole answer
             raise
         except BaseException:
@@ -268,14 +276,17 @@ class _Worker:
             self.stop()
             raise
 
-    def _patience(self, limit_s: float) -> messages.Patience:
-        """Patience for so much processor time, which does not depend on what else the machine does."""
+    def _patience(self, limit_s: float, n_threads: int) -> messages.Patience:
+        """Patience for so much processor time, which does not depend on what else the machine does.
+
+        So many threads use it up sooner than the clock says.
+        """
         wall_left_s, before_s = messages.within(_WALL_SHARE * limit_s), self._processor_s()
 
         def left_s() -> float:
             if (left := limit_s - (self._processor_s() - before_s)) <= 0:
                 raise TimeoutError
-            return min(left, wall_left_s())
+            return min(max(left / n_threads, _SHORTEST_WAIT_S), wall_left_s())
 
         return left_s
 
@@ -289,12 +300,12 @@ class _Worker:
         except OSError:  # it has ended, which its connection tells
             return 0.0
 
-    def _ended_by(self, cause: signal.Signals) -> bool:
-        """Whether the process has ended by a signal."""
+    def _exit_code(self) -> int | None:
+        """The code that the process has ended with, below 0 by a signal; None if it is still there."""
         try:
-            return self._process is not None and self._process.wait(_END_TIMEOUT_S) == -cause
-        except subprocess.TimeoutExpired:  # it broke the protocol, and is still there
-            return False
+            return None if self._process is None else self._process.wait(_END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:  # it broke the protocol
+            return None
 
     def kill(self) -> None:
         """Kill the process, if there is one. Safe to call while another thread waits for its answer."""

@@ -189,4 +189,5 @@ def _absent(what: str) -> Track:
 
 def is_silent(waveform: Array) -> bool:
     """Whether a waveform is empty or never exceeds the level of digital silence."""
-    return len(waveform) == 0 or float(np.abs(waveform).max()) <= _SILENCE_PEAK
+    # Of an hour of sound, its absolute values would take its memory again.
+    return len(waveform) == 0 or float(max(waveform.max(), -waveform.min())) <= _SILENCE_PEAK

@@ -15,14 +15,10 @@ from av.packet import Packet
 from service.arrays import Array
 from service.decode.audio import Excerpt
 from service.decode.container import Damage
+from service.decode.formats import STORE_TIMES
 from service.decode.packets import midpoints
-from service.decode.segments import Span
+from service.decode.segments import Span, is_silent
 from service.media import EDGE_TOLERANCE_S, DecodeLimits, DecodeSpec
-
-# Containers in which packets have times. Those of others are made up of sizes and rates, often wrongly.
-_STORE_TIMES = frozenset(
-    {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "mpeg", "flv", "asf", "ogg"},
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +80,7 @@ class SoundReader:
         self._whole = Excerpt(0.0, n_whole, rate_hz, damage)
         self._waiting = deque([self._whole, *self._windows])
         self._taking: list[Excerpt] = []
-        self._may_pause = stream.container.format.name in _STORE_TIMES
+        self._may_pause = stream.container.format.name in STORE_TIMES
         self._behind_pause: AudioFrame | None = None
         self._start_s: float | None = None
         self._length_s = 0.0
@@ -109,10 +105,11 @@ class SoundReader:
         """What is used. No packet may follow."""
         self._decode(None)
         if (last := self._behind_pause) is not None:
-            self._pass(last.samples / last.sample_rate, last)
+            # Nothing says that its time is wrong, and those of a file are mostly right.
+            self._pass_behind(self._pause_s(last), last)
         whole = self._whole.samples()
         return Sound(
-            waveform=_joined(self._windows, self._spec.window_samples)
+            waveform=_joined([window.samples() for window in self._windows], self._spec.window_samples)
             if self._windows
             else whole[: self._spec.whole_samples],
             window_starts_s=self._starts_s,
@@ -134,21 +131,24 @@ class SoundReader:
         if self._length_s == 0:
             self._start_s = frame.time
         if (first := self._behind_pause) is not None:
-            pause_s = min(self._pause_s(first), self._pause_s(frame) - first.samples / first.sample_rate)
-            if pause_s > EDGE_TOLERANCE_S:
-                self._pass(min(pause_s, self._limits.max_duration_s), None)
-            self._pass(first.samples / first.sample_rate, first)
+            self._pass_behind(min(self._pause_s(first), self._pause_s(frame) - _length_s(first)), first)
             self._behind_pause = None
-        elif self._pause_s(frame) > EDGE_TOLERANCE_S:
+        if self._pause_s(frame) > EDGE_TOLERANCE_S:
             self._behind_pause = frame  # until the next one confirms its time
-            return
-        self._pass(frame.samples / frame.sample_rate, frame)
+        else:
+            self._pass(_length_s(frame), frame)
 
     def _pause_s(self, frame: AudioFrame) -> float:
         """How long there is no sound before a frame, by its time."""
         if not self._may_pause or frame.time is None or self._start_s is None:
             return 0.0
         return frame.time - self._start_s - self._length_s
+
+    def _pass_behind(self, pause_s: float, frame: AudioFrame) -> None:
+        """Go on by a frame, and by the silence before it if that is long enough to be one."""
+        if pause_s > EDGE_TOLERANCE_S:
+            self._pass(min(pause_s, self._limits.max_duration_s), None)
+        self._pass(_length_s(frame), frame)
 
     def _pass(self, length_s: float, frame: AudioFrame | None) -> None:
         """Go on by the length of a frame, or of silence."""
@@ -166,6 +166,10 @@ class SoundReader:
             self._taking = [one for one in self._taking if not one.is_full]
 
 
+def _length_s(frame: AudioFrame) -> float:
+    return frame.samples / frame.sample_rate
+
+
 def window_starts_s(spec: DecodeSpec, length_s: float) -> tuple[float, ...]:
     """Starts of the windows, whose middles are those of equal parts of the sound."""
     window_s = spec.window_samples / spec.sample_rate_hz
@@ -174,13 +178,31 @@ def window_starts_s(spec: DecodeSpec, length_s: float) -> tuple[float, ...]:
     return tuple(starts.tolist())
 
 
-def _joined(windows: Sequence[Excerpt], n_samples: int) -> Array:
+def audible_windows(full: Array, spec: DecodeSpec) -> tuple[Array, tuple[float, ...]]:
+    """Of the windows of sound that lie side by side those that are not silent, spread evenly over these.
+
+    Args:
+        full: All of the sound, float32 [n_samples], not silent.
+        spec: How long windows are, and how many at most.
+
+    Returns:
+        The windows one after the other, float32 [n_samples], and their starts in seconds.
+    """
+    n_samples, last = spec.window_samples, max(0, len(full) - spec.window_samples)
+    pieces = [(start, full[start : start + n_samples]) for start in (*range(0, last, n_samples), last)]
+    audible = [(start, piece) for start, piece in pieces if not is_silent(piece)]
+    places = midpoints(Span(0.0, len(audible)), min(spec.n_windows, len(audible)))
+    chosen = [audible[int(place)] for place in places]
+    starts_s = tuple(start / spec.sample_rate_hz for start, _ in chosen)
+    return _joined([piece for _, piece in chosen], n_samples), starts_s
+
+
+def _joined(windows: Sequence[Array], n_samples: int) -> Array:
     """The windows one after the other, filled up where the stream lacks some; nothing where it has none."""
-    found = [window.samples() for window in windows]
-    if not any(map(len, found)):
+    if not any(map(len, windows)):
         return np.empty(0, np.float32)
-    joined = np.zeros((len(found), n_samples), np.float32)
-    for row, samples in zip(joined, found, strict=True):
+    joined = np.zeros((len(windows), n_samples), np.float32)
+    for row, samples in zip(joined, windows, strict=True):
         row[: len(samples)] = samples
     return joined.reshape(-1)
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from av.video.stream import VideoStream
 
 from service.decode.container import Damage, Source
+from service.decode.formats import FORGET_GROUPS, HAVE_HEADERS, SHOW_TRANSPARENCY
 from service.decode.frame_reader import FrameReader
 from service.decode.packets import (
     PacketLog,
@@ -30,13 +31,6 @@ from service.decode.segments import Span
 from service.errors import AhseError, ClipTooLargeError
 from service.media import DecodeLimits, DecodeSpec
 
-# Decoders of images, in which transparency is meant to be seen.
-_IMAGE_DECODERS = frozenset({"apng", "png", "webp"})
-# Decoders that keep nothing from one group of pictures to the next, but for the encoder. A palette, for
-# example, may come once only.
-_FORGET = frozenset({"h264", "hevc", "libdav1d", "av1", "libvpx-vp9", "vp9"})
-# Containers that tell decoders in a header what others may tell them anywhere.
-_WITH_HEADER = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 # At once: a decoding process may have 32 open files.
 _MOST_READERS = 16
 # What a decoder may keep for each pixel of a frame: some twenty frames of 10 bits. And a stack.
@@ -108,7 +102,7 @@ def read_frames(
     runs = plan_runs(timeline, wanted)
 
     def reader_of(stream: VideoStream, limits: DecodeLimits, damage: Damage) -> FrameReader:
-        on_white = stream.codec_context.name in _IMAGE_DECODERS
+        on_white = stream.codec_context.name in SHOW_TRANSPARENCY
         framer = Framer(spec.image_size_px, spec.resize, limits.max_frame_pixels, on_white=on_white)
         return FrameReader(stream, log, timeline, framer, limits, damage)
 
@@ -130,7 +124,7 @@ def read_frames(
 def _most_readers(source: Source, log: PacketLog, limits: DecodeLimits) -> int:
     """How many decoders can read runs of a stream at once, with the same result as one alone."""
     stream = cast("VideoStream", source.video_stream)
-    if stream.codec_context.name not in _FORGET or source.container.format.name not in _WITH_HEADER:
+    if stream.codec_context.name not in FORGET_GROUPS or source.container.format.name not in HAVE_HEADERS:
         return 1
     if not log.can_be_shared:
         return 1
@@ -198,30 +192,34 @@ def _choose(
 ) -> tuple[list[int], list[str], bool]:
     """The wanted packets, those of the whole clip first, warnings, and whether the clip's are key frames."""
     whole = midpoints(Span(0.0, timeline.duration_s), spec.n_frames)
-    if spec.frames == "key" and _keys(timeline).any():
-        times = [whole, *(midpoints(part, spec.n_segment_frames) for part in parts)]
-        return nearest_packets(timeline, np.concatenate(times), _keys(timeline)), [], True
-    wanted, is_exact = _affordable(timeline, whole, [], budget)
-    warnings = [] if is_exact else [_AT_KEY_FRAMES]
+    only_keys = spec.frames == "key" and bool(_keys(timeline).any())
+    wanted, is_exact = _affordable(timeline, whole, [], budget, only_keys=only_keys)
+    warnings = [] if is_exact or only_keys else [_AT_KEY_FRAMES]
     if parts:
         targets = np.concatenate([midpoints(part, spec.n_segment_frames) for part in parts])
-        more, parts_are_exact = _affordable(timeline, targets, wanted, budget)
+        more, parts_are_exact = _affordable(timeline, targets, wanted, budget, only_keys=only_keys)
         wanted += more
-        warnings += [] if parts_are_exact else [_SEGMENTS_AT_KEY_FRAMES]
+        warnings += [] if parts_are_exact or only_keys else [_SEGMENTS_AT_KEY_FRAMES]
     return wanted, warnings, not is_exact
 
 
 def _affordable(
-    timeline: Timeline, targets: npt.NDArray[np.float64], chosen: list[int], budget: int
+    timeline: Timeline,
+    targets: npt.NDArray[np.float64],
+    chosen: list[int],
+    budget: int,
+    *,
+    only_keys: bool,
 ) -> tuple[list[int], bool]:
     """The packets for target times, and whether they are exact.
 
-    They are the nearest key frames if decoding the exact ones, in addition to those already chosen, would
-    exceed the budget.
+    They are the nearest key frames if only these are wanted, or if decoding the exact ones, in addition to
+    those already chosen, would exceed the budget.
     """
-    wanted = packets_on_screen(timeline, targets)
-    if _cost(timeline, chosen + wanted) <= budget:
-        return wanted, True
+    if not only_keys:
+        wanted = packets_on_screen(timeline, targets)
+        if _cost(timeline, chosen + wanted) <= budget:
+            return wanted, True
     if _keys(timeline).any():
         wanted = nearest_packets(timeline, targets, _keys(timeline))
         if _cost(timeline, chosen + wanted) <= budget:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from service.decode.messages import Patience, fill, receive, receive_text, send
+from service.decode.messages import MAX_HEADER_BYTES, Patience, fill, receive, receive_text, send
 from service.errors import DecodeCrashedError, MediaError
 from service.media import Clip, ClipSound, DecodeLimits, DecodeSpec, OnSound, Segment, Track
 
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
 # The end of a traceback says what happened.
 _MAX_TRACE_CHARACTERS = 2_000
-# Of all warnings and reports of a clip: some sentences, and one for each track of each of 1,000 segments.
-_MAX_TEXT_CHARACTERS = 100_000
+# Of the warnings and reports of a clip, some sentences, and of each segment, one for each track.
+_CLIP_CHARACTERS, _SEGMENT_CHARACTERS = 10_000, 200
+# Of a segment in a header: these, and at most a dozen numbers.
+_SEGMENT_BYTES = 1_000
 
 
 def send_request(
@@ -180,20 +182,23 @@ def receive_clip(
         EOFError: The connection is closed, or the answer does not fit the request.
         ValueError: The answer is malformed.
     """
-    header, sound = _receive_answer(sock, patience), ClipSound(None)
+    header, sound = _receive_answer(sock, limits, patience), ClipSound(None)
     if isinstance(header, _SoundHeader):
         _check_sound(header, spec, limits)
         sound = _sound(sock, header, patience)
         on_sound(sound)
-        header = _receive_answer(sock, patience)
+        header = _receive_answer(sock, limits, patience)
     if isinstance(header, _SoundHeader):
         raise EOFError
     _check_sizes(header, sound, spec, limits)
     return _clip(sock, header, sound, spec, patience)
 
 
-def _receive_answer(sock: socket.socket, patience: Patience) -> "_SoundHeader | _ClipHeader":
-    header = _answers().validate_json(receive_text(sock, patience), strict=True)
+def _receive_answer(
+    sock: socket.socket, limits: DecodeLimits, patience: Patience
+) -> "_SoundHeader | _ClipHeader":
+    max_bytes = MAX_HEADER_BYTES + _SEGMENT_BYTES * limits.max_segments
+    header = _answers().validate_json(receive_text(sock, patience, max_bytes), strict=True)
     if isinstance(header, _ErrorHeader):
         cause = RuntimeError(header.trace) if header.trace else None
         raise _ERRORS.get(header.error, DecodeCrashedError)(header.message) from cause
@@ -236,7 +241,8 @@ def _check_sizes(header: _ClipHeader, sound: ClipSound, spec: DecodeSpec, limits
     # Kept with the features of the clip, so nothing may be as long as it likes.
     texts = [*header.warnings, header.visual.detail, header.audio.detail]
     texts += [track.detail for one in header.segments for track in (one.visual, one.audio)]
-    if len(header.frame_times_s) > spec.n_frames or sum(map(len, texts)) > _MAX_TEXT_CHARACTERS:
+    max_characters = _CLIP_CHARACTERS + _SEGMENT_CHARACTERS * limits.max_segments
+    if len(header.frame_times_s) > spec.n_frames or sum(map(len, texts)) > max_characters:
         raise EOFError
     if len(header.segments) > (0 if spec.segment_s is None else limits.max_segments):
         raise EOFError

@@ -36,6 +36,14 @@ def test_a_tone_keeps_its_pitch_level_and_length(
     assert clip.duration_s == pytest.approx(2.0, abs=0.15)
 
 
+def test_a_recording_of_a_telephone_is_read(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    """Of G.726 FFmpeg names the decoder otherwise than the codec."""
+    path = make_clip(name="s.wav", codec=None, audio="g726", layout="mono", rate_hz=8_000)
+    clip = decode_clip(path, spec, limits)
+    assert clip.waveform is not None
+    assert int(np.abs(np.fft.rfft(clip.waveform[8_000:24_000])).argmax()) == 440
+
+
 def test_both_tracks_of_an_ordinary_clip_are_used(
     make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
 ) -> None:

@@ -1,5 +1,6 @@
 """The formats of film, broadcasting and archives are read right, and within the same limits as all others."""
 
+import io
 import struct
 import subprocess
 import sys
@@ -15,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.decode import decode_clip
+from service.decode import decode_clip, formats
 from service.decode.container import open_source
-from service.decode.formats import open_options
+from service.decode.formats import is_chained_ogg, open_options
 from service.errors import ClipTooLargeError, NoTracksError
 from service.media import DecodeLimits, DecodeSpec
 from tests.service.decode.clips import picture, write_sound
@@ -200,6 +201,21 @@ def test_recordings_of_another_format_after_the_first_are_left_out_with_a_warnin
     assert not any("damaged" in warning for warning in clip.warnings)
 
 
+@pytest.mark.parametrize("n_bytes", [7, 16, 10_000])
+@pytest.mark.parametrize(
+    ("flags", "is_chained"),
+    [([2, 0, 4], False), ([2, 0, 4, 2, 0, 4], True), ([2, 2, 0, 4], False), ([], False)],
+)
+def test_several_recordings_are_told_in_blocks(
+    flags: list[int], n_bytes: int, *, is_chained: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file may be larger than the memory of the process. Two streams of one recording begin together."""
+    monkeypatch.setattr(formats, "_BLOCK_BYTES", n_bytes)
+    content = b"".join(b"OggS\0" + bytes([flag]) + b"OggOggS" for flag in flags)
+    assert is_chained_ogg(io.BytesIO(content)) == is_chained
+    assert not is_chained_ogg(io.BytesIO(b"RIFF" + content))
+
+
 def chunk(kind: bytes, content: bytes) -> bytes:
     """A chunk of a PNG file."""
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -343,6 +359,36 @@ def test_formats_that_point_to_other_files_or_make_pictures_up_are_not_allowed()
         {"concat", "hls", "dash", "imf", "image2", "sdp", "rtsp", "rtp", "lavfi", "webm_dash_manifest"}
     )
     assert {name for name in allowed if name.endswith("_pipe")} == {"jpeg_pipe", "png_pipe", "webp_pipe"}
+
+
+def test_every_format_is_one_of_ffmpeg_by_its_own_name() -> None:
+    """Others would be refused although they are listed: decoders are compared by name."""
+    options = open_options(b"")
+    codecs = options["codec_whitelist"].split(",")
+    assert [av.Codec(name, "r").name for name in codecs] == codecs
+    known = {part for name in av.formats_available for part in name.split(",")}
+    assert known.issuperset(options["format_whitelist"].split(","))
+
+
+def test_what_is_known_of_formats_is_known_by_names_of_ffmpeg() -> None:
+    """What stands under another name would be known of nothing."""
+    for decoders in (
+        formats.SHOW_TRANSPARENCY,
+        formats.FORGET_GROUPS,
+        formats.CAN_SKIP,
+        formats.KNOW_ENCODERS,
+        formats.HAVE_PALETTES,
+    ):
+        assert decoders <= formats.VIDEO_DECODERS
+    for names in (
+        formats.IMAGE_CONTAINERS,
+        formats.ANIMATION_CONTAINERS,
+        formats.BEGIN_ANYWHERE,
+        formats.MAY_JUMP,
+        formats.STORE_TIMES,
+        formats.HAVE_HEADERS,
+    ):
+        assert av.formats_available.issuperset(names)
 
 
 @pytest.mark.parametrize(("name", "known"), [("c.mp4", None), ("c.mov", None), ("c.mkv", "yuv420p")])

@@ -180,7 +180,9 @@ def test_too_many_decoded_pixels_are_rejected(
 
 
 @pytest.mark.parametrize(
-    "recipe", [{}, {"name": "s.flac", "codec": None, "audio": "flac"}], ids=["video", "sound"]
+    "recipe",
+    [{}, {"name": "s.flac", "codec": None, "audio": "flac"}, {"name": "c.h264"}],
+    ids=["video", "sound", "without timestamps"],
 )
 def test_the_maximum_duration_is_checked_on_timestamps(
     recipe: dict[str, str | None], make_clip: Make, spec: DecodeSpec, limits: DecodeLimits

@@ -179,6 +179,16 @@ def test_other_images_are_refused_with_what_to_send(
         decode_clip(path, spec, limits)
 
 
+def test_tiles_are_not_called_too_many_streams(
+    tmp_path: Path, spec: DecodeSpec, limits: DecodeLimits
+) -> None:
+    """Each is a stream, and the photo of a phone has 48. Here its transparency is a second one."""
+    path = tmp_path / "photo.heic"
+    path.write_bytes(_without_primary(written("AVIF", Image.new("RGBA", (96, 64), (255, 0, 0, 100)))))
+    with pytest.raises(NotMediaError, match="stored in tiles"):
+        decode_clip(path, spec, replace(limits, max_streams=1))
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -113,6 +113,29 @@ def test_the_time_limit_does_not_depend_on_what_else_the_machine_does(
             pool.decode(path, spec)
 
 
+def test_threads_use_up_processor_time_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the process of a lone clip is looked at sooner, and not only when it has come to its own limit."""
+    used = iter([3.0, 3.0, 13.0, 22.9, 23.0])
+    monkeypatch.setattr("service.decode.pool._Worker._processor_s", lambda _: next(used))
+    patience = DecodePool(LIMITS, n_workers=4)._workers[0]._patience(20.0, n_threads=4)
+    assert [patience() for _ in range(3)] == pytest.approx([5.0, 2.5, 0.1])
+    with pytest.raises(TimeoutError):
+        patience()
+
+
+def test_a_process_that_ends_at_its_own_time_limit_is_a_time_out(
+    make_clip: Make, spec: DecodeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several threads may come to it before the service looks; the clip is not decoded once more."""
+    path = make_clip(ticks=range(3))
+    with DecodePool(LIMITS, n_workers=2) as pool:
+        pool.decode(path, spec)
+        _ending(pool, [signal.SIGXCPU], monkeypatch)
+        with pytest.raises(DecodeTimeoutError, match="20 seconds"):
+            pool.decode(path, spec)
+        assert pool.decode(path, spec).frames is not None
+
+
 def test_processor_time_is_what_the_kernel_accounts_for(make_clip: Make, spec: DecodeSpec) -> None:
     """Of all threads, and 0 once the process has ended; the oracle counts in ticks, rounded down twice."""
     with DecodePool(LIMITS, n_workers=1) as pool:
@@ -343,7 +366,7 @@ def test_decoding_imports_no_heavy_packages(module: str, absent: list[str]) -> N
 
 
 def _process(pool: DecodePool) -> subprocess.Popen[bytes]:
-    """The child of a pool of one."""
-    process = pool._workers[0]._process
+    """The child that decodes a lone clip."""
+    process = pool._workers[-1]._process
     assert process is not None
     return process

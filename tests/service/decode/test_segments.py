@@ -230,6 +230,9 @@ def test_segments_of_a_large_clip_fall_back_to_key_frames(
     tiny = replace(limits, max_decoded_pixels=34 * 96 * 64)
     with pytest.raises(ClipTooLargeError, match="Ask for longer segments"):
         decode_clip(path, replace(spec, segment_s=0.1), tiny)
+    few = replace(limits, max_decoded_pixels=5 * 96 * 64)
+    with pytest.raises(ClipTooLargeError, match="Ask for longer segments"):
+        decode_clip(path, replace(spec, segment_s=0.1, frames="key"), few)
 
 
 def test_a_track_that_starts_late_is_missing_from_the_first_segments(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import wave
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +16,9 @@ import pytest
 from service.decode import DecodePool, clip_decoding, decode_clip
 from service.decode.container import Source
 from service.decode.video import read_frames
+from service.errors import NoTracksError
 from service.media import DecodeLimits, DecodeSpec
+from tests.service.decode import clips
 from tests.service.decode.clips import write_sound
 from tests.service.decode.conftest import Make
 
@@ -130,6 +133,18 @@ def test_one_wrong_time_is_no_pause(make_clip: Make, limits: DecodeLimits) -> No
     assert decode_clip(path, SPREAD, limits).duration_s == pytest.approx(right)
 
 
+def test_sounds_that_stand_alone_are_heard_when_they_are_due(tmp_path: Path, limits: DecodeLimits) -> None:
+    """Each is a packet between two pauses, so none confirms the time of another; the last has none behind."""
+    expected = np.zeros(round(3.55 * RATE_HZ))
+    for start in range(0, len(expected), RATE_HZ // 2):
+        expected[start : start + 800] = 9_000
+    path = _write(tmp_path / "alone.mkv", "pcm_s16le", expected, lambda start: expected[start] != 0)
+    clip = decode_clip(path, replace(SPREAD, max_audio_s=60.0), limits)
+    assert clip.waveform is not None
+    np.testing.assert_allclose(clip.waveform, expected / 32_768, atol=1e-6)
+    assert clip.duration_s == pytest.approx(3.55)
+
+
 def test_a_stream_without_times_has_no_pauses(tmp_path: Path, limits: DecodeLimits) -> None:
     """FFmpeg makes its times up, by the first sample rate where that changes."""
     parts = [
@@ -154,10 +169,15 @@ def test_a_pause_may_begin_where_a_window_ends(begin_s: float, tmp_path: Path, l
 
 def _with_pause(path: Path, codec: str, samples: np.ndarray, pause: slice = PAUSE) -> Path:
     """Encode samples of 16 bits but for those of the pause, each at its time."""
+    return _write(path, codec, samples, lambda start: not pause.start <= start < pause.stop)
+
+
+def _write(path: Path, codec: str, samples: np.ndarray, is_there: Callable[[int], bool]) -> Path:
+    """Encode samples of 16 bits in frames of 50 ms, each at its time, if it is there."""
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=RATE_HZ, layout="mono")
         for start in range(0, len(samples), 800):
-            if not pause.start <= start < pause.stop:
+            if is_there(start):
                 part = samples[None, start : start + 800].astype(np.int16)
                 frame = av.AudioFrame.from_ndarray(part, "s16", "mono")
                 frame.sample_rate, frame.pts, frame.time_base = RATE_HZ, start, Fraction(1, RATE_HZ)
@@ -234,19 +254,62 @@ def test_sound_that_is_short_after_all_is_used_whole(
     assert (len(clip.waveform), clip.window_starts_s, clip.warnings) == (LENGTH_S * RATE_HZ, (), ())
 
 
-def test_silent_windows_are_silence(tmp_path: Path, limits: DecodeLimits) -> None:
-    """What is between them is not looked at for the clip as a whole, but segments have it."""
-    samples = np.zeros(int(LENGTH_S * RATE_HZ), "<i2")
-    samples[3 * RATE_HZ : 5 * RATE_HZ] = 9_000
-    path = tmp_path / "s.wav"
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, RATE_HZ, 0, "NONE", ""))
-        file.writeframes(samples.tobytes())
-    with_picture = replace(SPREAD, segment_s=4.0)
-    with pytest.raises(Exception, match="digital silence"):
-        decode_clip(path, with_picture, limits)
-    louder = decode_clip(path, replace(with_picture, n_windows=12, window_s=0.5), limits)
-    assert [segment.audio.used for segment in louder.segments] == [True, True, False]
+EVENT = slice(3 * RATE_HZ, 5 * RATE_HZ)  # between the windows
+
+
+def _event() -> np.ndarray:
+    samples = np.zeros(int(LENGTH_S * RATE_HZ))
+    samples[EVENT] = 9_000
+    return samples
+
+
+def test_windows_that_are_silent_say_nothing_of_all_the_sound(tmp_path: Path, limits: DecodeLimits) -> None:
+    """The error says what was listened to, and how to have more of it listened to."""
+    path = _write(tmp_path / "s.mkv", "pcm_s16le", _event(), lambda _: True)
+    with pytest.raises(NoTracksError, match=r"silence in the 3 pieces of 1 seconds .* audio_windows"):
+        decode_clip(path, SPREAD, limits)
+    more = decode_clip(path, replace(SPREAD, n_windows=12, window_s=0.5), limits)
+    assert more.audio.used
+
+
+@pytest.mark.parametrize(
+    ("n_windows", "starts_s"), [(3, (3.0, 4.0)), (1, (4.0,))], ids=["all that is audible", "some of it"]
+)
+def test_with_segments_sound_alone_is_used_where_it_is_audible(
+    n_windows: int, starts_s: tuple[float, ...], tmp_path: Path, limits: DecodeLimits
+) -> None:
+    """For the clip as a whole too, which digital silence would not represent."""
+    path = _write(tmp_path / "s.mkv", "pcm_s16le", _event(), lambda _: True)
+    clip = decode_clip(path, replace(SPREAD, n_windows=n_windows, max_audio_s=1.0, segment_s=4.0), limits)
+    assert [segment.audio.used for segment in clip.segments] == [True, True, False]
+    assert clip.audio.used
+    assert clip.window_starts_s == pytest.approx(starts_s)
+    assert clip.waveform is not None
+    np.testing.assert_allclose(clip.waveform, np.full(len(starts_s) * RATE_HZ, 9_000 / 32_768), atol=1e-6)
+    assert clip.warnings == (
+        "Of the sound, only pieces that are not silent were used for the clip as a whole.",
+    )
+
+
+def test_with_a_picture_silent_windows_are_not_used_with_segments_or_without(
+    make_clip: Make, limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the ranking of the whole does not depend on segments, each of which has its own sound."""
+    monkeypatch.setattr(clips, "_tone", lambda *_: _event()[None] / 32_768)
+    path = make_clip(name="c.mkv", ticks=range(12), fps=1, audio="pcm_s16le", layout="mono", rate_hz=RATE_HZ)
+    plain, cut = (decode_clip(path, replace(SPREAD, segment_s=one), limits) for one in (None, 4.0))
+    assert plain.waveform is cut.waveform is None
+    assert plain.audio == cut.audio
+    assert plain.audio.detail.startswith("digital silence in the 3 pieces")
+    assert plain.warnings == cut.warnings == ()
+    assert [segment.audio.used for segment in cut.segments] == [True, True, False]
+
+
+def test_sound_that_is_silent_throughout_is_called_so(tmp_path: Path, limits: DecodeLimits) -> None:
+    """With segments that is known, and more windows would not help."""
+    path = _write(tmp_path / "s.mkv", "pcm_s16le", 0 * _event(), lambda _: True)
+    with pytest.raises(NoTracksError, match=r"sound: digital silence\)"):
+        decode_clip(path, replace(SPREAD, segment_s=4.0), limits)
 
 
 def test_sound_is_told_before_frames_are_decoded(

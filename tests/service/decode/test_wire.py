@@ -3,6 +3,7 @@
 import json
 import math
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from service.decode import messages, wire
 from service.errors import DecodeCrashedError, EmptyFileError
-from service.media import ClipSound, DecodeLimits, DecodeSpec, OnSound, ignore_sound
+from service.media import Clip, ClipSound, DecodeLimits, DecodeSpec, OnSound, Segment, Track, ignore_sound
 
 LIMITS = DecodeLimits(max_duration_s=60.0)
 
@@ -153,6 +154,24 @@ def test_a_segment_with_more_frames_than_asked_for_is_rejected(spec: DecodeSpec)
         answer = json.dumps(_ANSWER | {"segments": [segment]}).encode()
         with pytest.raises(EOFError) if n_frames > asked.n_segment_frames else nullcontext():
             _receive(answer, 0, asked)
+
+
+def test_as_many_segments_as_are_allowed_are_received(spec: DecodeSpec) -> None:
+    """Whatever is said of each; jobs allow more segments, with the length of their clips."""
+    n_segments, third_s = 3_000, 100 / 3
+    track = Track(used=False, reason="undecodable", detail="x" * 100)
+    times_s = np.full(spec.n_segment_frames, third_s)
+    segment = Segment(third_s, third_s, None, times_s, None, track, track)
+    sent = Clip(None, np.empty(0), None, third_s, track, track, segments=(segment,) * n_segments)
+    ours, theirs = socket.socketpair()
+    limits = replace(LIMITS, max_segments=n_segments)
+    with ThreadPoolExecutor(1) as sender, ours, theirs:
+        sending = sender.submit(wire.send_clip, theirs, sent)
+        clip = wire.receive_clip(
+            ours, replace(spec, segment_s=1.0), limits, messages.within(60), ignore_sound
+        )
+        sending.result(60)
+    assert len(clip.segments) == n_segments
 
 
 @pytest.mark.parametrize("answer", [b"3", b"[]", b"null", b'"clip"', b"[" * 100_000, b"\xff", b""])
