@@ -76,7 +76,9 @@ def train(
         f"{out}: {name}, validation HM {c.harmonic_mean:.2f}, ZSL {c.zsl:.2f}, beta {c.beta:.2f}, "
         f"weight of the raw features {c.raw_weight:.2f}"
     )
-    if c.certificate is not None:
+    if c.certificate is None:
+        typer.echo("what the head brings was not measured: validation lacks clips with both tracks")
+    else:
         typer.echo(c.certificate.in_words)
         if c.certificate.text_p > _DOUBTFUL:
             typer.echo(

@@ -20,6 +20,7 @@ Track = Tracks
 TextOrder = Literal["by_name", "legacy"]
 SINGLE_TRACKS: Final[tuple[Track, ...]] = ("visual", "audio")
 SplitName = Literal["train", "val_seen", "val_unseen", "test_seen", "test_unseen"]
+NO_TRACK: Final = "a clip with neither a visual nor an audio track: all zero"
 RANDOM_TEXTS: Final = "texts drawn too"
 """Part of the law of data sets whose texts are made up as well."""
 SPLIT_NAMES: Final[tuple[SplitName, ...]] = ("train", "val_seen", "val_unseen", "test_seen", "test_unseen")
@@ -199,7 +200,7 @@ def _row_problems(split: str, clips: SplitFeatures, n_classes: int) -> Iterator[
         yield Problem(f"{split}.class_index", f"no class {index[row]}", int(row))
     if len(clips.visual) == len(clips.audio) == len(index):
         for row in np.flatnonzero(~clips.visual.any(axis=1) & ~clips.audio.any(axis=1)):
-            yield Problem(split, "a clip with neither a visual nor an audio track: all zero", int(row))
+            yield Problem(split, NO_TRACK, int(row))
 
 
 def _split_problems(data: GzslData) -> Iterator[Problem]:

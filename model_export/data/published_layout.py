@@ -17,12 +17,14 @@ from typing import Final
 import numpy as np
 
 from model_export.data.gzsl_data import (
+    NO_TRACK,
     RANDOM_TEXTS,
     SPLIT_NAMES,
     GzslData,
     SplitFeatures,
     SplitName,
     TextOrder,
+    data_problems,
 )
 from model_export.data.pickles import read_pickle
 from model_export.data.published_text import FEATURES, read_class_text
@@ -102,7 +104,10 @@ def read_published(root: Path, *, legacy_text_order: bool = False) -> GzslData:
     encoders = "simulated" if simulated else f"as published with {published.name}"
     order: TextOrder = "legacy" if legacy_text_order else "by_name"
     law = read_law(root) if simulated else ""
-    return GzslData(published.name, simulated, classes, *text, splits, encoders, order, law)
+    data = GzslData(published.name, simulated, classes, *text, splits, encoders, order, law)
+    if problems := data_problems(data):
+        raise DatasetError(root, problems)
+    return data
 
 
 def read_law(root: Path) -> str:
@@ -187,6 +192,10 @@ def read_clips(
             where = f"{FEATURES}/audio/{folder}/{name}.pkl"
             problems.append(Problem(where, f"{len(a)} clips, but the file in video has {len(v)}"))
             continue
+        if len(v) and len(a):
+            shown = f"{FEATURES}/video/{folder}/{name}.pkl"
+            neither = np.flatnonzero(~v.any(axis=1) & ~a.any(axis=1))
+            problems += [Problem(shown, NO_TRACK, int(row)) for row in neither]
         visual.append(v)
         audio.append(a)
         index.append(np.full(len(v), ids[name], dtype=np.int64))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, Self, get_args
 
@@ -175,7 +175,6 @@ class ClipPool:
         *,
         name: str,
         encoders: str,
-        simulated: bool = False,
     ) -> FeatureSet:
         """A data set of the clips that are given a split.
 
@@ -184,13 +183,12 @@ class ClipPool:
             texts: Of at least the classes of the clips that are in.
             name: Of the data set, for reports.
             encoders: Which encoders made the features.
-            simulated: Whether the clip features were made up.
         """
         texts = texts.of(sorted({one for one, split in zip(self.labels, splits, strict=True) if split}))
         rows = {split: [i for i, one in enumerate(splits) if one == split] for split in SPLIT_NAMES}
         data = GzslData(
             name=name,
-            simulated=simulated,
+            simulated=False,
             class_names=texts.names,
             text_visual=texts.visual,
             text_audio=texts.audio,
@@ -221,4 +219,12 @@ def split_anew(source: Path, features: FeatureSet, seed: int, unseen: Sequence[s
         raise DatasetError(source, problems)
     texts = ClassTexts(data.class_names, data.text_visual, data.text_audio)
     splits = choose_splits(pool.labels, seed, unseen)
-    return pool.assign(splits, texts, name=data.name, encoders=data.encoders, simulated=data.simulated)
+    found = pool.assign(splits, texts, name=data.name, encoders=data.encoders)
+    dealt = replace(
+        data,
+        class_names=found.data.class_names,
+        text_visual=found.data.text_visual,
+        text_audio=found.data.text_audio,
+        splits=found.data.splits,
+    )
+    return replace(found, data=dealt)

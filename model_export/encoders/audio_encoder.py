@@ -21,6 +21,7 @@ from model_export.encoders.tokenizer_file import open_tokenizer, stand_in_tokeni
 from model_export.encoders.weights_file import load_all, read_state
 from model_export.errors import EncoderError
 from model_export.hub.checkpoints import (
+    LAION_CLAP_FILES,
     TOKENIZER_OPTION,
     Checkpoint,
     clap_checkpoint,
@@ -47,6 +48,9 @@ class AudioChoice:
         checkpoint: A file of laion_clap or a folder of transformers on this machine instead.
         tokenizer: tokenizer.json of roberta-base on this machine instead of the hub's.
         revision: Commit, tag or branch of the weights' repository instead of the pinned one.
+
+    Raises:
+        EncoderError: `pretrained` is no name, but perhaps a path, which would tell another machine nothing.
     """
 
     pretrained: str = "630k-audioset"
@@ -54,6 +58,15 @@ class AudioChoice:
     checkpoint: Path | None = None
     tokenizer: Path | None = None
     revision: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.pretrained in LAION_CLAP_FILES:
+            return
+        if clap_repository(self.pretrained) is None or Path(self.pretrained).exists():
+            raise EncoderError(
+                f"{self.pretrained!r} names no weights: give {', '.join(LAION_CLAP_FILES)}, or a hub "
+                "repository (owner/name); a file is given with --audio-checkpoint"
+            )
 
     @property
     def architecture(self) -> str:

@@ -45,7 +45,7 @@ class CustomBundle:
         texts: Further text files, such as licences, by name.
         created: When it was made; None for now. A fixed date makes the same bytes each time.
         seed: Seed of everything random in the weights, if anything is.
-        max_audio_s: Seconds of a clip's sound that are used.
+        max_audio_s: Most seconds of a clip's sound that are used; of longer sound, windows spread over it.
         tolerance: Largest difference between graph and torch that passes, in a feature of unit length.
     """
 

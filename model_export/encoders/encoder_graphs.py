@@ -27,7 +27,7 @@ _SHARED_OUTPUTS: Final = ("visual", "audio", NEARNESS)
 
 # Largest difference to torch in a feature of unit length; 2e-7 is usual, a mixed-up batch shows from 4e-5 on.
 TOLERANCE = 2e-5
-# Sound after this is not used: an hour-long clip would take minutes.
+# Of longer sound, windows spread over it are used, this much in all: an hour of sound would take minutes.
 MAX_AUDIO_S = 600.0
 
 
@@ -45,7 +45,7 @@ class ExportOptions:
         opset: ONNX opset.
         progress: Called with a line for each graph.
         tolerance: Largest difference between graph and torch that passes.
-        max_audio_s: Seconds of a clip's sound that are used.
+        max_audio_s: Most seconds of a clip's sound that are used; of longer sound, windows spread over it.
     """
 
     n_frames: int = 8

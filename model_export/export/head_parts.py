@@ -92,7 +92,7 @@ def _check_claims(run: Run) -> None:
         certificate = stored.certificate
         if stored.raw_weight == 1 or (certificate is not None and certificate.is_open):
             continue
-        told = certificate.in_words if certificate else "it was trained before certificates were made"
+        told = certificate.in_words if certificate else "it was not measured"
         raise RunError(
             f"{run.path}: its head would count, and nothing shows that it does no harm ({told}); train it "
             "with --set raw_fusion=true and raw_weight=validated, which leaves it out then, or export it as "

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import mimetypes
+import os
 import sqlite3
+import stat
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,9 +38,23 @@ _TABLE = """CREATE TABLE IF NOT EXISTS features (
 _SELECT = """SELECT visual, audio FROM features
     WHERE encoders = ? AND path = ? AND size = ? AND changed_ns = ?"""
 _INSERT = "INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?, ?, ?)"
-_Key = tuple[str, str, int, int]
+FileKey = tuple[str, int, int]
+"""Path, size and time of change of a file, by which its features are kept."""
 # Of files that are something else, are damaged, or have another table.
 _NO_JOURNAL = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
+
+
+def file_key(path: Path) -> FileKey:
+    """The key of a file as it is now.
+
+    Raises:
+        OSError: The file can't be looked at; `FileNotFoundError` where there is none, or no regular one.
+        ValueError: No file can have such a path.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise FileNotFoundError(path)
+    return os.path.realpath(path), about.st_size, about.st_mtime_ns
 
 
 class Journal:
@@ -67,15 +83,15 @@ class Journal:
         self._run("PRAGMA synchronous = NORMAL")
         self._run(_TABLE)
 
-    def get(self, clip: ListedClip) -> ClipFeatures | None:
+    def get(self, key: FileKey) -> ClipFeatures | None:
         """The features of a clip, or None."""
-        rows = self._run(_SELECT, *self._key(clip))
+        rows = self._run(_SELECT, self._encoders, *key)
         return ClipFeatures(*(_array(blob) for blob in rows[0])) if rows else None
 
-    def put(self, clip: ListedClip, features: ClipFeatures) -> None:
+    def put(self, key: FileKey, features: ClipFeatures) -> None:
         """Keep the features of a clip."""
         blobs = (None if one is None else one.tobytes() for one in (features.visual, features.audio))
-        self._run(_INSERT, *self._key(clip), *blobs)
+        self._run(_INSERT, self._encoders, *key, *blobs)
 
     def remove(self) -> None:
         """Remove the file, once the features are written elsewhere."""
@@ -95,10 +111,6 @@ class Journal:
         else:
             what = f"can't be written in {self.file.parent}: {error}; mend that, or choose a place with --out"
         return DatasetError(self.file, [Problem(self.file.name, what)])
-
-    def _key(self, clip: ListedClip) -> _Key:
-        about = clip.path.stat()
-        return self._encoders, str(clip.path.resolve()), about.st_size, about.st_mtime_ns
 
     def __enter__(self) -> Self:
         return self
@@ -126,6 +138,10 @@ class FailedClip:
     clip: ListedClip
     code: str
     message: str
+
+
+_Decoded = tuple[FileKey, Clip] | FailedClip
+"""A clip and the key of its file from before it was decoded, or why there is none."""
 
 
 @dataclass(frozen=True)
@@ -171,12 +187,13 @@ def extract_clips(
     missing = [clip for clip in listing.clips if clip.name not in known]
     decoded = _decode_ahead(missing, decode, decode_spec(bundle.manifest), n_decoders)
     for n_done, (clip, one) in enumerate(decoded, n_known + 1):
-        outcome = one if isinstance(one, FailedClip) else _encode(bundle, clip, one)
-        if isinstance(outcome, FailedClip):
-            failed.append(outcome)
+        if isinstance(one, FailedClip):
+            failed.append(one)
+        elif isinstance(features := _encode(bundle, clip, one[1]), FailedClip):
+            failed.append(features)
         else:
-            journal.put(clip, outcome)
-            known[clip.name] = outcome
+            journal.put(one[0], features)
+            known[clip.name] = features
         progress(n_done, len(listing.clips))
     named = [one for one in failed if not (listing.from_folder and _is_no_media(one))]
     clips = tuple(clip for clip in listing.clips if clip.name in known)
@@ -191,16 +208,27 @@ def extract_clips(
 
 def _known(listing: Listing, journal: Journal) -> dict[str, ClipFeatures]:
     """Features from the journal, by the clip's name."""
-    kept = ((clip.name, journal.get(clip)) for clip in listing.clips if clip.path.is_file())
+    keys = ((clip.name, _key_of(clip)) for clip in listing.clips)
+    kept = ((name, journal.get(key)) for name, key in keys if not isinstance(key, FailedClip))
     return {name: features for name, features in kept if features is not None}
+
+
+def _key_of(clip: ListedClip) -> FileKey | FailedClip:
+    """The key of a clip's file as it is now, or why it can't be read."""
+    try:
+        return file_key(clip.path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return FailedClip(clip, "no_file", "There is no such file.")
+    except OSError as error:
+        return FailedClip(clip, ClipUnavailableError.code, f"The file can't be looked at: {error.strerror}.")
 
 
 def _decode_ahead(
     clips: Sequence[ListedClip], decode: Decode, spec: DecodeSpec, n_decoders: int
-) -> Iterator[tuple[ListedClip, Clip | FailedClip]]:
+) -> Iterator[tuple[ListedClip, _Decoded]]:
     """Decode in threads and yield in order, only a few clips ahead, because a decoded clip is large."""
     with ThreadPoolExecutor(n_decoders) as threads:
-        ahead: deque[tuple[ListedClip, Future[Clip | FailedClip]]] = deque()
+        ahead: deque[tuple[ListedClip, Future[_Decoded]]] = deque()
         try:
             for clip in clips:
                 ahead.append((clip, threads.submit(_decode, decode, clip, spec)))
@@ -212,15 +240,16 @@ def _decode_ahead(
             threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _result(clip: ListedClip, decoded: Future[Clip | FailedClip]) -> tuple[ListedClip, Clip | FailedClip]:
+def _result(clip: ListedClip, decoded: Future[_Decoded]) -> tuple[ListedClip, _Decoded]:
     return clip, decoded.result()
 
 
-def _decode(decode: Decode, clip: ListedClip, spec: DecodeSpec) -> Clip | FailedClip:
-    if not clip.path.is_file():
-        return FailedClip(clip, "no_file", "There is no such file.")
+def _decode(decode: Decode, clip: ListedClip, spec: DecodeSpec) -> _Decoded:
+    key = _key_of(clip)  # before decoding: the file may be replaced or removed meanwhile
+    if isinstance(key, FailedClip):
+        return key
     try:
-        return decode(clip.path, spec)
+        return key, decode(clip.path, spec)
     except (MediaError, ClipUnavailableError) as error:
         return FailedClip(clip, error.code, error.message)
 

@@ -1,6 +1,7 @@
 """Find the clips: a folder with one folder per class, or a CSV of path,label[,split]."""
 
 import csv
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Final
 from model_export.data.gzsl_data import SPLIT_NAMES, SplitName
 from model_export.data.splits import PARTS, Part
 from model_export.errors import DatasetError, Problem
+from service.cli.clip_files import kind_of
 from service.errors import LabelError
 from service.labels.label import label_key, make_label
 
 _WORDS: Final = (*PARTS, *SPLIT_NAMES)
+_HEAD_BYTES: Final = 1024  # which tell a still image
 
 
 @dataclass(frozen=True)
@@ -39,62 +42,107 @@ class Listing:
     Attributes:
         clips: Sorted by name.
         from_folder: Whether files were found rather than named; one that is not media is then no mistake.
-        n_ignored: Files that were skipped: hidden ones, and those outside of class folders.
+        n_ignored: Files that were skipped: hidden ones, those outside of class folders, and still images.
+        n_images: How many of them are still images.
     """
 
     clips: tuple[ListedClip, ...]
     from_folder: bool
     n_ignored: int = 0
+    n_images: int = 0
 
 
 def list_clips(source: Path) -> Listing:
-    """List the clips of a folder or of a CSV; no clip is opened.
+    """List the clips of a folder or of a CSV; no clip is decoded.
 
     Raises:
         DatasetError: Nothing is there, or a row or a class name is wrong; lists every problem.
     """
     if not source.exists():
         raise DatasetError(source, [Problem(str(source), "no such file or folder")])
-    listing = _of_folder(source) if source.is_dir() else _of_csv(source)
-    problems = list(_problems(listing.clips))
-    if not listing.clips:
+    problems: list[Problem] = []
+    listing = _of_folder(source, labelled=True) if source.is_dir() else _of_csv(source, problems)
+    problems += _problems(listing.clips)
+    if not listing.clips and not problems:
         wanted = (
             "a folder for each class, named as the class, with its clips"
             if listing.from_folder
             else "a row for each clip below the row path,label"
         )
         problems.append(Problem(source.name, f"holds no clip; it should have {wanted}"))
+        if n := listing.n_images:
+            problems.append(Problem(source.name, f"its {n} still images count as clips only in a CSV"))
     if problems:
         raise DatasetError(source, problems)
     return listing
 
 
-def _of_folder(root: Path) -> Listing:
-    clips, n_ignored = [], 0
-    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+def list_unlabelled(folder: Path) -> Listing:
+    """Every file in a folder and below that is neither hidden nor a still image.
+
+    Files that are not media are skipped later.
+
+    Raises:
+        DatasetError: There is no such folder, or there are only still images in it.
+    """
+    if not folder.is_dir():
+        raise DatasetError(folder, [Problem(str(folder), "no such folder of clips")])
+    listing = _of_folder(folder, labelled=False)
+    if listing.n_images and not listing.clips:
+        what = f"holds {listing.n_images} still images and no clip"
+        raise DatasetError(folder, [Problem(folder.name, what)])
+    return listing
+
+
+def _of_folder(root: Path, *, labelled: bool) -> Listing:
+    """The clips of a folder and below, labelled by the outermost folder, or not at all."""
+    clips, n_ignored, n_images = [], 0, 0
+    # Unlike is_file, isfile answers also where a folder may not be entered.
+    for path in sorted(path for path in root.rglob("*") if os.path.isfile(path)):  # noqa: PTH113
         parts = path.relative_to(root).parts
-        if len(parts) < 2 or any(part.startswith(".") for part in parts):
+        if (labelled and len(parts) < 2) or any(part.startswith(".") for part in parts):
             n_ignored += 1
+        elif _is_still_image(path):  # most often the thumbnail of a clip beside it
+            n_images += 1
         else:
-            clips.append(ListedClip(path, "/".join(parts), _clean(parts[0])))
-    return Listing(tuple(clips), from_folder=True, n_ignored=n_ignored)
+            clips.append(ListedClip(path, "/".join(parts), _clean(parts[0]) if labelled else ""))
+    return Listing(tuple(clips), from_folder=True, n_ignored=n_ignored + n_images, n_images=n_images)
 
 
-def _of_csv(file: Path) -> Listing:
+def _is_still_image(path: Path) -> bool:
+    """By its content; one that can't be read is not left out, but reported later."""
+    try:
+        with path.open("rb") as file:
+            return kind_of(file.read(_HEAD_BYTES)) == "image"
+    except OSError:
+        return False
+
+
+def _of_csv(file: Path, problems: list[Problem]) -> Listing:
+    """The clips that a CSV names; rows with more fields than there are columns are added to the problems."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as opened:
-            rows = list(csv.DictReader(opened, restval=""))
+            reader = csv.DictReader(opened, restval="")
+            rows, columns = list(reader), reader.fieldnames
     except (UnicodeDecodeError, csv.Error) as error:
         what = "neither a folder nor a CSV in UTF-8 with the columns path and label"
         raise DatasetError(file, [Problem(file.name, what)]) from error
-    columns = list(rows[0]) if rows else ["path", "label"]
+    if columns is None:  # an empty file
+        return Listing((), from_folder=False)
     missing = [name for name in ("path", "label") if name not in columns]
     if missing:
         named = ", ".join(repr(column) for column in columns)
         what = f"has no column {' and no column '.join(missing)}; its first row is {named[:200]}"
         raise DatasetError(file, [Problem(file.name, what)])
-    clips = sorted((_of_row(file.parent, row) for row in rows), key=lambda clip: clip.name)
-    return Listing(tuple(clips), from_folder=False)
+    clips = []
+    for row in rows:
+        clip = _of_row(file.parent, row)
+        if any(row.get(None, ())):  # where the reader keeps what is beyond the last column
+            what = "has more fields than the first row; quote a value with commas"
+            problems.append(Problem(clip.name, what))
+        else:
+            clips.append(clip)
+    return Listing(tuple(sorted(clips, key=lambda clip: clip.name)), from_folder=False)
 
 
 def _of_row(folder: Path, row: dict[str, str]) -> ListedClip:
@@ -114,15 +162,16 @@ def _clean(label: str) -> str:
 
 def _problems(clips: Sequence[ListedClip]) -> Iterator[Problem]:
     """Every fault of a listing, each once."""
-    names: set[str] = set()
+    files: dict[str, str] = {}
     labels: dict[str, str] = {}
     for clip in clips:
         where = clip.name or "a row without a path"
         if not clip.name:
             yield Problem(where, f"its label is {clip.label!r}")
-        elif clip.name in names:
-            yield Problem(where, "is listed twice")
-        names.add(clip.name)
+        elif (known := files.get(file := _real_path(clip.path))) is not None:
+            yield Problem(where, "is listed twice" if known == where else f"is the same file as {known}")
+        else:
+            files[file] = where
         if clip.split is not None and clip.split not in _WORDS:
             yield Problem(where, f"split {clip.split!r} is none of {', '.join(_WORDS)}")
         if label_key(clip.label) not in labels:
@@ -132,22 +181,16 @@ def _problems(clips: Sequence[ListedClip]) -> Iterator[Problem]:
             yield Problem(where, f"labels {first!r} and {clip.label!r} differ in case or spacing only")
 
 
+def _real_path(path: Path) -> str:
+    """The path of the file itself, links followed, whether it exists or not."""
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # with a NUL: no file can be called so
+        return str(path)
+
+
 def _label_problems(where: str, label: str) -> Iterator[Problem]:
     try:
         make_label(label)
     except LabelError as error:
         yield Problem(where, error.message)
-
-
-def list_unlabelled(folder: Path) -> Listing:
-    """Every file in a folder and below that is not hidden; files that are not media are skipped later.
-
-    Raises:
-        DatasetError: There is no such folder.
-    """
-    if not folder.is_dir():
-        raise DatasetError(folder, [Problem(str(folder), "no such folder of clips")])
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    shown = [path for path in paths if not any(p.startswith(".") for p in path.relative_to(folder).parts)]
-    clips = tuple(ListedClip(path, path.relative_to(folder).as_posix(), label="") for path in shown)
-    return Listing(clips, from_folder=True, n_ignored=len(paths) - len(shown))

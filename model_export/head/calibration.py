@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -14,46 +13,31 @@ from model_export.data.gzsl_data import Indices, Reals
 from model_export.head.distances import StageRanked, best_beta, fuse_ranked, rank_raw
 from model_export.head.gate import Weighing, certify, choose
 from model_export.head.head_config import HeadConfig
-from model_export.head.metrics import Distances, Ranked
+from model_export.head.metrics import ClipDistances, Distances
 from model_export.head.stage_tensors import StageTensors
 from model_export.head.standardisation import Statistics
-from service.bundle.head_specs import AgreementScore, Certificate
+from service.bundle.head_specs import AgreementScore
+from service.bundle.head_specs import Calibration as StoredCalibration
+from service.ranking import UnknownScore
 
 RAW_WEIGHTS: Final = tuple(i / 20 for i in range(21))
 VISUAL_SHARES: Final = (0.5, 0.25, 0.75, 0.0, 1.0)  # where several are equal the first is chosen
 
 
-class Calibration(BaseModel):
-    """How distances become a ranking and probabilities; every value was chosen on validation clips.
+class Calibration(StoredCalibration):
+    """What a bundle stores of a ranking, and its figures on the validation clips that it was chosen on.
 
     Attributes:
-        raw_weight: Share of the raw distance, 0..1; 0 ranks by the embedding alone.
-        visual_share: Weight of the visual cosine in the raw distance, 0..1; the audio cosine has the rest.
-        beta: Added to the distances of seen classes (calibrated stacking).
-        temperature: Probabilities are softmax(-distance / temperature), beta included.
-        unknown_threshold: Nearest label's distance, without beta, at which none fits with probability 1/2.
-        unknown_scale: The unknown score is sigmoid((nearest - unknown_threshold) / unknown_scale).
         seen: S on validation, 0..100; 0, as the next three, where there was nothing to measure it on.
         unseen: U on validation.
         harmonic_mean: HM on validation.
         zsl: ZSL on validation.
-        certificate: What the embedding brings over the raw features, on held-out classes; None where that
-            was not measured.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    raw_weight: float
-    visual_share: float
-    beta: float
-    temperature: float
-    unknown_threshold: float
-    unknown_scale: float
     seen: float
     unseen: float
     harmonic_mean: float
     zsl: float
-    certificate: Certificate | None = None
 
 
 class Calibrations(BaseModel):
@@ -231,25 +215,13 @@ def fit_temperature(distances: Distances, target: Indices) -> float:
     return float(np.exp(minimize_scalar(nll, bounds=bounds, method="bounded").x))
 
 
-@dataclass(frozen=True)
-class UnknownScore:
-    """Probability that none of the labels fits: sigmoid((nearest distance - threshold) / scale).
-
-    Attributes:
-        threshold: Distance to the nearest label at which both are equally likely; without beta.
-        scale: How fast the score changes with that distance, above 0.
-    """
-
-    threshold: float
-    scale: float
-
-    def of(self, nearest_distance: Reals) -> Reals:
-        """Score 0..1 of each clip's distance [n] to its nearest label."""
-        score: Reals = expit((nearest_distance - self.threshold) / self.scale)
-        return score
+def unknown_scores(nearest: Reals, score: UnknownScore) -> Reals:
+    """How likely it is that no label fits, 0..1, by each clip's distance [n] to its nearest label."""
+    found: Reals = expit((nearest - score.threshold) / score.scale)
+    return found
 
 
-def with_and_without_own(clips: Ranked, candidates: Indices) -> tuple[Reals, Reals]:
+def with_and_without_own(clips: ClipDistances, candidates: Indices) -> tuple[Reals, Reals]:
     """Each clip's distance to its nearest candidate, own class included and own class left out."""
     among = clips.distances[:, candidates].astype(np.float64)
     own = candidates[None, :] == clips.class_index[:, None]

@@ -18,7 +18,7 @@ from scipy.special import logsumexp
 from model_export.data.gzsl_data import Indices, Reals
 from model_export.head.calibration import Calibration
 from model_export.head.distances import StageRanked
-from model_export.head.metrics import Ranked
+from model_export.head.metrics import ClipDistances
 from service.bundle.guarantees import MAX_PERCENT, MIN_PERCENT, Among, Kind, Limits
 from service.media import Tracks
 
@@ -131,7 +131,7 @@ class Case:
 
 def cases(ranked: StageRanked, calibration: Calibration) -> Iterator[Case]:
     """Both kinds of right names, among their own kind and among both."""
-    parts: tuple[tuple[Kind, Ranked, Indices, Indices], ...] = (
+    parts: tuple[tuple[Kind, ClipDistances, Indices, Indices], ...] = (
         ("seen", ranked.seen_clips, ranked.seen, ranked.unseen),
         ("unseen", ranked.unseen_clips, ranked.unseen, ranked.seen),
     )
@@ -151,20 +151,20 @@ def _lengths(longest: int) -> tuple[int, ...]:
     return (*(n for n in LENGTHS if n < longest), longest) if longest > 1 else ()
 
 
-def _some(clips: Ranked) -> Ranked:
+def _some(clips: ClipDistances) -> ClipDistances:
     """At most MAX_SEEN_CLIPS, drawn at random.
 
     More take minutes, and with so many a promise of 99 % has a standard error of 0.2 points.
     """
     n = len(clips.class_index)
     rows = np.sort(np.random.default_rng(0).choice(n, min(n, MAX_SEEN_CLIPS), replace=False))
-    return Ranked(clips.distances[rows], clips.class_index[rows])
+    return ClipDistances(clips.distances[rows], clips.class_index[rows])
 
 
-def _few_of_each_class(clips: Ranked) -> Ranked:
+def _few_of_each_class(clips: ClipDistances) -> ClipDistances:
     """At most MAX_CLIPS_PER_CLASS of each class, drawn at random: classes weigh the same in any case."""
     random, kept = np.random.default_rng(0), list[Indices]()
     for c in np.unique(clips.class_index):
         kept.append(random.permutation(np.flatnonzero(clips.class_index == c))[:MAX_CLIPS_PER_CLASS])
     rows = np.sort(np.concatenate(kept)) if kept else np.zeros(0, np.int64)
-    return Ranked(clips.distances[rows], clips.class_index[rows])
+    return ClipDistances(clips.distances[rows], clips.class_index[rows])

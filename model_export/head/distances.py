@@ -16,8 +16,8 @@ from model_export.data.gzsl_data import Indices, Reals
 from model_export.head.head_config import HeadConfig, Standardisation
 from model_export.head.metrics import (
     BetaCurve,
+    ClipDistances,
     Distances,
-    Ranked,
     beta_curve,
     mean_class_accuracy,
     nearest,
@@ -92,8 +92,8 @@ class StageRanked:
         unseen: Ids of the unseen classes.
     """
 
-    seen_clips: Ranked
-    unseen_clips: Ranked
+    seen_clips: ClipDistances
+    unseen_clips: ClipDistances
     seen: Indices
     unseen: Indices
 
@@ -110,10 +110,10 @@ class StageRanked:
         """Ids of all classes that clips are ranked against."""
         return np.concatenate([self.seen, self.unseen])
 
-    def pooled(self) -> Ranked:
+    def pooled(self) -> ClipDistances:
         """Seen and unseen clips together."""
         parts = (self.seen_clips, self.unseen_clips)
-        return Ranked(
+        return ClipDistances(
             np.concatenate([part.distances for part in parts]),
             np.concatenate([part.class_index for part in parts]),
         )
@@ -128,7 +128,7 @@ class StageRanked:
 def rank_stage(stage: StageTensors, distances: Callable[[Clips], Tensor]) -> StageRanked:
     """Compute the distances of a stage's evaluation clips to every class."""
     seen_clips, unseen_clips = (
-        Ranked(distances(clips).cpu().numpy(), clips.class_index.cpu().numpy())
+        ClipDistances(distances(clips).cpu().numpy(), clips.class_index.cpu().numpy())
         for clips in (stage.eval_seen, stage.eval_unseen)
     )
     return StageRanked(seen_clips, unseen_clips, stage.seen.cpu().numpy(), stage.unseen.cpu().numpy())
@@ -156,8 +156,8 @@ def rank_raw(statistics: Statistics, stage: StageTensors, visual_share: float) -
 def fuse_ranked(embedding: StageRanked, raw: StageRanked, raw_weight: float) -> StageRanked:
     """Mean of both distances, weighted 1 - `raw_weight` and `raw_weight`."""
 
-    def fused(a: Ranked, b: Ranked) -> Ranked:
-        return Ranked((1 - raw_weight) * a.distances + raw_weight * b.distances, a.class_index)
+    def fused(a: ClipDistances, b: ClipDistances) -> ClipDistances:
+        return ClipDistances((1 - raw_weight) * a.distances + raw_weight * b.distances, a.class_index)
 
     return StageRanked(
         fused(embedding.seen_clips, raw.seen_clips),

@@ -14,9 +14,9 @@ from model_export.data.gzsl_data import GzslData, Indices, Reals, Track
 from model_export.errors import RunError
 from model_export.head.calibration import (
     Calibration,
-    UnknownScore,
     log_probabilities,
     rank_calibrated,
+    unknown_scores,
     with_and_without_own,
 )
 from model_export.head.distances import (
@@ -35,8 +35,10 @@ from model_export.head.metrics import (
 )
 from model_export.head.run_folder import Run
 from model_export.head.stage_tensors import StageTensors
+from service.ranking import UnknownScore
 
-Ranking = Literal["embedding", "fused", "raw"]
+RankedBy = Literal["embedding", "fused", "raw"]
+"""By which distance: the embedding's, that of the raw features, or both together."""
 
 
 class _Report(BaseModel):
@@ -148,7 +150,7 @@ class Evaluation(_Report):
 
     data: str
     simulated: bool
-    ranking: Ranking
+    ranking: RankedBy
     track: Track
     seed: int
     accuracy: Accuracy
@@ -166,7 +168,7 @@ class Evaluation(_Report):
 
 
 def evaluate(
-    run: Run, data: GzslData, *, ranking: Ranking | None = None, track: Track = "both"
+    run: Run, data: GzslData, *, ranking: RankedBy | None = None, track: Track = "both"
 ) -> Evaluation:
     """Measure a run on the test clips of the data that it was trained on.
 
@@ -182,7 +184,7 @@ def evaluate(
         RunError: The run was trained on other data.
     """
     _check_data(run, data)
-    chosen: Ranking = ranking or ("fused" if run.config.head.raw_fusion else "embedding")
+    chosen: RankedBy = ranking or ("fused" if run.config.head.raw_fusion else "embedding")
     test = StageTensors.of(data, data.stage(2), torch.device("cpu"))
     stage = test.complete() if track == "both" else test.only(track)
     calibration: Calibration = getattr(run.calibrations, ranking) if ranking else run.calibration_of(track)
@@ -287,11 +289,11 @@ def _unknown(ranked: StageRanked, calibration: Calibration) -> dict[str, float]:
     """AUROC of the unknown score, defined in two ways."""
     score = UnknownScore(calibration.unknown_threshold, calibration.unknown_scale)
     known, unknown = (
-        score.of(clips.distances[:, ranked.seen].min(axis=1))
+        unknown_scores(clips.distances[:, ranked.seen].min(axis=1), score)
         for clips in (ranked.seen_clips, ranked.unseen_clips)
     )
     with_own, without_own = with_and_without_own(ranked.pooled(), ranked.candidates())
     return {
         "unknown_auroc": auroc(known, unknown),
-        "unknown_auroc_own": auroc(score.of(with_own), score.of(without_own)),
+        "unknown_auroc_own": auroc(*(unknown_scores(one, score) for one in (with_own, without_own))),
     }

@@ -21,7 +21,7 @@ import numpy as np
 
 from model_export.data.gzsl_data import Indices, Reals
 from model_export.head.distances import StageRanked, best_beta, fuse_ranked
-from model_export.head.metrics import DIGITS, Ranked, harmonic_mean, nearest
+from model_export.head.metrics import DIGITS, ClipDistances, harmonic_mean, nearest
 from service.bundle.head_specs import Certificate
 
 N_FOLDS: Final = 5
@@ -111,7 +111,7 @@ class _Clips:
     class_index: Indices
 
     @classmethod
-    def of(cls, clips: Ranked, seen: Indices, unseen: Indices) -> _Clips:
+    def of(cls, clips: ClipDistances, seen: Indices, unseen: Indices) -> _Clips:
         to_seen, to_unseen = (
             clips.distances[:, ids].min(axis=1).astype(np.float64) for ids in (seen, unseen)
         )

@@ -35,7 +35,7 @@ def nearest(distances: Distances, candidates: Indices) -> Indices:
 
 
 @dataclass(frozen=True)
-class Ranked:
+class ClipDistances:
     """Clips with their distances to every class of the data set.
 
     Attributes:
@@ -69,7 +69,7 @@ class BetaCurve:
 
 
 def beta_curve(
-    seen_clips: Ranked, unseen_clips: Ranked, seen: Indices, unseen: Indices, beta: Reals
+    seen_clips: ClipDistances, unseen_clips: ClipDistances, seen: Indices, unseen: Indices, beta: Reals
 ) -> BetaCurve:
     """S, U and HM for each beta, candidates being all seen and unseen classes.
 
@@ -82,7 +82,7 @@ def beta_curve(
     return BetaCurve(beta, s, u, harmonic)
 
 
-def _stacked_accuracy(clips: Ranked, seen: Indices, unseen: Indices, beta: Reals) -> Reals:
+def _stacked_accuracy(clips: ClipDistances, seen: Indices, unseen: Indices, beta: Reals) -> Reals:
     """Mean class accuracy for each beta: float64 [k]."""
     to_seen = clips.distances[:, seen].min(axis=1).astype(np.float64)
     to_unseen = clips.distances[:, unseen].min(axis=1).astype(np.float64)

@@ -25,6 +25,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from model_export.data.gzsl_data import SINGLE_TRACKS, GzslData, Track
 from model_export.errors import RunError
 from model_export.head.calibration import (
+    VISUAL_SHARES,
     Calibration,
     Calibrations,
     calibrate_embedding,
@@ -37,6 +38,7 @@ from model_export.head.conformal import head_limits
 from model_export.head.cost import FILE as COST_FILE
 from model_export.head.cost import Cost, forget_peak_memory, peak_memory_mib
 from model_export.head.distances import (
+    StageRanked,
     best_beta,
     fuse_ranked,
     rank_embedding,
@@ -61,7 +63,7 @@ from model_export.head.run_folder import (
 )
 from model_export.head.stage_checkpoint import StageState, restore_checkpoint, save_checkpoint
 from model_export.head.stage_tensors import StageTensors
-from model_export.head.standardisation import exact_statistics
+from model_export.head.standardisation import Statistics, exact_statistics
 from model_export.head.track_agreement import fit_agreement
 from model_export.head.training_batches import StageInputs
 from model_export.progress import BarProgress, unreported
@@ -114,10 +116,10 @@ def train(
         report: Called after each step with `stage 1` or `stage 2`.
 
     Raises:
-        RunError: `out` holds something else, or the loss stopped being finite.
+        RunError: The device can't be used, `out` holds something else, or the loss stopped being finite.
     """
+    where = usable_device(device)
     torch.set_num_threads(n_threads or threads_for(config, data, n_processors()))
-    where = torch.device(device)
     open_run_folder(out, RunConfig(head=config, data=DataIdentity.of(data)), where)
     if not is_finished(out):
         forget_peak_memory()
@@ -128,6 +130,22 @@ def train(
         finish(out, config, (first, stage_1), (second, stage_2), data)
     remove_checkpoints(out)
     return Run.load(out)
+
+
+def usable_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        RunError: It is neither `cpu` nor `cuda`, or torch can't use a GPU here.
+    """
+    if name not in ("cpu", "cuda"):
+        raise RunError(f"--device {name}: give cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RunError(
+            "device cuda was asked for, but torch could not start it on this machine; check the driver, its "
+            "libraries and that the container was given a GPU, or set the device to cpu"
+        )
+    return torch.device(name)
 
 
 def threads_for(config: HeadConfig, data: GzslData, n_available: int) -> int:
@@ -171,10 +189,10 @@ def calibrate(
     clips = f"validation clips of {'SIMULATED ' if data.simulated else ''}{data.name}"
     whole = stage.complete()  # clips with one track are served by the calibrations below
     ranked = rank_embedding(network, config, statistics, whole)
-    served = calibrate_served(config, ranked, statistics, whole, clips)
-    raw = calibrate_fused(ranked, statistics, whole, raw_weights=(1.0,))
+    embedding, fused, raw = calibrate_both(config, ranked, statistics, whole, clips)
     limits: list[Limits] = []
     if stage.measures("both"):
+        served = fused if config.raw_fusion else embedding
         limits += head_limits(rank_calibrated(ranked, statistics, whole, served), served, "both")
     alone: dict[Track, Calibration] = {}
     for track in SINGLE_TRACKS:
@@ -185,10 +203,10 @@ def calibrate(
             alone[track] = one = calibrate_served(config, ranked_only, statistics, only, clips, share)
             limits += head_limits(rank_calibrated(ranked_only, statistics, only, one), one, track)
         else:
-            alone[track] = unmeasured_track(raw, track)
+            alone[track] = unmeasured(raw, track)
     calibrations = Calibrations(
-        embedding=calibrate_embedding(ranked) if config.raw_fusion else served,
-        fused=served if config.raw_fusion else calibrate_fused(ranked, statistics, whole),
+        embedding=embedding,
+        fused=fused,
         raw=raw,
         visual=alone["visual"],
         audio=alone["audio"],
@@ -197,10 +215,30 @@ def calibrate(
     return calibrations, Guarantees(data=clips, limits=tuple(limits))
 
 
-def unmeasured_track(raw: Calibration, track: Track) -> Calibration:
-    """For clips with only the track that no clip had to train on or to measure: the raw ranking as it is."""
-    share = {"visual_share": float(track == "visual"), "beta": 0.0}
-    return raw.model_copy(update=share | dict.fromkeys(("seen", "unseen", "harmonic_mean", "zsl"), 0.0))
+def calibrate_both(
+    config: HeadConfig, ranked: StageRanked, statistics: Statistics, stage: StageTensors, clips: str
+) -> tuple[Calibration, Calibration, Calibration]:
+    """The rankings by the embedding, fused, and by the raw features, of clips with both tracks."""
+    embedding = calibrate_embedding(ranked)
+    raw = calibrate_fused(ranked, statistics, stage, raw_weights=(1.0,))
+    if statistics.knows("both") and not stage.measures("both"):
+        raw = unmeasured(raw, "both")
+        return unmeasured(embedding, "both"), raw, raw
+    served = calibrate_served(config, ranked, statistics, stage, clips)
+    if config.raw_fusion:
+        return embedding, served, raw
+    return served, calibrate_fused(ranked, statistics, stage), raw
+
+
+def unmeasured(fitted: Calibration, tracks: Track) -> Calibration:
+    """For clips with tracks that no clips had to train on, or to measure seen and unseen classes with.
+
+    What was fitted to clips with other tracks would tell these tracks apart rather than classes: the ranking
+    is as it is without beta, and tells nothing of unknown clips.
+    """
+    share = {"visual": 1.0, "audio": 0.0, "both": VISUAL_SHARES[0]}[tracks]
+    nothing = dict.fromkeys(("beta", "unknown_threshold", "seen", "unseen", "harmonic_mean", "zsl"), 0.0)
+    return fitted.model_copy(update=nothing | {"visual_share": share, "unknown_scale": 1.0})
 
 
 def train_stage(

@@ -13,7 +13,7 @@ from typing import Final
 from model_export.data.gzsl_data import TextOrder, Track
 from model_export.errors import RunError
 from model_export.head.cost import Cost
-from model_export.head.evaluation import Ranking
+from model_export.head.evaluation import RankedBy
 from model_export.report.tables import (
     BASELINE,
     FROZEN,
@@ -117,7 +117,7 @@ def comparison_table(found: Sequence[Method]) -> Table:
 def _own_rows(real: Sequence[Method], order: str) -> list[tuple[str, ...]]:
     """The rows of runs whose texts were joined in one way."""
     names = sorted({m.name for m in real} | {BASELINE, "AHSE"}, key=_order)
-    rankings: tuple[tuple[Ranking, str], ...] = (("embedding", ""), ("fused", " + raw similarities"))
+    rankings: tuple[tuple[RankedBy, str], ...] = (("embedding", ""), ("fused", " + raw similarities"))
     rows = [
         (name + more + order, *(_ours(real, name, data_set, ranking) for data_set in DATA_SETS), OURS)
         for name in names
@@ -143,7 +143,7 @@ def ablation_table(found: Sequence[Method]) -> Table:
 
 
 def gain(
-    method: Method, baseline: Method, figure: str, ranking: Ranking = "embedding", track: Track = "both"
+    method: Method, baseline: Method, figure: str, ranking: RankedBy = "embedding", track: Track = "both"
 ) -> Figure | None:
     """Paired differences to the baseline over the seeds and data that both have; None where there is none."""
     ours, theirs = (
@@ -170,7 +170,7 @@ def _published(name: str, data_set: str) -> tuple[str, str]:
     return f"{hm:.2f}", f"{zsl:.2f}"
 
 
-def _ours(real: Sequence[Method], name: str | None, data_set: str, ranking: Ranking) -> str:
+def _ours(real: Sequence[Method], name: str | None, data_set: str, ranking: RankedBy) -> str:
     """The figures of a method, or of any where the name is None.
 
     Raises:
@@ -230,7 +230,7 @@ def _table_one_cells(method: Method | None) -> tuple[str, ...]:
     )
 
 
-def _published_ranking(method: Method) -> Ranking:
+def _published_ranking(method: Method) -> RankedBy:
     """By the embedding, or where the method's own publication fuses it with the raw similarities, by both."""
     return "fused" if method.config.raw_weight == "balanced" else "embedding"
 

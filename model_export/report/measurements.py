@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from model_export.data.gzsl_data import SINGLE_TRACKS, GzslData, Indices, Track
 from model_export.errors import RunError
-from model_export.head.evaluation import Evaluation, Ranking, evaluate
+from model_export.head.evaluation import Evaluation, RankedBy, evaluate
 from model_export.head.run_folder import Run, RunConfig, read_config, save_tensors, write_atomically
 from model_export.head.stage_tensors import StageTensors
 from model_export.head.standardisation import standardise
@@ -32,7 +32,7 @@ EVALUATION: Final = "evaluation.json"
 SAMPLE: Final = "test_sample.safetensors"
 N_SAMPLE_CLASSES: Final = 10
 N_SAMPLE_CLIPS: Final = 30  # of each class
-RANKINGS: Final[tuple[Ranking, ...]] = ("embedding", "fused", "raw")
+RANKINGS: Final[tuple[RankedBy, ...]] = ("embedding", "fused", "raw")
 
 
 class Measurements(BaseModel):
@@ -76,16 +76,16 @@ class MeasuredRun:
     evaluations: tuple[Evaluation, ...]
     sample: Sample
 
-    def of(self, ranking: Ranking, track: Track = "both") -> Evaluation:
+    def of(self, ranking: RankedBy, track: Track = "both") -> Evaluation:
         """The evaluation by a ranking; single tracks were measured for the run's own ranking only."""
         return next(e for e in self.evaluations if (e.ranking, e.track) == (ranking, track))
 
-    def has(self, ranking: Ranking, track: Track = "both") -> bool:
+    def has(self, ranking: RankedBy, track: Track = "both") -> bool:
         """Whether it was measured: not with a track that no test clip has."""
         return any((e.ranking, e.track) == (ranking, track) for e in self.evaluations)
 
     @property
-    def own_ranking(self) -> Ranking:
+    def own_ranking(self) -> RankedBy:
         """The ranking that the configuration names."""
         return "fused" if self.config.head.raw_fusion else "embedding"
 

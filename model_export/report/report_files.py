@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from model_export.errors import RunError
-from model_export.head.evaluation import Ranking
+from model_export.head.evaluation import RankedBy
 from model_export.head.run_folder import write_atomically
 from model_export.report.comparison import GAINED, ablation_table, comparison_table, gain, table_one
 from model_export.report.measurements import RANKINGS, MeasuredRun
@@ -39,7 +39,7 @@ PICTURES: Final = {
     "hubness": hubness_histogram,
     "reliability": reliability_diagram,
 }
-SEED_RANKINGS: Final[tuple[Ranking, ...]] = ("embedding", "fused")
+SEED_RANKINGS: Final[tuple[RankedBy, ...]] = ("embedding", "fused")
 _STYLE: Final = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; color: #222 }
 table { border-collapse: collapse; margin: .6rem 0; font-size: 13px }
@@ -100,14 +100,14 @@ def _seed_table(found: Sequence[Method]) -> Table:
     )
 
 
-def _seed_cell(method: Method, seed: int, ranking: Ranking) -> str:
+def _seed_cell(method: Method, seed: int, ranking: RankedBy) -> str:
     if seed not in method.seeds:
         return NOT_MEASURED
     i = method.seeds.index(seed)
     return " / ".join(f"{method.figure(f, ranking).values[i]:.1f}" for f in GAINED)
 
 
-def _gain_cell(method: Method, baseline: Method | None, ranking: Ranking) -> str:
+def _gain_cell(method: Method, baseline: Method | None, ranking: RankedBy) -> str:
     gains = [gain(method, baseline, f, ranking) if baseline else None for f in GAINED]
     if method is baseline:
         return ""

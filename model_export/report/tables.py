@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import t
 
 from model_export.data.gzsl_data import SINGLE_TRACKS, Track
-from model_export.head.evaluation import Evaluation, Ranking
+from model_export.head.evaluation import Evaluation, RankedBy
 from model_export.head.head_config import PAPER_STANDARDISATION, PRESETS, HeadConfig, MethodName
 from model_export.report.measurements import RANKINGS, MeasuredRun
 
@@ -113,7 +113,7 @@ class Method:
         """Seed and data of each run: what two methods must share to be compared run by run."""
         return tuple((run.config.head.seed, run.config.data.fingerprint) for run in self.runs)
 
-    def figure(self, name: str, ranking: Ranking = "embedding", track: Track = "both") -> Figure:
+    def figure(self, name: str, ranking: RankedBy = "embedding", track: Track = "both") -> Figure:
         """One of FIGURES over the seeds."""
         return Figure(tuple(FIGURES[name](run.of(ranking, track)) for run in self.runs))
 
@@ -182,16 +182,18 @@ def _setting(run: MeasuredRun) -> str:
     usual = f"{head.standardisation}, {head.logit_scale} logits, lr {head.lr:g}, lambda {head.align_weight:g}"
     told = [
         f"{name} {getattr(head, name)}"
-        for name in _SELDOM
-        if getattr(head, name) != HeadConfig.model_fields[name].default
+        for name, field in HeadConfig.model_fields.items()
+        if name not in _TOLD and getattr(head, name) != field.default
     ]
     return ", ".join([usual, *told])
 
 
-_SELDOM = (
-    *("embedding_dim", "hidden_dim", "align_normaliser", "adapter_scale", "select_by", "raw_weight"),
-    *("dropout", "projection_dropout", "decoder_dropout", "n_epochs", "n_batches_per_epoch", "batch_size"),
-)
+_TOLD: Final = frozenset((
+    *("method", "follow", "align_semantic", "align_class", "align_batch"),
+    *("modality", "text", "quality_weights"),
+    *("standardisation", "logit_scale", "lr", "align_weight", "seed"),
+))  # fmt: skip
+"""Settings that the name of a method has whole, then those that are usual, and the seed."""
 
 
 def _rank(name: str) -> int:
@@ -245,13 +247,13 @@ def data_title(found: Sequence[Method]) -> str:
 def ranking_table(found: Sequence[Method]) -> Table:
     """Every method by its embedding and fused with the raw features, and the raw features alone."""
     columns = ("S", "U", "HM", "ZSL", "hubness", "ECE", "unknown AUROC")
-    rankings: tuple[tuple[Ranking, str], ...] = (("embedding", ""), ("fused", " + raw similarities"))
+    rankings: tuple[tuple[RankedBy, str], ...] = (("embedding", ""), ("fused", " + raw similarities"))
     rows = [_row(m.name + more, m, columns, ranking) for m in found for ranking, more in rankings]
     rows += [_row(FROZEN, found[0], columns, "raw")]
     return Table(f"Test clips of {data_title(found)}", ("method", "seeds", *columns), tuple(rows))
 
 
-def _row(name: str, method: Method, columns: Sequence[str], ranking: Ranking) -> tuple[str, ...]:
+def _row(name: str, method: Method, columns: Sequence[str], ranking: RankedBy) -> tuple[str, ...]:
     figures = (method.figure(column, ranking).shown(_digits(column)) for column in columns)
     return (name, str(len(method.seeds)), *figures)
 
@@ -301,6 +303,6 @@ def _method_document(method: Method, *, with_runs: bool) -> dict[str, Any]:
     return document | ({"runs": runs} if with_runs else {})
 
 
-def _figure_document(method: Method, name: str, ranking: Ranking) -> dict[str, Any]:
+def _figure_document(method: Method, name: str, ranking: RankedBy) -> dict[str, Any]:
     figure = method.figure(name, ranking)
     return {"mean": figure.mean, "std": figure.std, "values": figure.values}

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from model_export.cli import export_clip_clap, shared_options
 from model_export.cli.export_clip_clap import precisions
+from model_export.encoders.audio_encoder import AudioChoice
+from model_export.encoders.encoder_graphs import ExportOptions
 from model_export.errors import EncoderError
+from model_export.export import graph_export
 from model_export.export.bundle_parts import BundleFacts
+from service.bundle import manifest
 from tests.conftest import Ahse
 
 
@@ -43,6 +49,9 @@ def test_unknown_or_repeated_precisions_are_refused(given: list[str]) -> None:
         (["--audio-revision", "main"], "--random-weights have no version"),
         (["--image-checkpoint", __file__], "--random-weights are in no file"),
         (["--audio-checkpoint", __file__], "--random-weights are in no file"),
+        (["--audio-pretrained", __file__], "; a file is given with --audio-checkpoint"),
+        (["--audio-pretrained", "/nowhere/a.pt"], "; a file is given with --audio-checkpoint"),
+        (["--image-pretrained", __file__], "; a file is given with --image-checkpoint"),
     ],
 )
 def test_mistakes_end_in_one_line(ahse: Ahse, tmp_path: Path, words: list[str], said: str) -> None:
@@ -51,6 +60,26 @@ def test_mistakes_end_in_one_line(ahse: Ahse, tmp_path: Path, words: list[str], 
     assert (code, list(tmp_path.iterdir())) == (2, [])
     assert said in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_a_folder_that_is_called_like_a_repository_is_given_as_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name would mean other weights elsewhere; LAION's names are never paths."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("laion/clap", "630k"):
+        Path(name).mkdir(parents=True)
+    assert AudioChoice("630k").pretrained == "630k"
+    with pytest.raises(EncoderError, match="a file is given with --audio-checkpoint"):
+        AudioChoice("laion/clap")
+
+
+def test_defaults_that_are_known_without_torch_are_those_of_the_export() -> None:
+    """The command line repeats them, since help should not wait for torch."""
+    assert export_clip_clap._OPSET == graph_export.OPSET
+    assert ExportOptions().n_frames == export_clip_clap._N_FRAMES
+    (name,) = get_args(manifest.Name)[1:]
+    assert name.pattern == f"^{shared_options._BUNDLE_NAME.pattern}$"
 
 
 def test_a_command_has_what_is_not_the_default(

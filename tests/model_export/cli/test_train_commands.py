@@ -72,6 +72,37 @@ def test_a_wrong_setting_is_one_line_and_exit_code_2(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("gpu", "--device gpu: give cpu or cuda"),
+        ("cuda", "device cuda was asked for, but torch could not start it on this machine"),
+    ],
+)
+def test_a_device_that_can_not_be_used_is_one_line_and_exit_code_2(
+    command: Command, features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, said: str
+) -> None:
+    """And no run folder is made."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    code, _, err = command(train_app, features, "--out", tmp_path / "run", "--device", device, *SMALL)
+    assert (code, said in err, len(err.splitlines())) == (2, True, 1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_says_where_both_tracks_could_not_be_measured(
+    command: Command, features: Path, tmp_path: Path
+) -> None:
+    """Without sound in one part of validation."""
+    kept = read_feature_file(features)
+    unseen = kept.data.splits["val_unseen"]
+    silent = {**kept.data.splits, "val_unseen": replace(unseen, audio=0 * unseen.audio)}
+    path = tmp_path / "silent.safetensors"
+    write_feature_file(path, replace(kept, data=replace(kept.data, splits=silent)))
+    code, out, _ = command(train_app, path, "--out", tmp_path / "run", *SMALL)
+    assert code == 0
+    assert "was not measured: validation lacks clips with both tracks" in out
+
+
 def cut(path: Path) -> Path:
     """Half of a file."""
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

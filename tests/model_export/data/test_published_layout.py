@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model_export.data.datasets import check_published
 from model_export.data.pickles import read_npy_dict
 from model_export.data.published_layout import identify, read_classes, read_published
 from model_export.data.published_text import FEATURES, mixed_up, read_text_names
@@ -155,6 +156,17 @@ def test_each_defect_is_one_clear_problem(root: Path, spoil: Callable[[Path], No
     with pytest.raises(DatasetError) as caught:
         read_published(root)
     assert any(said in str(problem) for problem in caught.value.problems), str(caught.value)
+
+
+def test_clips_without_any_track_are_one_problem_each(root: Path) -> None:
+    """As in a feature file; with file and row."""
+    rewrite("video", [GOOD, GOOD * 0])(root)
+    rewrite("audio", [np.zeros(N_AUDIO), np.zeros(N_AUDIO)])(root)
+    with pytest.raises(DatasetError) as caught:
+        read_published(root)
+    said = "a clip with neither a visual nor an audio track: all zero"
+    assert [str(problem) for problem in caught.value.problems] == [f"{BAKING}, row 1: {said}"]
+    assert check_published(root).problems == (f"{BAKING}, row 1: {said}",)
 
 
 def test_all_problems_are_listed_at_once(root: Path) -> None:

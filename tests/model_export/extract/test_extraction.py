@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from model_export.errors import DatasetError
-from model_export.extract.extraction import Extracted, Journal, extract_clips
-from model_export.extract.listing import ListedClip, Listing, list_clips
+from model_export.extract.extraction import Extracted, Journal, extract_clips, file_key
+from model_export.extract.listing import Listing, list_clips
 from service.classifier import decode_spec
 from service.decode import decode_clip
 from service.encode.clip_features import encode_clip
@@ -124,15 +124,41 @@ def test_a_failed_clip_is_reported_and_the_others_are_extracted(
 
 
 def test_a_file_that_a_csv_names_is_never_skipped(bundle: Bundle, root: Path, journal: Journal) -> None:
-    """Missing, or no media: both are told."""
+    """Missing, a folder, no media, or a path that no file can have: each is told, and ends nothing."""
     (root / "words.txt").write_text("no clip at all, but somebody calls it one")
-    (root / "clips.csv").write_text("path,label\na/1.mp4,a\nwords.txt,a\nnone.mp4,b\n")
+    long = "x" * 300 + ".mp4"
+    names = ("a", "words.txt", "none.mp4", "words.txt/1.mp4", "nul\0.mp4", long)
+    (root / "clips.csv").write_text("\n".join(["path,label", "a/1.mp4,a", *(f"{name},b" for name in names)]))
     found = extract(list_clips(root / "clips.csv"), bundle, Decoding(), journal)
     assert {failed.clip.name: failed.code for failed in found.failed} == {
+        **dict.fromkeys(names, "no_file"),
         "words.txt": "not_media",
-        "none.mp4": "no_file",
+        long: "clip_unavailable",
     }
+    assert "File name too long" in found.failed[-1].message
+    assert [clip.name for clip in found.clips] == ["a/1.mp4"]
     assert found.n_ignored == 0
+
+
+def test_a_file_that_changes_while_it_is_decoded_is_decoded_again_later(
+    bundle: Bundle, root: Path, journal: Journal
+) -> None:
+    """Its features are not those of the file that is there afterwards; one that is gone ends nothing."""
+
+    class Changing(Decoding):
+        def decode(self, path: Path, spec: DecodeSpec) -> Clip:
+            clip = super().decode(path, spec)
+            if path.name == "1.mp4":
+                path.write_bytes((root / "b" / "4.mp4").read_bytes())
+            if path.name == "2.mp4":
+                path.unlink()
+            return clip
+
+    first = extract(list_clips(root), bundle, Changing(), journal)
+    assert [clip.name for clip in first.clips] == ["a/1.mp4", "a/2.mp4", "b/3.mp4", "b/4.mp4"]
+    again = extract(list_clips(root), bundle, decoder := Decoding(), journal)
+    assert [path.name for path in decoder.paths] == ["1.mp4"]
+    np.testing.assert_array_equal(again.features[0].visual, again.features[-1].visual)
 
 
 def test_a_clip_with_features_that_are_not_finite_fails(
@@ -166,48 +192,48 @@ FEATURES = ClipFeatures(np.array([1, -0.5, 1e-30], np.float32), None)
 
 
 @pytest.fixture
-def clip(tmp_path: Path) -> ListedClip:
+def clip(tmp_path: Path) -> Path:
     """A clip of ten bytes."""
     path = tmp_path / "a.mp4"
     path.write_bytes(b"0123456789")
-    return ListedClip(path, "a.mp4", "rain")
+    return path
 
 
-def test_a_journal_gives_features_back_bit_for_bit(tmp_path: Path, clip: ListedClip) -> None:
+def test_a_journal_gives_features_back_bit_for_bit(tmp_path: Path, clip: Path) -> None:
     """A missing track stays missing."""
     with Journal(tmp_path / "j", "abc") as journal:
-        assert journal.get(clip) is None
-        journal.put(clip, FEATURES)
+        assert journal.get(file_key(clip)) is None
+        journal.put(file_key(clip), FEATURES)
     with Journal(tmp_path / "j", "abc") as journal:
-        found = journal.get(clip)
+        found = journal.get(file_key(clip))
     assert found is not None
     assert found.audio is None
     assert found.visual is not None
     np.testing.assert_array_equal(found.visual, FEATURES.visual)
 
 
-def test_a_journal_does_not_know_other_encoders_or_changed_files(tmp_path: Path, clip: ListedClip) -> None:
+def test_a_journal_does_not_know_other_encoders_or_changed_files(tmp_path: Path, clip: Path) -> None:
     """Size and time of change count, and so do the encoders."""
     with Journal(tmp_path / "j", "abc") as journal:
-        journal.put(clip, FEATURES)
+        journal.put(file_key(clip), FEATURES)
     with Journal(tmp_path / "j", "xyz") as journal:
-        assert journal.get(clip) is None
+        assert journal.get(file_key(clip)) is None
     with Journal(tmp_path / "j", "abc") as journal:
-        assert journal.get(clip) is not None
-        os.utime(clip.path, ns=(1, 1))
-        assert journal.get(clip) is None
-        journal.put(clip, FEATURES)
-        clip.path.write_bytes(b"longer than before")
-        os.utime(clip.path, ns=(1, 1))
-        assert journal.get(clip) is None
+        assert journal.get(file_key(clip)) is not None
+        os.utime(clip, ns=(1, 1))
+        assert journal.get(file_key(clip)) is None
+        journal.put(file_key(clip), FEATURES)
+        clip.write_bytes(b"longer than before")
+        os.utime(clip, ns=(1, 1))
+        assert journal.get(file_key(clip)) is None
 
 
-def test_a_removed_journal_leaves_nothing(tmp_path: Path, clip: ListedClip) -> None:
+def test_a_removed_journal_leaves_nothing(tmp_path: Path, clip: Path) -> None:
     """Neither the file nor SQLite's own beside it."""
     journal = Journal(tmp_path / "j", "abc")
-    journal.put(clip, FEATURES)
+    journal.put(file_key(clip), FEATURES)
     journal.remove()
-    assert list(tmp_path.iterdir()) == [clip.path]
+    assert list(tmp_path.iterdir()) == [clip]
 
 
 def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
@@ -218,7 +244,7 @@ def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "j").read_text().startswith("my notes")
 
 
-def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path, clip: ListedClip) -> None:
+def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path, clip: Path) -> None:
     """Missing, or full: removing the journal would not help, and what is in it stays."""
     gone = tmp_path / "gone"
     with pytest.raises(DatasetError, match=f"can't be written in {gone}: unable to open") as caught:
@@ -227,5 +253,5 @@ def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path, clip: ListedC
     journal = Journal(tmp_path / "j", "abc")
     journal._run("PRAGMA max_page_count = 1")
     with pytest.raises(DatasetError, match=f"can't be written in {tmp_path}: .* is full; .* --out") as caught:
-        journal.put(clip, ClipFeatures(np.zeros(5000, np.float32), None))
+        journal.put(file_key(clip), ClipFeatures(np.zeros(5000, np.float32), None))
     assert "remove it" not in str(caught.value)

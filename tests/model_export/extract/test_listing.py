@@ -9,7 +9,7 @@ from model_export.extract.listing import list_clips, list_unlabelled
 
 
 def touch(root: Path, *names: str) -> Path:
-    """Empty files; no listing opens one."""
+    """Empty files."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
@@ -72,6 +72,11 @@ def test_a_csv_may_give_the_split(tmp_path: Path) -> None:
         ("path,label\na.mp4,rain\nb.mp4,Rain\n", "labels 'rain' and 'Rain' differ in case or spacing only"),
         ("path,label,split\na.mp4,rain,dev\n", "split 'dev' is none of train, val, test, train, val_seen"),
         ("path,label,split\na.mp4,rain\n", "split '' is none of"),
+        ("path,label\na.mp4,rain, heavy\n", "a.mp4: has more fields than the first row; quote a value"),
+        ("path,label\na.mp4,rain\n./a.mp4,rain\n", "a.mp4: is the same file as ./a.mp4"),
+        ("path,class\n", "has no column label; its first row is 'path', 'class'"),
+        ("\na.mp4,rain\n", "has no column path and no column label"),
+        ("", "holds no clip; it should have a row for each clip"),
     ],
 )
 def test_each_fault_of_a_csv_is_reported(tmp_path: Path, text: str, said: str) -> None:
@@ -83,10 +88,69 @@ def test_each_fault_of_a_csv_is_reported(tmp_path: Path, text: str, said: str) -
 
 
 def test_all_faults_of_a_csv_are_reported_at_once(tmp_path: Path) -> None:
-    """An empty label here, a clip twice there."""
+    """An empty label here, a clip twice there, a comma without quotes in two rows."""
+    text = "path,label\na.mp4,\nb.mp4,rain\nb.mp4,rain\nc.mp4,rain, heavy\nd.mp4,rain, light\n"
     with pytest.raises(DatasetError) as error:
-        list_clips(write_csv(tmp_path, "path,label\na.mp4,\nb.mp4,rain\nb.mp4,rain\n"))
-    assert len(error.value.problems) == 2
+        list_clips(write_csv(tmp_path, text))
+    assert len(error.value.problems) == 4
+
+
+def test_empty_fields_beyond_the_last_column_are_no_fault(tmp_path: Path) -> None:
+    """As spreadsheets write them; nothing is lost."""
+    (clip,) = list_clips(write_csv(tmp_path, "path,label\na.mp4,rain,,\n")).clips
+    assert clip.label == "rain"
+
+
+@pytest.mark.parametrize("other", ["{root}/a.mp4", "more/../a.mp4", "link.mp4"])
+def test_a_file_is_one_clip_by_whatever_path(tmp_path: Path, other: str) -> None:
+    """Else it could be in train and test."""
+    touch(tmp_path, "a.mp4", "more/b.mp4")
+    (tmp_path / "link.mp4").symlink_to("a.mp4")
+    named = other.format(root=tmp_path)
+    path = write_csv(tmp_path, f"path,label,split\na.mp4,rain,train\n{named},rain,test\n")
+    with pytest.raises(DatasetError, match="is the same file as"):
+        list_clips(path)
+
+
+def test_a_link_in_a_folder_is_the_file_that_it_leads_to(tmp_path: Path) -> None:
+    """Also in the folder of another class."""
+    touch(tmp_path, "rain/a.mp4", "wind/b.mp4")
+    (tmp_path / "wind" / "a.mp4").symlink_to(tmp_path / "rain" / "a.mp4")
+    with pytest.raises(DatasetError, match=r"wind/a\.mp4: is the same file as rain/a\.mp4"):
+        list_clips(tmp_path)
+
+
+def test_no_path_is_too_odd_to_be_listed(tmp_path: Path) -> None:
+    """Too long for a file, with a NUL, or a link to itself: extraction reports them."""
+    (tmp_path / "loop.mp4").symlink_to("loop.mp4")
+    names = ["a" * 300 + ".mp4", "b\0.mp4", "loop.mp4"]
+    path = write_csv(tmp_path, "\n".join(["path,label", *(f"{name},rain" for name in names)]))
+    assert [clip.name for clip in list_clips(path).clips] == names
+
+
+STILL = b"\xff\xd8\xff\xe0 a thumbnail"
+
+
+def test_still_images_of_folders_are_counted_and_left_out(tmp_path: Path) -> None:
+    """By their content, with labels and without; one that a CSV names is a clip."""
+    touch(tmp_path, "rain/a.mp4", "rain/b.mp4")
+    (tmp_path / "rain" / "a.jpg").write_bytes(STILL)
+    (tmp_path / "rain" / "a").write_bytes(STILL)
+    for found in (list_clips(tmp_path), list_unlabelled(tmp_path)):
+        assert [clip.name for clip in found.clips] == ["rain/a.mp4", "rain/b.mp4"]
+        assert (found.n_ignored, found.n_images) == (2, 2)
+    named = list_clips(write_csv(tmp_path, "path,label\nrain/a.jpg,rain\n"))
+    assert [clip.name for clip in named.clips] == ["rain/a.jpg"]
+
+
+def test_a_folder_of_still_images_is_refused(tmp_path: Path) -> None:
+    """And the reason is said."""
+    touch(tmp_path, "rain/a.jpg")
+    (tmp_path / "rain" / "a.jpg").write_bytes(STILL)
+    with pytest.raises(DatasetError, match="its 1 still images count as clips only in a CSV"):
+        list_clips(tmp_path)
+    with pytest.raises(DatasetError, match="holds 1 still images and no clip"):
+        list_unlabelled(tmp_path)
 
 
 def test_a_source_without_clips_is_refused(tmp_path: Path) -> None:

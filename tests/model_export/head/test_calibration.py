@@ -7,13 +7,14 @@ import pytest
 from scipy.special import softmax
 
 from model_export.head.calibration import (
-    UnknownScore,
     fit_temperature,
     fit_unknown,
     log_probabilities,
+    unknown_scores,
     with_and_without_own,
 )
-from model_export.head.metrics import Ranked, reliability
+from model_export.head.metrics import ClipDistances, reliability
+from service.ranking import UnknownScore, unknown_of
 
 
 def drawn(temperature: float, n: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
@@ -44,15 +45,17 @@ def test_fit_unknown_recovers_threshold_and_scale_of_drawn_distances() -> None:
 
 
 def test_an_unknown_score_is_a_probability_that_grows_with_distance() -> None:
-    """One half at the threshold."""
-    score = UnknownScore(threshold=5.0, scale=0.5).of(np.array([1.0, 5.0, 9.0]))
+    """One half at the threshold; the service computes the same."""
+    nearest, fitted = np.array([1.0, 5.0, 9.0]), UnknownScore(threshold=5.0, scale=0.5)
+    score = unknown_scores(nearest, fitted)
     assert score[1] == pytest.approx(0.5)
     assert 0 < score[0] < 0.01 < 0.99 < score[2] < 1
+    np.testing.assert_allclose(score, [unknown_of(one, fitted) for one in nearest])
 
 
 def test_nearest_distances_with_and_without_the_own_class() -> None:
     """By hand: the nearest is the own class for the first clip only."""
-    clips = Ranked(np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]), np.array([0, 2]))
+    clips = ClipDistances(np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]), np.array([0, 2]))
     with_own, without_own = with_and_without_own(clips, np.array([0, 1, 2]))
     np.testing.assert_array_equal(with_own, [1, 1])
     np.testing.assert_array_equal(without_own, [2, 1])

@@ -12,7 +12,7 @@ from model_export.head import conformal
 from model_export.head.calibration import Calibration
 from model_export.head.conformal import cases, conformal_limits
 from model_export.head.distances import StageRanked
-from model_export.head.metrics import Ranked
+from model_export.head.metrics import ClipDistances
 from service.bundle.guarantees import MIN_PERCENT
 
 CALIBRATION = Calibration(
@@ -39,11 +39,11 @@ def stage(n_clips: int = 12, seed: int = 0) -> StageRanked:
     random = np.random.default_rng(seed)
     seen, unseen = np.array([0, 2, 4]), np.array([1, 3, 5, 6])
 
-    def clips(ids: np.ndarray) -> Ranked:
+    def clips(ids: np.ndarray) -> ClipDistances:
         right = np.repeat(ids, n_clips)
         distances = random.uniform(1, 2, (len(right), 7))
         distances[np.arange(len(right)), right] -= 0.5
-        return Ranked(distances, right)
+        return ClipDistances(distances, right)
 
     return StageRanked(clips(seen), clips(unseen), seen, unseen)
 
@@ -143,7 +143,7 @@ def test_of_very_many_seen_clips_some_are_taken(monkeypatch: pytest.MonkeyPatch)
 def test_a_stage_without_unseen_clips_promises_nothing_for_them() -> None:
     """What is not measured is not promised."""
     whole = stage()
-    none = Ranked(whole.unseen_clips.distances[:0], whole.unseen_clips.class_index[:0])
+    none = ClipDistances(whole.unseen_clips.distances[:0], whole.unseen_clips.class_index[:0])
     found = list(cases(StageRanked(whole.seen_clips, none, whole.seen, whole.unseen), CALIBRATION))
     assert {one.kind for one in found} == {"seen"}
 
@@ -152,7 +152,7 @@ def test_a_single_name_is_no_list() -> None:
     """It is right whatever is promised."""
     whole = stage()
     one = StageRanked(
-        Ranked(whole.seen_clips.distances[:12], whole.seen_clips.class_index[:12]),
+        ClipDistances(whole.seen_clips.distances[:12], whole.seen_clips.class_index[:12]),
         whole.unseen_clips,
         whole.seen[:1],
         whole.unseen,

@@ -11,7 +11,7 @@ import torch
 from model_export.data.gzsl_data import GzslData, Track
 from model_export.errors import RunError
 from model_export.head.distances import embedding_distances, raw_distances
-from model_export.head.evaluation import Evaluation, Ranking, evaluate
+from model_export.head.evaluation import Evaluation, RankedBy, evaluate
 from model_export.head.run_folder import Run
 from model_export.head.stage_tensors import Clips, StageTensors, Texts
 from model_export.head.standardisation import Statistics, exact_statistics
@@ -157,8 +157,8 @@ def test_evaluation_measures_each_ranking_with_its_own_calibration(
     small_run: Run, small_data: GzslData
 ) -> None:
     """The embedding alone, the raw features alone, both; each with its own calibration."""
-    found: dict[Ranking, Evaluation] = {}
-    rankings: tuple[Ranking, ...] = ("embedding", "fused", "raw")
+    found: dict[RankedBy, Evaluation] = {}
+    rankings: tuple[RankedBy, ...] = ("embedding", "fused", "raw")
     for ranking in rankings:
         found[ranking] = evaluate(small_run, small_data, ranking=ranking)
     assert found["embedding"].calibration.raw_weight == 0

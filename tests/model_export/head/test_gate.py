@@ -10,7 +10,7 @@ from model_export.head import gate
 from model_export.head.calibration import RAW_WEIGHTS
 from model_export.head.distances import StageRanked, best_beta, fuse_ranked
 from model_export.head.gate import Weighing, certify
-from model_export.head.metrics import Ranked, harmonic_mean
+from model_export.head.metrics import ClipDistances, harmonic_mean
 from service.bundle.head_specs import Certificate
 
 SEEN, UNSEEN = np.arange(20), np.arange(20, 32)
@@ -20,11 +20,11 @@ def ranked(noise: float, seed: int, n_clips: int = 6, signal: float = 1.0) -> St
     """Clips of 20 seen and 12 unseen classes; the own class is nearer by `signal`, under noise."""
     random = np.random.default_rng(seed)
 
-    def clips(ids: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Ranked:
+    def clips(ids: np.ndarray[tuple[int], np.dtype[np.int64]]) -> ClipDistances:
         own = np.repeat(ids, n_clips)
         distances = 10 + noise * random.normal(size=(len(own), 32))
         distances[np.arange(len(own)), own] -= signal
-        return Ranked(distances, own)
+        return ClipDistances(distances, own)
 
     return StageRanked(clips(SEEN), clips(UNSEEN), SEEN, UNSEEN)
 
@@ -73,7 +73,7 @@ def test_a_validation_that_is_too_small_promises_nothing() -> None:
     small = [
         StageRanked(
             part.seen_clips,
-            Ranked(part.unseen_clips.distances[:6], part.unseen_clips.class_index[:6]),
+            ClipDistances(part.unseen_clips.distances[:6], part.unseen_clips.class_index[:6]),
             SEEN,
             one,
         )
@@ -122,7 +122,8 @@ def test_texts_in_the_wrong_order_are_found() -> None:
     random = np.random.default_rng(5)
     order = np.concatenate([random.permutation(SEEN), random.permutation(UNSEEN)])
     seen, unseen = (
-        Ranked(part.distances[:, order], part.class_index) for part in (right.seen_clips, right.unseen_clips)
+        ClipDistances(part.distances[:, order], part.class_index)
+        for part in (right.seen_clips, right.unseen_clips)
     )
     wrong = StageRanked(seen, unseen, SEEN, UNSEEN)
     assert gate.text_p(right) == 0.005

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu, skew
 
 from model_export.head.metrics import (
-    Ranked,
+    ClipDistances,
     auroc,
     beta_curve,
     confusions,
@@ -36,7 +36,7 @@ def test_beta_curve_is_what_ranking_with_shifted_distances_gives(seed: int) -> N
     """Against adding beta to the seen columns and taking the nearest of all candidates."""
     random = np.random.default_rng(seed)
     seen, unseen = np.array([0, 2, 3]), np.array([1, 5])
-    clips = [Ranked(random.random((20, 6)), random.choice(ids, 20)) for ids in (seen, unseen)]
+    clips = [ClipDistances(random.random((20, 6)), random.choice(ids, 20)) for ids in (seen, unseen)]
     beta = np.linspace(0, 1, 7)
     curve = beta_curve(clips[0], clips[1], seen, unseen, beta)
     candidates = np.array([0, 1, 2, 3, 5])
@@ -52,8 +52,8 @@ def test_beta_curve_is_what_ranking_with_shifted_distances_gives(seed: int) -> N
 
 def test_the_first_of_equally_good_betas_is_taken() -> None:
     """As the reference does."""
-    clip = Ranked(np.array([[0.0, 9.0]]), np.array([0]))
-    other = Ranked(np.array([[9.0, 0.0]]), np.array([1]))
+    clip = ClipDistances(np.array([[0.0, 9.0]]), np.array([0]))
+    other = ClipDistances(np.array([[9.0, 0.0]]), np.array([1]))
     curve = beta_curve(clip, other, np.array([0]), np.array([1]), np.linspace(0, 5, 76))
     assert curve.best() == 0
 

@@ -165,7 +165,29 @@ def test_a_track_that_no_validation_clip_has_is_not_calibrated(small_run: Run, s
     found, guarantees = calibrate(small_run.network, SMALL, stage, data)
     assert found.audio is not None
     assert (found.audio.raw_weight, found.audio.beta, found.audio.zsl) == (1, 0, 0)
+    assert not found.audio.tells_unknown
     assert found.audio.certificate is None
-    assert "audio" not in {one.tracks for one in guarantees.limits}
+    assert {one.tracks for one in guarantees.limits} == {"visual"}
     assert found.visual is not None
     assert found.visual.zsl > 0
+
+
+@pytest.mark.parametrize("raw_fusion", [True, False])
+@pytest.mark.parametrize(
+    ("split", "track"), [("val_unseen", "audio"), ("val_seen", "audio"), ("val_unseen", "visual")]
+)
+def test_both_tracks_are_not_calibrated_on_clips_of_which_some_have_one(
+    small_run: Run, split: SplitName, track: Track, raw_fusion: bool
+) -> None:
+    """Where all clips of one kind lack a track, beta would tell who has it: nothing is chosen or promised."""
+    data, lacking = small_world(), without(small_world(), track, 1.0)
+    data = replace(data, splits={**data.splits, split: lacking.splits[split]})
+    stage = StageTensors.of(data, data.stage(1), torch.device("cpu"))
+    config = SMALL.model_copy(update={"raw_fusion": raw_fusion})
+    found, guarantees = calibrate(small_run.network, config, stage, data)
+    assert (found.embedding.raw_weight, found.fused.raw_weight, found.raw.raw_weight) == (0, 1, 1)
+    for one in (found.embedding, found.fused, found.raw):
+        assert (one.beta, one.visual_share, one.harmonic_mean, one.zsl) == (0, 0.5, 0, 0)
+        assert one.certificate is None
+        assert not one.tells_unknown
+    assert "both" not in {one.tracks for one in guarantees.limits}

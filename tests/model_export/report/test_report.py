@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from model_export.errors import RunError
 from model_export.head.evaluation import evaluate
 from model_export.head.head_config import PRESETS, HeadConfig, ablation
 from model_export.head.run_folder import Run, RunConfig
-from model_export.report.comparison import COMPARISON, ablation_table, comparison_table, gain
+from model_export.report.comparison import COMPARISON, ablation_table, comparison_table, gain, table_one
 from model_export.report.measurements import MeasuredRun, measure
 from model_export.report.report_files import write_report
 from model_export.report.tables import FROZEN, NOT_MEASURED, Figure, by_data, data_title, method_name, methods
@@ -97,6 +97,26 @@ def test_runs_that_differ_in_their_seed_only_are_one_method(measured: MeasuredRu
     found = methods(runs)
     assert [method.seeds for method in found] == [(0, 1), (0, 1)]
     assert len({method.name for method in found}) == 2
+
+
+@pytest.mark.parametrize("setting", sorted(HeadConfig.model_fields.keys() - {"seed"}))
+def test_runs_that_differ_in_any_setting_have_different_names(measured: MeasuredRun, setting: str) -> None:
+    """And each its own figures in Table I."""
+    config = PRESETS["ahse"].model_copy(update={"method": "clip_clap"})
+    known: Any = getattr(config, setting)
+    choices = get_args(HeadConfig.model_fields[setting].annotation)
+    if isinstance(known, bool):
+        other: Any = not known
+    elif isinstance(known, str):
+        other = next(one for one in choices if one != known)
+    else:
+        other = (known or 0) + 1
+    settings = config.model_dump(exclude={"seed"})
+    runs = [variant(measured, **settings), variant(measured, 9.0, **settings | {setting: other})]
+    found = methods(runs)
+    assert len({method.name for method in found}) == 2
+    figures = {cells[0]: cells[4] for cells in table_one(found).rows}
+    assert len({figures[method.name] for method in found}) == 2
 
 
 def test_the_papers_row_is_the_one_standardised_per_sample(measured: MeasuredRun) -> None:
