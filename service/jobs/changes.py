@@ -8,27 +8,26 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from service.errors import OverloadedError, QuotaExceededError, UnknownJobError
-from service.jobs.job import Job, JobLimits, NewJob, Outcome
+from service.jobs.job import Job, JobLimits, Outcome
 
 
-def check_room(new: NewJob, limits: JobLimits, *, n_owned: int, n_jobs: int, n_bytes: int) -> None:
+def check_room(limits: JobLimits, max_owned: int | None, *, n_owned: int, n_jobs: int, n_bytes: int) -> None:
     """Check that a job may be kept beside those that there are and that have not expired.
 
     Args:
-        new: The job.
         limits: What all jobs may take.
+        max_owned: Maximum number of jobs that its owner may have; None: any.
         n_owned: Number of jobs that its owner has.
         n_jobs: Number of all jobs.
-        n_bytes: Bytes of all jobs, this one included.
+        n_bytes: Bytes of all jobs, and of this one as far as it is known.
 
     Raises:
         QuotaExceededError: The owner has as many as it may have.
         OverloadedError: There are as many jobs, or as many bytes of them, as there may be.
     """
-    if new.max_owned is not None and n_owned >= new.max_owned:
+    if max_owned is not None and n_owned >= max_owned:
         raise QuotaExceededError(
-            f"this key may have {new.max_owned} jobs, and has {n_owned}; delete one, or wait until "
-            "one expires"
+            f"this key may have {max_owned} jobs, and has {n_owned}; delete one, or wait until one expires"
         )
     if n_jobs >= limits.max_jobs or n_bytes > limits.max_bytes:
         raise OverloadedError(

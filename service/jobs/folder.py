@@ -44,10 +44,14 @@ class JobFolder:
         """Move a folder of clips in as that of a job, for good: its files must have been synced.
 
         Raises:
-            OSError: It can't be moved.
+            OSError: It can't be moved for good; nothing of it is there then.
         """
-        clips.rename(self.path / job_id)
-        sync(self.path)
+        try:
+            clips.rename(self.path / job_id)
+            sync(self.path)
+        except OSError:
+            self.remove(job_id)
+            raise
 
     def remove_clip(self, job_id: str, index: int) -> None:
         """Delete the file of a clip, if there is one; what can't be deleted now goes with its job."""

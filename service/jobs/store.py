@@ -43,6 +43,17 @@ class JobStore(Protocol):
     def find(self, owner: str, idempotency_key: str) -> Job | None:
         """The job that an owner has made with an idempotency key; None for one that has expired, too."""
 
+    def check_room(self, owner: str, max_owned: int | None) -> None:
+        """Check, before the clips of a job arrive, that it could be kept now; `create` checks it again.
+
+        Args:
+            owner: Id of the API key.
+            max_owned: Maximum number of jobs that the owner may have; None: any.
+
+        Raises:
+            OverloadedError, QuotaExceededError: As `create` does.
+        """
+
     def get(self, job_id: str) -> Job:
         """One job."""
 
@@ -65,7 +76,11 @@ class JobStore(Protocol):
         """
 
     def claim(self, now: datetime) -> Claim | None:
-        """Begin the next clip, owners taking turns; None: there is nothing to do."""
+        """Begin the next clip, owners taking turns; None: there is nothing to do.
+
+        An owner whose jobs have all ended comes behind the others with its next one, as after a turn, so that
+        it gains nothing by deleting them.
+        """
 
     def finish(self, claim: Claim, outcome: Outcome, now: datetime) -> Job | None:
         """Keep the outcome of a clip, whose file goes; None: the job was cancelled meanwhile.
@@ -90,7 +105,7 @@ class JobStore(Protocol):
         """Remove what has expired; the ids of jobs that changed."""
 
     def claim_webhooks(self, now: datetime, limit: int) -> list[Delivery]:
-        """Begin to send reports that are due, the longest due first.
+        """Begin to send reports that are due: those that were sent least often, the longest due first.
 
         Each counts as sent, and is due again after a pause that grows with each attempt, unless its end is
         kept before. So no report is sent again and again while the store can be read but not written.

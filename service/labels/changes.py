@@ -132,7 +132,7 @@ def read_templates(stored: str | None) -> tuple[str, ...] | None:
     return None if stored is None else tuple(json.loads(stored))
 
 
-def check_stored(name: str, found: LabelSetSummary | None) -> LabelSetSummary:
+def found_set(name: str, found: LabelSetSummary | None) -> LabelSetSummary:
     """A set that must be there.
 
     Raises:

@@ -11,8 +11,8 @@ from service.errors import UnknownLabelError
 from service.labels.changes import (
     RecentSets,
     check_precondition,
-    check_stored,
     edited,
+    found_set,
     put_over,
     with_labels,
 )
@@ -107,7 +107,7 @@ class EditableLabelSets(ABC, Generic[Connection]):
             return answer, True
 
         answer, is_made = self._write(work)
-        after = replace(check_stored(name, answer.summary), templates=content.templates)
+        after = replace(found_set(name, answer.summary), templates=content.templates)
         if is_made:
             self._recent.keep(with_labels(after, content.labels))
         return after, answer.is_new
@@ -160,9 +160,9 @@ class EditableLabelSets(ABC, Generic[Connection]):
         def work(connection: Connection) -> tuple[LabelSetSummary, LabelSetSummary, Edit]:
             rows.lock_set(connection, name, owner)
             if known := rows.find_answer(connection, name, change):
-                answered = check_stored(name, known.summary)
+                answered = found_set(name, known.summary)
                 return answered, answered, Edit()
-            before = check_stored(name, rows.find_set(connection, name))
+            before = found_set(name, rows.find_set(connection, name))
             check_precondition(precondition, name, before)
             after, edit = make(connection, before)
             rows.keep_answer(connection, name, change, Answer(after))
@@ -180,7 +180,7 @@ class EditableLabelSets(ABC, Generic[Connection]):
             rows.lock_set(connection, name, NOBODY)
             if rows.find_answer(connection, name, change):
                 return
-            check_precondition(precondition, name, check_stored(name, rows.find_set(connection, name)))
+            check_precondition(precondition, name, found_set(name, rows.find_set(connection, name)))
             rows.delete_set(connection, name)
             rows.keep_answer(connection, name, change, Answer(None))
 

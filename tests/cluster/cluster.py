@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks.servers import free_port, is_ready, serve_command
+from tests.cluster.ray_cluster import processes_of
 from tests.service.postgres.server import Server, serving_postgres, why_absent
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "haproxy.cfg"
@@ -65,6 +66,11 @@ class Replica:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stderr=log)  # noqa: S603  (our own arguments)
         wait_until(lambda: is_ready(self.port), f"{self.name} is not ready")
+
+    def decoders(self) -> list[int]:
+        """Its decoding processes."""
+        assert self._process is not None
+        return processes_of(self._process.pid, "service.decode.worker")
 
     def end(self, number: signal.Signals) -> int:
         """Send a signal, and wait for the end; the exit code."""

@@ -53,7 +53,12 @@ class RayCluster:
 
     def find(self, words: str) -> list[int]:
         """Processes of the cluster whose command has these words in it."""
-        return [pid for pid in family(self._process.pid) if words in _command_of(pid)]
+        return processes_of(self._process.pid, words)
+
+
+def processes_of(pid: int, words: str) -> list[int]:
+    """Those of a process and its descendants whose command has these words in it."""
+    return [one for one in family(pid) if words in _command_of(one)]
 
 
 def _command_of(pid: int) -> str:

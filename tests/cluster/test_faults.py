@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import os
 import select
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -130,6 +132,34 @@ def _answer_of(connection: socket.socket) -> tuple[int, bytes, str | None]:
     """Status, header, and the code of a problem."""
     head, _, body = b"".join(iter(lambda: connection.recv(2**16), b"")).partition(b"\r\n\r\n")
     return int(head.split()[1]), head, json.loads(body).get("code")
+
+
+def test_work_ends_for_a_client_that_leaves(cluster: Cluster, clips: dict[str, Path]) -> None:
+    """HAProxy passes it on: the decoder that works for it is killed, and another one takes its place."""
+    body, kind = form(clips["red low"], "colours")
+    replicas = cluster.replicas.values()
+    decoders = {pid for replica in replicas for pid in replica.decoders()}
+    assert len(decoders) == len(replicas)
+    with ExitStack() as stack:
+        for decoder in decoders:
+            os.kill(decoder, signal.SIGSTOP)
+            stack.callback(_go_on_if_there, decoder)
+        leaving = http.client.HTTPConnection("127.0.0.1", cluster.balancer.port, timeout=1)
+        with closing(leaving):
+            leaving.request("POST", "/v1/classify", body, {"Content-Type": kind})
+            with pytest.raises(TimeoutError):
+                leaving.getresponse()
+        wait_until(
+            lambda: bool(decoders.difference(*(replica.decoders() for replica in replicas))),
+            "the work goes on",
+        )
+    ranked = Client(cluster.balancer.port, Tally()).ask("POST", "/v1/classify", body, kind)
+    assert ranked.status == HTTPStatus.OK
+
+
+def _go_on_if_there(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_a_killed_replica(cluster: Cluster, clips: dict[str, Path], report: list[dict[str, Any]]) -> None:

@@ -87,6 +87,7 @@ class JobRunner:
         self._failing = set[str]()
         self._ended = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._deliveries = set[asyncio.Task[None]]()
 
     def start(self) -> None:
         """Begin, on the running event loop."""
@@ -97,9 +98,10 @@ class JobRunner:
     async def close(self) -> None:
         """Stop; clips under way are queued again."""
         self._is_closing = True
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._deliveries]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._decoder.close()
         self._context.clip_workers.close()
 
@@ -259,20 +261,22 @@ class JobRunner:
                 self._ended.set()
 
     async def _deliver_always(self) -> None:
-        """Report the ends of jobs that are due."""
+        """Report the ends of jobs that are due, several at once; none waits for another."""
         self._ended.clear()
-        due: list[Delivery] = []
-        if self._is_leader and self._board.sender is not None:
+        sent = {task for task in self._deliveries if task.done()}
+        self._deliveries -= sent
+        for failure in await asyncio.gather(*sent, return_exceptions=True):
+            if isinstance(failure, Exception):
+                raise failure
+        n_free = _MAX_DELIVERIES - len(self._deliveries)
+        if self._is_leader and self._board.sender is not None and n_free:
             store, now = self._board.store, self._board.clock()
             # Claimed first: while that fails none is sent, else the same would be sent again and again.
-            due = await self._change(partial(store.claim_webhooks, now, _MAX_DELIVERIES))
-            sent = (self._deliver(one, self._board.sender) for one in due)
-            # Each is sent, whatever becomes of another.
-            for failure in await asyncio.gather(*sent, return_exceptions=True):
-                if isinstance(failure, Exception):
-                    raise failure
-        if not due:
-            await self._ended.wait()
+            for due in await self._change(partial(store.claim_webhooks, now, n_free)):
+                task = asyncio.create_task(self._deliver(due, self._board.sender))
+                task.add_done_callback(lambda _: self._ended.set())
+                self._deliveries.add(task)
+        await self._ended.wait()
 
     async def _deliver(self, due: Delivery, sender: WebhookSender) -> None:
         """Send one report; unless that ends it, it is due again after its pause."""

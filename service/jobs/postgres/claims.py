@@ -37,20 +37,22 @@ class Claims:
 
     def begin(self, connection: Connection, now: datetime) -> Claim | None:
         """Begin the next clip, owners taking turns; None: there is none."""
-        self._queue_lost(connection)
+        self._reconcile(connection)
         found = run(
             connection,
             """
-            SELECT id, state, fields FROM jobs WHERE replica = :replica AND ended IS NULL
+            SELECT id, owner, state, fields FROM jobs WHERE replica = :replica AND ended IS NULL
                 AND EXISTS (SELECT 1 FROM job_clips WHERE job = id AND job_clips.state = 'queued')
-            ORDER BY (SELECT max(turn) FROM jobs AS own WHERE own.owner = jobs.owner), id
+            ORDER BY (
+                SELECT max(turn) FROM jobs AS own WHERE own.owner = jobs.owner AND own.ended IS NULL
+            ), id
             LIMIT 1 FOR UPDATE SKIP LOCKED
             """,
             replica=self._replica.id,
         ).first()
         if found is None:
             return None
-        job_id, state, fields = found
+        job_id, owner, state, fields = found
         if state == "queued":
             run(
                 connection,
@@ -61,8 +63,12 @@ class Claims:
             )
         run(
             connection,
-            "UPDATE jobs SET turn = (SELECT max(turn) + 1 FROM jobs) WHERE id = :id",
-            id=job_id,
+            # Not those that somebody ends now, who may wait for a lock that is held here.
+            "UPDATE jobs SET turn = (SELECT max(turn) + 1 FROM jobs WHERE ended IS NULL) "
+            "WHERE id IN (SELECT id FROM jobs WHERE owner = :owner AND replica = :replica "
+            "AND ended IS NULL FOR UPDATE SKIP LOCKED)",
+            owner=owner,
+            replica=self._replica.id,
         )
         index, attempt = run(
             connection,
@@ -74,17 +80,22 @@ class Claims:
         form = tuple((name, value) for name, value in json.loads(fields))
         return Claim(job_id, index, self._replica.folder.clip(job_id, index), form, attempt)
 
-    def _queue_lost(self, connection: Connection) -> None:
-        """Queue clips again that nobody works on, since the answer to their claim or release was lost."""
-        running = run(
+    def _reconcile(self, connection: Connection) -> None:
+        """Queue clips again that nobody works on, since the answer to their claim or release was lost.
+
+        Those whose job was ended while they were worked on are forgotten.
+        """
+        found = run(
             connection,
             "SELECT job, position FROM job_clips JOIN jobs ON jobs.id = job "
             "WHERE replica = :replica AND ended IS NULL AND job_clips.state = 'running'",
             replica=self._replica.id,
-        ).all()
-        for job_id, index in running:
-            if (job_id, index) not in self._held:
-                self._queue(connection, job_id, index)
+        )
+        running = {(job_id, index) for job_id, index in found}
+        for job_id, index in running - self._held.keys():
+            self._queue(connection, job_id, index)
+        for clip in self._held.keys() - running:
+            del self._held[clip]
 
     def finish(self, connection: Connection, claim: Claim, outcome: Outcome, now: datetime) -> Job | None:
         """Keep the outcome of a clip; None: it is not wanted any more.

@@ -41,7 +41,7 @@ def create_job(
         return made, True  # the answer to COMMIT was lost
     if new.idempotency_key and (known := find_by_key(connection, new.owner, new.idempotency_key)):
         return known, False
-    _check_room(connection, replica, new, len(form) + sum(sizes))
+    check_new_job(connection, replica, new.owner, new.max_owned, len(form) + sum(sizes))
     replica.beat(connection)
     _insert(connection, replica.id, job_id, new, form, sizes, now)
     # Inside the transaction: a job is never without its clips, and `sweep` sees both or neither.
@@ -50,11 +50,26 @@ def create_job(
     return read_job(connection, job_id), True
 
 
-def _check_room(connection: Connection, replica: Replica, new: NewJob, n_more: int) -> None:
+def check_new_job(
+    connection: Connection, replica: Replica, owner: str, max_owned: int | None, n_more: int = 0
+) -> None:
+    """Check that a job could be kept on a replica.
+
+    Args:
+        connection: In a transaction.
+        replica: Whose it would be.
+        owner: Id of the API key.
+        max_owned: Maximum number of jobs that the owner may have; None: any.
+        n_more: Bytes of it, as far as they are known.
+
+    Raises:
+        OverloadedError: There are as many jobs, or as many bytes of them, as there may be.
+        QuotaExceededError: The owner has as many as it may have.
+    """
     n_owned = run(
         connection,
         "SELECT count(*) FROM jobs WHERE owner = :owner AND state <> 'expired'",
-        owner=new.owner,
+        owner=owner,
     ).scalar_one()
     n_jobs = run(
         connection,
@@ -62,7 +77,7 @@ def _check_room(connection: Connection, replica: Replica, new: NewJob, n_more: i
         replica=replica.id,
     ).scalar_one()
     n_all = n_bytes(connection, replica.id) + n_more
-    check_room(new, replica.limits, n_owned=n_owned, n_jobs=n_jobs, n_bytes=n_all)
+    check_room(replica.limits, max_owned, n_owned=n_owned, n_jobs=n_jobs, n_bytes=n_all)
 
 
 def _insert(
@@ -78,7 +93,8 @@ def _insert(
         connection,
         "INSERT INTO jobs (id, replica, owner, state, n_clips, n_done, n_failed, version, created, turn, "
         "n_bytes, idempotency_key, fields) VALUES (:id, :replica, :owner, 'queued', :n_clips, 0, 0, 1, "
-        ":created, 0, :n_bytes, :key, :fields)",
+        ":created, (SELECT coalesce(max(turn) FILTER (WHERE owner = :owner), max(turn) + 1, 0) "
+        "FROM jobs WHERE ended IS NULL), :n_bytes, :key, :fields)",
         id=job_id,
         replica=replica,
         owner=new.owner,
@@ -144,12 +160,12 @@ def cancel_job(connection: Connection, job_id: str, now: datetime, kept_for: tim
 
 
 def claim_webhooks(connection: Connection, replica: Replica, now: datetime, limit: int) -> list[Delivery]:
-    """Begin to send reports of a replica that are due, the longest due first."""
+    """Begin to send reports of a replica that are due; see the interface."""
     found = run(
         connection,
         "SELECT job, url, secret, attempts FROM job_webhooks JOIN jobs ON jobs.id = job "
         "WHERE replica = :replica AND job_webhooks.state = 'pending' AND next <= :now "
-        "ORDER BY next LIMIT :limit FOR UPDATE OF job_webhooks SKIP LOCKED",
+        "ORDER BY attempts, next LIMIT :limit FOR UPDATE OF job_webhooks SKIP LOCKED",
         replica=replica.id,
         now=now.timestamp(),
         limit=limit,

@@ -29,6 +29,7 @@ from service.jobs.job import (
 from service.jobs.postgres.claims import Claims
 from service.jobs.postgres.lifecycle import (
     cancel_job,
+    check_new_job,
     claim_webhooks,
     create_job,
     expire_jobs,
@@ -80,6 +81,10 @@ class PostgresJobStore:
         """The job of an idempotency key."""
         return self._database.read(lambda connection: find_by_key(connection, owner, idempotency_key))
 
+    def check_room(self, owner: str, max_owned: int | None) -> None:
+        """Check that a job could be kept now."""
+        self._database.read(lambda connection: check_new_job(connection, self._replica, owner, max_owned))
+
     def get(self, job_id: str) -> Job:
         """One job."""
         return self._database.read(lambda connection: read_job(connection, job_id))
@@ -114,9 +119,12 @@ class PostgresJobStore:
 
     def outcome(self, job_id: str, index: int) -> Outcome | None:
         """What has become of a clip."""
-        row = self._database.ask(
-            "SELECT state, outcome FROM job_clips WHERE job = %s AND position = %s AND outcome IS NOT NULL",
-            (job_id, index),
+        query = (
+            "SELECT state, outcome FROM job_clips "
+            "WHERE job = :job AND position = :position AND outcome IS NOT NULL"
+        )
+        row = self._database.read(
+            lambda connection: run(connection, query, job=job_id, position=index).first(), is_long=True
         )
         return None if row is None else Outcome("answer" if row[0] == "done" else "problem", row[1])
 

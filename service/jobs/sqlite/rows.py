@@ -8,9 +8,9 @@ from datetime import datetime
 from service.jobs.changes import found_job, job_of
 from service.jobs.job import Job, NewJob
 
-# Times are seconds since 1970, so that they can be compared. `turn`: the later a job of an owner had its
-# turn, the larger. The long columns come last, since SQLite reads a row from its beginning. `job_facts`: rows
-# as `job_of` reads them.
+# Times are seconds since 1970, so that they can be compared. `turn`: the same in all unfinished jobs of an
+# owner; the later it had its turn, the larger. The long columns come last, since SQLite reads a row from its
+# beginning. `job_facts`: rows as `job_of` reads them.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY,
@@ -65,8 +65,9 @@ def insert_job(
 ) -> None:
     """Write a new job with its clips and its webhook."""
     connection.execute(
-        "INSERT INTO jobs (id, owner, state, n_clips, created, n_bytes, idempotency_key, fields) "
-        "VALUES (?, ?, 'queued', ?, ?, ?, ?, ?)",
+        "INSERT INTO jobs (id, owner, state, n_clips, created, n_bytes, idempotency_key, fields, turn) "
+        "VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, (SELECT coalesce("
+        "max(turn) FILTER (WHERE owner = ?2), max(turn) + 1, 0) FROM jobs WHERE ended IS NULL))",
         (
             job_id,
             new.owner,
@@ -91,7 +92,7 @@ def insert_job(
         )
 
 
-def find_job(connection: sqlite3.Connection, owner: str, idempotency_key: str) -> Job | None:
+def find_by_key(connection: sqlite3.Connection, owner: str, idempotency_key: str) -> Job | None:
     """The job of an idempotency key."""
     row = connection.execute(
         "SELECT * FROM job_facts WHERE owner = ? AND idempotency_key = ?", (owner, idempotency_key)

@@ -53,10 +53,10 @@ class SqliteJobStore:
             sizes = [n_bytes_of(clips / str(index)) for index in range(len(new.names))]
             with self._database.writing() as connection:
                 if new.idempotency_key and (
-                    known := rows.find_job(connection, new.owner, new.idempotency_key)
+                    known := rows.find_by_key(connection, new.owner, new.idempotency_key)
                 ):
                     return known, False
-                self._check_room(connection, new, len(fields) + sum(sizes))
+                self._check_room(connection, new.owner, new.max_owned, len(fields) + sum(sizes))
                 rows.insert_job(connection, job_id, new, fields, sizes, now)
                 # Inside the transaction: a job is never without its clips, and `lead` sees both or neither.
                 self.folder.take(clips, job_id)
@@ -67,18 +67,25 @@ class SqliteJobStore:
             self.folder.remove(job_id)
             raise
 
-    def _check_room(self, connection: sqlite3.Connection, new: NewJob, n_more: int) -> None:
-        (n_owned,) = connection.execute(
-            "SELECT count(*) FROM jobs WHERE owner = ? AND state <> 'expired'", (new.owner,)
-        ).fetchone()
-        (n_jobs,) = connection.execute("SELECT count(*) FROM jobs WHERE state <> 'expired'").fetchone()
-        n_bytes = rows.n_bytes(connection) + n_more
-        check_room(new, self._limits, n_owned=n_owned, n_jobs=n_jobs, n_bytes=n_bytes)
-
     def find(self, owner: str, idempotency_key: str) -> Job | None:
         """The job of an idempotency key."""
         with self._database.reading() as connection:
-            return rows.find_job(connection, owner, idempotency_key)
+            return rows.find_by_key(connection, owner, idempotency_key)
+
+    def check_room(self, owner: str, max_owned: int | None) -> None:
+        """Check that a job could be kept now."""
+        with self._database.reading() as connection:
+            self._check_room(connection, owner, max_owned)
+
+    def _check_room(
+        self, connection: sqlite3.Connection, owner: str, max_owned: int | None, n_more: int = 0
+    ) -> None:
+        (n_owned,) = connection.execute(
+            "SELECT count(*) FROM jobs WHERE owner = ? AND state <> 'expired'", (owner,)
+        ).fetchone()
+        (n_jobs,) = connection.execute("SELECT count(*) FROM jobs WHERE state <> 'expired'").fetchone()
+        n_bytes = rows.n_bytes(connection) + n_more
+        check_room(self._limits, max_owned, n_owned=n_owned, n_jobs=n_jobs, n_bytes=n_bytes)
 
     def get(self, job_id: str) -> Job:
         """One job."""
@@ -134,14 +141,14 @@ class SqliteJobStore:
         with self._database.writing() as connection:
             found = connection.execute(
                 """
-                SELECT id, state, fields FROM jobs WHERE ended IS NULL
+                SELECT id, owner, state, fields FROM jobs WHERE ended IS NULL
                     AND EXISTS (SELECT 1 FROM clips WHERE job = id AND state = 'queued')
-                ORDER BY (SELECT max(turn) FROM jobs AS own WHERE own.owner = jobs.owner), id LIMIT 1
+                ORDER BY turn, id LIMIT 1
                 """
             ).fetchone()
             if found is None:
                 return None
-            job_id, state, fields = found
+            job_id, owner, state, fields = found
             if state == "queued":
                 connection.execute(
                     "UPDATE jobs SET state = 'running', version = version + 1, "
@@ -149,7 +156,9 @@ class SqliteJobStore:
                     (now.timestamp(), job_id),
                 )
             connection.execute(
-                "UPDATE jobs SET turn = (SELECT max(turn) + 1 FROM jobs) WHERE id = ?", (job_id,)
+                "UPDATE jobs SET turn = (SELECT max(turn) + 1 FROM jobs WHERE ended IS NULL) "
+                "WHERE owner = ? AND ended IS NULL",
+                (owner,),
             )
             index, attempt = connection.execute(
                 "UPDATE clips SET state = 'running', attempts = attempts + 1 WHERE job = ?1 AND position = "
@@ -270,7 +279,7 @@ class SqliteJobStore:
         with self._database.writing() as connection:
             found = connection.execute(
                 "SELECT job, url, secret, attempts FROM webhooks WHERE state = 'pending' AND next <= ? "
-                "ORDER BY next LIMIT ?",
+                "ORDER BY attempts, next LIMIT ?",
                 (now.timestamp(), limit),
             ).fetchall()
             due = [

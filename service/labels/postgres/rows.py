@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from service.labels.changes import (
     MAX_PAGE_TEMPLATES,
     check_quotas,
-    check_stored,
+    found_set,
     read_templates,
     with_labels,
 )
@@ -134,7 +134,7 @@ def read_page(connection: Connection, after: str, limit: int) -> list[LabelSetSu
 
 def read_set(connection: Connection, name: str) -> LabelSet:
     """A whole set."""
-    summary = check_stored(name, find_set(connection, name))
+    summary = found_set(name, find_set(connection, name))
     rows = connection.execute(
         select(label_rows.c.name, label_rows.c.prompts)
         .where(label_rows.c.label_set == name)

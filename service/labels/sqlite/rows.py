@@ -12,7 +12,7 @@ from typing import Any
 from service.labels.changes import (
     MAX_PAGE_TEMPLATES,
     check_quotas,
-    check_stored,
+    found_set,
     read_templates,
     with_labels,
 )
@@ -98,7 +98,7 @@ def read_version(connection: sqlite3.Connection, name: str) -> tuple[str, dateti
 
 def read_set(connection: sqlite3.Connection, name: str) -> LabelSet:
     """A whole set."""
-    summary = check_stored(name, find_set(connection, name))
+    summary = found_set(name, find_set(connection, name))
     rows = connection.execute(
         "SELECT name, prompts FROM labels WHERE label_set = ? ORDER BY position", (name,)
     )

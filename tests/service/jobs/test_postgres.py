@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ if reason := why_absent():
 from sqlalchemy import Connection, text
 
 from service.jobs.postgres.store import PostgresJobStore
+from service.postgres.connection import TimedConnection
 from service.postgres.database import PostgresDatabase
 from tests.service.postgres.lost_answers import lose_answers_to_commit
 
@@ -76,6 +78,43 @@ def test_a_job_that_another_replica_has_ended_is_swept_away(replica: MakeReplica
     assert one.finish(claim, ANSWER, NOW) is None
     one.expire(NOW)
     assert {path.name for path in one.folder.path.glob("job_*")} == {kept.id}
+
+
+@pytest.mark.parametrize("how", ["cancel", "delete"])
+def test_a_clip_whose_job_was_ended_is_forgotten(replica: MakeReplica, how: str) -> None:
+    """Nobody finishes it, nor gives it back."""
+    store = replica("one")
+    job, other = add(store), add(store)
+    assert store.claim(NOW) is not None
+    if how == "cancel":
+        store.cancel(job.id, NOW)
+    else:
+        store.delete(job.id)
+    assert store.claim(NOW) is not None
+    assert store._claims._held == {(other.id, 0): 1}
+
+
+def test_a_large_outcome_has_the_long_deadline(
+    store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not the connection on which requests ask for the versions of label sets."""
+    wait, deadlines = TimedConnection.wait, set[float]()
+
+    def noting(connection: TimedConnection, *args: Any, **options: Any) -> Any:
+        deadlines.add(connection.deadline_s)
+        return wait(connection, *args, **options)
+
+    with (
+        closing(PostgresDatabase(store_url, 10.0)) as database,
+        closing(PostgresJobStore(database, tmp_path / "one", LIMITS)) as store,
+    ):
+        job = add(store)
+        claim = store.claim(NOW)
+        assert claim is not None
+        store.finish(claim, ANSWER, NOW)
+        monkeypatch.setattr(TimedConnection, "wait", noting)
+        assert store.outcome(job.id, 0) == ANSWER
+    assert deadlines == {10.0}
 
 
 def test_a_finished_job_expires_though_its_replica_is_gone(replica: MakeReplica) -> None:

@@ -82,6 +82,22 @@ def test_owners_take_turns(store: JobStore) -> None:
     assert turns == [many[0], one, many[0], many[1], many[1]]
 
 
+@pytest.mark.parametrize("n_queued", [1, 3])
+def test_an_owner_that_deletes_its_jobs_has_no_more_turns_than_others(store: JobStore, n_queued: int) -> None:
+    """Nor one that comes back, with a single job at a time or with several."""
+    owners = {add(store, 12, owner).id: owner for owner in "abc"}
+    owners |= {add(store, owner="short").id: "short" for _ in range(n_queued)}
+    turns = []
+    for _ in range(16):
+        claim = _claim(store)
+        turns.append(owners[claim.job_id])
+        store.finish(claim, ANSWER, NOW)
+        if turns[-1] == "short":
+            store.delete(claim.job_id)
+            owners[add(store, owner="short").id] = "short"
+    assert turns == ["a", "b", "c", "short"] * 4
+
+
 def test_what_a_killed_process_left_behind_is_taken_up_again(make: Make) -> None:
     """Outcomes that there are stay; the clip that was being worked on is begun again."""
     killed = make()
@@ -270,12 +286,15 @@ def test_the_number_and_bytes_of_jobs_are_bounded(make: Make) -> None:
     add(store, size=10)
     with pytest.raises(OverloadedError):
         add(store, size=10)
+    with pytest.raises(OverloadedError, match="as many jobs"):  # already before its clips arrive
+        store.check_room("", None)
     assert store.lead()
     used = store.usage()
     assert used.n_unfinished == 2
     _work(store, Outcome("answer", '"' + "x" * 98 + '"'))
     assert store.usage().n_bytes < used.n_bytes
     store.delete(job.id)
+    store.check_room("", None)
     add(store, size=400)
 
 
@@ -295,6 +314,9 @@ def test_a_key_has_its_own_quota_of_jobs(store: JobStore) -> None:
     add(store, owner="a", max_owned=1)
     with pytest.raises(QuotaExceededError, match="may have 1 jobs"):
         add(store, owner="a", max_owned=1)
+    with pytest.raises(QuotaExceededError, match="may have 1 jobs"):
+        store.check_room("a", 1)
+    store.check_room("b", 1)
     add(store, owner="b", max_owned=1)
 
 
@@ -332,6 +354,17 @@ def test_the_longest_due_reports_are_claimed_first(store: JobStore) -> None:
     assert [due.job.id for due in store.claim_webhooks(later, 2)] == [ids[0]]
 
 
+def test_new_reports_are_claimed_before_repeats(store: JobStore) -> None:
+    """So a receiver that does not answer keeps no other one waiting."""
+    for _ in range(2):
+        add(store, webhook=Webhook("https://example.org/hook", "whsec_x"))
+    silent = _work(store)
+    store.claim_webhooks(NOW, 1)
+    new = _work(store, now=NOW + timedelta(seconds=10))
+    due = [store.claim_webhooks(NOW + timedelta(seconds=10), 1)[0].job.id for _ in range(2)]
+    assert due == [new.id, silent.id]
+
+
 def _secrets(store: JobStore) -> object:
     if isinstance(store, SqliteJobStore):
         with store._database.reading() as connection:
@@ -339,14 +372,21 @@ def _secrets(store: JobStore) -> object:
     return store._database.ask("SELECT array_agg(secret) FROM job_webhooks")  # type: ignore[attr-defined]
 
 
-def test_a_job_that_cannot_be_moved_in_is_not_kept(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("what", ["rename", "sync"])
+def test_a_job_that_cannot_be_moved_in_is_not_kept(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
     """The row and the files come together, or not at all."""
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "rename", full)
-    monkeypatch.setattr(Path, "rename", full)
+    if what == "rename":
+        monkeypatch.setattr(os, "rename", full)
+        monkeypatch.setattr(Path, "rename", full)
+    else:
+        monkeypatch.setattr("service.jobs.folder.sync", full)
     with pytest.raises(StoreUnavailableError, match="try again later"):
         add(store)
     assert store.page(None, "", 10) == []
+    assert list(store.folder.path.glob("job_*")) == []
