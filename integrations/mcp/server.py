@@ -20,7 +20,10 @@ _INSTRUCTIONS = (
     "`unknown` near 1 means that perhaps none of them fits, whatever their scores."
 )
 # What an assistant needs of an answer; the rest is about the request.
-_PARTS = ("predictions", "unknown", "tracks", "segments", "duration_s", "bundle", "bundle_notice", "warnings")
+_PARTS = (
+    *("predictions", "unknown", "guarantee", "tracks", "segments", "duration_s"),
+    *("bundle", "bundle_notice", "warnings"),
+)
 _READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 _ADDS = ToolAnnotations(destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 _REMOVES = ToolAnnotations(destructive_hint=True, idempotent_hint=True, open_world_hint=False)
@@ -101,7 +104,7 @@ def _add_classify(server: MCPServer[None], service: AsyncClient, clips: LocalCli
                 clips.find(path), labels=labels, label_set=label_set, segment_s=segment_s, top_k=top_k
             )
         )
-        return {part: answer.document[part] for part in _PARTS if answer.document[part] is not None}
+        return {part: found for part in _PARTS if (found := answer.document.get(part)) is not None}
 
 
 def _add_label_sets(server: MCPServer[None], service: AsyncClient) -> None:

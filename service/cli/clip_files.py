@@ -9,22 +9,29 @@ import stat
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO, Literal
 
 from service.errors import ClipUnavailableError, InvalidOptionError
 
 STDIN = "-"
-_IMAGES = "images"
+NO_MATCH = "no file matches this pattern"
 _HEAD_BYTES = 1024
 _PACKET_BYTES = 188  # of MPEG transport streams
 # A file in a folder that is called so is tried even where its content looks like nothing: it may be damaged.
 _ENDINGS = frozenset((
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".mxf", ".ogv", ".gif",
+    ".3gp", ".3g2", ".asf", ".f4v", ".vob", ".m2ts", ".m2v", ".h264", ".hevc", ".ivf", ".y4m", ".apng",
     ".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".wma",
+    ".mka", ".m4b", ".mp2", ".ac3", ".amr", ".au", ".caf", ".w64", ".wv",
+))  # fmt: skip
+# MPEG transport streams, and programs in TypeScript: only where the content can't be looked at.
+_UNSURE_ENDINGS = frozenset((".ts", ".mts"))
+_IMAGE_ENDINGS = frozenset((
+    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ico", ".psd", ".avif", ".heic", ".heif",
 ))  # fmt: skip
 # First bytes of containers and of streams without one.
 _MEDIA_STARTS = (
@@ -37,6 +44,8 @@ _IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"\0\0\
 _HEIF_BRANDS = (b"avif", b"heic", b"heix", b"mif1")
 
 Kind = Literal["media", "image", "other"]
+# Why a file of a folder is left out.
+REASONS: Mapping[str, str] = {"hidden": "hidden", "image": "images", "other": "not media"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,8 @@ class Found:
     def skipped_text(self) -> str:
         """For the user: what was skipped; empty if nothing was."""
         named = ", ".join(f"{reason}: {n}" for reason, n in sorted(self.skipped.items()))
-        return named + (" (to rank images, give a pattern, such as '*.jpg')" if self.skipped[_IMAGES] else "")
+        how = " (to rank images, give a pattern, such as '*.jpg')"
+        return named + (how if self.skipped[REASONS["image"]] else "")
 
 
 def find_clips(words: Sequence[str]) -> Found:
@@ -91,11 +101,13 @@ def find_clips(words: Sequence[str]) -> Found:
             standard input.
 
     Raises:
-        InvalidOptionError: Standard input is a terminal.
+        InvalidOptionError: A word is empty, or standard input is a terminal.
     """
     skipped: Counter[str] = Counter()
     clips: dict[str, ClipFile] = {}
     for word in words:
+        if not word:  # an unset variable of a shell; as a path it would be the current folder
+            raise InvalidOptionError("the name of a clip is empty; write . for the current folder")
         for clip in _find(word, skipped):
             clips.setdefault(clip.name, clip)
     return Found(tuple(clips.values()), skipped)
@@ -115,7 +127,7 @@ def _find(word: str, skipped: Counter[str]) -> Iterator[ClipFile]:
         matches = sorted(filter(os.path.isfile, found))
         yield from (clip_at(Path(name), Path(Path(name).name)) for name in matches)
         if not matches:
-            yield ClipFile(word, path, Path(path.name), problem="no file matches this pattern")
+            yield ClipFile(word, path, Path(path.name), problem=NO_MATCH)
 
 
 def _walk(top: Path, skipped: Counter[str]) -> Iterator[ClipFile]:
@@ -127,14 +139,15 @@ def _walk(top: Path, skipped: Counter[str]) -> Iterator[ClipFile]:
     for folder, folders, files in os.walk(top, onerror=unreadable):
         shown = sorted(one for one in folders if not one.startswith("."))
         skipped["hidden"] += len(folders) - len(shown)
-        folders[:] = shown
+        folders[:] = [one for one in shown if not Path(folder, one).is_symlink()]
+        skipped["links to folders"] += len(shown) - len(folders)
         for name in sorted(files):
             path = Path(folder, name)
             kind = "hidden" if name.startswith(".") else _kind_in_folder(path)
             if kind == "media":
                 yield clip_at(path, path.relative_to(top))
             else:
-                skipped[{"hidden": "hidden", "image": _IMAGES}.get(kind, "not media")] += 1
+                skipped[REASONS[kind]] += 1
     for reason in [reason for reason, n in skipped.items() if not n]:
         del skipped[reason]
 
@@ -148,6 +161,14 @@ def _kind_in_folder(path: Path) -> Kind:
     except OSError:
         kind = "other"
     return "media" if kind == "other" and path.suffix.lower() in _ENDINGS else kind
+
+
+def kind_by_name(name: str) -> Kind:
+    """What a file should be by its ending, where its content can't be looked at."""
+    ending = PurePath(name).suffix.lower()
+    if ending in _ENDINGS or ending in _UNSURE_ENDINGS:
+        return "media"
+    return "image" if ending in _IMAGE_ENDINGS else "other"
 
 
 def kind_of(head: bytes) -> Kind:
@@ -209,7 +230,8 @@ def clip_at(path: Path, below: Path) -> ClipFile:
         problem = f"it can't be looked at: {error.strerror}"
         return ClipFile(name, path, below, problem=problem, code=ClipUnavailableError.code)
     if not stat.S_ISREG(facts.st_mode):
-        return ClipFile(name, path, below, problem="this is no regular file; give it on standard input, as -")
+        problem = "this is no regular file; copy it into one, or give it to ahse classify on standard input"
+        return ClipFile(name, path, below, problem=problem)
     return ClipFile(name, path, below, *state_of(facts))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from service.cli.answer_text import printable
 from service.errors import AhseError
 
 _EXTRAS = {
@@ -45,11 +46,11 @@ def errors_in_words() -> Iterator[None]:
     try:
         yield
     except AhseError as error:
-        typer.echo(f"ahse: {error.message} [{error.code}]", err=True)
+        _say(f"ahse: {error.message} [{error.code}]")
         if cause := _root_cause(error):
-            typer.echo(f"cause: {cause}", err=True)
+            _say(f"cause: {cause}")
     except OSError as error:
-        typer.echo(f"ahse: {error}", err=True)
+        _say(f"ahse: {error}")
     except ModuleNotFoundError as error:
         _explain_missing(error)
     except typer.Exit as ended:  # raised outside the command line itself, which takes its own
@@ -57,6 +58,12 @@ def errors_in_words() -> Iterator[None]:
     else:
         return
     raise SystemExit(2)
+
+
+def _say(text: str) -> None:
+    """Print to standard error. Names of files and texts of libraries are in it."""
+    for line in text.splitlines():
+        typer.echo(printable(line), err=True)
 
 
 def _root_cause(error: BaseException) -> str:

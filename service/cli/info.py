@@ -52,19 +52,22 @@ def _of_service(client: Client) -> dict[str, Any]:
 
 def _installed() -> dict[str, Any]:
     import platform
+    from dataclasses import fields
 
     from service import __version__
+    from service.api.intake.body import MAX_FILES
     from service.cli.serve import read_settings
+    from service.client import Limits
 
     settings = read_settings({})
-    limits = ("max_upload_bytes", "max_labels", "max_labels_per_set", "max_duration_s", "max_segments")
+    known = dict(settings) | {"max_files": MAX_FILES}
     return {
         "version": __version__,
         "python": platform.python_version(),
         "data_dir": str(settings.data_dir),
         "bundles": [_bundle(directory) for directory in _bundles(settings)],
         "devices": _devices(),
-        "limits": {name: getattr(settings, name) for name in limits},
+        "limits": {one.name: known[one.name] for one in fields(Limits)},
     }
 
 

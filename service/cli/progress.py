@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -130,19 +130,13 @@ def weight(clip: ClipFile) -> int:
 
 
 @contextmanager
-def shown(clips: Sequence[ClipFile]) -> Iterator[Display]:
+def shown(n_clips: int, n_bytes: int) -> Iterator[CountingDisplay]:
     """Show the progress of clips inside the `with` block, if standard error is a terminal.
 
     Args:
-        clips: All that will be done.
+        n_clips: That will be done.
+        n_bytes: What they count together.
     """
-    with shown_of(len(clips), sum(map(weight, clips))) as display:
-        yield display
-
-
-@contextmanager
-def shown_of(n_clips: int, n_bytes: int) -> Iterator[CountingDisplay]:
-    """The same where the clips are not at hand, but how many they are, and their bytes together."""
     if not sys.stderr.isatty():
         yield _Plain()
         return

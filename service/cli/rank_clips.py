@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +15,7 @@ from service.cli.command_app import CommandApp
 from service.cli.connection import Key, Url, connected, refuse_key_without_url
 from service.cli.interrupts import Interrupts, exiting_at_once
 from service.cli.names import Labels, LabelsFile, read_names
+from service.cli.progress import shown, weight
 from service.cli.question_options import AudioWindows, Frames, Guarantee, SegmentS, Templates, TopK
 from service.cli.ranking_run import Outputs, RankingRun
 from service.cli.subtitles import Subtitles
@@ -130,7 +131,13 @@ def rank_clips(
             interrupts,
             Outputs(records, subtitles, as_json, "" if records is None else "Go on with --resume."),
         )
-        code = run.go(found)
+        todo = _without_answer(found, records)
+        with (
+            nullcontext() if records is None else closing(records),
+            shown(len(todo), sum(map(weight, todo))) as display,
+        ):
+            stopped = run.rank_all(todo, display)
+        code = run.end(len(todo), stopped)
     raise typer.Exit(code)
 
 
@@ -144,6 +151,15 @@ def _find(words: Sequence[str], stack: ExitStack) -> tuple[ClipFile, ...]:
     if not found.clips:
         raise InvalidOptionError("there are no clips in what was given")
     return found.clips
+
+
+def _without_answer(clips: Sequence[ClipFile], records: RecordFile | None) -> Sequence[ClipFile]:
+    """The clips that have no answer in the output file yet."""
+    if records is None or not records.done:
+        return clips
+    left = [clip for clip in clips if clip.name not in records.done]
+    typer.echo(f"{len(clips) - len(left)} of {len(clips)} clips have their answer already", err=True)
+    return left
 
 
 @contextmanager
@@ -176,5 +192,5 @@ def _open(
 
     if path is None:
         return None
-    question, complete = ranker.fingerprint, subtitles.complete
+    question, complete = ranker.question_hash, subtitles.complete
     return open_records(path, question, clips, complete, resume=resume, overwrite=overwrite)

@@ -16,6 +16,7 @@ from service.errors import (
     AhseError,
     ClipUnavailableError,
     InvalidOptionError,
+    LabelError,
     NoLabelsError,
     QuotaExceededError,
     RateLimitedError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 # What is wrong with the request or its sender would be wrong with every other clip too.
 _CONCERNS_ALL = frozenset({401, 403, 404, 405, 421})
+_OF_NAMES = frozenset(error.code for error in LabelError.__subclasses__())
 _UPLOADS = 4
 _FIRST_SERVER_ERROR = 500
 
@@ -83,11 +85,11 @@ class Ranker(Protocol):
     """Ranks clips, several at once.
 
     Attributes:
-        fingerprint: Equal for equal questions to equal bundles.
+        question_hash: Equal for equal questions to equal bundles; the `question` of records.
         n_jobs: Clips that are worked on at once.
     """
 
-    fingerprint: str
+    question_hash: str
     n_jobs: int
 
     def rank(self, path: Path, progress: Callable[[int, int | None], object]) -> Answer:
@@ -132,11 +134,11 @@ class LocalRanker:
         bundle: The models.
         settings: From the environment.
         n_jobs: Clips at once; None: as many as there are processors.
-        fingerprint: Of the question.
+        question_hash: Of the question.
     """
 
     def __init__(
-        self, asked: Asked, bundle: Bundle, settings: Settings, n_jobs: int | None, fingerprint: str
+        self, asked: Asked, bundle: Bundle, settings: Settings, n_jobs: int | None, question_hash: str
     ) -> None:
         from service.batch.batched_encoders import Batching
         from service.classifier import Classifier
@@ -149,7 +151,7 @@ class LocalRanker:
         batching = Batching(settings.budgets(), _Unobserved())
         self._bundle = replace(bundle, encoders=batching.wrap(bundle.encoders))
         self.n_jobs = n_jobs or n_processors()
-        self.fingerprint = fingerprint
+        self.question_hash = question_hash
         self._token = CancellationToken()
         self._decoder = DecodePool(settings.decode_limits(), self.n_jobs)
         self._classifier = Classifier(self._decoder.decode, LabelEmbedder(settings.label_cache_bytes))
@@ -194,14 +196,17 @@ class RemoteRanker:
 
     Raises:
         ClientError: The service can't be asked.
+        LabelError: The labels are not acceptable, or the set is empty.
     """
 
     def __init__(self, question: Question, client: Client, n_jobs: int | None) -> None:
         _labels(question.names, client.info().limits.max_labels)
         label_set = client.label_set(question.label_set) if question.label_set else None
+        if label_set is not None:
+            _check_not_empty(label_set.name, label_set.n_labels)
         model = client.model(question.bundle or client.info().default_bundle)
         etag, n_labels = (label_set.etag, label_set.n_labels) if label_set else (None, len(question.names))
-        self.fingerprint = _fingerprint(question, etag, model.digest)
+        self.question_hash = _question_hash(question, etag, model.digest)
         self._expected = model.id, model.version, n_labels
         self.n_jobs = n_jobs or _UPLOADS
         self._client = client
@@ -252,9 +257,10 @@ class RemoteRanker:
 
     def _stop_if_all_are_concerned(self, error: ServiceError) -> None:
         """Raise what ends the run, unless the error is about one clip."""
+        is_of_names = error.code in _OF_NAMES
         # That quota is of bytes: the clip is larger than all that the key may send in a day.
-        if error.status in _CONCERNS_ALL and error.code != QuotaExceededError.code:
-            raise RankingStoppedError(f"{error.detail} [{error.code}]") from error
+        if is_of_names or (error.status in _CONCERNS_ALL and error.code != QuotaExceededError.code):
+            raise RankingStoppedError(f"{error.detail} [{error.code}]", is_final=is_of_names) from error
         wait_s = error.retry_after_s or 0
         if error.code == RateLimitedError.code and wait_s > self._client.max_wait_s:
             again = datetime.now().astimezone() + timedelta(seconds=wait_s)
@@ -289,6 +295,11 @@ def _labels(names: tuple[str, ...], max_labels: int) -> tuple[Label, ...]:
     return labels
 
 
+def _check_not_empty(name: str, n_labels: int) -> None:
+    if not n_labels:
+        raise NoLabelsError(f"label set {name!r} is empty; add labels to it")
+
+
 def ranker_here(question: Question, settings: Settings, n_jobs: int | None) -> LocalRanker:
     """A ranker in this process.
 
@@ -303,8 +314,8 @@ def ranker_here(question: Question, settings: Settings, n_jobs: int | None) -> L
     asked = ask_here(question, settings)
     directory = Path(question.bundle) if question.bundle else settings.bundles[0]
     bundle, version = load_bundle(directory, settings.runtime()), asked.candidates.version
-    fingerprint = _fingerprint(question, None if version is None else version.etag, bundle.digest)
-    return LocalRanker(asked, bundle, settings, n_jobs, fingerprint)
+    question_hash = _question_hash(question, None if version is None else version.etag, bundle.digest)
+    return LocalRanker(asked, bundle, settings, n_jobs, question_hash)
 
 
 def _with_frames(question: Question, settings: Settings) -> Question:
@@ -330,8 +341,7 @@ def ask_here(question: Question, settings: Settings) -> Asked:
     else:
         with contextlib.closing(LocalLabelSets(settings)) as store:
             label_set = store.stored(question.label_set)
-        if not label_set.labels:
-            raise NoLabelsError(f"label set {label_set.name!r} is empty; add labels to it")
+        _check_not_empty(label_set.name, len(label_set.labels))
         candidates, templates, guarantee = label_set.candidates, label_set.templates, label_set.guarantee
     given = {
         "frames": options.frames or settings.frames,
@@ -341,7 +351,7 @@ def ask_here(question: Question, settings: Settings) -> Asked:
     return Asked(candidates, options.model_copy(update=given), question.label_set)
 
 
-def _fingerprint(question: Question, etag: str | None, digest: str) -> str:
+def _question_hash(question: Question, etag: str | None, digest: str) -> str:
     asked = question.options.model_dump(mode="json")
     whole = json.dumps([question.names, question.label_set, etag, asked, digest])
     return hashlib.sha256(whole.encode()).hexdigest()[:16]

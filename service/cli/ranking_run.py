@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -52,19 +52,10 @@ class Outputs:
 
 
 class Records(Protocol):
-    """Takes a record for each clip, in the order of the clips.
-
-    Attributes:
-        done: Names of clips that have an answer already.
-    """
-
-    done: set[str]
+    """Takes a record for each clip, in the order of the clips."""
 
     def write(self, record: Record) -> None:
         """Take a record."""
-
-    def close(self) -> None:
-        """No further one comes."""
 
 
 def _as_it_is(clip: ClipFile) -> AbstractContextManager[Path]:
@@ -96,40 +87,12 @@ class RankingRun:
         self._failed: list[tuple[ClipFile, Failure]] = []
         self._n_answered = 0
 
-    def go(self, clips: Sequence[ClipFile]) -> int:
-        """Rank the clips that have no answer in the output file yet.
-
-        Returns:
-            The exit code. After Ctrl-C it does not return but ends the process, since an upload or a run of a
-            model that is under way can't be asked to stop.
-        """
-        from service.cli.progress import shown
-
-        records = self._outputs.records
-        todo = [clip for clip in clips if records is None or clip.name not in records.done]
-        if len(todo) < len(clips):
-            typer.echo(f"{len(clips) - len(todo)} of {len(clips)} clips have their answer already", err=True)
-        stopped = None
-        try:
-            with shown(todo) as display:
-                stopped = self.rank_all(todo, display)
-        finally:
-            if records is not None:
-                records.close()
-        self._sum_up(len(todo), stopped)
-        if self._interrupts.came:
-            sys.stdout.flush()
-            os._exit(INTERRUPTED)
-        if stopped is not None:
-            return SOME_FAILED if self._n_answered else NOTHING_DONE
-        return SOME_FAILED if self._failed else OK
-
     @property
     def n_failed(self) -> int:
         """Clips so far that have no answer."""
         return len(self._failed)
 
-    def rank_all(self, clips: Sequence[ClipFile], display: Display) -> RankingStoppedError | None:
+    def rank_all(self, clips: Iterable[ClipFile], display: Display) -> RankingStoppedError | None:
         """Rank clips until all are done, or it makes no sense to go on: returns why then."""
         from service.cli.rankers import RankingStoppedError
 
@@ -152,6 +115,25 @@ class RankingRun:
                 self._take(clip, future.result(), display)
         pool.shutdown(wait=False, cancel_futures=True)
         return stopped
+
+    def end(self, n_clips: int, stopped: RankingStoppedError | None) -> int:
+        """Say what is missing.
+
+        Args:
+            n_clips: Those of the run.
+            stopped: What `rank_all` has returned.
+
+        Returns:
+            The exit code. After Ctrl-C it does not return but ends the process, since an upload or a run of a
+            model that is under way can't be asked to stop.
+        """
+        self._sum_up(n_clips, stopped)
+        if self._interrupts.came:
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)
+        if stopped is not None:
+            return SOME_FAILED if self._n_answered else NOTHING_DONE
+        return SOME_FAILED if self._failed else OK
 
     def _begin(self, left: Iterator[ClipFile], pool: ThreadPoolExecutor, display: Display) -> bool:
         """Begin as many clips as may be; whether any is not done."""
@@ -191,7 +173,7 @@ class RankingRun:
         from service.cli.records import Failure, make_record
 
         outputs = self._outputs
-        record = make_record(clip, self._ranker.fingerprint, outcome)
+        record = make_record(clip, self._ranker.question_hash, outcome)
         if isinstance(outcome, Failure):
             self._failed.append((clip, outcome))
             display.message(printable(f"{clip.name}: {outcome.message} [{outcome.code}]"))

@@ -17,6 +17,7 @@ from service.cli.clip_files import ClipFile
 from service.cli.parquet_support import parquet_modules, schema_of
 from service.cli.records import COLUMNS, KEYS, Record, Row, rows_of
 from service.errors import InvalidOptionError
+from service.jobs.folder import sync
 
 if TYPE_CHECKING:
     from service.client import Answer
@@ -129,7 +130,7 @@ class _TextFile(RecordFile):
                     new.write(self._head())
                     new.writelines(self._kept())
                 self._on_resume(self)
-                part.replace(self.path)
+                _put_in_place(part, self.path)
             finally:
                 part.unlink(missing_ok=True)
             self._file = self.path.open("a", encoding="utf-8", newline="")
@@ -288,7 +289,13 @@ class Parquet(RecordFile):
         """Write the rest and the index, and put the file in its place."""
         self._write_group()
         self._writer.close()
-        self._part.replace(self.path)
+        _put_in_place(self._part, self.path)
+
+
+def _put_in_place(part: Path, path: Path) -> None:
+    """Replace a file by a complete one: a power cut leaves one of them whole."""
+    sync(part)
+    part.replace(path)
 
 
 _BY_ENDING: Mapping[str, type[RecordFile]] = {

@@ -74,18 +74,14 @@ def read_settings(flags: dict[str, Any]) -> Settings:
     """Settings from flags and environment; an unacceptable value ends the program with exit code 2."""
     from pydantic import ValidationError
 
-    from service.faults import describe_fault
-    from service.settings import Settings
+    from service.settings import Settings, setting_faults
 
     _warn_of_unknown_variables([f"AHSE_{name.upper()}" for name in Settings.model_fields])
     try:
         return Settings(**flags)
     except ValidationError as error:
-        for fault in error.errors():
-            if fault["type"] == "default_factory_not_called":  # since another one is not acceptable
-                continue
-            name = str(fault["loc"][0])
-            typer.echo(f"ahse: setting {name} (AHSE_{name.upper()}): {describe_fault(fault)}", err=True)
+        for fault in setting_faults(error):
+            typer.echo(f"ahse: {fault}", err=True)
         raise typer.Exit(2) from None
 
 

@@ -147,27 +147,6 @@ class Guarantee:
 
 
 @dataclass(frozen=True)
-class Receipt:
-    """What of which clip was used for its ranking as a whole.
-
-    Attributes:
-        clip_sha256: Of the file.
-        frame_times_s: Frames that were looked at, since the first frame.
-        audio_windows_s: Start and end of each piece of sound that was listened to, since the sound starts.
-    """
-
-    clip_sha256: str
-    frame_times_s: tuple[float, ...]
-    audio_windows_s: tuple[tuple[float, float], ...]
-
-    @classmethod
-    def read(cls, document: Document) -> Self:
-        """From JSON."""
-        windows = tuple((start, end) for start, end in document["audio_windows_s"])
-        return cls(document["clip_sha256"], tuple(document["frame_times_s"]), windows)
-
-
-@dataclass(frozen=True)
 class SegmentReceipt:
     """What of the clip was used for a segment, on the same clocks as for the whole clip.
 
@@ -182,8 +161,22 @@ class SegmentReceipt:
     @classmethod
     def read(cls, document: Document) -> Self:
         """From JSON."""
-        windows = tuple((start, end) for start, end in document["audio_windows_s"])
-        return cls(tuple(document["frame_times_s"]), windows)
+        times = {
+            "frame_times_s": tuple(document["frame_times_s"]),
+            "audio_windows_s": tuple((start, end) for start, end in document["audio_windows_s"]),
+        }
+        return cls(**{one.name: document[one.name] for one in fields(cls)} | times)
+
+
+@dataclass(frozen=True)
+class Receipt(SegmentReceipt):
+    """What of which clip was used for its ranking as a whole.
+
+    Attributes:
+        clip_sha256: Of the file.
+    """
+
+    clip_sha256: str
 
 
 @dataclass(frozen=True)

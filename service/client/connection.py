@@ -22,6 +22,9 @@ Value = TypeVar("Value")
 DEFAULT_URL = "http://127.0.0.1:8000"
 KEY_VARIABLE = "AHSE_API_KEY"
 _CONNECT_TIMEOUT_S = 10.0
+# As many as `ahse classify --jobs` may ask for. Requests beyond that wait for a connection without a
+# deadline, since `timeout_s` is for the service.
+_MAX_CONNECTIONS = 256
 
 
 class Connection(ABC):
@@ -47,7 +50,10 @@ class Connection(ABC):
                 "headers": protocol.headers(
                     os.environ.get(KEY_VARIABLE) if key is None else key, __version__
                 ),
-                "timeout": httpx2.Timeout(timeout_s, connect=min(_CONNECT_TIMEOUT_S, timeout_s)),
+                "timeout": httpx2.Timeout(timeout_s, connect=min(_CONNECT_TIMEOUT_S, timeout_s), pool=None),
+                "limits": httpx2.Limits(
+                    max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_CONNECTIONS
+                ),
                 "verify": True if verify is None else verify,
                 "transport": transport,
             }

@@ -15,6 +15,7 @@ from mcp_types import CallToolResult, TextContent
 
 from integrations.mcp.server import LocalClips, create_server
 from service.client import AsyncClient
+from service.client import Client as ServiceClient
 from tests.integrations.readme import blocks, filled
 from tests.toy import CLASSES
 
@@ -75,6 +76,20 @@ def test_an_assistant_works_as_the_readme_says(service_url: str, clips: dict[str
             assert await _answer(client, "list_label_sets") == {}
 
     asyncio.run(talk())
+
+
+def test_the_guarantee_of_a_label_set_is_answered(service_url: str, clips: dict[str, Path]) -> None:
+    """With what it holds for: names alone would look like an ordinary answer."""
+
+    async def talk(client: Client) -> dict[str, Any]:
+        return await _answer(client, "classify_clip", path="a.mp4", label_set="sure")
+
+    with ServiceClient(service_url) as service:
+        service.put_label_set("sure", ["low", "high"], guarantee=0.9)
+        answer = _in_process(service_url, clips["red low"].parent, talk)
+        service.delete_label_set("sure")
+    assert answer["guarantee"]["level"] == 0.9
+    assert answer["guarantee"]["holds_for"]
 
 
 def test_the_readme_lists_every_tool(service_url: str, tmp_path: Path) -> None:

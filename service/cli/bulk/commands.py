@@ -73,14 +73,14 @@ def plan(
     settings = read_settings({})
     asked = ask_here(question, settings)
     manifest, digest = open_manifest(bundle or settings.bundles[0])
-    clips, skipped = find(inputs)
-    if skipped:
+    found = find(inputs)
+    if skipped := found.skipped_text():
         typer.echo(f"skipped in folders: {skipped}", err=True)
-    if not clips:
+    if not found.clips:
         raise InvalidOptionError("there are no clips in what was given")
     made = write_plan(
         out,
-        clips,
+        found.clips,
         shard_size,
         {
             "bundle": f"{manifest.name} {manifest.version}",
@@ -136,24 +136,30 @@ def run(
 
 def _run_here(folder: Path, planned: Plan, todo: list[int], bundle: Path | None, jobs: int | None) -> int:
     """Work on shards in this process; returns the exit code."""
-    from service.cli.bulk.plan import read_shard
+    from service.cli.bulk.plan import read_shard, size_of_shard
     from service.cli.bulk.results import ShardResults
     from service.cli.bulk.shard_worker import ranker_of
     from service.cli.bulk.sources import local
+    from service.cli.progress import shown
     from service.cli.ranking_run import Outputs, RankingRun
     from service.cli.serve import read_settings
 
     with ExitStack() as stack:
         with exiting_at_once():
-            shards = {one: list(read_shard(folder, one)) for one in todo}
+            sizes = [size_of_shard(folder, one) for one in todo]
             ranker = ranker_of(planned, bundle, read_settings({}), jobs)
             stack.callback(ranker.close)
         interrupts = stack.enter_context(Interrupts())
-        names = [(one, [clip.name for clip in clips]) for one, clips in shards.items()]
-        results = ShardResults(folder, names)
-        outputs = Outputs(results, None, as_json=False, how_to_go_on="Go on with the same command.")
-        clips = [clip for of_shard in shards.values() for clip in of_shard]
-        return RankingRun(ranker, interrupts, outputs, local).go(clips)
+        n_clips, n_bytes = map(sum, zip(*sizes, strict=True))
+        # Shards are read when their turn comes: a plan may have more clips than fit into memory.
+        clips = (clip for one in todo for clip in read_shard(folder, one))
+        names = ((one, [clip.name for clip in read_shard(folder, one)]) for one in todo)
+        with shown(n_clips, n_bytes) as display:
+            results = ShardResults(folder, names, display.message)
+            outputs = Outputs(results, None, as_json=False, how_to_go_on="Go on with the same command.")
+            run = RankingRun(ranker, interrupts, outputs, local)
+            stopped = run.rank_all(clips, display)
+        return run.end(n_clips, stopped)
 
 
 @app.command()

@@ -22,7 +22,7 @@ import service
 from service.cli.bulk.plan import Plan, size_of_shard
 from service.cli.bulk.shard_worker import Order, Report, ShardWorker
 from service.cli.interrupts import INTERRUPTED, Interrupts, exiting_at_once
-from service.cli.progress import CountingDisplay, shown_of
+from service.cli.progress import CountingDisplay, shown
 from service.cli.ranking_run import NOTHING_DONE, OK, SOME_FAILED
 from service.cli.serve import read_settings
 from service.errors import InvalidOptionError
@@ -125,7 +125,7 @@ def run_on_ray(
         sizes = [size_of_shard(folder, shard) for shard in todo]
     n_clips, n_bytes = map(sum, zip(*sizes, strict=True))
     try:
-        with Interrupts() as interrupts, shown_of(n_clips, n_bytes) as display:
+        with Interrupts() as interrupts, shown(n_clips, n_bytes) as display:
             run = _Run(ray, order, todo, n_jobs, interrupts, display, uses_gpus=settings.device != "cpu")
             run.go()
         return run.sum_up(n_clips)

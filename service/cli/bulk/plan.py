@@ -177,7 +177,7 @@ def _digest(folder: Path, n_shards: int) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(plan: Plan) -> str:
-    """Of the question: equal for equal names, options and bundles."""
+def question_hash(plan: Plan) -> str:
+    """The `question` of its records: equal for equal names, options and bundles."""
     asked = [plan.model_dump(mode="json", include={"labels", "options"}), plan.bundle_digest]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]

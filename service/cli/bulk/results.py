@@ -5,25 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
-
+from service.cli.answer_text import printable
 from service.cli.bulk.plan import RESULTS, Plan, shard_name
 from service.cli.parquet_support import parquet_modules, schema_of
 from service.cli.records import COLUMNS, Record, Row, rows_of
 from service.errors import AhseError, InvalidOptionError, UnavailableError
+from service.jobs.folder import sync
 
 # What is wrong with this machine, or with where clips are kept, now, and not with a clip; what nobody foresaw
 # may be so too.
 _OF_NOW = {error.code for error in UnavailableError.__subclasses__()} | {AhseError.code}
-
-
-def on_standard_error(text: str) -> None:
-    """Say something to the user."""
-    typer.echo(text, err=True)
 
 
 class ShardResults:
@@ -31,49 +26,40 @@ class ShardResults:
 
     Args:
         folder: Of the plan.
-        shards: Number of each, and the names of its clips.
+        shards: Number of each, and the names of its clips; each is asked for when the one before is done.
         say: Takes what becomes of a shard that is not published, in words.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        shards: Sequence[tuple[int, Sequence[str]]],
-        say: Callable[[str], object] = on_standard_error,
+        self, folder: Path, shards: Iterable[tuple[int, Sequence[str]]], say: Callable[[str], object]
     ) -> None:
         self._say = say
-        self.done: set[str] = set()
         self._folder = folder / RESULTS
-        self._left = list(shards)
+        self._left = iter(shards)
         self._begin()
 
     def _begin(self) -> None:
+        self._shard, self._clips = next(self._left, (-1, ()))
         self._rows: list[Row] = []
         self._n_clips = 0
         self._unfinished = ""
 
     def write(self, record: Record) -> None:
         """Add the record of the next clip; any other, which comes once a run was interrupted, is dropped."""
-        shard, clips = self._left[0]
-        if record["file"] != clips[self._n_clips]:
+        if record["file"] != self._clips[self._n_clips]:
             return
         self._rows += rows_of(record)
         self._n_clips += 1
         code = record.get("error", {}).get("code")
         if code in _OF_NOW and not self._unfinished:
             self._unfinished = f"{record['file']} [{code}]"
-        if self._n_clips == len(clips):
+        if self._n_clips == len(self._clips):
             if self._unfinished:
-                why = f"could not be finished for {self._unfinished}"
-                self._say(f"shard {shard} {why}; the same command tries it again")
+                why = f"could not be finished for {printable(self._unfinished)}"
+                self._say(f"shard {self._shard} {why}; the same command tries it again")
             else:
-                self._publish(shard)
-            del self._left[0]
+                self._publish(self._shard)
             self._begin()
-
-    def close(self) -> None:
-        """Forget the shard that is not complete: nothing half is left behind."""
-        self._begin()
 
     def _publish(self, shard: int) -> None:
         """Write beside its place and link it there, which fails where another worker was faster."""
@@ -81,10 +67,8 @@ class ShardResults:
         place = self._folder / shard_name(shard)
         part = place.with_name(f".{place.name}.{os.uname().nodename}-{os.getpid()}")
         try:
-            with part.open("wb") as file:
-                parquet.write_table(pa.Table.from_pylist(self._rows, schema_of(COLUMNS)), file)
-                file.flush()
-                os.fsync(file.fileno())  # else a power cut may leave an empty file that counts as done
+            parquet.write_table(pa.Table.from_pylist(self._rows, schema_of(COLUMNS)), part)
+            sync(part)  # else a power cut may leave an empty file that counts as done
             _link(part, place)
         except FileExistsError:
             self._say(f"shard {shard} has results of another worker already; these are dropped")
@@ -101,11 +85,7 @@ def _link(part: Path, place: Path) -> None:
     except OSError:  # a file system without links; another worker's file has the same rows
         part.replace(place)
     with contextlib.suppress(OSError):  # some network file systems know no such thing
-        folder = os.open(place.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync(place.parent)
 
 
 def is_done(folder: Path, shard: int) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import service
-from service.cli.bulk.plan import Plan, fingerprint, read_shard
+from service.cli.bulk.plan import Plan, question_hash, read_shard
 from service.cli.bulk.results import ShardResults, is_done
 from service.cli.bulk.sources import check_schemes, local
 from service.cli.clip_files import ClipFile
@@ -24,7 +24,7 @@ from service.cli.ranking_run import Outputs, RankingRun
 from service.errors import AhseError, InvalidOptionError
 from service.labels.label import Candidates
 from service.registry import load_bundle
-from service.settings import Settings
+from service.settings import Settings, settings_of
 
 _REPORT_S = 1.0
 
@@ -88,7 +88,7 @@ class ShardWorker:
             plan = Plan.read(order.folder)
             if plan.manifest_digest != order.manifest_digest:
                 return f"{order.folder} holds another plan there; mount the same folder on every node"
-            self._ranker = ranker_of(plan, order.bundle, Settings(**order.settings), self._n_jobs)
+            self._ranker = ranker_of(plan, order.bundle, settings_of(order.settings), self._n_jobs)
         except AhseError as error:
             return error.message
         return ""
@@ -135,7 +135,7 @@ def ranker_of(planned: Plan, directory: Path | None, settings: Settings, n_jobs:
             "give its directory, --bundle DIR"
         )
     asked = Asked(Candidates(planned.candidates), planned.options, planned.label_set)
-    return LocalRanker(asked, bundle, settings, n_jobs, fingerprint(planned))
+    return LocalRanker(asked, bundle, settings, n_jobs, question_hash(planned))
 
 
 class _Tally:

@@ -7,17 +7,30 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from service.cli.clip_files import STDIN, ClipFile, clip_at, find_clips, state_of
+from service.cli.clip_files import (
+    NO_MATCH,
+    REASONS,
+    STDIN,
+    ClipFile,
+    Found,
+    clip_at,
+    find_clips,
+    kind_by_name,
+    state_of,
+)
 from service.errors import AhseError, ClipUnavailableError, InvalidOptionError
 
 _COLUMN = "clip"
+_HTTP = ("http://", "https://")
+_NOT_FOUND = {404, 410}
 _UNAVAILABLE = "the clip can't be read now; check its store, the rights to it, and the room for a copy"
 _GONE = "the clip can't be read; it was there when the plan was made"
 
@@ -34,33 +47,33 @@ class ClipGoneError(AhseError):
     code = "clip_gone"
 
 
-def find(inputs: Sequence[str]) -> tuple[tuple[ClipFile, ...], str]:
+def find(inputs: Sequence[str]) -> Found:
     """All clips, each once, in the order given.
 
     Args:
         inputs: What `ahse classify` takes; a file that ends in .csv, with a column `clip` of paths, relative
             to it, or URLs; and URLs of files, folders and patterns that fsspec can open.
 
-    Returns:
-        The clips, and what was left out, in words.
-
     Raises:
-        InvalidOptionError: A list has no such column, a URL can't be opened, a file can't be looked at now,
-            or it is standard input.
+        InvalidOptionError: A list has no such column, a URL can't be opened, a pattern matches nothing, a
+            file can't be looked at now, or it is standard input.
     """
     clips: dict[str, ClipFile] = {}
-    skipped = []
+    skipped: Counter[str] = Counter()
+    found: Iterable[ClipFile]
     for word in inputs:
         if word == STDIN:
             raise InvalidOptionError("standard input can't be read again by workers; name a file")
         if "://" in word:
-            found = list(_remote(word))
+            found = _remote(word, skipped)
         elif word.lower().endswith(".csv"):
-            found = [one for entry in _listed(Path(word)) for one in _entry(entry)]
+            found = map(_entry, _listed(Path(word)))
         else:
             of_word = find_clips([word])
-            found = [_absolute(one) for one in of_word.clips]
-            skipped += [text] if (text := of_word.skipped_text()) else []
+            if [one.problem for one in of_word.clips] == [NO_MATCH]:
+                raise _no_match(word)
+            found = map(_absolute, of_word.clips)
+            skipped += of_word.skipped
         for clip in found:
             clips.setdefault(clip.name, clip)
     if unavailable := [clip for clip in clips.values() if clip.code == ClipUnavailableError.code]:
@@ -68,7 +81,11 @@ def find(inputs: Sequence[str]) -> tuple[tuple[ClipFile, ...], str]:
             f"{len(unavailable)} of {len(clips)} clips can't be planned, such as {unavailable[0].name}: "
             f"{unavailable[0].problem}; try again, or leave them out"
         )
-    return tuple(clips.values()), "; ".join(skipped)
+    return Found(tuple(clips.values()), skipped)
+
+
+def _no_match(word: str) -> InvalidOptionError:
+    return InvalidOptionError(f"no file matches the pattern {word}; correct it, or leave it out")
 
 
 def _absolute(clip: ClipFile) -> ClipFile:
@@ -79,12 +96,19 @@ def _absolute(clip: ClipFile) -> ClipFile:
     return replace(clip, name=name, path=path, problem=problem)
 
 
-def _entry(entry: str) -> Iterator[ClipFile]:
-    """The clip of one row; a folder or a pattern is none."""
-    if "://" in entry:
-        yield from _remote(entry)
-    else:
-        yield _absolute(clip_at(Path(entry), Path(Path(entry).name)))
+def _entry(entry: str) -> ClipFile:
+    """The clip of one row, by the name as it is; a folder is none, and neither is a pattern."""
+    if "://" not in entry:
+        return _absolute(clip_at(Path(entry), Path(Path(entry).name)))
+    system, path = _open_system(entry)
+    try:
+        facts = system.info(path)
+    except Exception as error:
+        if not _is_gone(entry, error):
+            raise InvalidOptionError(f"{entry} can't be looked at") from error
+        facts = {}
+    clip = _object(entry, system, path, facts)
+    return clip if facts.get("type") == "file" else replace(clip, problem="there is no such file")
 
 
 def _listed(file: Path) -> Iterator[str]:
@@ -101,33 +125,55 @@ def _listed(file: Path) -> Iterator[str]:
         raise InvalidOptionError(f"{file.name} is no CSV in UTF-8; save it as one") from error
 
 
-def _remote(url: str) -> Iterator[ClipFile]:
+def _remote(url: str, skipped: Counter[str]) -> Iterator[ClipFile]:
     """The objects that a URL stands for, in order of their names."""
     system, path = _open_system(url)
-    is_query = url.startswith(("http://", "https://"))
+    is_pattern = "*" in url or ("?" in url and not url.startswith(_HTTP))
     try:
-        if "*" in url or ("?" in url and not is_query):
-            found = system.glob(path, detail=True)
-        elif system.isdir(path):
-            found = system.find(path, detail=True)
+        is_folder = not is_pattern and system.isdir(path)
+        if is_pattern:
+            listed = system.glob(path, detail=True)
         else:
-            found = {path: system.info(path)}
+            listed = system.find(path, detail=True) if is_folder else {path: system.info(path)}
     except Exception as error:
         raise InvalidOptionError(f"{url} can't be listed") from error
-    for name in sorted(found):
-        facts = found[name]
-        if facts.get("type") == "file":
-            full = system.unstrip_protocol(name)
-            if "::" in url or system._strip_protocol(full) != name:
-                raise InvalidOptionError(f"{url} can't be planned: workers could not find {name} again")
-            yield ClipFile(full, Path(), Path(name), *_state(facts))
+    files = {name: facts for name, facts in listed.items() if facts.get("type") == "file"}
+    if is_pattern and not files:
+        raise _no_match(url)
+    for name in sorted(files):
+        kind = _kind_below(name.removeprefix(path)) if is_folder else "media"
+        if kind == "media":
+            yield _object(url, system, name, files[name])
+        else:
+            skipped[REASONS[kind]] += 1
+
+
+def _kind_below(name: str) -> str:
+    """What an object in a folder is, by its name below it: millions can't be looked into."""
+    return "hidden" if any(part.startswith(".") for part in name.split("/")) else kind_by_name(name)
+
+
+def _object(url: str, system: Any, name: str, facts: Mapping[str, Any]) -> ClipFile:
+    """One of the objects that a URL stands for, under the URL by which workers find it again."""
+    full = system.unstrip_protocol(name)
+    if "::" in url or system._strip_protocol(full) != name:
+        raise InvalidOptionError(f"{url} can't be planned: workers could not find {name} again")
+    return ClipFile(full, Path(), Path(name), *_state(facts))
+
+
+def _is_gone(url: str, error: Exception) -> bool:
+    """Whether there is no such object. Over HTTP fsspec says so of all that goes wrong; the cause tells."""
+    if not isinstance(error, FileNotFoundError):
+        return False
+    cause = error.__cause__
+    return not url.startswith(_HTTP) or cause is None or getattr(cause, "status", None) in _NOT_FOUND
 
 
 # What tells a change of an object, by the names that file systems have for it.
 _MARKS = ("ETag", "etag", "LastModified", "mtime", "created")
 
 
-def _state(facts: dict[str, Any], mark: str | None = None) -> tuple[int | None, str | None]:
+def _state(facts: Mapping[str, Any], mark: str | None = None) -> tuple[int | None, str | None]:
     """Size, and what tells a change, with its name: by this mark, or without one by the first there is."""
     known = [one for one in _MARKS if facts.get(one) and mark in (None, one)]
     return facts.get("size"), f"{known[0]}={_as_text(facts[known[0]])}" if known else None
@@ -222,9 +268,9 @@ def _copied(clip: ClipFile) -> Iterator[Path]:
             copy.flush()
         except (ClipChangedError, ClipGoneError):
             raise
-        except FileNotFoundError as error:
-            raise ClipGoneError(_GONE) from error
         except Exception as error:
+            if _is_gone(clip.name, error):
+                raise ClipGoneError(_GONE) from error
             raise ClipUnavailableError(_UNAVAILABLE) from error
         yield Path(f"/dev/fd/{copy.fileno()}")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from service.cli.bulk import plan as plans
 from service.cli.bulk import results
 from service.cli.bulk.plan import Plan
 from service.cli.clip_files import ClipFile
@@ -147,11 +148,10 @@ def test_a_shard_is_whole_or_not_there(
 def test_a_run_that_was_interrupted_fills_no_shard_with_clips_of_another(tmp_path: Path) -> None:
     """What was done behind the clip that was waited for is written last, and belongs to shards to come."""
     (tmp_path / "results").mkdir()
-    shards = results.ShardResults(tmp_path, [(0, ["a", "b"]), (1, ["c", "d"])])
+    shards = results.ShardResults(tmp_path, [(0, ["a", "b"]), (1, ["c", "d"])], print)
     for name in ("a", "c", "d"):
         clip = ClipFile(name, Path(name), Path(name))
         shards.write(make_record(clip, "question", Failure("not_media", "no clip")))
-    shards.close()
     assert list((tmp_path / "results").iterdir()) == []
 
 
@@ -161,11 +161,58 @@ def test_a_shard_that_is_published_is_on_disk(tmp_path: Path, monkeypatch: pytes
     steps: list[str] = []
     for name in ("fsync", "link"):
         monkeypatch.setattr(os, name, lambda *_, name=name: steps.append(name))
-    shards = results.ShardResults(tmp_path, [(0, ["a"])])
+    shards = results.ShardResults(tmp_path, [(0, ["a"])], print)
     shards.write(
         make_record(ClipFile("a", Path("a"), Path("a")), "question", Failure("not_media", "no clip"))
     )
     assert steps == ["fsync", "link", "fsync"]
+
+
+def test_what_is_said_of_a_shard_does_not_steer_the_terminal(tmp_path: Path) -> None:
+    """It goes where the progress is shown, with the name of a clip in it."""
+    said: list[str] = []
+    shards = results.ShardResults(tmp_path, [(0, ["\x1b[2J"])], said.append)
+    clip = ClipFile("\x1b[2J", Path("a"), Path("a"))
+    shards.write(make_record(clip, "question", Failure("clip_unavailable", "away")))
+    (line,) = said
+    assert line.startswith(
+        "shard 0 could not be finished for \N{REPLACEMENT CHARACTER}[2J [clip_unavailable];"
+    )
+
+
+def test_shards_are_read_when_their_turn_comes(
+    planned: Path, toy_bundle: Path, ahse: Ahse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan may have more clips than fit into memory: of six, four are begun before the first is done."""
+    steps: list[object] = []
+    rank, read_shard = LocalRanker.rank, plans.read_shard
+
+    def noted_rank(self: LocalRanker, path: Path, progress: Any) -> Any:
+        try:
+            return rank(self, path, progress)
+        finally:
+            steps.append(path.name)
+
+    def noted_read(folder: Path, shard: int) -> Any:
+        steps.append(shard)
+        yield from read_shard(folder, shard)
+
+    monkeypatch.setattr(LocalRanker, "rank", noted_rank)
+    monkeypatch.setattr(plans, "read_shard", noted_read)
+    ahse("bulk", "run", str(planned), "--bundle", str(toy_bundle), "--jobs", "1")
+    assert len(rows_in(planned)) > 0
+    assert steps.index("0.mp4") < steps.index(2)
+
+
+def test_a_pattern_that_matches_nothing_is_refused(
+    folder: Path, toy_bundle: Path, ahse: Ahse, tmp_path: Path
+) -> None:
+    """It would be a clip that never was; nothing else of the plan is written either."""
+    plan = tmp_path / "plan"
+    words = (str(folder), str(folder / "*.mpg"), *WORDS, "--bundle", str(toy_bundle), "--out", str(plan))
+    code, _, complaint = ahse("bulk", "plan", *words)
+    assert (code, f"no file matches the pattern {folder}/*.mpg; correct it" in complaint) == (2, True)
+    assert not plan.exists()
 
 
 def test_damaged_results_are_told(planned: Path, ahse: Ahse) -> None:

@@ -12,8 +12,9 @@ import pytest
 import service
 from service.cli.bulk.plan import Plan
 from service.cli.bulk.shard_worker import Order, ShardWorker
-from service.cli.bulk.sources import find, local
-from service.errors import ClipUnavailableError
+from service.cli.bulk.sources import ClipGoneError, find, local
+from service.cli.clip_files import ClipFile
+from service.errors import ClipUnavailableError, InvalidOptionError
 from tests.conftest import Ahse
 from tests.service.cli.test_bulk import rows_in
 
@@ -56,6 +57,81 @@ def test_objects_by_url(planned: Path, toy_bundle: Path, ahse: Ahse) -> None:
         "memory:///bucket/some/1.mp4": "clip_changed",
         "memory:///bucket/some/2.mp4": "blue high",
     }
+
+
+def test_a_folder_by_url_has_the_clips_that_a_folder_here_would_have(memory: str) -> None:
+    """By their names, since the content is far away; what is named or matched is taken whatever it is."""
+    system = fsspec.filesystem("memory")
+    for name in ("b.json", "thumb.jpg", ".hidden.mp4", ".cache/c.mp4", "sub/d.MKV"):
+        system.pipe_file(f"/bucket/some/{name}", b"content")
+    found = find([memory])
+    assert [clip.below.name for clip in found.clips] == ["0.mp4", "1.mp4", "2.mp4", "d.MKV"]
+    assert dict(found.skipped) == {"not media": 1, "images": 1, "hidden": 2}
+    named = find([f"{memory}/*.j*", f"{memory}/.hidden.mp4"])
+    assert [clip.below.name for clip in named.clips] == ["b.json", "thumb.jpg", ".hidden.mp4"]
+    assert named.skipped_text() == ""
+
+
+def test_a_pattern_of_urls_that_matches_nothing_is_refused(memory: str) -> None:
+    """As one of paths is."""
+    with pytest.raises(InvalidOptionError, match=r"no file matches the pattern memory://bucket/some/\*\.mkv"):
+        find([memory, f"{memory}/*.mkv"])
+
+
+def test_rows_by_url_are_clips_as_they_are_called(memory: str, tmp_path: Path) -> None:
+    """One that is gone is a row, as a path would be; so is a folder, and a name that looks like a pattern."""
+    system = fsspec.filesystem("memory")
+    system.pipe_file("/bucket/some/[a]*?.mp4", b"content")
+    rows = [f"{memory}/{name}" for name in ("0.mp4", "gone.mp4", "*.mp4", "[a]*?.mp4")]
+    (tmp_path / "list.csv").write_text("\n".join(("clip", *rows, memory)))
+    found = find([str(tmp_path / "list.csv")])
+    assert [(clip.name.partition("some")[2], clip.problem, clip.code) for clip in found.clips] == [
+        ("/0.mp4", "", "missing_file"),
+        ("/gone.mp4", "there is no such file", "missing_file"),
+        ("/*.mp4", "there is no such file", "missing_file"),
+        ("/[a]*?.mp4", "", "missing_file"),
+        ("", "there is no such file", "missing_file"),
+    ]
+
+
+class _AnswerError(Exception):
+    """What an HTTP server has answered."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__()
+        self.status = status
+
+
+@pytest.mark.parametrize(
+    ("cause", "is_gone"),
+    [(_AnswerError(404), True), (None, True), (_AnswerError(503), False), (ConnectionResetError(), False)],
+    ids=repr,
+)
+def test_a_web_server_that_does_not_answer_has_lost_no_clip(
+    cause: Exception | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_gone: bool
+) -> None:
+    """Over HTTP fsspec calls everything a missing file: when it is planned, and when a worker reads it."""
+
+    class Web:
+        def info(self, _: str) -> Any:
+            raise FileNotFoundError from cause
+
+        def unstrip_protocol(self, name: str) -> str:
+            return name
+
+        _strip_protocol = unstrip_protocol
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", lambda url: (Web(), url))
+    (tmp_path / "list.csv").write_text("clip\nhttp://host/a.mp4\n")
+    if is_gone:
+        (clip,) = find([str(tmp_path / "list.csv")]).clips
+        assert clip.problem == "there is no such file"
+    else:
+        with pytest.raises(InvalidOptionError, match="can't be looked at"):
+            find([str(tmp_path / "list.csv")])
+    clip = ClipFile("http://host/a.mp4", Path(), Path("a.mp4"))
+    with pytest.raises(ClipGoneError if is_gone else ClipUnavailableError), local(clip):
+        pass
 
 
 def test_a_url_leads_workers_to_the_same_file(
@@ -104,7 +180,7 @@ def test_a_worker_without_the_package_of_a_scheme_does_not_begin(
 def test_a_copy_has_no_name(memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So it is gone with the process, whatever ends it."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    (clip,), _ = find([f"{memory}/0.mp4"])
+    (clip,) = find([f"{memory}/0.mp4"]).clips
     with local(clip) as copy:
         assert copy.read_bytes() == fsspec.filesystem("memory").cat_file("/bucket/some/0.mp4")
         assert list(tmp_path.iterdir()) == []
@@ -115,7 +191,7 @@ def test_what_a_machine_lacks_is_no_property_of_a_clip(
     lacks: str, memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A package that is gone since the start, or a place for the copy."""
-    (clip,), _ = find([f"{memory}/0.mp4"])
+    (clip,) = find([f"{memory}/0.mp4"]).clips
     if lacks == "package":
         monkeypatch.setattr("fsspec.core.url_to_fs", _refuse)
     else:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from service.cli.clip_files import find_clips, kind_of
+from service.cli.clip_files import find_clips, kind_by_name, kind_of
 from service.errors import InvalidOptionError
 from tests.service.decode.clips import Recipe, make
 
@@ -101,6 +101,19 @@ def test_other_files_are_no_media(content: bytes) -> None:
     assert kind_of(content) == "other"
 
 
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        ([*(name for name, *_ in MEDIA), "damaged.MP4", "x.3gp"], "media"),
+        (["cover.jpg", "a.mp4.PNG"], "image"),
+        (["b.json", "mp4", ".mp4", ""], "other"),
+    ],
+)
+def test_names_tell_the_kind_where_the_content_can_not(names: list[str], kind: str) -> None:
+    """Of objects in a store: every container above by its usual ending."""
+    assert {name: kind_by_name(name) for name in names} == dict.fromkeys(names, kind)
+
+
 def _tree(top: Path, files: dict[str, bytes]) -> None:
     for name, content in files.items():
         (top / name).parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +142,10 @@ def test_a_folder_is_searched_to_its_bottom(tmp_path: Path) -> None:
     names = ["a", "b.mp4", "sub/damaged.mp4", "sub/empty.MKV", "sub/deeper/c.txt"]
     assert [clip.name for clip in found.clips] == [str(tmp_path / name) for name in names]
     assert [str(clip.below) for clip in found.clips] == names
-    assert found.skipped_text().startswith("hidden: 2, images: 1, not media: 2 (to rank images, give a")
+    assert found.skipped_text() == (
+        "hidden: 2, images: 1, links to folders: 1, not media: 2 "
+        "(to rank images, give a pattern, such as '*.jpg')"
+    )
     assert all(clip.size_bytes is not None and clip.modified for clip in found.clips)
 
 
@@ -152,6 +168,14 @@ def test_what_is_named_is_taken_whatever_it_is(tmp_path: Path, monkeypatch: pyte
     ]
     assert {clip.code for clip in found.clips if clip.problem} == {"missing_file"}
     assert found.skipped_text() == ""
+
+
+def test_an_empty_name_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable of a shell that is not set: nobody means all that is there."""
+    monkeypatch.chdir(tmp_path)
+    _tree(tmp_path, {"a.mp4": MP4})
+    with pytest.raises(InvalidOptionError, match="the name of a clip is empty"):
+        find_clips(["a.mp4", ""])
 
 
 def test_a_name_that_is_no_text_can_be_written_down(tmp_path: Path) -> None:

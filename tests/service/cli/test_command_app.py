@@ -23,16 +23,32 @@ def _failing(error: Exception) -> CommandApp:
     [
         (BundleInvalidError("no manifest"), "ahse: no manifest [bundle_invalid]\n"),
         (OSError("no such file"), "ahse: no such file\n"),
+        (
+            BundleInvalidError("\x1b[31m.mp4 is none"),
+            "ahse: \N{REPLACEMENT CHARACTER}[31m.mp4 is none [bundle_invalid]\n",
+        ),
     ],
 )
 def test_an_expected_error_is_one_line_and_exit_code_2(
     error: Exception, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without a traceback."""
+    """Without a traceback, and without what would steer the terminal in the name of a file."""
     with pytest.raises(SystemExit) as caught:
         _failing(error)([])
     assert caught.value.code == 2
     assert capsys.readouterr().err == line
+
+
+def test_the_cause_of_a_library_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """And nothing else that steers a terminal."""
+    error = BundleInvalidError("no graph")
+    error.__cause__ = RuntimeError("first\n\x1b[2Jsecond")
+    with pytest.raises(SystemExit):
+        _failing(error)([])
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "cause: RuntimeError: first",
+        "\N{REPLACEMENT CHARACTER}[2Jsecond",
+    ]
 
 
 @pytest.mark.parametrize(("package", "extra"), [("torch", "cpu,export"), ("onnxruntime", "cpu")])

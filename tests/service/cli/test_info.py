@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from service import __version__
+from service.client import Limits
 from tests.conftest import Ahse
 
 
@@ -27,6 +29,7 @@ def test_what_is_installed_here(ahse: Ahse, toy_bundle: Path, monkeypatch: pytes
     facts = json.loads(ahse("info", "--json")[1])
     assert facts["bundles"][0]["directory"] == str(toy_bundle)
     assert facts["limits"]["max_duration_s"] == 600
+    assert list(facts["limits"]) == [one.name for one in dataclasses.fields(Limits)]
 
 
 def test_what_a_service_runs(ahse: Ahse, toy_service: str) -> None:

@@ -77,5 +77,5 @@ def test_bytes_that_were_sent_are_half_of_a_clip() -> None:
 
 def test_without_a_terminal_there_is_no_bar() -> None:
     """A log would be full of it."""
-    with shown([]) as display:
+    with shown(0, 0) as display:
         assert not isinstance(display, _Bar)

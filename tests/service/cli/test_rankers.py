@@ -13,23 +13,34 @@ import pytest
 
 from service.cli.rankers import ClipFailedError, LocalRanker, RankingStoppedError, RemoteRanker, read_question
 from service.client import Client, Limits, Model
+from service.errors import NoLabelsError
 from tests.conftest import Ahse
 
 
-def _ranker(status: int, code: str, headers: Mapping[str, str]) -> RemoteRanker:
-    """A ranker at a service that answers every clip with a problem."""
+def _ranker(status: int, code: str, headers: Mapping[str, str], label_set: str | None = None) -> RemoteRanker:
+    """A ranker at a service that answers every clip with a problem, and whose label sets are empty."""
     limits = {one.name: 9 for one in dataclasses.fields(Limits)}
     info = {"version": "1", "default_bundle": "a", "bundles": ["a"], "limits": limits}
     model: dict[str, object] = {one.name: "a" for one in dataclasses.fields(Model)}
     model |= {"seen_classes": [], "metrics": []}
+    empty: dict[str, object] = {
+        "name": "s",
+        "labels": [],
+        "n_labels": 0,
+        "templates": None,
+        "guarantee": None,
+    }
+    empty |= {"etag": "e", "created": "2026-01-01T00:00:00+00:00", "updated": "2026-01-01T00:00:00+00:00"}
+    of_path = {"/v1/info": info, "/v1/label-sets/s": empty}
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         if request.method == "GET":
-            return httpx2.Response(200, json=info if "info" in request.url.path else model)
+            return httpx2.Response(200, json=of_path.get(request.url.path, model))
         return httpx2.Response(status, json={"code": code, "detail": "So it is."}, headers=dict(headers))
 
     client = Client(transport=httpx2.MockTransport(answer))
-    return RemoteRanker(read_question(("red", "blue"), None, None), client, None)
+    names = () if label_set else ("red", "blue")
+    return RemoteRanker(read_question(names, label_set, None), client, None)
 
 
 @pytest.fixture
@@ -54,6 +65,22 @@ def test_a_spent_rate_ends_the_run_and_names_the_time(clip: Path) -> None:
         _ranker(429, "rate_limited", {"Retry-After": "3600"}).rank(clip, lambda *_: None)
     with pytest.raises(ClipFailedError):  # any other wait is the service's own affair
         _ranker(429, "overloaded", {"Retry-After": "3600"}).rank(clip, lambda *_: None)
+
+
+@pytest.mark.parametrize("code", ["no_labels", "too_much_text", "invalid_template"])
+def test_names_that_are_refused_end_the_run(clip: Path, code: str) -> None:
+    """They would be refused with every other clip, each of which would be sent for nothing."""
+    with pytest.raises(RankingStoppedError, match=rf"So it is\. \[{code}\]") as stopped:
+        _ranker(422, code, {}).rank(clip, lambda *_: None)
+    assert stopped.value.is_final
+    with pytest.raises(ClipFailedError):
+        _ranker(422, "no_usable_tracks", {}).rank(clip, lambda *_: None)
+
+
+def test_an_empty_label_set_is_told_before_any_clip() -> None:
+    """As it is told here."""
+    with pytest.raises(NoLabelsError, match="label set 's' is empty; add labels to it"):
+        _ranker(200, "", {}, label_set="s")
 
 
 def test_a_clip_that_can_not_be_opened_is_told_as_it_is_here(clip: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -353,6 +354,31 @@ def test_a_parquet_file_takes_the_place_of_the_old_one_when_it_is_complete(tmp_p
     assert path.read_bytes() == before
     file.close()
     assert {row["file"] for row in _rows(path)} == {"a", "b"}
+
+
+@EACH
+def test_a_file_is_on_disk_before_it_takes_the_place_of_another(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut would leave an empty one else, and the old one would be gone."""
+    path, steps, replace = tmp_path / f"r.{ending}", list[str](), Path.replace
+    _fill(_open(path), (_clip("a"), _answer("dog")))
+
+    def replaced(self: Path, target: Path) -> Path:
+        steps.append("replace")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", lambda _: steps.append("fsync"))
+    monkeypatch.setattr(Path, "replace", replaced)
+    _open(path, resume=True).close()
+    assert steps == ["fsync", "replace"]
+
+
+def test_json_lines_may_be_called_ndjson(tmp_path: Path) -> None:
+    """As other programs call them."""
+    file = _open(tmp_path / "r.ndjson")
+    _fill(file, (_clip("a"), _answer("dog")))
+    assert json.loads((tmp_path / "r.ndjson").read_text())["file"] == "a"
 
 
 def test_other_endings_are_refused(tmp_path: Path) -> None:

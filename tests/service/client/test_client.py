@@ -48,6 +48,8 @@ PAIRS: list[tuple[Any, Any, set[str]]] = [
     (client.TrackUse, schemas.TrackUse, set()),
     (client.Tracks, schemas.Tracks, set()),
     (client.Segment, schemas.SegmentAnswer, set()),
+    (client.Receipt, schemas.Receipt, set()),
+    (client.SegmentReceipt, schemas.SegmentReceipt, set()),
     (client.Label, schemas.LabelBody, set()),
     (client.LabelSet, schemas.LabelSet, set()),
     (client.LabelSetSummary, schemas.LabelSetSummary, set()),

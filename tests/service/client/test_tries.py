@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -276,6 +277,31 @@ def _listening(serve: Callable[[socket.socket], None], n_connections: int) -> It
         thread = threading.Thread(target=run)
         thread.start()
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        thread.join()
+
+
+def test_many_requests_at_once_have_a_connection_each() -> None:
+    """As many as `ahse classify --jobs` may ask for; what has to wait for a connection has no deadline."""
+    n_requests = 256
+
+    def serve(server: socket.socket) -> None:
+        with ExitStack() as stack:
+            held = [stack.enter_context(server.accept()[0]) for _ in range(n_requests)]
+            body = json.dumps(INFO).encode()
+            for connection in held:
+                connection.recv(2**16)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    async def ask(url: str) -> int:
+        async with AsyncClient(url, key="", retries=0) as client:
+            assert client._http.timeout.pool is None
+            return len(await asyncio.gather(*(client.info() for _ in range(n_requests))))
+
+    with socket.create_server(("127.0.0.1", 0), backlog=n_requests) as server:
+        server.settimeout(30)
+        thread = threading.Thread(target=serve, args=[server])
+        thread.start()
+        assert asyncio.run(ask(f"http://127.0.0.1:{server.getsockname()[1]}")) == n_requests
         thread.join()
 
 
