@@ -13,9 +13,9 @@ export function About({ model, info }) {
     let isShown = true;
     setCard(null);
     ask("GET", `v1/models/${encodeURIComponent(model.id)}`).then(
-      (answered) => {
+      (found) => {
         if (!isShown) return;
-        setCard(answered.data.card);
+        setCard(found.card);
         setProblem(null);
       },
       (error) => isShown && setProblem(error),

@@ -34,6 +34,15 @@ function App() {
     }
   }
 
+  function takeKey(text) {
+    try {
+      key.set(text);
+      load();
+    } catch (error) {
+      setProblem(error);
+    }
+  }
+
   useEffect(() => {
     key.whenRefused(() => setNeedsKey(true));
     const follow = () => {
@@ -67,7 +76,7 @@ function App() {
     </header>
     <main>
       <h1 ref=${heading} tabindex="-1">${view === "classify" ? "Which of these names fits this clip best?" : VIEWS[view]}</h1>
-      ${needsKey && html`<${KeyForm} onKey=${load} />`}
+      ${needsKey && html`<${KeyForm} onKey=${takeKey} />`}
       ${!(needsKey && problem?.status === 401 && !key.get()) && html`<${Fault} problem=${problem} retry=${load} />`}
       ${model && html`<${Fragment}>
         ${model.notice && html`<p class="note">${model.notice}</p>`}
@@ -89,8 +98,7 @@ function KeyForm({ onKey }) {
   const [text, setText] = useState(key.get());
   function submit(event) {
     event.preventDefault();
-    key.set(text);
-    onKey();
+    onKey(text);
   }
   return html`<form class="panel field" onSubmit=${submit}>
     <label for="key">This service needs an API key</label>
@@ -117,6 +125,7 @@ function Classify({ service, model, labelSet, onLabelSet }) {
   const request = useRef(null);
   const taken = useRef(null); // the clip
   const wanted = useRef(null); // the example that is being loaded
+  const enterTyped = useRef(null); // NameChooser's
 
   useEffect(() => {
     if (labelSet && !service.sets.some((set) => set.name === labelSet)) onLabelSet("");
@@ -155,6 +164,8 @@ function Classify({ service, model, labelSet, onLabelSet }) {
 
   async function start() {
     if (request.current) return;
+    const asked = labelSet ? names : enterTyped.current();
+    const missing = missingOf(asked);
     if (missing) {
       setStatus(missing);
       return;
@@ -163,7 +174,7 @@ function Classify({ service, model, labelSet, onLabelSet }) {
     setAnswer(null);
     setStatus("Uploading");
     const form = new FormData();
-    for (const [name, value] of fields) form.append(name, value);
+    for (const [name, value] of fieldsOf({ names: asked, labelSet, length, model, service })) form.append(name, value);
     form.append("file", clip.file, clip.name);
     const began = classify(form, (share) => {
       setWork((before) => before && { ...before, share });
@@ -195,14 +206,20 @@ function Classify({ service, model, labelSet, onLabelSet }) {
     if (player.current) player.current.currentTime = seconds;
   }
 
-  const missing = !clip ? "Choose a clip first." : !labelSet && !names.length ? "Give at least one name." : "";
+  /** What has to be done before names can be asked about; they are null while the page asks how they are meant. */
+  function missingOf(asked) {
+    if (!clip) return "Choose a clip first.";
+    if (!asked) return "Say first whether what you typed is one name.";
+    return labelSet || asked.length ? "" : "Give at least one name.";
+  }
+
   const origin = new URL(".", location).href.replace(/\/$/, "");
   return html`<div class="main-columns">
     <div class="inputs">
       <section class="panel" aria-labelledby="clip-title"><h2 id="clip-title">1. A clip</h2>
         <${ClipChooser} clip=${clip} examples=${examples} onClip=${choose} onExample=${chooseExample} maxBytes=${service.info.limits.max_upload_bytes} /></section>
       <section class="panel" aria-labelledby="names-title"><h2 id="names-title">2. Names</h2>
-        <${NameChooser} names=${names} labelSet=${labelSet} sets=${service.sets} onNames=${setNames} onLabelSet=${onLabelSet} />
+        <${NameChooser} names=${names} labelSet=${labelSet} sets=${service.sets} onNames=${setNames} onLabelSet=${onLabelSet} enterTyped=${enterTyped} />
         <div class="row"><label for="length">Timeline in steps of</label>
           <select id="length" value=${length} onChange=${(event) => setLength(event.target.value)}>
             ${LENGTHS.map(([value, title]) => html`<option value=${value}>${title}</option>`)}</select></div></section>
@@ -220,10 +237,10 @@ function Classify({ service, model, labelSet, onLabelSet }) {
       ${answer ? html`<section class="panel" ref=${shown} aria-label="Answer"><h2>Answer</h2>
             <${Answer} answer=${answer} isCut=${answer.predictions.length < answer.n_labels} /></section>
           ${answer.segments?.length > 1 && html`<section class="panel" aria-label="Over time"><h2>Over time</h2>
-            <${Timeline} segments=${answer.segments} now=${now} name=${clip.name} onSeek=${seek} /></section>`}`
+            <${Timeline} answer=${answer} now=${now} name=${clip.name} onSeek=${seek} /></section>`}`
         : !clip && html`<div class="empty"><p>The answer will be here: the names in order, how sure picture and sound are, each alone and both together,
             and what comes when.</p></div>`}
-      ${clip && !missing && html`<section class="panel"><${Snippets} request=${{ origin, file: clip.name, fields, needsKey: Boolean(key.get()) }} /></section>`}
+      ${!missingOf(names) && html`<section class="panel"><${Snippets} request=${{ origin, file: clip.name, fields, needsKey: Boolean(key.get()) }} /></section>`}
     </div>
   </div>`;
 }
@@ -231,7 +248,7 @@ function Classify({ service, model, labelSet, onLabelSet }) {
 /** Fields of the request besides the clip. */
 function fieldsOf({ names, labelSet, length, model, service }) {
   const n = labelSet ? (service.sets.find((set) => set.name === labelSet)?.n_labels ?? 0) : names.length;
-  const chosen = labelSet ? [["label_set", labelSet]] : names.length === 1 ? [["labels", JSON.stringify(names)]] : names.map((name) => ["labels", name]);
+  const chosen = labelSet ? [["label_set", labelSet]] : [["labels", JSON.stringify(names)]];
   const options = [...(length ? [["segment_s", length]] : []), ...(n > MOST_RANKED ? [["top_k", String(MOST_RANKED)]] : [])];
   return [...chosen, ...options, ...(model.default ? [] : [["bundle", model.id]])];
 }

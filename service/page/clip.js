@@ -41,8 +41,9 @@ export function ClipChooser({ clip, examples, onClip, onExample, maxBytes }) {
   }
 
   return html`
+    ${/* Emptied, since a browser tells of no change when the same file is chosen again. */ ""}
     <label class=${isOver ? "drop over" : "drop"} onDragOver=${over} onDragLeave=${() => setIsOver(false)} onDrop=${drop}>
-      <input class="unseen" type="file" accept="video/*,audio/*,image/*" onChange=${(event) => take(event.target.files)} />
+      <input class="unseen" type="file" accept="video/*,audio/*,image/*" onClick=${(event) => { event.target.value = ""; }} onChange=${(event) => take(event.target.files)} />
       <span class="drop-name">${clip ? clip.name : "Drop a clip here, or choose one"}</span>
       <span class="small">${clip ? `${size(clip.file.size)} · choose another` : "video, sound or picture; it goes to this service only"}</span>
     </label>

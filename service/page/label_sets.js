@@ -2,7 +2,7 @@
 
 import { ChipList } from "./names.js";
 import { Problem, ask } from "./service.js";
-import { Fault, Fragment, count, html, lines, sameKey, useEffect, useRef, useState } from "./view.js";
+import { Fault, Fragment, count, html, lines, sameKey, useEffect, useMemo, useRef, useState } from "./view.js";
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 const ifSame = (set) => ({ "If-Match": `"${set.etag}"` });
@@ -29,26 +29,32 @@ export function LabelSets({ sets, onChanged, onUse }) {
   const [problem, setProblem] = useState(null);
   const [done, setDone] = useState("");
 
-  /** Do one change, and open the set that it answers with, which is without its labels. */
+  /** Do one change, and open the set that it answers with, which is without its labels. Whether it was made. */
   async function change(work, said) {
     setDone("");
+    let changed;
     try {
-      const changed = (await work())?.data;
-      setProblem(null);
-      setOpen(changed ? (await ask("GET", addressOf(changed.name))).data : null);
-      setDone(said);
-      onChanged();
-      return true;
+      changed = await work();
     } catch (error) {
       setProblem(error);
       return false;
     }
+    onChanged();
+    try {
+      setOpen(changed && (await ask("GET", addressOf(changed.name))));
+      setProblem(null);
+    } catch (error) {
+      setOpen(null); // what is shown is from before the change
+      setProblem(error);
+    }
+    setDone(said);
+    return true;
   }
 
   async function load(name) {
     setDone("");
     try {
-      setOpen((await ask("GET", addressOf(name))).data);
+      setOpen(await ask("GET", addressOf(name)));
       setProblem(null);
     } catch (error) {
       setProblem(error);
@@ -122,8 +128,11 @@ function OpenSet({ set, onUse, change }) {
   const heading = useRef(null);
   useEffect(() => heading.current.focus(), []);
 
-  const names = set.labels.map((label) => label.name).filter((name) => sameKey(name).includes(sameKey(wanted)));
-  const promptsOf = new Map(set.labels.map((label) => [label.name, label.prompts]));
+  const sought = sameKey(wanted);
+  const isSought = sought !== "";
+  const keys = useMemo(() => isSought && set.labels.map((label) => sameKey(label.name)), [set, isSought]);
+  const names = set.labels.map((label) => label.name).filter((_, i) => !isSought || keys[i].includes(sought));
+  const promptsOf = useMemo(() => new Map(set.labels.map((label) => [label.name, label.prompts])), [set]);
 
   async function add(event) {
     event.preventDefault();

@@ -14,9 +14,10 @@ export function mergeNames(names, added) {
 /**
  * The chooser.
  *
- * Props: names, labelSet ("" for none), sets; onNames(names), onLabelSet(name).
+ * Props: names, labelSet ("" for none), sets; onNames(names), onLabelSet(name); enterTyped, a ref: while names are typed
+ * here, a function that adds what is typed but not entered and returns all names, or null when it has to ask about it.
  */
-export function NameChooser({ names, labelSet, sets, onNames, onLabelSet }) {
+export function NameChooser({ names, labelSet, sets, onNames, onLabelSet, enterTyped }) {
   return html`
     ${sets.length > 0 && html`<div class="field">
       <label for="label-set">Choose from</label>
@@ -27,11 +28,11 @@ export function NameChooser({ names, labelSet, sets, onNames, onLabelSet }) {
     </div>`}
     ${labelSet
       ? html`<p class="small">All names of the label set “${labelSet}”. <a href="#label-sets">Look at it or change it</a></p>`
-      : html`<${Chips} names=${names} onNames=${onNames} />`}`;
+      : html`<${Chips} names=${names} onNames=${onNames} enterTyped=${enterTyped} />`}`;
 }
 
 /** Names as chips, and a field for more: Enter adds, a pasted list is split at its lines. */
-function Chips({ names, onNames }) {
+function Chips({ names, onNames, enterTyped }) {
   const [text, setText] = useState("");
   const [note, setNote] = useState("");
   const [offer, setOffer] = useState(null);
@@ -44,15 +45,18 @@ function Chips({ names, onNames }) {
     setText("");
     setOffer(null);
     onNames(merged);
+    return merged;
   }
 
   function submit() {
     const name = text.trim();
-    if (!name) return;
+    if (!name) return names;
     const parts = name.split(/[,;\t]/).map((part) => part.trim()).filter(Boolean);
-    if (parts.length > 1) setOffer({ name, parts });
-    else add([name]);
+    if (parts.length < 2) return add([name]);
+    setOffer({ name, parts });
+    return null;
   }
+  enterTyped.current = submit;
 
   function onKey(event) {
     if (event.key === "Enter" && !event.isComposing) {

@@ -12,8 +12,11 @@ let whenRefused = () => {};
 /** The API key; it is forgotten when the tab is closed. */
 export const key = {
   get: () => kept,
+  /** Keep another one, or none; a Problem is thrown where no key looks like this. */
   set(value) {
-    kept = value.trim();
+    const text = value.trim();
+    if (!/^[!-~]*$/.test(text)) throw new Problem(NO_KEY);
+    kept = text;
     try {
       if (kept) sessionStorage.setItem(STORED, kept);
       else sessionStorage.removeItem(STORED);
@@ -39,6 +42,19 @@ const NO_CONTENT = 204;
 const LOST = {
   code: "connection_lost",
   detail: "The connection to the service was lost. Check that it still runs and that you are online, then try again.",
+};
+
+// The browser refuses these two: as with an answer of this status, trying again changes nothing.
+const REFUSED = 400;
+const NO_KEY = {
+  status: REFUSED,
+  code: "invalid_key",
+  detail: "The API key contains spaces or characters that no key has; copy it again.",
+};
+const CHANGED = {
+  status: REFUSED,
+  code: "file_changed",
+  detail: "The file was changed, moved or deleted after you chose it; choose it again.",
 };
 
 const UNEXPECTED = {
@@ -79,7 +95,7 @@ function parsed(text, status) {
  * @param {string} method HTTP method.
  * @param {string} path Address without a leading slash.
  * @param {{body?: object, headers?: object}} options Body sent as JSON, and further headers.
- * @returns {Promise<{data: any, etag: string}>} What was answered.
+ * @returns {Promise<any>} What was answered; null where nothing is.
  * @throws {Problem}
  */
 export async function ask(method, path, { body, headers = {} } = {}) {
@@ -96,8 +112,7 @@ export async function ask(method, path, { body, headers = {} } = {}) {
     throw new Problem(LOST);
   }
   if (!response.ok) throw problemOf(response.status, text, response.headers.get("Retry-After"));
-  const data = response.status === NO_CONTENT ? null : parsed(text, response.status);
-  return { data, etag: response.headers.get("ETag") ?? "" };
+  return response.status === NO_CONTENT ? null : parsed(text, response.status);
 }
 
 /**
@@ -122,10 +137,13 @@ export async function video(path) {
   return content;
 }
 
+/** Why nothing came. A file that was changed since it was chosen can't be read, and is not sent. */
+const faultWith = (file) => file.slice(0, 1).arrayBuffer().then(() => LOST, () => CHANGED);
+
 /**
  * Classify a clip.
  *
- * @param {FormData} form The request.
+ * @param {FormData} form The request, with the clip as `file`.
  * @param {(share: number) => void} onSent Share of the upload that is done; 1: the service works.
  * @returns {{answer: Promise<object>, cancel: () => void}} The promise rejects with null when cancelled.
  */
@@ -135,7 +153,7 @@ export function classify(form, onSent) {
   const loaded = new Promise((resolve, reject) => {
     request.upload.onprogress = (event) => event.lengthComputable && onSent(event.loaded / event.total);
     request.upload.onload = () => onSent(1);
-    request.onerror = () => reject(new Problem(LOST));
+    request.onerror = async () => reject(new Problem(await faultWith(form.get("file"))));
     request.onabort = () => reject(null);
     request.onload = resolve;
   });
@@ -157,8 +175,8 @@ export async function labelSets() {
   let cursor = null;
   do {
     const page = await ask("GET", `v1/label-sets?limit=1000${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
-    found.push(...page.data.label_sets);
-    cursor = page.data.next_cursor;
+    found.push(...page.label_sets);
+    cursor = page.next_cursor;
   } while (cursor);
   return found;
 }
@@ -166,5 +184,5 @@ export async function labelSets() {
 /** What the page shows of the service itself. */
 export async function about() {
   const [info, models, sets] = await Promise.all([ask("GET", "v1/info"), ask("GET", "v1/models"), labelSets()]);
-  return { info: info.data, models: models.data.data, sets };
+  return { info, models: models.data, sets };
 }

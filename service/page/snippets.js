@@ -3,7 +3,9 @@
 import { html, useRef, useState } from "./view.js";
 
 const inShell = (text) => `'${text.replace(/'/g, "'\\''")}'`;
-const inPython = (text) => JSON.stringify(text).replace(/\u007f/g, "\\u007f");
+// Between single quotes a text with double ones, such as a list of names, is easier to read.
+const inJavaScript = (text) => (/"/.test(text) && !/['\\\n\r]/.test(text) ? `'${text}'` : JSON.stringify(text));
+const inPython = (text) => inJavaScript(text).replace(/\u007f/g, "\\u007f");
 
 /**
  * The request in three languages.
@@ -14,7 +16,7 @@ export function snippetsOf({ origin, file, fields, needsKey }) {
   return { curl: curl(origin, file, fields, needsKey), Python: python(origin, file, fields, needsKey), JavaScript: javascript(origin, fields, needsKey) };
 }
 
-// --form-string takes its value as it is; -F would read a file where a name begins with @ or <.
+// --form-string takes its value as it is; -F would read what follows a semicolon as an option.
 function curl(origin, file, fields, needsKey) {
   const parts = [`curl -s ${origin}/v1/classify`];
   if (needsKey) parts.push(`-H "Authorization: Bearer $AHSE_API_KEY"`);
@@ -46,7 +48,7 @@ for one in answer["predictions"]:
 }
 
 function javascript(origin, fields, needsKey) {
-  const sent = fields.map(([name, value]) => `form.append(${JSON.stringify(name)}, ${JSON.stringify(value)});\n`).join("");
+  const sent = fields.map(([name, value]) => `form.append(${inJavaScript(name)}, ${inJavaScript(value)});\n`).join("");
   const options = needsKey ? `{ method: "POST", body: form, headers: { Authorization: \`Bearer \${key}\` } }` : `{ method: "POST", body: form }`;
   return `// clip: a File or Blob, such as document.querySelector("input[type=file]").files[0]${needsKey ? "; key: an API key" : ""}
 const form = new FormData();

@@ -20,8 +20,9 @@ export function Player({ clip, player, onTime }) {
     onError=${() => setIsPlayable(false)}></${tag}>`;
 }
 
-/** The timeline. Props: segments, durationS, now (seconds), name of the clip, onSeek(seconds). */
-export function Timeline({ segments, now, name, onSeek }) {
+/** The timeline. Props: answer, now (seconds), name of the clip, onSeek(seconds). */
+export function Timeline({ answer, now, name, onSeek }) {
+  const { segments } = answer;
   const hues = huesOf(segments);
   const current = segments.findLastIndex((one) => one.start_s <= now + 1e-3);
   const list = useRef(null);
@@ -29,7 +30,7 @@ export function Timeline({ segments, now, name, onSeek }) {
 
   useEffect(() => keepInView(list.current, list.current?.children[current]), [current]);
 
-  const saveAs = (make, suffix, type) => () => save(make(segments), `${stem}.${suffix}`, type);
+  const saveAs = (make, suffix, type) => () => save(make(answer), `${stem}.${suffix}`, type);
   return html`<section class="timeline" aria-label="Timeline">
     <div class="strip" aria-hidden="true">
       ${segments.map((one, i) => html`<span class=${`piece ${hues.get(bestOf(one)) ?? "none"} ${i === current ? "current" : ""}`}

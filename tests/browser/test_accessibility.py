@@ -34,10 +34,11 @@ def test_what_is_chosen_and_a_fault(page: Page) -> None:
     """A clip, names, a question about them, and what went wrong."""
     page.route("**/v1/classify", lambda route: route.abort())
     take_example(page, "a bead with a harp")
-    page.get_by_label("Names to choose from").fill("a, b")
-    page.keyboard.press("Enter")
     page.get_by_role("button", name="Classify", exact=True).click()
     expect(page.get_by_text("connection_lost")).to_be_visible()
+    page.get_by_label("Names to choose from").fill("a, b")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Is this one name or 2?")).to_be_visible()
     check(page)
 
 

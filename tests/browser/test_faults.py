@@ -73,6 +73,25 @@ def test_a_lost_connection_is_told_and_the_same_request_can_be_sent_again(page: 
     expect(page.get_by_role("alert")).to_have_count(0)
 
 
+def test_a_clip_that_can_no_longer_be_read_is_told_as_such(page: Page, tmp_path: Path) -> None:
+    """Nor do browsers send one that was changed since it was chosen; chosen again it is answered."""
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(HARP.read_bytes())
+    choose(page, clip, *NAMES)
+    clip.unlink()
+    page.get_by_role("button", name="Classify", exact=True).click()
+    fault = page.get_by_role("alert")
+    expect(fault).to_contain_text("after you chose it; choose it again")
+    expect(fault.get_by_role("button")).to_have_count(0)
+    with page.expect_file_chooser() as chooser:
+        page.locator(".drop").click()
+    clip.write_bytes(HARP.read_bytes())
+    # A browser tells of a choice only if it differs from the one before.
+    assert page.locator("input[type=file]").evaluate("field => field.files.length") == 0
+    chooser.value.set_files(clip)
+    assert classify(page)["n_labels"] == len(NAMES)
+
+
 def test_an_answer_that_is_not_from_the_service_is_told_as_such(page: Page) -> None:
     """A proxy in between may answer with a page of its own."""
     page.route("**/v1/classify", lambda route: route.fulfill(status=502, body="<h1>Bad Gateway</h1>"))
@@ -185,6 +204,21 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_alone(locked_page: Page) -> None
     assert KEY not in page.content()
     page.get_by_role("button", name="Change the API key").click()
     expect(field).to_be_visible()
+
+
+def test_a_key_that_no_key_looks_like_is_refused_by_the_page(locked_page: Page) -> None:
+    """A sign that nobody sees came with it, and no browser sends that; it is no fault of the connection."""
+    page = locked_page
+    field = page.get_by_label("This service needs an API key")
+    field.fill(f"{KEY}\u200b")
+    field.press("Enter")
+    fault = page.get_by_role("alert")
+    expect(fault).to_contain_text("spaces or characters that no key has; copy it again")
+    expect(fault.get_by_role("button")).to_have_count(0)
+    field.fill(f" {KEY} ")
+    field.press("Enter")
+    expect(page.get_by_role("button", name="Classify", exact=True)).to_be_visible()
+    expect(fault).to_have_count(0)
 
 
 def test_the_request_to_copy_names_the_key_but_does_not_have_it(locked_page: Page) -> None:

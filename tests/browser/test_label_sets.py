@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx2
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.test_page import HARP, classify
 
@@ -104,6 +104,30 @@ def test_what_someone_else_changed_meanwhile_is_not_overwritten(sets: Page, serv
     assert names_of(service, "beads")[-2:] == ["theirs", "mine"]
 
 
+def test_a_change_whose_result_can_not_be_read_was_made(sets: Page, service: str) -> None:
+    """It is said so. The set is closed, since what was read of it is old; opened again it has no conflict."""
+    sets.get_by_role("button", name="beads").click()
+
+    def lose_what_is_read(route: Route) -> None:
+        if route.request.method == "GET":
+            route.abort()
+        else:
+            route.continue_()
+
+    sets.route("**/v1/label-sets/beads", lose_what_is_read)
+    sets.get_by_label("More names, one a line").fill("mine")
+    sets.get_by_role("button", name="Add to the set").click()
+    expect(sets.get_by_text("1 name added")).to_be_visible()
+    expect(sets.get_by_role("alert")).to_contain_text("The connection to the service was lost.")
+    expect(sets.get_by_role("heading", name="beads", exact=True)).to_have_count(0)
+    expect(sets.get_by_role("button", name="beads")).to_contain_text("3 names")
+    sets.unroute_all()
+    sets.get_by_role("button", name="beads").click()
+    sets.get_by_role("button", name="Remove mine").click()
+    expect(sets.get_by_text("“mine” removed")).to_be_visible()
+    assert names_of(service, "beads") == ["bead with a harp", "bead with a bell"]
+
+
 def test_a_name_that_is_taken_is_not_replaced(sets: Page, service: str) -> None:
     """Nor is what was typed lost."""
     sets.get_by_label("Name of the set").fill("beads")
@@ -132,3 +156,29 @@ def test_a_long_set_is_shown_in_part_and_searched(sets: Page, service: str) -> N
     expect(sets.get_by_text("and 1000 more")).to_be_visible()
     sets.get_by_label("Find a name").fill("e 119")
     expect(sets.locator(".chip")).to_have_count(11)
+
+
+def test_names_are_made_comparable_once_and_only_to_search(sets: Page, service: str) -> None:
+    """Not at each key that is pressed: of 100,000 names that would take a third of a second."""
+    labels = [f"name {i}" for i in range(100)]
+    httpx2.put(f"{service}v1/label-sets/long", json={"labels": labels}).raise_for_status()
+    sets.reload()
+    sets.evaluate(
+        """() => {
+            window.nNormalized = 0;
+            const normalize = String.prototype.normalize;
+            String.prototype.normalize = function (form) {
+                if (this.startsWith("name ")) window.nNormalized += 1;
+                return normalize.call(this, form);
+            };
+        }"""
+    )
+    sets.get_by_role("button", name="long").click()
+    expect(sets.locator(".chip")).to_have_count(100)
+    sets.get_by_label("More names, one a line").fill("more")
+    expect(sets.get_by_role("button", name="Add to the set")).to_be_enabled()
+    assert sets.evaluate("window.nNormalized") == 0
+    for wanted, n_found in (("e", 100), ("e 9", 11), ("e 99", 1)):
+        sets.get_by_label("Find a name").fill(wanted)
+        expect(sets.locator(".chip")).to_have_count(n_found)
+    assert sets.evaluate("window.nNormalized") == 100

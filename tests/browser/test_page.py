@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
+import httpx2
 import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from service.api.timeline import as_cell
+from service.api.timeline import TIMELINES, as_cell
+from service.client import Answer
 from tests.browser.conftest import EXAMPLES, ROOT
 
 HARP = EXAMPLES / "bead-with-a-harp.mp4"
@@ -107,6 +109,29 @@ def test_a_list_with_commas_is_asked_about(page: Page) -> None:
     assert page.locator(".chip span").all_inner_texts() == ["salt, pepper, and vinegar", "dog", "cat"]
 
 
+def test_a_name_that_is_typed_but_not_entered_is_asked_about_too(page: Page) -> None:
+    """It becomes one of the names at the click, from which the focus and the mouse are not led away."""
+    choose(page, HARP, "bead with a harp")
+    page.get_by_label("Names to choose from").fill(" bead with a bell ")
+    assert classify(page)["n_labels"] == 2
+    assert page.locator(".chip span").all_inner_texts() == ["bead with a harp", "bead with a bell"]
+    expect(page.get_by_label("Names to choose from")).to_have_value("")
+    assert classify(page)["n_labels"] == 2
+
+
+def test_a_typed_list_is_asked_about_before_it_is_sent(page: Page) -> None:
+    """Nothing is sent until it is said whether that is one name."""
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.method))
+    choose(page, HARP)
+    page.get_by_label("Names to choose from").fill("bead with a harp, bead with a bell")
+    page.get_by_role("button", name="Classify", exact=True).click()
+    expect(page.get_by_role("status").filter(has_text="Say first whether")).to_be_visible()
+    assert "POST" not in sent
+    page.get_by_role("button", name="Split into 2 names").click()
+    assert classify(page)["n_labels"] == 2
+
+
 def test_the_main_job_needs_no_mouse(page: Page) -> None:
     """Tab, letters and Enter alone, up to a moment of the clip; the focus can be seen at each step."""
 
@@ -163,55 +188,49 @@ def test_the_timeline_and_the_player_are_in_step(page: Page) -> None:
     expect(current).to_contain_text("0:00")
 
 
-def test_the_timeline_is_saved_in_three_formats(page: Page) -> None:
-    """With the names and times of the answer, and the name of the clip."""
-    take_example(page, "a bead with a harp")
-    page.get_by_label("Timeline in steps of").select_option("2")
-    segments = classify(page)["segments"]
+def test_the_timeline_is_saved_as_the_service_writes_it(page: Page, service: str) -> None:
+    """With halves of percents and of milliseconds, signs of every format, and a segment without anything."""
+    sent = httpx2.post(
+        f"{service}v1/classify",
+        files={"file": HARP.read_bytes()},
+        data={"labels": json.dumps(NAMES), "segment_s": "auto"},
+    ).json()
+    segment = sent["segments"][0]
+
+    def changed(
+        start_s: float, end_s: float, unknown: float | None, *named: tuple[str, float]
+    ) -> dict[str, Any]:
+        best = [segment["predictions"][0] | {"label": label, "score": score} for label, score in named]
+        return segment | {"start_s": start_s, "end_s": end_s, "unknown": unknown, "predictions": best}
+
+    sent["bundle_notice"] = "Few --> <b> names & more."
+    sent["segments"] = [
+        changed(0, 0.0625, None, ('<b> & "x", {y}', 0.125)),
+        changed(0.0625, 1.0005, 3.2e-05, ("a, b", 0.135), ("c", 0.1)),
+        changed(1.0005, 3599.9996, 0.25),
+        changed(3599.9996, 366123.4565, 0.5, ("=1+1", 1)),
+    ]
+    page.route("**/v1/classify", lambda route: route.fulfill(json=sent))
+    choose(page, HARP, *NAMES)
+    answer = Answer.read(classify(page))
 
     def saved(title: str) -> tuple[str, str]:
         with page.expect_download() as download:
             page.get_by_role("button", name=title, exact=True).click()
         return download.value.suggested_filename, download.value.path().read_bytes().decode()
 
-    name, srt = saved("SRT")
-    assert name == "bead-with-a-harp.srt"
-    assert srt.startswith(
-        "1\n00:00:00,000 --> 00:00:02,000\nbead with a harp (100 %)\n\n2\n00:00:02,000 --> "
-    )
-    name, vtt = saved("WebVTT")
-    assert name == "bead-with-a-harp.vtt"
-    assert vtt.startswith("WEBVTT\n\n00:00:00.000 --> 00:00:02.000\nbead with a harp (100 %)\n")
-    _, table = saved("CSV")
-    rows = list(csv.DictReader(table.splitlines()))
-    assert len(rows) == sum(len(one["predictions"]) for one in segments)
-    assert [float(row["score"]) for row in rows[:4]] == [one["score"] for one in segments[0]["predictions"]]
+    def rows(table: str) -> list[list[str | float]]:
+        # A whole number is written `1` here and `1.0` there.
+        return [
+            [float(one) if one[:1].isdigit() else one for one in row]
+            for row in csv.reader(table.split("\r\n"))
+        ]
 
-
-def test_names_in_saved_files_break_no_format(page: Page) -> None:
-    """Markup in SubRip and WebVTT, quotes and formulas in CSV; a segment without anything is left out."""
-    saved = page.evaluate(
-        """async () => {
-            const { srt, vtt, csv } = await import("/page/subtitles.js");
-            const one = (label) => ({ rank: 1, label, score: 0.5, visual: null, audio: { score: 1 } });
-            const segments = [
-                { start_s: 3599.9996, end_s: 3601.5, unknown: null, predictions: [one('<b> & "x", {y}')] },
-                { start_s: 3601.5, end_s: 3602, unknown: null, predictions: [] },
-                { start_s: 3602, end_s: 3603, unknown: 0.25, predictions: [one("=1+1")] },
-            ];
-            return [srt(segments), vtt(segments), csv(segments)];
-        }"""
-    )
-    assert saved[0] == (
-        '1\n01:00:00,000 --> 01:00:01,500\n\u2039b\u203a & "x", (y) (50 %)\n\n'
-        "2\n01:00:02,000 --> 01:00:03,000\n=1+1 (50 %)\n"
-    )
-    assert '01:00:00.000 --> 01:00:01.500\n&lt;b&gt; &amp; "x", {y} (50 %)\n' in saved[1]
-    rows = list(csv.reader(saved[2].splitlines()))
-    assert rows[1:] == [
-        ["3599.9996", "3601.5", "1", '<b> & "x", {y}', "0.5", "", "1", ""],
-        ["3602", "3603", "1", "'=1+1", "0.5", "", "1", "0.25"],
-    ]
+    stem = "bead-with-a-harp"
+    assert saved("SRT") == (f"{stem}.srt", TIMELINES["srt"].write(answer))
+    assert saved("WebVTT") == (f"{stem}.vtt", TIMELINES["vtt"].write(answer))
+    name, table = saved("CSV")
+    assert (name, rows(table)) == (f"{stem}.csv", rows(TIMELINES["csv"].write(answer)))
 
 
 def test_names_like_formulas_are_saved_as_the_service_writes_them(page: Page) -> None:
@@ -221,12 +240,12 @@ def test_names_like_formulas_are_saved_as_the_service_writes_them(page: Page) ->
     saved: list[str] = page.evaluate(
         """async (names) => {
             const { csv } = await import("/page/subtitles.js");
-            const predictions = names.map((label) => ({ label }));
-            return csv([{ start_s: 0, end_s: 1, predictions }]).split("\\r\\n");
+            const segments = names.map((label) => ({ predictions: [{ label }] }));
+            return csv({ segments }).split("\\r\\n");
         }""",
         names,
     )
-    assert [row[3] for row in csv.reader(saved[1:-1])] == [as_cell(name) for name in names]
+    assert [row[2] for row in csv.reader(saved[1:-1])] == [as_cell(name) for name in names]
 
 
 WORDS: list[tuple[list[float] | None, list[float] | None, str]] = [
@@ -305,8 +324,9 @@ def test_a_recording_is_classified(page: Page) -> None:
 
 @pytest.mark.parametrize("language", ["curl", "Python", "JavaScript"])
 def test_the_request_to_copy_gives_the_same_answer(page: Page, language: str) -> None:
-    """It is run as it stands, from the folder of the clip; names with quotes too."""
-    choose(page, HARP, "bead with a harp", 'it\'s a "$HOME" `x` \\n', "@file")
+    """It is run as it stands, from the folder of the clip; names with quotes and brackets too."""
+    choose(page, HARP, "bead with a harp", 'it\'s a "$HOME" `x` \\n', "@file", "[music]", "a;type=b")
+    page.get_by_role("button", name="Keep as one name").click()
     answer = classify(page)
     page.get_by_text("The same request from your own program").click()
     page.get_by_role("button", name=language, exact=True).click()
@@ -325,6 +345,22 @@ def test_the_request_to_copy_gives_the_same_answer(page: Page, language: str) ->
         assert [(one["label"], one["score"]) for one in json.loads(done.stdout)["predictions"]] == expected
     else:
         assert done.stdout.splitlines() == [f"{score:.3f}  {label}" for label, score in expected]
+
+
+@pytest.mark.parametrize(
+    ("language", "line"),
+    [
+        ("curl", """--form-string 'labels=["cat","dog barking"]'"""),
+        ("Python", """("labels", '["cat","dog barking"]'),"""),
+        ("JavaScript", """form.append("labels", '["cat","dog barking"]');"""),
+    ],
+)
+def test_the_request_to_copy_can_be_read(page: Page, language: str, line: str) -> None:
+    """Ordinary names are in it as people write them, without a backslash."""
+    choose(page, HARP, "cat", "dog barking")
+    page.get_by_text("The same request from your own program").click()
+    page.get_by_role("button", name=language, exact=True).click()
+    expect(page.locator(".snippets pre")).to_contain_text(line)
 
 
 def test_the_first_paint_is_light(page: Page) -> None:
