@@ -9,17 +9,20 @@ import ipaddress
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import service
 from service.access.rates import parse_rate
 from service.batch.batched_encoders import Budgets
+from service.errors import SettingsError
+from service.faults import describe_fault
 from service.jobs.job import JobLimits
 from service.media import DecodeLimits, FrameChoice
 from service.process import n_processors
@@ -46,9 +49,14 @@ def _data_directory() -> Path:
 
 
 class Settings(BaseSettings):
-    """Built once and passed on; nothing else reads the environment."""
+    """Built once and passed on; nothing else reads the environment.
 
-    model_config = SettingsConfigDict(env_prefix="AHSE_", frozen=True, extra="ignore")
+    Errors of validation do not repeat what was given, which may be a secret.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="AHSE_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     bundles: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(EVERYDAY_BUNDLE,), min_length=1, description="bundle directories; the first is the default"
@@ -422,3 +430,24 @@ class Settings(BaseSettings):
     def job_limits(self) -> JobLimits:
         """What all jobs may take."""
         return JobLimits(self.max_jobs, self.max_job_bytes, timedelta(seconds=self.job_expiry_s))
+
+
+def settings_of(given: Mapping[str, Any]) -> Settings:
+    """Settings from the environment, and from what takes precedence over it.
+
+    Raises:
+        SettingsError: A value is not acceptable. The message names the settings, and no secret.
+    """
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise SettingsError("; ".join(setting_faults(error))) from None
+
+
+def setting_faults(error: ValidationError) -> list[str]:
+    """What is wrong with which settings, in our own words."""
+    return [
+        f"setting {fault['loc'][0]} (AHSE_{str(fault['loc'][0]).upper()}): {describe_fault(fault)}"
+        for fault in error.errors()
+        if fault["type"] != "default_factory_not_called"  # since another one is not acceptable
+    ]

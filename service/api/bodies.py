@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from service.api.forms import ClassifyForm
+from service.api.headers import media_type_of
 from service.api.intake.body import FILE_FIELD, FILES_FIELD
 from service.api.problems import wrong_form
 from service.errors import (
@@ -32,8 +33,7 @@ async def read_body(request: Request) -> bytes:
     Raises:
         MalformedBodyError: The Content-Type says that it is something else.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    if media_type_of(request.headers) != "application/json":
         raise MalformedBodyError("Send JSON, with the header Content-Type: application/json.")
     return await request.body()
 
@@ -49,6 +49,15 @@ def parse_body(raw: bytes, form: type[Body]) -> Body:
         document = from_json(raw)
     except ValueError:
         raise MalformedBodyError("The body is not valid JSON.") from None
+    return check_form(document, form)
+
+
+def check_form(document: object, form: type[Body]) -> Body:
+    """What was sent as a checked value of a form.
+
+    Raises:
+        InvalidRequestError: It has another form.
+    """
     try:
         return form.model_validate(document)
     except ValidationError as error:

@@ -14,7 +14,9 @@ from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
 from service.api.guard.byte_budget import ByteBudget, ByteShare
+from service.api.guard.guarded_store import GuardedStore
 from service.api.health_monitor import HealthMonitor
+from service.api.intake.body import FormLimits
 from service.api.intake.fetch import Fetcher
 from service.api.intake.upload_folder import UploadFolder
 from service.api.jobs.board import JobBoard
@@ -26,7 +28,6 @@ from service.cancellation import CancellationToken, WorkCancelled, current_token
 from service.classifier import Classifier
 from service.embed.embedder import Embedding
 from service.errors import RequestTimeoutError, UrlRefusedError
-from service.labels.store import LabelStore
 from service.registry import Registry
 from service.settings import Settings
 from service.tracing import Tracing
@@ -41,7 +42,7 @@ class Context:
 
     settings: Settings
     registry: Registry
-    store: LabelStore
+    store: GuardedStore
     classifier: Classifier
     metrics: Metrics
     tracing: Tracing
@@ -64,6 +65,12 @@ class Context:
     """one thread, for the same reason."""
     siblings: Siblings | None
     """the other workers behind the same port; None: there are none."""
+
+    @property
+    def form_limits(self) -> FormLimits:
+        """What a request may hold besides clips."""
+        settings = self.settings
+        return FormLimits(max_fields=settings.max_labels + 100, max_field_bytes=settings.max_json_bytes)
 
     async def work_on_clip(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run work on a clip."""

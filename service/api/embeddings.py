@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
+from service import option_texts as texts
+from service.api.bodies import check_form
 from service.api.context import Context
 from service.api.forms import clip_parts, without_null
 from service.api.intake.body import Fields
-from service.api.problems import wrong_form
 from service.api.question import begin_to_embed
 from service.api.schemas import Received, Wire
 from service.arrays import Array
 from service.classifier import name_vectors
-from service.errors import InvalidOptionError, InvalidRequestError
+from service.errors import InvalidOptionError
 from service.labels.label import MAX_NAME_CHARACTERS, Candidates, Label, make_label
 from service.options import ClassifyOptions, documented_text
 
@@ -31,7 +32,7 @@ def _as_form(schema: dict[str, Any]) -> None:
     for field in schema["properties"].values():
         without_null(field)
     schema["properties"] = {**clip_parts("Each has its own vector."), **schema["properties"]}
-    schema["oneOf"] = [{"required": ["file"]}, {"required": ["files"]}]
+    schema["oneOf"] = [{"required": [one]} for one in ("file", "files", "url")]
 
 
 class EmbeddingOptions(Received):
@@ -77,8 +78,12 @@ class EmbeddingsForm(EmbeddingOptions):
 
     model_config = ConfigDict(title="Clips to embed", json_schema_extra=_as_form)
 
+    url: str | None = Field(
+        default=None, description=texts.URL.description, json_schema_extra={"format": "uri"}
+    )
 
-class Embedding(Wire):
+
+class EmbeddingItem(Wire):
     """The vector of one input."""
 
     object: Literal["embedding"] = "embedding"
@@ -102,12 +107,12 @@ class EmbeddingList(Wire):
     """Vectors, in the shape of OpenAI's embeddings."""
 
     object: Literal["list"] = "list"
-    data: list[Embedding]
+    data: list[EmbeddingItem]
     model: str
     usage: Usage
 
 
-def read_options(fields: Fields) -> EmbeddingsForm:
+def read_embedding_options(fields: Fields) -> EmbeddingsForm:
     """The fields of a request whose clips came as a form, or as the body itself.
 
     Raises:
@@ -119,10 +124,7 @@ def read_options(fields: Fields) -> EmbeddingsForm:
         if name in values:
             raise InvalidOptionError(f"The field {name[:80]} was sent more than once.")
         values[name] = value
-    try:
-        return EmbeddingsForm.model_validate(values)
-    except ValidationError as error:
-        raise InvalidRequestError(wrong_form(error.errors(include_url=False, include_input=False))) from None
+    return check_form(values, EmbeddingsForm)
 
 
 class EmbeddingWork:

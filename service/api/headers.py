@@ -1,4 +1,4 @@
-"""What is read of a request's headers: its id, which its answer and log lines have too, and its length."""
+"""What is read of the head of a request: its id, which its answer has too, and what its body and page are."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from starlette.datastructures import Headers
+
+from service.errors import InvalidOptionError
 
 REQUEST_ID_HEADER = "X-Request-ID"
 
@@ -35,3 +37,23 @@ def declared_length(headers: Headers) -> int | None:
     """
     declared = headers.get("content-length", "")
     return int(declared) if declared.isdecimal() and len(declared) <= _MAX_DIGITS else None
+
+
+def media_type_of(headers: Headers) -> str:
+    """The Content-Type without its parameters, in small letters; empty without one."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def check_cursor(cursor: str | None, pattern: str) -> str:
+    """Where a page begins; empty: at the first one.
+
+    Args:
+        cursor: As it was sent.
+        pattern: What each cursor of these pages matches.
+
+    Raises:
+        InvalidOptionError: It does not.
+    """
+    if cursor is not None and not re.fullmatch(pattern, cursor):
+        raise InvalidOptionError("cursor is not one that this service gave out; start without it")
+    return cursor or ""

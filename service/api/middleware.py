@@ -15,8 +15,7 @@ from service.api.problems import typed_problem, unforeseen
 from service.api.prometheus import Metrics
 from service.errors import AhseError
 
-CLASSIFY, EMBEDDINGS = "/v1/classify", "/v1/embeddings"
-JOBS = "/v1/jobs"
+CLASSIFY, EMBEDDINGS, JOBS = "/v1/classify", "/v1/embeddings", "/v1/jobs"
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send, error: AhseError) -> None:
@@ -100,4 +99,4 @@ def route_of(scope: Scope) -> str:
     if "route" in scope:
         return str(getattr(scope["route"], "path", "unknown"))
     # Refused before a route was chosen.
-    return str(scope["path"]) if scope["path"] in (CLASSIFY, EMBEDDINGS) else "unknown"
+    return str(scope["path"]) if scope["path"] in (CLASSIFY, EMBEDDINGS, JOBS) else "unknown"

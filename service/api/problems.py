@@ -92,7 +92,6 @@ def problem(
     detail: str,
     *,
     headers: Mapping[str, str] | None = None,
-    **extra: Any,
 ) -> JSONResponse:
     """A problem+json response.
 
@@ -102,7 +101,6 @@ def problem(
         code: Stable name that clients may branch on.
         detail: What is wrong and what to do; never a path, traceback or library text.
         headers: Further response headers.
-        extra: Further members of the problem object.
     """
     request.scope["state"]["code"] = code  # for the log line of the request
     body = {
@@ -110,7 +108,6 @@ def problem(
         "instance": request.url.path,
         "request_id": request_id_of(request.scope),
         **_as_openai(request.url.path, status, code, detail),
-        **extra,
     }
     return JSONResponse(body, status_code=int(status), media_type=MEDIA_TYPE, headers=dict(headers or {}))
 

@@ -122,16 +122,23 @@ class Metrics:
         if status not in _REFUSED:
             self._request_seconds.labels(route).observe(seconds)
 
-    def classification(
-        self, timings_ms: Mapping[str, float], n_labels: int, n_encoded: int, *, is_known: bool
-    ) -> None:
-        """Record the steps of one classification, and how much of it was known before."""
-        self._clip_features.labels("hit" if is_known else "miss").inc()
-        for step, ms in timings_ms.items():
-            if not (is_known and step in _SPARED):
-                self._step_seconds.labels(step).observe(ms / 1000)
+    def names(self, timings_ms: Mapping[str, float], n_labels: int, n_encoded: int) -> None:
+        """Record the steps of a request up to its names, and how many of these had to be encoded.
+
+        That is once for all of its clips, and also where none of them can be ranked.
+        """
+        self._steps(timings_ms)
         self._labels.labels("miss").inc(n_encoded)
         self._labels.labels("hit").inc(n_labels - n_encoded)
+
+    def classification(self, timings_ms: Mapping[str, float], *, is_known: bool) -> None:
+        """Record the further steps of one clip, and whether its features were known before."""
+        self._clip_features.labels("hit" if is_known else "miss").inc()
+        self._steps({step: ms for step, ms in timings_ms.items() if not (is_known and step in _SPARED)})
+
+    def _steps(self, timings_ms: Mapping[str, float]) -> None:
+        for step, ms in timings_ms.items():
+            self._step_seconds.labels(step).observe(ms / 1000)
 
     def batch_ran(self, encoder: str, n_rows: int) -> None:
         """Record one run of an encoder."""

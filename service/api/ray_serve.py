@@ -16,7 +16,7 @@ from service.api.app import create_app
 from service.errors import SettingsError
 from service.log import configure_logging
 from service.process import set_up_allocator, use_one_thread_per_product
-from service.settings import Settings
+from service.settings import Settings, settings_of
 
 _HA_PROXY = "RAY_SERVE_ENABLE_HA_PROXY"
 # Of Serve: how long a replica that is to end still answers, and what its end may take besides.
@@ -118,14 +118,14 @@ def replica_settings(n_processors: int, n_gpus: int) -> Settings:
         n_gpus: Likewise.
 
     Raises:
-        SettingsError: Something that was asked for can't be had behind Ray Serve.
+        SettingsError: A setting is not acceptable, or can't be had behind Ray Serve.
     """
     if os.environ.get(_HA_PROXY) != "1":
         raise SettingsError(
             f"set {_HA_PROXY}=1 where each node of the cluster is started: the other proxy of Ray Serve "
             "keeps whole uploads in memory, without any bound"
         )
-    own = Settings()
+    own = settings_of({})
     for name in ("admin_port", "tls_cert"):
         if getattr(own, name) is not None:
             raise SettingsError(

@@ -194,6 +194,8 @@ def _name_what_is_there(document: dict[str, Any], clips: Sequence[bytes]) -> dic
     for name in ("EmbeddingsBody", "EmbeddingsForm"):
         schemas[name]["properties"]["model"]["enum"] = ["toy"]
         del schemas[name]["properties"]["dimensions"]  # the one number that is accepted depends on the bundle
+    del schemas["EmbeddingsForm"]["properties"]["url"]
+    schemas["EmbeddingsForm"]["oneOf"] = [{"required": ["file"]}, {"required": ["files"]}]
     for name in ("ClassifyForm", "JobForm"):
         schemas[name]["allOf"][0] = {"oneOf": [{"required": ["file"]}, {"required": ["files"]}]}
     for webhook in ("webhook", "webhook_secret"):  # not allowed here either
@@ -289,6 +291,7 @@ def _is_invalid_after_all(case: AnyCase) -> bool:
         return True
     return (
         sent.keys() >= {"labels", "label_set"}
+        or sent.keys() >= {"file", "files"}
         or (sent.get("guarantee") is not None and sent.get("calibration", "auto") != "auto")
         or headers.get("if-match") == ""
         or headers.get("if-none-match") == ""
@@ -307,7 +310,6 @@ _BEYOND_SCHEMA: dict[str, Callable[[AnyCase], bool]] = {
     "ambiguous_labels": _has_one_list_like_name,
     "invalid_option": _is_invalid_after_all,
     "precondition_failed": _is_stale,
-    "malformed_body": lambda case: _body_of(case).keys() >= {"file", "files"},
     "no_labels": lambda case: not _body_of(case).keys() & {"labels", "label_set"},
 }
 """Codes with which valid data may be refused, and whether a case has what JSON Schema can't say."""

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from service.errors import SettingsError
 from service.faults import describe_fault
-from service.settings import EVERYDAY_BUNDLE, Settings
+from service.settings import EVERYDAY_BUNDLE, Settings, settings_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,7 +68,22 @@ def test_the_store_is_a_secret() -> None:
     with pytest.raises(ValidationError) as raised:
         Settings.model_validate({"store": url.replace("/name", "")})
     assert "pa55word" not in describe_fault(raised.value.errors()[0])
+    assert "pa55word" not in str(raised.value)
     assert Settings.model_validate({"store": ""}).store is None
+
+
+def test_unacceptable_settings_are_named_without_their_values() -> None:
+    """All of them, each with what would be right."""
+    with pytest.raises(SettingsError) as raised:
+        settings_of({"store": "postgres://user:pa55word@host", "api_key": "too short", "max_labels": 0})
+    assert raised.value.message == (
+        "setting store (AHSE_STORE): is not acceptable: "
+        "write it as postgresql://USER:PASSWORD@HOST/DATABASE; "
+        "setting max_labels (AHSE_MAX_LABELS): must be at least 1; "
+        "setting api_key (AHSE_API_KEY): is not acceptable: a key has 20 characters or more, without spaces; "
+        "make one with: openssl rand -hex 32"
+    )
+    assert settings_of({"max_labels": 5}).max_labels == 5
 
 
 def test_every_setting_is_in_the_documented_table() -> None:

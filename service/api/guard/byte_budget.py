@@ -71,6 +71,11 @@ class ByteShare:
         self._budget = budget
         self.n_bytes = 0
 
+    @property
+    def capacity(self) -> int:
+        """Maximum number of bytes of the whole budget."""
+        return self._budget.capacity
+
     def grow_to(self, n_bytes: int) -> None:
         """Take more for a request that holds so many bytes.
 

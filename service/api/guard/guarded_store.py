@@ -59,7 +59,7 @@ def record_edit_of_request(action: str, target: str) -> None:
 
 
 class GuardedStore:
-    """A LabelStore.
+    """What requests may do with a LabelStore.
 
     Changes are recorded here, where they have been made: what becomes of the answer does not matter. One that
     comes again, and is not made again, is recorded once more, under the same id of a request.
@@ -79,20 +79,15 @@ class GuardedStore:
         """As in the store."""
         return self._store.page(after, limit)
 
-    def put(
-        self, name: str, content: Content, precondition: Precondition, owner: Owner | None = None
-    ) -> tuple[LabelSetSummary, bool]:
+    def put(self, name: str, content: Content, precondition: Precondition) -> tuple[LabelSetSummary, bool]:
         """Create or replace a set, which is then the requester's."""
-        owner = owner or current_requester.get().owner
-        found = self._store.put(name, content, precondition, owner)
+        found = self._store.put(name, content, precondition, current_requester.get().owner)
         record_edit_of_request("put_label_set", f"label-sets/{name}")
         return found
 
-    def add(
-        self, name: str, labels: Sequence[Label], precondition: Precondition, owner: Owner | None = None
-    ) -> LabelSetSummary:
+    def add(self, name: str, labels: Sequence[Label], precondition: Precondition) -> LabelSetSummary:
         """Append labels to a set, which is then the requester's."""
-        found = self._store.add(name, labels, precondition, owner or current_requester.get().owner)
+        found = self._store.add(name, labels, precondition, current_requester.get().owner)
         record_edit_of_request("add_labels", f"label-sets/{name}")
         return found
 
@@ -106,11 +101,3 @@ class GuardedStore:
         """Delete a set."""
         self._store.delete(name, precondition)
         record_edit_of_request("delete_label_set", f"label-sets/{name}")
-
-    def check(self) -> None:
-        """As in the store."""
-        self._store.check()
-
-    def close(self) -> None:
-        """As in the store."""
-        self._store.close()

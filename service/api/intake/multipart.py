@@ -41,7 +41,7 @@ async def read_multipart(request: Request, room: Room, limits: FormLimits, bound
     """Receive a form: its part `file`, or its parts `files`, to disk, all else as fields.
 
     Raises:
-        MalformedBodyError: No such form, or it ends early.
+        MalformedBodyError: No such form, one with two parts `file`, or it ends early.
         MissingFileError: A path in place of a clip, or a clip in a part of another name.
         InvalidOptionError: A part `file` and others named `files`, or too many of these.
         BodyTooLargeError, TooManyLabelsError: Over the limits.
@@ -167,7 +167,11 @@ class _Form:
             raise TooManyLabelsError(f"The form has more than {self._limits.max_fields} fields.")
 
     def _start_clip(self, *, is_one_of_many: bool) -> None:
-        if self._clips and not (is_one_of_many and self._are_many):
+        if self._clips and is_one_of_many != self._are_many:
+            raise InvalidOptionError(
+                "Send either `file` or `files`: one clip, or several, each in a part named `files`."
+            )
+        if self._clips and not is_one_of_many:
             raise MalformedBodyError(
                 "The form has two parts named `file`; send one clip a request, or several, each in a part "
                 "named `files`."

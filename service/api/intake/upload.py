@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +84,7 @@ async def receive_uploads(
     Raises:
         MalformedBodyError: None of these, or it ends early.
         MissingFileError: No clip, or a path in place of one.
-        InvalidOptionError: Both a file and a URL, or several URLs.
+        InvalidOptionError: Both a file and a URL, or several URLs, or a field in the query and in the body.
         BodyTooLargeError, TooManyLabelsError: Over the limits.
         OverloadedError: All uploads together, or all that is held in memory, are as large as they may be.
         UploadUnavailableError: No room on the disk.
@@ -98,6 +98,7 @@ async def receive_uploads(
         fields = (*request.query_params.multi_items(), *body.fields)
         if len(fields) > limits.max_fields:
             raise TooManyLabelsError(f"The request has more than {limits.max_fields} fields.")
+        _check_sent_in_one_place(request.query_params.keys(), body.fields)
         url = _url(fields, n_clips=len(body.clips))
         uploads = (Upload(path, private.share, fields, url) for path in body.clips or (room.path(),))
         yield Uploads(tuple(uploads), body.are_many, body.names or ("",) * max(1, len(body.clips)))
@@ -118,6 +119,16 @@ async def _read(request: Request, room: Room, limits: FormLimits) -> Body:
         "as the body itself with its own Content-Type, such as video/mp4, and all else in the query "
         "(?labels=dog&labels=cat), or in base64 as `file` of a JSON object (application/json)."
     )
+
+
+def _check_sent_in_one_place(of_query: Iterable[str], of_body: Fields) -> None:
+    """Also lists, which would become one, in an order that nobody has asked for."""
+    in_query = {name.removesuffix("[]") for name in of_query}
+    for name, _ in of_body:
+        if name.removesuffix("[]") in in_query:
+            raise InvalidOptionError(
+                f"The field {name[:80]!r} is both in the query and in the body; send it in one of them."
+            )
 
 
 def _url(fields: Fields, *, n_clips: int) -> str | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.responses import StreamingResponse
@@ -13,9 +14,9 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.context import Context
 from service.api.guard.admission import lift_deadline
-from service.api.guard.byte_budget import SMALL_BYTES
+from service.api.guard.byte_budget import ByteShare
 from service.api.jobs.schemas import clip_progress, job_body
-from service.api.routes.clips import LINES
+from service.api.lines import LINES, count_line, cut_line
 from service.errors import OverloadedError, UnknownJobError
 from service.jobs.job import Job, JobClip
 
@@ -95,33 +96,37 @@ def _news(job: Job, clips: list[JobClip], seen: int) -> list[bytes]:
     return events
 
 
-async def result_lines(context: Context, job: Job) -> AsyncIterator[bytes]:
-    """The outcomes that there are, by index, one JSON object a line.
+async def result_lines(context: Context, job: Job) -> AsyncGenerator[bytes, None]:
+    """The outcomes that there are, by index, one JSON object a line, in pieces.
 
     One at a time is in memory, counted among the bytes of unread answers; there is no deadline, since it is
     the client's reading that takes time, which has a minimum rate (`connections.py`).
     """
-    store, budget = context.jobs.store, context.budget
-    for clip in await context.ask_store(store.clips, job.id):
-        found = await context.ask_store(store.outcome, job.id, clip.index)
-        if found is None:
-            continue
-        # The outcome is a JSON object, which gets one more member.
-        line = f'{{"name":{json.dumps(clip.name)},{found.content[1:]}\n'.encode()
-        n_counted = min(len(line), context.settings.max_bytes_in_flight)
-        await _take(context, n_counted)
-        try:
-            for start in range(0, len(line), SMALL_BYTES):
-                yield line[start : start + SMALL_BYTES]
-        finally:
-            budget.give_back(n_counted)
+    for clip in await context.ask_store(context.jobs.store.clips, job.id):
+        with context.budget.share() as share:
+            # Of all streams one has a line that waits for room, and does not count before.
+            async with context.jobs.reading:
+                line = await _line(context, clip, job.id)
+                await _count(line, share)
+            for piece in cut_line(line):
+                yield piece
+            del line  # else it would be held, and not count, while the next one waits
 
 
-async def _take(context: Context, n_bytes: int) -> None:
-    """Wait until there is room in memory."""
+async def _line(context: Context, clip: JobClip, job_id: str) -> bytes:
+    """The outcome of a clip as a line; nothing where there is none."""
+    found = await context.ask_store(context.jobs.store.outcome, job_id, clip.index)
+    if found is None:
+        return b""
+    # The outcome is a JSON object, which gets one more member.
+    return f'{{"name":{json.dumps(clip.name)},{found.content[1:]}\n'.encode()
+
+
+async def _count(line: bytes, share: ByteShare) -> None:
+    """Wait until a line has room in memory."""
     while True:
         try:
-            context.budget.take(n_bytes)
+            count_line(line, share)
         except OverloadedError:
             await asyncio.sleep(_PAUSE_S)
         else:
@@ -137,9 +142,12 @@ class ResultStream(StreamingResponse):
     """
 
     def __init__(self, context: Context, job: Job) -> None:
-        super().__init__(result_lines(context, job), media_type=LINES)
+        super().__init__((), media_type=LINES)
+        self._context, self._job = context, job
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the results."""
         lift_deadline(scope)
-        await super().__call__(scope, receive, send)
+        # Closed with the answer: else a line of a client that has left would count until it is collected.
+        async with aclosing(result_lines(self._context, self._job)) as self.body_iterator:
+            await super().__call__(scope, receive, send)

@@ -7,18 +7,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from service.api.schemas import Wire
 from service.jobs.job import JOB_ID, ClipState, Job, JobClip, JobState, WebhookState
 
 EVENT_ID = "^[0-9]{1,15}$"
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class JobLinks(_Wire):
+class JobLinks(Wire):
     """Addresses of a job."""
 
     self: str
@@ -26,7 +23,7 @@ class JobLinks(_Wire):
     events: str
 
 
-class JobBody(_Wire):
+class JobBody(Wire):
     """A job."""
 
     id: str = Field(pattern=JOB_ID, examples=["job_018f2a6c1b7e5d0c9a4f3e2b4d6f"])
@@ -48,7 +45,7 @@ class JobBody(_Wire):
     links: JobLinks
 
 
-class JobClipBody(_Wire):
+class JobClipBody(Wire):
     """What has become of one clip of a job."""
 
     index: int = Field(description="place in the request, from 0")
@@ -62,7 +59,7 @@ class JobWithClips(JobBody):
     clips: list[JobClipBody] = Field(description="in the order sent; none once the job has expired")
 
 
-class JobPage(_Wire):
+class JobPage(Wire):
     """One page of jobs, the latest first."""
 
     jobs: list[JobBody]

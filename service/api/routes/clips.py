@@ -14,10 +14,9 @@ from starlette.types import Receive, Scope, Send
 
 from service import errors
 from service.api.context import Context, ContextDep, cancelled_by_disconnect
-from service.api.guard.byte_budget import SMALL_BYTES
 from service.api.headers import request_id_of
-from service.api.intake.body import FormLimits
 from service.api.intake.upload import Uploads, receive_uploads
+from service.api.lines import LINES, count_line, cut_line
 from service.api.middleware import CLASSIFY
 from service.api.openapi import classify_bodies, documented, lines_schema
 from service.api.problems import line_problem
@@ -27,7 +26,6 @@ from service.api.timeline import TIMELINES
 
 router = APIRouter(tags=["classify"])
 
-LINES = "application/x-ndjson"
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The ranked answer; for parts `files` a line for each (an answer or a problem, with "
@@ -49,6 +47,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
         errors.MalformedBodyError,
         errors.UnknownBundleError,
         errors.UnknownLabelSetError,
+        errors.InvalidNameError,
         errors.BodyTooLargeError,
         errors.UploadStalledError,
         errors.UrlRefusedError,
@@ -71,7 +70,7 @@ async def post_clip(request: Request, context: ContextDep) -> Response:
     started = time.perf_counter()
     async with AsyncExitStack() as stack:
         uploads = await stack.enter_async_context(
-            receive_uploads(request, context.uploads, form_limits(context), context.budget)
+            receive_uploads(request, context.uploads, context.form_limits, context.budget)
         )
         upload_ms = (time.perf_counter() - started) * 1000
         question = Question(context, uploads.fields, request_id_of(request.scope), upload_ms)
@@ -88,12 +87,6 @@ async def post_clip(request: Request, context: ContextDep) -> Response:
         return Response(answer.text, media_type="application/json", headers=headers)
     headers["Content-Disposition"] = f'attachment; filename="timeline.{question.form.returned}"'
     return Response(answer.text, media_type=TIMELINES[question.form.returned].media_type, headers=headers)
-
-
-def form_limits(context: Context) -> FormLimits:
-    """What a request may hold besides clips."""
-    settings = context.settings
-    return FormLimits(max_fields=settings.max_labels + 100, max_field_bytes=settings.max_json_bytes)
 
 
 class _Lines(Response):
@@ -132,19 +125,17 @@ class _Lines(Response):
 
     async def _send_line(self, index: int, send: Send) -> None:
         """Send the answer for one clip, or why there is none. Large ones take room until they are read."""
-        try:
-            upload = self._uploads.clips[index]
-            line = (await self._question.ask(upload, index)).text.encode() + b"\n"
-            n_counted = len(line) if len(line) > SMALL_BYTES else 0
-            self._context.budget.take(n_counted)
-        except ClientDisconnect:
-            raise
-        except Exception as error:  # noqa: BLE001  (whatever happens to one clip, the others are answered)
-            line, n_counted = self._problem(error, index), 0
-        try:
-            await send({"type": "http.response.body", "body": line, "more_body": True})
-        finally:
-            self._context.budget.give_back(n_counted)
+        with self._context.budget.share() as share:
+            try:
+                upload = self._uploads.clips[index]
+                line = (await self._question.ask(upload, index)).text.encode() + b"\n"
+                count_line(line, share)
+            except ClientDisconnect:
+                raise
+            except Exception as error:  # noqa: BLE001  (whatever happens to one clip, the others are answered)
+                line = self._problem(error, index)
+            for piece in cut_line(line):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
 
     def _problem(self, error: Exception, index: int) -> bytes:
         body = {"index": index, **line_problem(error, CLASSIFY, request_id_of(self._request.scope))}

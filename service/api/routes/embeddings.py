@@ -19,14 +19,14 @@ from service.api.embeddings import (
     EmbeddingOptions,
     EmbeddingsBody,
     EmbeddingWork,
-    read_options,
+    read_embedding_options,
 )
+from service.api.headers import media_type_of
 from service.api.intake.body import MAX_FILES, Room
 from service.api.intake.json_clip import decode_base64, read_bounded
-from service.api.intake.upload import URL_FIELD, receive_uploads
+from service.api.intake.upload import Upload, receive_uploads
 from service.api.middleware import EMBEDDINGS
 from service.api.openapi import documented, embedding_bodies
-from service.api.routes.clips import form_limits
 from service.errors import InvalidRequestError, UploadUnavailableError
 
 router = APIRouter(tags=["embeddings"])
@@ -53,34 +53,40 @@ async def post_inputs(request: Request, context: ContextDep) -> Response:
     exactly depends on the head of the bundle (docs/api.md).
 
     The JSON body is that of OpenAI's interface, in which an input may also be a clip: `{"file": base64}`.
-    Clips may come as a form too: `file`, or several `files`.
+    Clips may come as a form too: `file`, or several `files`, or the `url` of one.
     """
-    async with _received(request, context) as (options, inputs), cancelled_by_disconnect(request):
+    async with _received(request, context) as (options, inputs, uploads), cancelled_by_disconnect(request):
+        # Before a download, which may be large: this tells what is wrong with the request.
         work = await context.work_on_names(EmbeddingWork, context, options, inputs)
+        for upload in uploads:
+            if upload.url is not None:
+                await context.download(upload.url, upload.path, upload.share)
         return Response(await work.run(), media_type="application/json")
 
 
 @asynccontextmanager
 async def _received(
     request: Request, context: Context
-) -> AsyncIterator[tuple[EmbeddingOptions, list[str | Path]]]:
-    """The options and inputs of a request, whose clips are deleted when the context ends."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    limits = form_limits(context)
-    if kind == "application/json":
+) -> AsyncIterator[tuple[EmbeddingOptions, list[str | Path], tuple[Upload, ...]]]:
+    """The options and inputs of a request, and the uploads among these, which may still have to be fetched.
+
+    Clips are deleted when the context ends.
+    """
+    limits = context.form_limits
+    if media_type_of(request.headers) == "application/json":
         with context.uploads.private() as private, context.budget.share() as share:
             room = Room(private.path, private.share, share)
             body = await run_in_threadpool(
                 parse_body, await read_bounded(request, room, limits), EmbeddingsBody
             )
-            yield body, await _inputs(body, room)
+            yield body, await _inputs(body, room), ()
         return
     async with receive_uploads(request, context.uploads, limits, context.budget) as uploads:
-        options = read_options(tuple(field for field in uploads.fields if field[0] != URL_FIELD))
-        for clip in uploads.clips:
-            if clip.url is not None:
-                await context.download(clip.url, clip.path, clip.share)
-        yield options, [clip.path for clip in uploads.clips]
+        yield (
+            read_embedding_options(uploads.fields),
+            [clip.path for clip in uploads.clips],
+            uploads.clips,
+        )
 
 
 async def _inputs(body: EmbeddingsBody, room: Room) -> list[str | Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from service.api import etags
 from service.api.context import Context, ContextDep, cancelled_by_disconnect
 from service.api.forms import JobForm
 from service.api.guard.guarded_store import current_requester, record_edit_of_request
-from service.api.headers import request_id_of
+from service.api.headers import check_cursor, request_id_of
 from service.api.intake.upload import Uploads, receive_uploads
 from service.api.jobs.events import EventStream, ResultStream
 from service.api.jobs.schemas import (
@@ -29,10 +30,10 @@ from service.api.jobs.schemas import (
     job_with_clips,
 )
 from service.api.jobs.webhooks import check_webhook
+from service.api.lines import LINES
 from service.api.middleware import JOBS
 from service.api.openapi import documented, lines_schema, request_body
 from service.api.question import Question
-from service.api.routes.clips import LINES, form_limits
 from service.jobs.folder import sync_all
 from service.jobs.job import JOB_ID, Job, JobClip, NewJob, Webhook
 
@@ -67,6 +68,7 @@ _ONE_JOB = documented(errors.UnknownJobError)
         errors.LabelError,
         errors.UnknownBundleError,
         errors.UnknownLabelSetError,
+        errors.InvalidNameError,
         errors.QuotaExceededError,
         errors.UnavailableError,
     ),
@@ -94,18 +96,26 @@ async def post_job(
     store, owner = context.jobs.store, current_requester.get().owner.id
     if idempotency_key and (known := await context.ask_store(store.find, owner, idempotency_key)):
         return _accepted(known)
-    limits = form_limits(context)
+    # Before the clips arrive, which may be gigabytes.
+    await context.ask_store(store.check_room, owner, _max_owned())
     async with (
-        receive_uploads(request, context.jobs.arriving, limits, context.budget) as uploads,
+        receive_uploads(request, context.jobs.arriving, context.form_limits, context.budget) as uploads,
         cancelled_by_disconnect(request),
     ):
         new = await _new_job(context, uploads, request_id_of(request.scope), idempotency_key)
         clips = await run_in_threadpool(_gather, uploads)
         job, _ = await context.change_jobs(store.create, new, clips, context.jobs.clock())
-        # Before what has arrived is no longer counted.
-        context.jobs.arriving.set_stored((await context.ask_store(context.jobs.usage)).n_bytes)
-    context.jobs.added.set()
+        context.jobs.added.set()
+        # Before what has arrived is no longer counted; the runner counts again within a second.
+        with suppress(errors.AhseError):
+            context.jobs.arriving.set_stored((await context.ask_store(context.jobs.usage)).n_bytes)
     return _accepted(job)
+
+
+def _max_owned() -> int | None:
+    """How many jobs the requester may have; None: any number."""
+    key = current_requester.get().key
+    return None if key is None else key.quotas.jobs
 
 
 async def _new_job(
@@ -121,14 +131,13 @@ async def _new_job(
         raise errors.UrlRefusedError(
             "This service does not fetch clips from URLs; send the clips themselves: -F files=@clip.mp4"
         )
-    requester = current_requester.get()
     return NewJob(
-        owner=requester.owner.id,
+        owner=current_requester.get().owner.id,
         fields=fields,
         names=uploads.names,
         idempotency_key=idempotency_key,
         webhook=await _webhook(context, uploads),
-        max_owned=None if requester.key is None else requester.key.quotas.jobs,
+        max_owned=_max_owned(),
     )
 
 
@@ -180,11 +189,10 @@ async def list_jobs(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> JobPage:
     """The jobs of this key, or of all keys for an admin key, the latest first, a page at a time."""
-    if cursor is not None and not re.fullmatch(JOB_ID, cursor):
-        raise errors.InvalidOptionError("cursor is not one that this service gave out; start without it")
+    before = check_cursor(cursor, JOB_ID)
     key = current_requester.get().key
     owner = None if key is None or key.permits("admin") else key.id
-    found = await context.ask_store(context.jobs.store.page, owner, cursor or "", limit + 1)
+    found = await context.ask_store(context.jobs.store.page, owner, before, limit + 1)
     return JobPage(
         jobs=[job_body(job) for job in found[:limit]],
         next_cursor=found[limit - 1].id if len(found) > limit else None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response, status
 from service.api import etags, schemas
 from service.api.bodies import parse_body, read_body
 from service.api.context import Context, ContextDep
-from service.api.headers import request_id_of
+from service.api.headers import check_cursor, request_id_of
 from service.api.openapi import documented, request_body
 from service.errors import (
     InvalidOptionError,
@@ -75,9 +74,7 @@ async def list_label_sets(
     ] = 100,
 ) -> Response:
     """All label sets in order of name, a page at a time."""
-    if cursor is not None and not re.fullmatch(SET_NAME, cursor):
-        raise InvalidOptionError("cursor is not one that this service gave out; start without it")
-    return await context.ask_store(_page, context, cursor or "", limit)
+    return await context.ask_store(_page, context, check_cursor(cursor, SET_NAME), limit)
 
 
 @router.put(

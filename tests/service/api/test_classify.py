@@ -129,6 +129,8 @@ def test_files_that_are_no_clips(client: TestClient, content: bytes, status: int
         ({"labels": [f"label {i}" for i in range(51)]}, 422, "too_many_labels"),
         ({"labels": [f"label {i}" for i in range(200)]}, 422, "too_many_labels"),
         ({"label_set": "nowhere"}, 404, "unknown_label_set"),
+        ({"label_set": "a\0"}, 422, "invalid_name"),
+        ({"label_set": "x" * 100_000}, 422, "invalid_name"),
         ({"labels": "dog", "bundle": "nope"}, 404, "unknown_bundle"),
         ({"labels": "dog", "top_k": "0"}, 422, "invalid_option"),
         ({"labels": "dog", "templates": "no placeholder"}, 422, "invalid_template"),
@@ -141,6 +143,7 @@ def test_unacceptable_fields(
     """Each has its own stable code."""
     response = classify(client, clips["red low"], **fields)
     assert (response.status_code, response.json()["code"]) == (status, code)
+    assert len(response.json()["detail"]) < 1000
 
 
 def test_an_upload_over_the_limit_is_refused(client: TestClient) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from service.api.guard import byte_budget
 from service.api.guard.byte_budget import ByteBudget
 from service.api.jobs import board, events
 from tests.service.api.conftest import classify
@@ -114,8 +115,11 @@ def test_streams_end_when_the_service_does(make: Make, clips: Clips, monkeypatch
         held.go_on.set()
 
 
-def test_an_answer_waits_for_room_in_memory(make: Make, clips: Clips) -> None:
-    """Results are read row by row, each within the bytes of unread answers."""
+def test_an_answer_waits_for_room_in_memory(
+    make: Make, clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results are read row by row, each within the bytes of unread answers; small ones need no room."""
+    monkeypatch.setattr(byte_budget, "SMALL_BYTES", 0)
     with asked(make()) as client, ThreadPoolExecutor(1) as other:
         job = ended(client, post_job(client, clips["red low"]).json())
         budget: ByteBudget = app_of(client).state.context.budget

@@ -10,6 +10,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.api.intake.upload_folder import UploadFolder
+from service.errors import StoreUnavailableError
+from service.jobs.sqlite.store import SqliteJobStore
 from tests.service.api.conftest import classify
 from tests.service.api.guard.guarded import Make, asked, new_key
 from tests.service.api.jobs_client import (
@@ -118,6 +120,36 @@ def test_the_body_of_a_job_has_a_limit_of_its_own(make: Make, clips: Clips) -> N
     assert (first.status_code, third.status_code) == (202, 202)
     assert (second.status_code, second.json()["code"]) == (429, "overloaded")
     assert second.headers["Retry-After"]
+
+
+def test_a_job_without_room_is_refused_before_its_clips_arrive(
+    make: Make, clips: Clips, tmp_path: Path
+) -> None:
+    """Which may be gigabytes: the body, which would be refused for itself, is not even looked at."""
+    small, other = new_key(tmp_path, "classify", jobs=1), new_key(tmp_path, "classify")
+    with asked(make(max_jobs=2)) as client:
+        assert post_job(client, headers=other).status_code == 400
+        assert post_job(client, clips["red low"], headers=small).status_code == 202
+        owned = post_job(client, headers=small)
+        assert post_job(client, clips["red low"], headers=other).status_code == 202
+        full = post_job(client, headers=other)
+    assert (owned.status_code, owned.json()["code"]) == (403, "quota_exceeded")
+    assert (full.status_code, full.json()["code"]) == (429, "overloaded")
+
+
+def test_a_job_that_is_kept_is_accepted_whatever_fails_then(
+    running: TestClient, clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bytes of all jobs can't be counted, say. It is worked on at once."""
+    ended(running, post_job(running, clips["red low"]).json())
+
+    def away(*_: object) -> None:
+        raise StoreUnavailableError("the store can't answer now")
+
+    monkeypatch.setattr(SqliteJobStore, "usage", away)
+    sent = post_job(running, clips["red low"])
+    assert sent.status_code == 202
+    assert ended(running, sent.json())["state"] == "done"
 
 
 def test_stored_jobs_leave_less_room_for_those_that_arrive(make: Make, clips: Clips) -> None:

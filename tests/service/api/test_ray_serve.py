@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from traceback import format_exception
 from types import SimpleNamespace
 
 import pytest
@@ -48,6 +49,14 @@ def test_what_serve_does_not_do_is_refused(name: str, value: str, monkeypatch: p
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=f"{name} can't be had behind Ray Serve"):
         replica_settings(1, 0)
+
+
+def test_an_unacceptable_setting_is_named_without_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray shows the error and logs it; a URL of a database holds a password."""
+    monkeypatch.setenv("AHSE_STORE", "postgres://user:pa55word@host")
+    with pytest.raises(SettingsError, match=r"AHSE_STORE.*: is not acceptable") as raised:
+        replica_settings(1, 0)
+    assert "pa55word" not in "".join(format_exception(raised.value))
 
 
 def test_misspelt_arguments_are_refused() -> None:

@@ -24,6 +24,8 @@ from service.jobs.sqlite.store import SqliteJobStore
 from service.labels.sqlite.store import SqliteLabelStore
 from service.settings import Settings
 from tests.service.api.conftest import classify, wait_until_tried
+from tests.service.api.guard.guarded import Make, asked
+from tests.service.api.jobs_client import ended, post_job
 from tests.toy import CLASSES, write_toy_bundle
 
 
@@ -87,6 +89,45 @@ def test_a_known_label_is_not_encoded_again(client: TestClient, clips: dict[str,
     assert misses() == before
     classify(client, clips["red low"], labels=["warm one"], bundle="other")
     assert misses() == before + 1
+
+
+def _counts(app: Any) -> dict[str, float]:
+    """What the metrics of an app count, by the text of each series."""
+    text = app.state.context.metrics.text().decode()
+    counts = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return {series: float(value) for series, value in counts}
+
+
+def test_names_of_several_clips_are_counted_once(make: Make, clips: dict[str, Path]) -> None:
+    """Also where the first clip is damaged. So is each step up to the names; the others are for each clip."""
+    app = make()
+    with asked(app) as client:
+        parts = [("files", content) for content in (b"no clip" * 50, *[clips["red low"].read_bytes()] * 2)]
+        answer = client.post("/v1/classify", files=parts, data={"labels": ["one", "two"]})
+        counts = _counts(app)
+    assert [line.count('"predictions"') for line in answer.text.splitlines()] == [0, 1, 1]
+    assert [counts[f'ahse_labels_total{{cache="{cache}"}}'] for cache in ("miss", "hit")] == [2, 0]
+    steps = ("upload", "wait", "labels", "rank", "total")
+    assert [counts[f'ahse_step_seconds_count{{step="{step}"}}'] for step in steps] == [1, 1, 1, 2, 2]
+
+
+def test_names_of_each_clip_of_a_job_are_counted(make: Make, clips: dict[str, Path]) -> None:
+    """A damaged first one encodes names too, of which the next one then knows all."""
+    app = make()
+    with asked(app) as client:
+        job = post_job(client, b"no clip" * 50, clips["red low"], labels=["one", "two"]).json()
+        assert ended(client, job)["n_failed"] == 1
+        counts = _counts(app)
+    assert [counts[f'ahse_labels_total{{cache="{cache}"}}'] for cache in ("miss", "hit")] == [2, 2]
+
+
+@pytest.mark.parametrize("path", ["/v1/classify", "/v1/embeddings", "/v1/jobs"])
+def test_refused_uploads_are_counted_at_their_address(make: Make, path: str) -> None:
+    """Though no route was chosen yet."""
+    app = make(max_upload_bytes=1000, max_job_bytes=1000)
+    with asked(app) as client:
+        assert client.post(path, content=bytes(1001)).status_code == 413
+    assert _counts(app)[f'ahse_requests_total{{method="POST",route="{path}",status="413"}}'] == 1
 
 
 def test_a_bundle_is_replaced_between_two_requests(tmp_path: Path, clips: dict[str, Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -261,6 +262,31 @@ def test_a_report_that_cannot_be_sent_holds_up_no_other(
         tick(client)
         wait_until(client, lambda: len(failed) == 2)
     assert {log["step"] for log in logs if log["event"] == "jobs_unavailable"} == {"deliver"}
+
+
+def test_a_receiver_that_hangs_holds_up_no_other(
+    client: TestClient, clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are places for several reports, and each is free as soon as its own report has ended."""
+    entered, never = threading.Event(), asyncio.Event()
+    send = WebhookSender.send
+
+    async def hanging(sender: WebhookSender, due: Delivery, now: datetime) -> Sent:
+        if "hanging" in due.webhook.url:
+            entered.set()
+            await never.wait()
+        return await send(sender, due, now)
+
+    monkeypatch.setattr(WebhookSender, "send", hanging)
+    with Receiver(200) as receiver:
+        urls = (f"{receiver.url}&hanging", *[receiver.url] * 2)
+        slow, *others = (
+            post_job(client, clips["red low"], webhook=url, webhook_secret=SECRET).json() for url in urls
+        )
+        assert entered.wait(WAIT_S)
+        for other in others:
+            _wait_for(client, other, "delivered")
+        assert _state(client, slow) == "pending"
 
 
 def test_a_report_survives_a_restart(make: Make, clips: Clips, clock: Clock) -> None:

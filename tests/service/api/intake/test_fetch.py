@@ -8,13 +8,16 @@ import json
 import shutil
 import ssl
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from service.api import question
 from service.api.app import create_app
 from service.api.guard.byte_budget import ByteBudget, ByteShare
 from service.api.intake.fetch import Fetcher, FetchLimits
@@ -23,10 +26,12 @@ from service.cancellation import CancellationToken, WorkCancelled
 from service.errors import AhseError, BodyTooLargeError, FetchFailedError, UrlRefusedError
 from service.settings import Settings
 from tests.service.api.conftest import wait_until_tried
+from tests.service.api.guard.guarded import Make, asked
 from tests.service.api.intake.clip_server import WAIT_S, ClipServer, Names, loopback_network, ok, redirect
 
 LIMITS = FetchLimits(max_bytes=1000, pause_s=WAIT_S, total_s=WAIT_S)
 CLIP = bytes(range(256))
+_SERVER = {"scheme": "http", "server": ("127.0.0.1", 8000), "client": ("127.0.0.1", 1)}
 
 
 def _share() -> ByteShare:
@@ -288,6 +293,123 @@ def test_a_download_stops_with_its_request(tmp_path: Path) -> None:
 
     with ClipServer({"/": b""}, stalls=frozenset({"/"})) as server:
         asyncio.run(leave())
+
+
+class _Fetcher:
+    """Stands for the fetcher: a download takes seven seconds of a clock that stands still else."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.urls: list[str] = []
+        self.now = 1000.0
+
+    async def fetch(self, url: str, path: Path, _: ByteShare) -> None:
+        """Write the clip."""
+        self.urls.append(url)
+        self.now += 7
+        path.write_bytes(self.content)
+
+    @property
+    def clock(self) -> Any:
+        """In place of the module `time`."""
+        return SimpleNamespace(perf_counter=lambda: self.now)
+
+
+@pytest.fixture
+def fetcher(clips: dict[str, Path]) -> _Fetcher:
+    """Fetches a clip from everywhere."""
+    return _Fetcher(clips["red low"].read_bytes())
+
+
+@pytest.fixture
+def fetching(make: Make, fetcher: Any) -> Iterator[TestClient]:
+    """A service with it."""
+    app = make()
+    app.state.context = replace(app.state.context, fetcher=fetcher)
+    with asked(app) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "code"),
+    [
+        ("/v1/classify", {"labels": "red", "bundle": "nope"}, "unknown_bundle"),
+        ("/v1/classify", {"labels": "red", "top_k": "0"}, "invalid_option"),
+        ("/v1/classify", {"label_set": "nowhere"}, "unknown_label_set"),
+        ("/v1/embeddings", {"model": "nope"}, "unknown_bundle"),
+        ("/v1/embeddings", {"model": "toy", "labels": "red"}, "invalid_request"),
+    ],
+)
+def test_what_is_wrong_with_the_fields_is_told_before_a_download(
+    fetching: TestClient, fetcher: _Fetcher, path: str, fields: dict[str, str], code: str
+) -> None:
+    """Which may be 512 MiB."""
+    answer = fetching.post(path, files=_as_parts({"url": "http://clips.example/", **fields}))
+    assert answer.json()["code"] == code
+    assert fetcher.urls == []
+
+
+def _as_parts(fields: dict[str, str]) -> dict[str, tuple[None, str]]:
+    return {name: (None, value) for name, value in fields.items()}
+
+
+def test_a_download_takes_the_time_of_an_upload(
+    fetching: TestClient, fetcher: _Fetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And none of the other steps; all of it is in the sum."""
+    monkeypatch.setattr(question, "time", fetcher.clock)
+    answer = _ask(fetching, _url("http://clips.example/")).json()
+    upload_ms = answer["timings_ms"]["upload"]
+    assert 7000 <= upload_ms < 67_000
+    assert [answer["timings_ms"][step] for step in ("wait", "labels", "total")] == [0, 0, upload_ms]
+
+
+def test_a_url_is_embedded_as_its_clip_is(fetching: TestClient, fetcher: _Fetcher) -> None:
+    """At /v1/embeddings too, in a form or in the query; it is documented there."""
+    sent = fetching.post("/v1/embeddings", files={"file": ("c", fetcher.content)}, data={"model": "toy"})
+    form = fetching.post("/v1/embeddings", files=_as_parts({"url": "http://a.example/", "model": "toy"}))
+    query = fetching.post("/v1/embeddings?url=http://b.example/", files=_as_parts({"model": "toy"}))
+    document = fetching.get("/openapi.json").json()["components"]["schemas"]["EmbeddingsForm"]
+    assert sent.json()["data"] == form.json()["data"] == query.json()["data"]
+    assert fetcher.urls == ["http://a.example/", "http://b.example/"]
+    assert document["properties"]["url"]["format"] == "uri"
+    assert document["oneOf"] == [{"required": [one]} for one in ("file", "files", "url")]
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"), [("/v1/classify", {"labels": "red"}), ("/v1/embeddings", {"model": "toy"})]
+)
+def test_a_download_ends_when_its_client_leaves(make: Make, path: str, fields: dict[str, str]) -> None:
+    """However long the server of the clip would take."""
+    app = make()
+    statuses: list[int] = []
+    with asked(app) as client, ClipServer({"/": b""}, stalls=frozenset({"/"})) as server:
+        limits = FetchLimits(1000, WAIT_S, WAIT_S)
+        app.state.context = replace(app.state.context, fetcher=Fetcher(limits, loopback_network()))
+        parts = _as_parts({"url": server.url("/"), **fields})
+        request = client.build_request("POST", path, files=parts)
+
+        async def exchange() -> None:
+            messages = [{"type": "http.request", "body": request.read()}]
+
+            async def receive() -> Any:
+                if messages:
+                    return messages.pop()
+                await asyncio.to_thread(server.entered.acquire)
+                return {"type": "http.disconnect"}
+
+            async def send(message: Any) -> None:
+                statuses.append(message.get("status", 0))
+
+            headers = [(name.lower().encode(), value.encode()) for name, value in request.headers.items()]
+            scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
+            await app({**scope, **_SERVER}, receive, send)
+
+        assert client.portal is not None
+        client.portal.call(exchange)
+        measured = app.state.context.metrics.text().decode()
+    assert statuses == []
+    assert 'ahse_dropped_requests_total{waited_for="fetch"} 1.0' in measured
 
 
 def _ask(client: TestClient, *files: tuple[str, tuple[str | None, str | bytes]]) -> Any:

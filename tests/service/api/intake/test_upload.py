@@ -191,11 +191,20 @@ def test_several_clips_come_in_the_order_sent(tmp_path: Path) -> None:
     assert not _receive_all(FILE + END, tmp_path)[2]
 
 
-@pytest.mark.parametrize("parts", [("file", "files"), ("files", "file"), ("file", "file")])
-def test_one_clip_and_a_list_of_clips_do_not_mix(tmp_path: Path, parts: tuple[str, ...]) -> None:
-    """The message names what to send."""
+@pytest.mark.parametrize(
+    ("parts", "error", "why"),
+    [
+        (("file", "files"), InvalidOptionError, "either `file` or `files`"),
+        (("files", "file"), InvalidOptionError, "either `file` or `files`"),
+        (("file", "file"), MalformedBodyError, "two parts named `file`"),
+    ],
+)
+def test_one_clip_and_a_list_of_clips_do_not_mix(
+    tmp_path: Path, parts: tuple[str, ...], error: type[AhseError], why: str
+) -> None:
+    """The message names what is wrong, and what to send."""
     body = b"".join(_field(name, b"\0") for name in parts) + END
-    with pytest.raises(MalformedBodyError, match="each in a part named `files`"):
+    with pytest.raises(error, match=f"{why}.* each in a part named `files`"):
         _receive_all(body, tmp_path)
 
 
@@ -227,6 +236,15 @@ def test_the_query_holds_no_more_fields_than_a_form(tmp_path: Path) -> None:
     """Together with those of the body."""
     with pytest.raises(TooManyLabelsError):
         _receive(_field("labels", b"x") * 2 + FILE + END, tmp_path, query="labels=a&labels=b")
+
+
+@pytest.mark.parametrize("query", ["labels=a", "labels[]=a", "top_k=1&labels="])
+@pytest.mark.parametrize("name", ["labels", "labels[]"])
+def test_a_field_in_the_query_and_in_the_body_is_refused(tmp_path: Path, query: str, name: str) -> None:
+    """Also a list, which would be put together of both."""
+    with pytest.raises(InvalidOptionError, match=r"labels.* is both in the query and in the body"):
+        _receive(_field(name, b"x") + FILE + END, tmp_path, query=query)
+    assert _receive(_field(name, b"x") + FILE + END, tmp_path, query="top_k=1")[1][0] == ("top_k", "1")
 
 
 def test_a_clip_in_json(tmp_path: Path) -> None:
