@@ -15,7 +15,7 @@ from demo_world.world import KINDS, Kind, World
 from model_export.data.gzsl_data import Indices, Track
 from model_export.head.distances import StageRanked
 from model_export.head.evaluation import Accuracy, accuracy_of, predicted_and_actual
-from model_export.head.metrics import Distances, Ranked, auroc, mean_class_accuracy, nearest
+from model_export.head.metrics import ClipDistances, Distances, auroc, mean_class_accuracy, nearest
 from model_export.progress import Progress
 from service.bundle.provenance import Metric
 from service.classification import CONTRADICTION
@@ -239,8 +239,8 @@ def _ranked(
     actual = np.array([clip.class_index for clip in clips])
     is_seen = np.array([clip.split == "test_seen" for clip in clips])
     return StageRanked(
-        seen_clips=Ranked(distances[is_seen], actual[is_seen]),
-        unseen_clips=Ranked(distances[~is_seen], actual[~is_seen]),
+        seen_clips=ClipDistances(distances[is_seen], actual[is_seen]),
+        unseen_clips=ClipDistances(distances[~is_seen], actual[~is_seen]),
         seen=np.flatnonzero(labels.seen),
         unseen=np.flatnonzero(~labels.seen),
     )

@@ -7,8 +7,8 @@ DIR has a file labels.csv with the columns `file` and `label` (others are ignore
 class. Every clip is decoded and encoded once, by the service's own code, and ranked among the clips' own
 names, among some of them, and among them and distractors. Distractors are the class names of ImageNet that
 come with open_clip (`make test` installs it), or the names in a file: one a line, or a column of a CSV; then
-there is a list of all of them, too. Names that differ in case or spacing only count once. Still pictures are
-measured as well: the service takes clips only, so each is wrapped, without loss, into a clip of one frame.
+there is a list of all of them, too. Names that differ in case or spacing only count once. Still pictures that
+labels.csv names are measured as well: each is wrapped, without loss, into a clip of one frame.
 """
 
 from __future__ import annotations

@@ -15,12 +15,12 @@ from typing import Final
 
 from model_export.data.gzsl_data import Track
 from model_export.errors import RunError
-from model_export.head.evaluation import Ranking
+from model_export.head.evaluation import RankedBy
 from model_export.report.comparison import gain
 from model_export.report.measurements import MeasuredRun
 from model_export.report.tables import Method, Table, data_title
 
-VIEWS: Final[dict[str, tuple[Ranking, Track]]] = {
+VIEWS: Final[dict[str, tuple[RankedBy, Track]]] = {
     "embedding": ("embedding", "both"),
     "fused": ("fused", "both"),
     "picture only": ("fused", "visual"),
