@@ -195,7 +195,7 @@ def test_the_timeline_is_saved_as_the_service_writes_it(page: Page, service: str
         files={"file": HARP.read_bytes()},
         data={"labels": json.dumps(NAMES), "segment_s": "auto"},
     ).json()
-    segment = sent["segments"][0]
+    segment: dict[str, Any] = sent["segments"][0]
 
     def changed(
         start_s: float, end_s: float, unknown: float | None, *named: tuple[str, float]
