@@ -1,4 +1,4 @@
-"""The process and its machine: processors, open files, and set-up of the memory allocator."""
+"""The process and its machine: processors, open files, what is on disk, set-up of the memory allocator."""
 
 from __future__ import annotations
 
@@ -100,3 +100,18 @@ def return_freed_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the entries of a directory, would survive a power cut."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def sync_all(folder: Path) -> None:
+    """`sync` the files of a folder, and the folder."""
+    for path in (*filter(Path.is_file, folder.iterdir()), folder):
+        sync(path)

@@ -17,7 +17,7 @@ from service.cli.clip_files import ClipFile
 from service.cli.parquet_support import parquet_modules, schema_of
 from service.cli.records import COLUMNS, KEYS, Record, Row, rows_of
 from service.errors import InvalidOptionError
-from service.jobs.folder import sync
+from service.process import sync
 
 if TYPE_CHECKING:
     from service.client import Answer

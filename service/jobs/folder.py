@@ -6,11 +6,12 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Set
 from pathlib import Path
 from uuid import uuid4
 
 from service.errors import StoreUnavailableError
+from service.process import sync
 
 _OWNER_ONLY = 0o700
 
@@ -140,25 +141,6 @@ class JobFolder:
             self._lock = None
 
 
-def sync(path: Path) -> None:
-    """Wait until a file, or the entries of a directory, would survive a power cut."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
-def sync_all(folder: Path) -> None:
-    """`sync` the files of a folder, and the folder."""
-    for path in (*_files(folder), folder):
-        sync(path)
-
-
 def n_bytes_of(path: Path) -> int:
     """Size of a file; 0: there is none."""
     return path.stat().st_size if path.exists() else 0
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if path.is_file())

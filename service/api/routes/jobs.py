@@ -34,8 +34,8 @@ from service.api.lines import LINES
 from service.api.middleware import JOBS
 from service.api.openapi import documented, lines_schema, request_body
 from service.api.question import Question
-from service.jobs.folder import sync_all
 from service.jobs.job import JOB_ID, Job, JobClip, NewJob, Webhook
+from service.process import sync_all
 
 _JOB_FIELDS = ("webhook", "webhook_secret")
 _KEY = "^[!-~]{1,255}$"

@@ -14,7 +14,7 @@ from service.cli.bulk.plan import RESULTS, Plan, shard_name
 from service.cli.parquet_support import parquet_modules, schema_of
 from service.cli.records import COLUMNS, Record, Row, rows_of
 from service.errors import AhseError, InvalidOptionError, UnavailableError
-from service.jobs.folder import sync
+from service.process import sync
 
 # What is wrong with this machine, or with where clips are kept, now, and not with a clip; what nobody foresaw
 # may be so too.
