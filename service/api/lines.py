@@ -9,13 +9,13 @@ from service.api.guard.byte_budget import SMALL_BYTES, ByteShare
 LINES = "application/x-ndjson"
 
 
-def count_line(line: bytes, share: ByteShare) -> None:
+def count_line(n_bytes: int, share: ByteShare) -> None:
     """Count a line among the unread answers. One that is larger than the whole budget takes all of it.
 
     Raises:
         OverloadedError: Others hold too much.
     """
-    share.grow_to(min(len(line), share.capacity))
+    share.grow_to(min(n_bytes, share.capacity))
 
 
 def cut_line(line: bytes) -> Iterator[bytes]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from service.errors import OverloadedError, QuotaExceededError, UnknownJobError
 from service.jobs.job import Job, JobLimits, Outcome
+
+Found = TypeVar("Found", Job, Outcome)
 
 
 def check_room(limits: JobLimits, max_owned: int | None, *, n_owned: int, n_jobs: int, n_bytes: int) -> None:
@@ -59,8 +61,8 @@ def end_of(job: Job) -> Literal["done", "failed"] | None:
     return "failed" if job.n_failed == job.n_clips else "done"
 
 
-def found_job(job: Job | None) -> Job:
-    """A job that must be there.
+def found_job(job: Found | None) -> Found:
+    """A job, or an outcome of one, that must be there.
 
     Raises:
         UnknownJobError: It is not.

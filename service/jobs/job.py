@@ -76,12 +76,19 @@ class JobClip:
         name: The file name that the client gave it; only shown, never opened.
         state: Where it is on its way.
         version: Of the job, when this clip was finished; 0: not yet.
+        n_bytes: Bytes of its outcome; of the clip itself while there is none.
     """
 
     index: int
     name: str
     state: ClipState
     version: int
+    n_bytes: int
+
+    @property
+    def has_outcome(self) -> bool:
+        """Whether something has become of it."""
+        return self.state in {"done", "failed"}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0007"
+REVISION = "0008"
 """Of the newest migration; numbers with four digits, so that older and newer can be told apart."""
 VERSION_TABLE = "ahse_schema"
 
@@ -110,15 +110,14 @@ jobs = Table(
     Column("started", Double),
     Column("ended", Double),
     Column("expires", Double),
-    Column("turn", BigInteger, nullable=False),
     Column("n_bytes", BigInteger, nullable=False),
     Column("idempotency_key", Text(collation="C")),
     Column("fields", Text, nullable=False),
-    Index("jobs_by_owner", "owner", "turn"),
+    Index("jobs_by_owner", "owner"),
     Index("jobs_unfinished", "replica", "id", postgresql_where=text("ended IS NULL")),
     Index("jobs_by_key", "owner", "idempotency_key", unique=True),
 )
-"""Times: seconds since 1970. `replica`: on whose disk its clips are. `turn`: see service/jobs/sqlite/rows."""
+"""Times: seconds since 1970. `replica`: on whose disk its clips are."""
 
 replicas = Table(
     "replicas",

@@ -38,7 +38,6 @@ class JobBoard:
 
     Attributes:
         added: Set when there may be something to do.
-        reading: Held by who reads an outcome, until it counts among the unread answers.
         running: The clips that are worked on here, by job and index, and what ends the work on each.
         is_closing: Whether the service is about to end, and event streams with it.
     """
@@ -55,7 +54,6 @@ class JobBoard:
         self.sender = sender
         self.clock = clock
         self.added = asyncio.Event()
-        self.reading = asyncio.Lock()
         self.running: dict[tuple[str, int], CancellationToken] = {}
         self.is_closing = False
         self._watchers: dict[str, set[asyncio.Event]] = {}

@@ -18,6 +18,7 @@ from service.api.guard.byte_budget import ByteShare
 from service.api.jobs.schemas import clip_progress, job_body
 from service.api.lines import LINES, count_line, cut_line
 from service.errors import OverloadedError, UnknownJobError
+from service.jobs.changes import found_job
 from service.jobs.job import Job, JobClip
 
 # Proxies close connections on which nothing comes; the shortest default that is common is 30 s.
@@ -96,37 +97,35 @@ def _news(job: Job, clips: list[JobClip], seen: int) -> list[bytes]:
     return events
 
 
-async def result_lines(context: Context, job: Job) -> AsyncGenerator[bytes, None]:
+async def result_lines(context: Context, job_id: str) -> AsyncGenerator[bytes, None]:
     """The outcomes that there are, by index, one JSON object a line, in pieces.
 
-    One at a time is in memory, counted among the bytes of unread answers; there is no deadline, since it is
-    the client's reading that takes time, which has a minimum rate (`connections.py`).
+    One at a time is in memory, counted among the bytes of unread answers before it is read; there is no
+    deadline, since it is the client's reading that takes time, which has a minimum rate (`connections.py`).
+
+    Raises:
+        UnknownJobError: The job is gone, perhaps since the line before.
     """
-    for clip in await context.ask_store(context.jobs.store.clips, job.id):
+    for clip in await context.ask_store(context.jobs.store.clips, job_id):
+        if not clip.has_outcome:
+            continue
+        # The outcome is a JSON object, which gets one more member.
+        member = f'{{"name":{json.dumps(clip.name)},'
         with context.budget.share() as share:
-            # Of all streams one has a line that waits for room, and does not count before.
-            async with context.jobs.reading:
-                line = await _line(context, clip, job.id)
-                await _count(line, share)
+            await _count(len(member) + clip.n_bytes, share)
+            outcome = found_job(await context.ask_store(context.jobs.store.outcome, job_id, clip.index))
+            line = f"{member}{outcome.content[1:]}\n".encode()
+            del outcome
             for piece in cut_line(line):
                 yield piece
             del line  # else it would be held, and not count, while the next one waits
 
 
-async def _line(context: Context, clip: JobClip, job_id: str) -> bytes:
-    """The outcome of a clip as a line; nothing where there is none."""
-    found = await context.ask_store(context.jobs.store.outcome, job_id, clip.index)
-    if found is None:
-        return b""
-    # The outcome is a JSON object, which gets one more member.
-    return f'{{"name":{json.dumps(clip.name)},{found.content[1:]}\n'.encode()
-
-
-async def _count(line: bytes, share: ByteShare) -> None:
+async def _count(n_bytes: int, share: ByteShare) -> None:
     """Wait until a line has room in memory."""
     while True:
         try:
-            count_line(line, share)
+            count_line(n_bytes, share)
         except OverloadedError:
             await asyncio.sleep(_PAUSE_S)
         else:
@@ -138,16 +137,30 @@ class ResultStream(StreamingResponse):
 
     Args:
         context: The parts of the service.
-        job: The job.
+        job_id: The job.
     """
 
-    def __init__(self, context: Context, job: Job) -> None:
+    def __init__(self, context: Context, job_id: str) -> None:
         super().__init__((), media_type=LINES)
-        self._context, self._job = context, job
+        self._context, self._job_id = context, job_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the results."""
+        """Send the results.
+
+        Raises:
+            UnknownJobError, StoreUnavailableError: They can't be read. After the first piece was sent the
+                connection is broken off instead.
+        """
         lift_deadline(scope)
         # Closed with the answer: else a line of a client that has left would count until it is collected.
-        async with aclosing(result_lines(self._context, self._job)) as self.body_iterator:
+        async with aclosing(result_lines(self._context, self._job_id)) as lines:
+            # Before the answer begins, so that an error can still be one.
+            first = await anext(lines, b"")
+            self.body_iterator = _with_first(first, lines)
             await super().__call__(scope, receive, send)
+
+
+async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece

@@ -129,7 +129,7 @@ class _Lines(Response):
             try:
                 upload = self._uploads.clips[index]
                 line = (await self._question.ask(upload, index)).text.encode() + b"\n"
-                count_line(line, share)
+                count_line(len(line), share)
             except ClientDisconnect:
                 raise
             except Exception as error:  # noqa: BLE001  (whatever happens to one clip, the others are answered)

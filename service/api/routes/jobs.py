@@ -238,7 +238,7 @@ async def get_results(job_id: JobId, context: ContextDep) -> Response:
     job = await context.ask_store(context.jobs.visible, job_id)
     if job.state == "expired":
         raise errors.JobExpiredError("The results of this job have been deleted because of their age.")
-    return ResultStream(context, job)
+    return ResultStream(context, job_id)
 
 
 @router.get(

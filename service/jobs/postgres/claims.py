@@ -12,6 +12,7 @@ from service.jobs.job import Claim, Job, Outcome
 from service.jobs.postgres.lifecycle import end_job
 from service.jobs.postgres.replica import Replica
 from service.jobs.postgres.rows import find_job, n_bytes, read_job, run
+from service.jobs.turns import Turns
 
 
 class Claims:
@@ -23,6 +24,7 @@ class Claims:
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
+        self._turns = Turns()
         # Which attempt of a clip. One that runs but for these was claimed without an answer.
         self._held: dict[tuple[str, int], int] = {}
 
@@ -38,21 +40,10 @@ class Claims:
     def begin(self, connection: Connection, now: datetime) -> Claim | None:
         """Begin the next clip, owners taking turns; None: there is none."""
         self._reconcile(connection)
-        found = run(
-            connection,
-            """
-            SELECT id, owner, state, fields FROM jobs WHERE replica = :replica AND ended IS NULL
-                AND EXISTS (SELECT 1 FROM job_clips WHERE job = id AND job_clips.state = 'queued')
-            ORDER BY (
-                SELECT max(turn) FROM jobs AS own WHERE own.owner = jobs.owner AND own.ended IS NULL
-            ), id
-            LIMIT 1 FOR UPDATE SKIP LOCKED
-            """,
-            replica=self._replica.id,
-        ).first()
+        found = self._next_job(connection)
         if found is None:
             return None
-        job_id, owner, state, fields = found
+        job_id, state, fields = found
         if state == "queued":
             run(
                 connection,
@@ -61,15 +52,6 @@ class Claims:
                 now=now.timestamp(),
                 id=job_id,
             )
-        run(
-            connection,
-            # Not those that somebody ends now, who may wait for a lock that is held here.
-            "UPDATE jobs SET turn = (SELECT max(turn) + 1 FROM jobs WHERE ended IS NULL) "
-            "WHERE id IN (SELECT id FROM jobs WHERE owner = :owner AND replica = :replica "
-            "AND ended IS NULL FOR UPDATE SKIP LOCKED)",
-            owner=owner,
-            replica=self._replica.id,
-        )
         index, attempt = run(
             connection,
             "UPDATE job_clips SET state = 'running', attempts = attempts + 1 WHERE job = :id "
@@ -79,6 +61,29 @@ class Claims:
         ).one()
         form = tuple((name, value) for name, value in json.loads(fields))
         return Claim(job_id, index, self._replica.folder.clip(job_id, index), form, attempt)
+
+    def _next_job(self, connection: Connection) -> tuple[str, str, str] | None:
+        """Id, state and form of the oldest job of the owner whose turn it is, and who has it with that."""
+        queued = (
+            "FROM jobs WHERE replica = :replica AND ended IS NULL "
+            "AND EXISTS (SELECT 1 FROM job_clips WHERE job = id AND job_clips.state = 'queued')"
+        )
+        owners = run(
+            connection, f"SELECT owner {queued} GROUP BY owner ORDER BY min(id)", replica=self._replica.id
+        ).scalars()
+        for owner in self._turns.line(owners):
+            # Not one that somebody ends now, who may wait for a lock that is held here.
+            found = run(
+                connection,
+                f"SELECT id, state, fields {queued} AND owner = :owner ORDER BY id "
+                "LIMIT 1 FOR UPDATE SKIP LOCKED",
+                replica=self._replica.id,
+                owner=owner,
+            ).first()
+            if found is not None:
+                self._turns.took(owner)
+                return found.id, found.state, found.fields
+        return None
 
     def _reconcile(self, connection: Connection) -> None:
         """Queue clips again that nobody works on, since the answer to their claim or release was lost.
@@ -141,11 +146,12 @@ class Claims:
         ).scalar_one()
         run(
             connection,
-            "UPDATE job_clips SET state = :state, version = :version, outcome = :outcome "
-            "WHERE job = :job AND position = :position",
+            "UPDATE job_clips SET state = :state, version = :version, outcome = :outcome, "
+            "n_bytes = n_bytes + :more WHERE job = :job AND position = :position",
             state="failed" if is_failed else "done",
             version=version,
             outcome=outcome.content,
+            more=n_more,
             job=claim.job_id,
             position=claim.index,
         )

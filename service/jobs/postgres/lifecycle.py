@@ -91,10 +91,9 @@ def _insert(
 ) -> None:
     run(
         connection,
-        "INSERT INTO jobs (id, replica, owner, state, n_clips, n_done, n_failed, version, created, turn, "
+        "INSERT INTO jobs (id, replica, owner, state, n_clips, n_done, n_failed, version, created, "
         "n_bytes, idempotency_key, fields) VALUES (:id, :replica, :owner, 'queued', :n_clips, 0, 0, 1, "
-        ":created, (SELECT coalesce(max(turn) FILTER (WHERE owner = :owner), max(turn) + 1, 0) "
-        "FROM jobs WHERE ended IS NULL), :n_bytes, :key, :fields)",
+        ":created, :n_bytes, :key, :fields)",
         id=job_id,
         replica=replica,
         owner=new.owner,

@@ -108,12 +108,13 @@ class PostgresJobStore:
             read_job(connection, job_id)
             found = run(
                 connection,
-                "SELECT position, name, state, version FROM job_clips WHERE job = :job AND version > :since "
+                "SELECT position, name, state, version, n_bytes FROM job_clips "
+                "WHERE job = :job AND version > :since "
                 "ORDER BY CASE WHEN :since < 0 THEN position ELSE version END",
                 job=job_id,
                 since=since,
             )
-            return [JobClip(index, json.loads(name), state, version) for index, name, state, version in found]
+            return [JobClip(index, json.loads(name), *rest) for index, name, *rest in found]
 
         return self._database.read(work)
 

@@ -8,9 +8,9 @@ from datetime import datetime
 from service.jobs.changes import found_job, job_of
 from service.jobs.job import Job, NewJob
 
-# Times are seconds since 1970, so that they can be compared. `turn`: the same in all unfinished jobs of an
-# owner; the later it had its turn, the larger. The long columns come last, since SQLite reads a row from its
-# beginning. `job_facts`: rows as `job_of` reads them.
+# Times are seconds since 1970, so that they can be compared. The long columns come last, since SQLite reads a
+# row from its beginning. `n_bytes` of a clip: of its file or, once there is one, of its outcome. `job_facts`:
+# rows as `job_of` reads them.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY,
@@ -24,12 +24,11 @@ CREATE TABLE IF NOT EXISTS jobs (
     started REAL,
     ended REAL,
     expires REAL,
-    turn INTEGER NOT NULL DEFAULT 0,
     n_bytes INTEGER NOT NULL,
     idempotency_key TEXT,
     fields TEXT NOT NULL
 ) STRICT;
-CREATE INDEX IF NOT EXISTS jobs_by_owner ON jobs (owner, turn);
+CREATE INDEX IF NOT EXISTS jobs_by_owner ON jobs (owner);
 CREATE INDEX IF NOT EXISTS jobs_unfinished ON jobs (id) WHERE ended IS NULL;
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_by_key ON jobs (owner, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
@@ -65,9 +64,8 @@ def insert_job(
 ) -> None:
     """Write a new job with its clips and its webhook."""
     connection.execute(
-        "INSERT INTO jobs (id, owner, state, n_clips, created, n_bytes, idempotency_key, fields, turn) "
-        "VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, (SELECT coalesce("
-        "max(turn) FILTER (WHERE owner = ?2), max(turn) + 1, 0) FROM jobs WHERE ended IS NULL))",
+        "INSERT INTO jobs (id, owner, state, n_clips, created, n_bytes, idempotency_key, fields) "
+        "VALUES (?, ?, 'queued', ?, ?, ?, ?, ?)",
         (
             job_id,
             new.owner,

@@ -26,6 +26,7 @@ from service.jobs.job import (
     new_job_id,
 )
 from service.jobs.sqlite import rows
+from service.jobs.turns import Turns
 
 
 class SqliteJobStore:
@@ -41,6 +42,7 @@ class SqliteJobStore:
     def __init__(self, directory: Path, limits: JobLimits) -> None:
         self._limits = limits
         self.folder = JobFolder(directory / "jobs")
+        self._turns = Turns()
         path = directory / "jobs.sqlite3"
         make_private(path, "job")
         self._database = Database(path, rows.SCHEMA, "FULL", "job")
@@ -107,7 +109,7 @@ class SqliteJobStore:
         with self._database.reading() as connection:
             rows.read_job(connection, job_id)
             found = connection.execute(
-                "SELECT position, name, state, version FROM clips WHERE job = ?1 AND version > ?2 "
+                "SELECT position, name, state, version, n_bytes FROM clips WHERE job = ?1 AND version > ?2 "
                 "ORDER BY CASE WHEN ?2 < 0 THEN position ELSE version END",
                 (job_id, since),
             ).fetchall()
@@ -139,33 +141,33 @@ class SqliteJobStore:
     def claim(self, now: datetime) -> Claim | None:
         """Begin the next clip."""
         with self._database.writing() as connection:
-            found = connection.execute(
-                """
-                SELECT id, owner, state, fields FROM jobs WHERE ended IS NULL
-                    AND EXISTS (SELECT 1 FROM clips WHERE job = id AND state = 'queued')
-                ORDER BY turn, id LIMIT 1
-                """
-            ).fetchone()
-            if found is None:
+            oldest: dict[str, str] = dict(
+                connection.execute(
+                    "SELECT owner, min(id) FROM jobs WHERE ended IS NULL "
+                    "AND EXISTS (SELECT 1 FROM clips WHERE job = id AND state = 'queued') "
+                    "GROUP BY owner ORDER BY min(id)"
+                ).fetchall()
+            )
+            if not oldest:
                 return None
-            job_id, owner, state, fields = found
+            owner = self._turns.line(oldest)[0]
+            job_id = oldest[owner]
+            state, fields = connection.execute(
+                "SELECT state, fields FROM jobs WHERE id = ?", (job_id,)
+            ).fetchone()
             if state == "queued":
                 connection.execute(
                     "UPDATE jobs SET state = 'running', version = version + 1, "
                     "started = coalesce(started, ?) WHERE id = ?",
                     (now.timestamp(), job_id),
                 )
-            connection.execute(
-                "UPDATE jobs SET turn = (SELECT max(turn) + 1 FROM jobs WHERE ended IS NULL) "
-                "WHERE owner = ? AND ended IS NULL",
-                (owner,),
-            )
             index, attempt = connection.execute(
                 "UPDATE clips SET state = 'running', attempts = attempts + 1 WHERE job = ?1 AND position = "
                 "(SELECT min(position) FROM clips WHERE job = ?1 AND state = 'queued') "
                 "RETURNING position, attempts",
                 (job_id,),
             ).fetchone()
+        self._turns.took(owner)
         form = tuple((name, value) for name, value in json.loads(fields))
         return Claim(job_id, index, self.folder.clip(job_id, index), form, attempt)
 
@@ -196,8 +198,9 @@ class SqliteJobStore:
             (is_failed, n_more, claim.job_id),
         ).fetchone()
         connection.execute(
-            "UPDATE clips SET state = ?, version = ?, outcome = ? WHERE job = ? AND position = ?",
-            ("failed" if is_failed else "done", version, outcome.content, claim.job_id, claim.index),
+            "UPDATE clips SET state = ?, version = ?, outcome = ?, n_bytes = n_bytes + ? "
+            "WHERE job = ? AND position = ?",
+            ("failed" if is_failed else "done", version, outcome.content, n_more, claim.job_id, claim.index),
         )
         job = rows.read_job(connection, claim.job_id)
         end = end_of(job)

@@ -247,3 +247,20 @@ def test_results_expire(make: Make, clips: Clips) -> None:
         clock.forward(hours=1)
         tick(client)
         assert client.get(job["links"]["self"]).status_code == 404
+
+
+@pytest.mark.parametrize("method", ["clips", "outcome"])
+def test_results_that_can_not_be_read_are_an_error(
+    make: Make, clips: Clips, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """And not an answer that breaks off."""
+
+    def away(*_: object) -> None:
+        raise StoreUnavailableError("the store does not answer")
+
+    with asked(make()) as client:
+        job = post_job(client, clips["red low"]).json()
+        ended(client, job)
+        monkeypatch.setattr(app_of(client).state.context.jobs.store, method, away)
+        response = client.get(f"/v1/jobs/{job['id']}/results")
+    assert (response.status_code, response.json()["code"]) == (503, "store_unavailable")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import aclosing
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +18,8 @@ from service.api.jobs import events
 from service.api.jobs.board import JobBoard
 from service.api.lines import count_line, cut_line
 from service.api.question import Answer, Question
-from service.jobs.job import Outcome
+from service.errors import UnknownJobError
+from service.jobs.job import JobClip, Outcome
 from tests.service.api.guard.guarded import Make, asked
 from tests.service.api.jobs_client import app_of, call
 
@@ -111,48 +113,66 @@ def test_a_line_is_cut_without_loss() -> None:
 
 
 class _Outcomes:
-    """A store of one job whose clips are done."""
+    """A store of jobs whose clips are done; the id of a job is how many bytes each outcome has."""
 
     def __init__(self, n_clips: int) -> None:
-        self.n_clips, self.n_read = n_clips, 0
+        self.n_clips, self.read = n_clips, list[str]()
 
-    def clips(self, _: str) -> list[Any]:
+    def clips(self, job_id: str) -> list[JobClip]:
         """The clips."""
-        return [SimpleNamespace(index=index, name="c") for index in range(self.n_clips)]
+        return [JobClip(index, "c", "done", 1, int(job_id)) for index in range(self.n_clips)]
 
-    def outcome(self, _: str, index: int) -> Outcome:
-        """One of them; it is counted."""
-        self.n_read += 1
-        return Outcome("answer", json.dumps({"index": index}))
+    def outcome(self, job_id: str, index: int) -> Outcome:
+        """One of them; it is noted."""
+        self.read.append(job_id)
+        return Outcome("answer", json.dumps({"index": index}).ljust(int(job_id)))
 
 
-def test_of_results_that_wait_for_room_one_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits does not count: of 20 readers of large results each would have one in memory."""
+async def _ask_store(function: Callable[..., Any], *args: Any) -> Any:
+    await asyncio.sleep(0)
+    return function(*args)
+
+
+def _context(store: Any, budget: ByteBudget) -> Any:
+    jobs: Any = JobBoard(store, None)  # type: ignore[arg-type]  # stands for a folder
+    return SimpleNamespace(budget=budget, ask_store=_ask_store, jobs=jobs)
+
+
+def test_results_are_read_when_they_have_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None that waits for room is in memory, and small ones do not wait for large ones."""
     monkeypatch.setattr(byte_budget, "SMALL_BYTES", 0)
     monkeypatch.setattr(events, "_PAUSE_S", 0.0)
-    store, budget = _Outcomes(3), ByteBudget(100)
+    store, budget = _Outcomes(2), ByteBudget(1000)
 
-    async def ask_store(function: Callable[..., Any], *args: Any) -> Any:
-        await asyncio.sleep(0)
-        return function(*args)
+    async def read(job_id: str) -> int:
+        lines = events.result_lines(_context(store, budget), job_id)
+        return b"".join([piece async for piece in lines]).count(b"\n")
 
-    async def read(context: Any) -> list[bytes]:
-        return [piece async for piece in events.result_lines(context, SimpleNamespace(id="job"))]  # type: ignore[arg-type]  # stands for one
-
-    async def read_all() -> list[list[bytes]]:
-        jobs: Any = JobBoard(store, None)  # type: ignore[arg-type]  # stand for both
-        context = SimpleNamespace(budget=budget, ask_store=ask_store, jobs=jobs)
-        budget.take(100)
-        streams = [asyncio.create_task(read(context)) for _ in range(5)]
+    async def read_all() -> list[int]:
+        budget.take(500)
+        large = [asyncio.create_task(read("900")) for _ in range(5)]
         for _ in range(50):
             await asyncio.sleep(0)
-        assert store.n_read == 1
-        budget.give_back(100)
-        return await asyncio.gather(*streams)
+        assert await read("100") == 2
+        assert store.read == ["100", "100"]
+        budget.give_back(500)
+        return await asyncio.gather(*large)
 
-    expected = [f'{{"name":"c","index": {index}}}\n'.encode() for index in range(3)]
-    assert asyncio.run(read_all()) == [expected] * 5
-    assert (store.n_read, budget.n_free) == (15, 100)
+    assert asyncio.run(read_all()) == [2] * 5
+    assert (len(store.read), budget.n_free) == (12, 1000)
+
+
+def test_a_result_counts_as_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name too, however it is written."""
+    monkeypatch.setattr(byte_budget, "SMALL_BYTES", 0)
+    store, budget = _Outcomes(1), ByteBudget(1000)
+
+    async def held() -> int:
+        async with aclosing(events.result_lines(_context(store, budget), "50")) as lines:
+            line = await anext(lines)
+            return 1000 - budget.n_free - len(line)
+
+    assert asyncio.run(held()) == 0
 
 
 def test_a_line_that_is_larger_than_the_budget_takes_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +180,7 @@ def test_a_line_that_is_larger_than_the_budget_takes_all_of_it(monkeypatch: pyte
     monkeypatch.setattr(byte_budget, "SMALL_BYTES", 0)
     budget = ByteBudget(10)
     with budget.share() as share:
-        count_line(b"x" * 11, share)
+        count_line(11, share)
         assert budget.n_free == 0
 
 
@@ -169,13 +189,8 @@ def test_room_of_results_is_given_back_when_their_client_leaves(monkeypatch: pyt
     monkeypatch.setattr(byte_budget, "SMALL_BYTES", 0)
     store, budget = _Outcomes(1), ByteBudget(100)
 
-    async def ask_store(function: Callable[..., Any], *args: Any) -> Any:
-        return function(*args)
-
     async def leave() -> None:
-        jobs: Any = JobBoard(store, None)  # type: ignore[arg-type]  # stand for both
-        context: Any = SimpleNamespace(budget=budget, ask_store=ask_store, jobs=jobs)
-        stream = events.ResultStream(context, SimpleNamespace(id="job"))  # type: ignore[arg-type]  # stands for one
+        stream = events.ResultStream(_context(store, budget), "50")
         is_sending = asyncio.Event()
 
         async def send(message: Any) -> None:
@@ -193,3 +208,25 @@ def test_room_of_results_is_given_back_when_their_client_leaves(monkeypatch: pyt
         assert budget.n_free == 100
 
     asyncio.run(leave())
+
+
+def test_results_of_a_job_that_is_deleted_meanwhile_break_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what came so far would look like all of them."""
+    store = _Outcomes(2)
+
+    async def read() -> None:
+        stream = events.ResultStream(_context(store, ByteBudget(100)), "50")
+        sent = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+            monkeypatch.setattr(store, "outcome", lambda *_: None)
+
+        async def receive() -> Any:
+            return await asyncio.Event().wait()
+
+        with pytest.raises(UnknownJobError):
+            await stream({"type": "http", "state": {"lift_deadline": lambda: None}}, receive, send)
+        assert [message.get("more_body") for message in sent] == [None, True]
+
+    asyncio.run(read())

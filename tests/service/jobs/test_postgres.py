@@ -332,3 +332,17 @@ def test_names_of_files_may_hold_any_character(replica: MakeReplica) -> None:
     (clips / "0").write_bytes(b"x")
     job, _ = store.create(NewJob("", (("labels", "a\x00b"),), (name,)), clips, NOW)
     assert store.clips(job.id)[0].name == name
+
+
+def test_owners_take_turns_on_each_replica(replica: MakeReplica) -> None:
+    """What an owner has had on another replica, whose clips nobody else can work on, does not count here."""
+    one, other = replica("one"), replica("other")
+    owners = {add(store, 9, owner).id: owner for store, owner in ((one, "a"), (one, "b"), (other, "a"))}
+    turns = []
+    for _ in range(3):
+        assert other.claim(NOW) is not None
+        for _ in range(2):
+            claim = one.claim(NOW)
+            assert claim is not None
+            turns.append(owners[claim.job_id])
+    assert turns == ["a", "b"] * 3
