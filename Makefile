@@ -33,7 +33,7 @@ test: $(DEV_ENV)/.installed ## Install everything (gigabytes: torch) and run the
 test-slow: $(DEV_ENV)/.installed ## The other tests: trainings, exports of encoders at their real size
 	$(DEV_ENV)/bin/python -m pytest -m slow
 
-test-all: test test-slow ## Every test
+test-all: test test-slow ## The quick and the slow tests
 
 test-service: $(SERVICE_TEST_ENV)/.installed ## Install the service without torch and test it alone
 	$(SERVICE_TEST_ENV)/bin/python -m pytest -m 'not slow and not cluster' tests/service

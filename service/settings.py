@@ -72,8 +72,8 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(
         default_factory=_data_directory,
-        description="where label sets, API keys, embeddings, and jobs with their clips are kept; default: "
-        "$XDG_DATA_HOME/ahse where that is set",
+        description="where label sets, API keys, embeddings, jobs with their clips and, if switched on, "
+        "features of clips are kept; default: $XDG_DATA_HOME/ahse where that is set",
     )
     store: SecretStr | None = Field(
         default=None,
@@ -97,16 +97,18 @@ class Settings(BaseSettings):
         default_factory=lambda given: min(_own_processors(given), 256),
         ge=1,
         le=256,
-        description="decoding processes; a lone clip has as many threads",
+        description="decoding processes; a lone clip has as many threads, up to 16",
     )
     max_concurrency: int = Field(
         default_factory=lambda given: min(max(8, 2 * _own_processors(given)), 1024),
         ge=1,
         le=1024,
-        description="maximum number of clips that are processed at once",
+        description="maximum number of requests with clips that are processed at once",
     )
     max_waiting: int = Field(
-        default=128, ge=0, description="maximum number of clips that wait; further ones are answered 429"
+        default=128,
+        ge=0,
+        description="maximum number of requests with clips that wait; further ones are answered 429",
     )
     batch_frames: int = Field(
         default=0, ge=0, le=4096, description="maximum frames in one model run; 0: 4 on a CPU, 128 on a GPU"
@@ -230,10 +232,13 @@ class Settings(BaseSettings):
     decode_memory_bytes: int = Field(
         default=DecodeLimits.memory_bytes,
         ge=2**20,
-        description="maximum memory of one decoding process",
+        description="maximum memory that a clip may take in a decoding process",
     )
     label_cache_bytes: int = Field(
-        default=512 * 2**20, ge=2**20, description="maximum memory of the label embeddings that are kept"
+        default=512 * 2**20,
+        ge=2**20,
+        description="maximum memory of the label embeddings that are kept; one label set is kept whatever "
+        "its size",
     )
     label_store_size: int = Field(
         default=200_000, ge=0, description="label embeddings kept on disk, beside the label sets; 0: none"
@@ -258,7 +263,7 @@ class Settings(BaseSettings):
     traces: bool | None = Field(
         default=None,
         description="1 sends OpenTelemetry traces, 0 does not; default: where OTEL_EXPORTER_OTLP_ENDPOINT "
-        "is set",
+        "or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set",
     )
 
     # Who may use it.
