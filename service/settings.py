@@ -196,10 +196,11 @@ class Settings(BaseSettings):
     job_max_duration_s: float = Field(
         default=3660.0,  # an hour, and what a recording of one is longer
         gt=0,
+        le=1e6,
         description="longest clip of a job; more segments and pixels are allowed in the same measure",
     )
     job_expiry_s: float = Field(
-        default=86_400.0, gt=0, description="how long the results of a job are kept after its end"
+        default=86_400.0, gt=0, le=1e9, description="how long the results of a job are kept after its end"
     )
     webhooks: bool = Field(
         default=False, description="1 lets clients have the end of a job reported to a public URL"
@@ -351,18 +352,18 @@ class Settings(BaseSettings):
     @field_validator("allowed_hosts")
     @classmethod
     def _are_host_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for host in value:
+        for number, host in enumerate(value, 1):
             if host != "*" and not re.fullmatch(r"[A-Za-z0-9._-]+|[0-9a-fA-F:]+", host):
-                raise ValueError(f"{host[:80]!r} is no host name; write names without scheme and port")
+                raise ValueError(f"item {number} is no host name; write names without scheme and port")
         return tuple(host.lower() for host in value)
 
     @field_validator("cors_origins")
     @classmethod
     def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in value:
+        for number, origin in enumerate(value, 1):
             if not re.fullmatch(r"https?://[^/\s*@]+", origin):
                 raise ValueError(
-                    f"{origin[:80]!r} is no origin; write each as scheme://host or scheme://host:port"
+                    f"item {number} is no origin; write each as scheme://host or scheme://host:port"
                 )
         return tuple(origin.lower() for origin in value)
 
@@ -376,11 +377,11 @@ class Settings(BaseSettings):
     @field_validator("trusted_proxies")
     @classmethod
     def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for proxy in value:
+        for number, proxy in enumerate(value, 1):
             try:
                 ipaddress.ip_network(proxy)
             except ValueError:
-                raise ValueError(f"{proxy[:80]!r} is no address or network, such as 10.0.0.0/8") from None
+                raise ValueError(f"item {number} is no address or network, such as 10.0.0.0/8") from None
         return value
 
     @field_validator("bundles", "allowed_hosts", "cors_origins", "trusted_proxies", mode="before")

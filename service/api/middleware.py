@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.headers import REQUEST_ID_HEADER, assign_request_id
 from service.api.problems import typed_problem, unforeseen
 from service.api.prometheus import Metrics
-from service.errors import AhseError
+from service.errors import AhseError, NotReadyError
 
 CLASSIFY, EMBEDDINGS, JOBS = "/v1/classify", "/v1/embeddings", "/v1/jobs"
 
@@ -36,6 +36,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _OTHER_METHOD = "_OTHER"
 # Nobody receives it; the name that access logs give to a client that has gone.
 _CLIENT_CLOSED_REQUEST = 499
+_ENDING = "The service ends, and this request was not done in time; send it again, to whoever runs then."
 
 
 class RequestContext:
@@ -65,9 +66,12 @@ class RequestContext:
                 await self._app(scope, receive, tagged)
             except ClientDisconnect:
                 status = _CLIENT_CLOSED_REQUEST
-            except asyncio.CancelledError:  # how Ray Serve tells it
-                status = _CLIENT_CLOSED_REQUEST
-                raise
+            except asyncio.CancelledError:
+                if status or not scope["app"].state.context.jobs.is_closing:  # how Ray Serve tells it
+                    status = _CLIENT_CLOSED_REQUEST
+                    raise
+                # The server gives up what it has not answered in the time of a shutdown.
+                await refuse(scope, receive, tagged, NotReadyError(_ENDING))
             except Exception as error:
                 if status:  # the answer has begun: all that is left is to close the connection
                     raise

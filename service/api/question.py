@@ -99,7 +99,8 @@ class Question:
             AhseError: They are not acceptable.
             ClientDisconnect: Nobody waits for the answer.
         """
-        await self._context.work_on_clip(self._read)
+        # Not in the line of clips: a clip at a URL would stand in it twice.
+        await self._context.ask_store(self._read)
 
     async def prepare(self) -> None:
         """Read the fields and encode new names: what is wrong with them is then known before any answer.

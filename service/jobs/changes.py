@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from service.errors import OverloadedError, QuotaExceededError, UnknownJobError
 from service.jobs.job import Job, JobLimits, Outcome
 
 Found = TypeVar("Found", Job, Outcome)
+Row = TypeVar("Row", bound=Sequence[Any])
 
 
 def check_room(limits: JobLimits, max_owned: int | None, *, n_owned: int, n_jobs: int, n_bytes: int) -> None:
@@ -52,6 +54,24 @@ def check_answer_fits(outcome: Outcome, limits: JobLimits, n_bytes: int) -> None
         raise OverloadedError(
             "The answer has no room beside those of other jobs; delete jobs that have ended."
         )
+
+
+def first_of_owners(due: Sequence[Row], limit: int, sending: Sequence[str]) -> list[Row]:
+    """Which reports are sent first, in their order but for owners; see `JobStore.claim_webhooks`.
+
+    Args:
+        due: Rows, in the first column of which is an owner.
+        limit: Maximum number of them.
+        sending: Owners of reports that are under way.
+    """
+    left, n_sending = list(due), Counter(sending)
+    chosen = list[Row]()
+    while left and len(chosen) < limit:
+        row = min(left, key=lambda one: n_sending[one[0]])
+        left.remove(row)
+        n_sending[row[0]] += 1
+        chosen.append(row)
+    return chosen
 
 
 def end_of(job: Job) -> Literal["done", "failed"] | None:

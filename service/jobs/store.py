@@ -104,11 +104,18 @@ class JobStore(Protocol):
     def expire(self, now: datetime) -> list[str]:
         """Remove what has expired; the ids of jobs that changed."""
 
-    def claim_webhooks(self, now: datetime, limit: int) -> list[Delivery]:
+    def claim_webhooks(self, now: datetime, limit: int, sending: Sequence[str]) -> list[Delivery]:
         """Begin to send reports that are due: those that were sent least often, the longest due first.
 
-        Each counts as sent, and is due again after a pause that grows with each attempt, unless its end is
-        kept before. So no report is sent again and again while the store can be read but not written.
+        Owners with fewer reports under way come before others, so that the receivers of one, which may hang,
+        hold up its own reports only. Each counts as sent, and is due again after a pause that grows with each
+        attempt, unless its end is kept before. So no report is sent again and again while the store can be
+        read but not written.
+
+        Args:
+            now: The time.
+            limit: Maximum number of them.
+            sending: Owners of those that are under way, each as often as it has some.
         """
 
     def finish_webhook(self, job_id: str, end: WebhookEnd) -> None:

@@ -40,6 +40,8 @@ def test_the_default_bundle_is_the_everyday_one(monkeypatch: pytest.MonkeyPatch)
         {"port": 70_000},
         {"store": "mysql://host/name"},
         {"store": "postgresql://host"},
+        {"job_expiry_s": "inf"},
+        {"job_max_duration_s": 1e15},
     ],
 )
 def test_invalid_settings_are_refused(flags: dict[str, object]) -> None:
@@ -84,6 +86,16 @@ def test_unacceptable_settings_are_named_without_their_values() -> None:
         "make one with: openssl rand -hex 32"
     )
     assert settings_of({"max_labels": 5}).max_labels == 5
+
+
+@pytest.mark.parametrize("name", ["cors_origins", "allowed_hosts", "trusted_proxies"])
+def test_lists_name_what_is_wrong_by_its_place(name: str) -> None:
+    """A value may hold a password."""
+    with pytest.raises(SettingsError, match="item 2 is no") as raised:
+        settings_of(
+            {name: "https://a.example, x://u:pa55word@b" if "cors" in name else "10.0.0.1, u:pa55word@b"}
+        )
+    assert "pa55word" not in raised.value.message
 
 
 def test_every_setting_is_in_the_documented_table() -> None:

@@ -87,7 +87,7 @@ class JobRunner:
         self._failing = set[str]()
         self._ended = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._deliveries = set[asyncio.Task[None]]()
+        self._deliveries: dict[asyncio.Task[None], str] = {}
 
     def start(self) -> None:
         """Begin, on the running event loop."""
@@ -261,10 +261,11 @@ class JobRunner:
                 self._ended.set()
 
     async def _deliver_always(self) -> None:
-        """Report the ends of jobs that are due, several at once; none waits for another."""
+        """Report the ends of jobs that are due, several at once; owners share them."""
         self._ended.clear()
-        sent = {task for task in self._deliveries if task.done()}
-        self._deliveries -= sent
+        sent = [task for task in self._deliveries if task.done()]
+        for task in sent:
+            del self._deliveries[task]
         for failure in await asyncio.gather(*sent, return_exceptions=True):
             if isinstance(failure, Exception):
                 raise failure
@@ -272,10 +273,11 @@ class JobRunner:
         if self._is_leader and self._board.sender is not None and n_free:
             store, now = self._board.store, self._board.clock()
             # Claimed first: while that fails none is sent, else the same would be sent again and again.
-            for due in await self._change(partial(store.claim_webhooks, now, n_free)):
+            sending = list(self._deliveries.values())
+            for due in await self._change(partial(store.claim_webhooks, now, n_free, sending)):
                 task = asyncio.create_task(self._deliver(due, self._board.sender))
                 task.add_done_callback(lambda _: self._ended.set())
-                self._deliveries.add(task)
+                self._deliveries[task] = due.job.owner
         await self._ended.wait()
 
     async def _deliver(self, due: Delivery, sender: WebhookSender) -> None:

@@ -27,7 +27,7 @@ from service.api.intake.json_clip import decode_base64, read_bounded
 from service.api.intake.upload import Upload, receive_uploads
 from service.api.middleware import EMBEDDINGS
 from service.api.openapi import documented, embedding_bodies
-from service.errors import InvalidRequestError, UploadUnavailableError
+from service.errors import InvalidOptionError, InvalidRequestError, UploadUnavailableError
 
 router = APIRouter(tags=["embeddings"])
 
@@ -74,6 +74,8 @@ async def _received(
     """
     limits = context.form_limits
     if media_type_of(request.headers) == "application/json":
+        if request.query_params:
+            raise InvalidOptionError("With a JSON body all options belong into it, and none into the query.")
         with context.uploads.private() as private, context.budget.share() as share:
             room = Room(private.path, private.share, share)
             body = await run_in_threadpool(

@@ -18,6 +18,7 @@ from service.api.context import Context, ContextDep, cancelled_by_disconnect
 from service.api.forms import JobForm
 from service.api.guard.guarded_store import current_requester, record_edit_of_request
 from service.api.headers import check_cursor, request_id_of
+from service.api.intake.public_network import public_url
 from service.api.intake.upload import Uploads, receive_uploads
 from service.api.jobs.events import EventStream, ResultStream
 from service.api.jobs.schemas import (
@@ -127,10 +128,12 @@ async def _new_job(
     await question.check()
     if question.form.returned != "json":
         raise errors.InvalidOptionError("The results of jobs are JSON; leave `return` out.")
-    if question.form.url is not None and context.fetcher is None:
-        raise errors.UrlRefusedError(
-            "This service does not fetch clips from URLs; send the clips themselves: -F files=@clip.mp4"
-        )
+    if question.form.url is not None:
+        if context.fetcher is None:
+            raise errors.UrlRefusedError(
+                "This service does not fetch clips from URLs; send the clips themselves: -F files=@clip.mp4"
+            )
+        public_url(question.form.url, "clip")
     return NewJob(
         owner=current_requester.get().owner.id,
         fields=fields,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection
 
-from service.jobs.changes import check_room, found_job
+from service.jobs.changes import check_room, first_of_owners, found_job
 from service.jobs.job import Delivery, Job, NewJob, Webhook, WebhookEnd
 from service.jobs.postgres.replica import Replica
 from service.jobs.postgres.rows import find_by_key, find_job, lock, n_bytes, read_job, run
@@ -158,20 +159,21 @@ def cancel_job(connection: Connection, job_id: str, now: datetime, kept_for: tim
     return end_job(connection, job_id, "cancelled", now, kept_for)
 
 
-def claim_webhooks(connection: Connection, replica: Replica, now: datetime, limit: int) -> list[Delivery]:
+def claim_webhooks(
+    connection: Connection, replica: Replica, now: datetime, limit: int, sending: Sequence[str]
+) -> list[Delivery]:
     """Begin to send reports of a replica that are due; see the interface."""
     found = run(
         connection,
-        "SELECT job, url, secret, attempts FROM job_webhooks JOIN jobs ON jobs.id = job "
+        "SELECT owner, job, url, secret, attempts FROM job_webhooks JOIN jobs ON jobs.id = job "
         "WHERE replica = :replica AND job_webhooks.state = 'pending' AND next <= :now "
-        "ORDER BY attempts, next LIMIT :limit FOR UPDATE OF job_webhooks SKIP LOCKED",
+        "ORDER BY attempts, next FOR UPDATE OF job_webhooks SKIP LOCKED",
         replica=replica.id,
         now=now.timestamp(),
-        limit=limit,
     ).all()
     due = [
         Delivery(read_job(connection, job_id), Webhook(url, secret), attempts + 1)
-        for job_id, url, secret, attempts in found
+        for _, job_id, url, secret, attempts in first_of_owners(found, limit, sending)
     ]
     for one in due:
         run(

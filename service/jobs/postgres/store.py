@@ -200,9 +200,11 @@ class PostgresJobStore:
             _log.warning("jobs_taken_over", n_jobs=len(taken))
         return expired
 
-    def claim_webhooks(self, now: datetime, limit: int) -> list[Delivery]:
+    def claim_webhooks(self, now: datetime, limit: int, sending: Sequence[str]) -> list[Delivery]:
         """Begin to send reports that are due here; after a lost answer they wait for their pause."""
-        return self._database.write(lambda connection: claim_webhooks(connection, self._replica, now, limit))
+        return self._database.write(
+            lambda connection: claim_webhooks(connection, self._replica, now, limit, sending)
+        )
 
     def finish_webhook(self, job_id: str, end: WebhookEnd) -> None:
         """Keep how the sending of a report has ended."""

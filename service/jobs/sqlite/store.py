@@ -10,7 +10,7 @@ from pathlib import Path
 
 from service.database import Database, make_private
 from service.errors import StoreUnavailableError
-from service.jobs.changes import check_answer_fits, check_room, end_of, job_of
+from service.jobs.changes import check_answer_fits, check_room, end_of, first_of_owners, job_of
 from service.jobs.folder import JobFolder, n_bytes_of
 from service.jobs.job import (
     Claim,
@@ -277,17 +277,17 @@ class SqliteJobStore:
             )
         return [job_id for (job_id,) in (*gone, *expired)]
 
-    def claim_webhooks(self, now: datetime, limit: int) -> list[Delivery]:
+    def claim_webhooks(self, now: datetime, limit: int, sending: Sequence[str]) -> list[Delivery]:
         """Begin to send reports that are due."""
         with self._database.writing() as connection:
             found = connection.execute(
-                "SELECT job, url, secret, attempts FROM webhooks WHERE state = 'pending' AND next <= ? "
-                "ORDER BY attempts, next LIMIT ?",
-                (now.timestamp(), limit),
+                "SELECT owner, job, url, secret, attempts FROM webhooks JOIN jobs ON id = job "
+                "WHERE webhooks.state = 'pending' AND next <= ? ORDER BY attempts, next",
+                (now.timestamp(),),
             ).fetchall()
             due = [
                 Delivery(rows.read_job(connection, job_id), Webhook(url, secret), attempts + 1)
-                for job_id, url, secret, attempts in found
+                for _, job_id, url, secret, attempts in first_of_owners(found, limit, sending)
             ]
             connection.executemany(
                 "UPDATE webhooks SET attempts = ?, next = ? WHERE job = ?",

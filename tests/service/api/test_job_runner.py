@@ -288,6 +288,9 @@ def test_a_clip_at_a_url_is_fetched_when_its_turn_comes(make: Make, clips: Clips
             job = ended(client, client.post("/v1/jobs", files={"labels": (None, "blue")}, data=form).json())
             assert job["state"] == "done"
             assert files_of(client) == []
+            form["url"] = "ftp://clips.example/clip"
+            told = client.post("/v1/jobs", files={"labels": (None, "blue")}, data=form)
+            assert (told.status_code, told.json()["code"]) == (422, "url_refused")
     with asked(make()) as client:
         refused = client.post("/v1/jobs", files={"labels": (None, "blue")}, data={"url": "http://a.example/"})
     assert (refused.status_code, refused.json()["code"]) == (422, "url_refused")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from service.api.context import Context
 from service.api.intake.upload_folder import UploadFolder
 from service.errors import StoreUnavailableError
 from service.jobs.sqlite.store import SqliteJobStore
@@ -264,3 +266,14 @@ def test_results_that_can_not_be_read_are_an_error(
         monkeypatch.setattr(app_of(client).state.context.jobs.store, method, away)
         response = client.get(f"/v1/jobs/{job['id']}/results")
     assert (response.status_code, response.json()["code"]) == (503, "store_unavailable")
+
+
+def test_a_job_does_not_wait_for_clips(make: Make, clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading its form has a line of its own, as that of a request whose clip is at a URL."""
+
+    async def waiting(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Context, "work_on_clip", waiting)
+    with asked(make()) as client:
+        assert post_job(client, clips["red low"]).status_code == 202

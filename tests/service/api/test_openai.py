@@ -180,6 +180,12 @@ def test_unacceptable_bodies(client: TestClient, body: dict[str, Any], status: i
     assert answer.json()["error"]["message"]
 
 
+def test_options_of_a_json_body_are_in_it(client: TestClient) -> None:
+    """One in the query would not count."""
+    answer = client.post("/v1/embeddings?encoding_format=base64", json={"model": "toy", "input": "red"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_option")
+
+
 @pytest.mark.parametrize("data", [{}, {"model": "toy", "labels": "a"}, {"model": "toy", "dimensions": "x"}])
 def test_unacceptable_forms(client: TestClient, clips: Clips, data: dict[str, str]) -> None:
     """Options are checked before any clip is looked at."""

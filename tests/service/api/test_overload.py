@@ -350,3 +350,25 @@ def test_a_client_that_stays_has_its_answer(toy_bundle: Path, body: bytes, tmp_p
         assert f'ahse_rows_waiting{{encoder="{encoder}"}} 0.0' in text
         # One more by the health check.
         assert f'ahse_batch_rows_count{{encoder="{encoder}"}} 2.0' in text
+
+
+def test_a_request_that_the_end_of_the_service_cuts_off_is_told_to_come_back(
+    toy_bundle: Path, body: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server cancels what a shutdown can't wait for; of itself it would answer 500 in its own words."""
+
+    async def ask() -> _Asgi:
+        request = _Asgi(app, body)
+        assert await asyncio.to_thread(held.entered.acquire, timeout=WAIT_S)
+        app.state.context.jobs.end_streams()
+        request.cancel()
+        await request.ended()
+        held.go_on.set()
+        return request
+
+    app = _app(toy_bundle, tmp_path)
+    with TestClient(app):
+        held = _Held(Classifier, "classify", monkeypatch)
+        request = asyncio.run(ask())
+    assert (request.status, json.loads(request.answer)["code"]) == (503, "not_ready")
+    assert request.headers[b"retry-after"] == b"5"

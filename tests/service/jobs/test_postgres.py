@@ -166,7 +166,7 @@ def test_the_jobs_of_a_replica_that_is_gone_are_taken_over(replica: MakeReplica)
         list(threads.map(lambda store: store.expire(NOW), others))
     assert sorted(one.usage().n_unfinished for one in others) == [0, 2]
     heir = max(others, key=lambda one: one.usage().n_unfinished)
-    assert [due.job.id for due in heir.claim_webhooks(NOW, 10)] == [reported.id]
+    assert [due.job.id for due in heir.claim_webhooks(NOW, 10, [])] == [reported.id]
     for n_left in (2, 1, 0):
         lost = heir.claim(NOW)
         assert lost is not None
@@ -176,7 +176,7 @@ def test_the_jobs_of_a_replica_that_is_gone_are_taken_over(replica: MakeReplica)
         assert ended.is_unfinished is (lost.job_id == running.id and n_left == 2)
     assert [heir.get(one.id).state for one in (running, queued, quiet)] == ["failed", "failed", "cancelled"]
     later = NOW + timedelta(seconds=5)
-    assert {due.job.id for due in heir.claim_webhooks(later, 10)} == {reported.id, running.id}
+    assert {due.job.id for due in heir.claim_webhooks(later, 10, [])} == {reported.id, running.id}
 
 
 def test_a_replica_that_comes_back_works_on_what_was_taken_over_no_more(replica: MakeReplica) -> None:
@@ -242,8 +242,8 @@ def test_reports_are_sent_by_the_replica_that_took_the_job(replica: MakeReplica)
     one, other = replica("one"), replica("other")
     job = add(one, webhook=Webhook("https://example.org/hook", "whsec_x"))
     other.cancel(job.id, NOW)
-    assert other.claim_webhooks(NOW, 10) == []
-    assert [due.job.id for due in one.claim_webhooks(NOW, 10)] == [job.id]
+    assert other.claim_webhooks(NOW, 10, []) == []
+    assert [due.job.id for due in one.claim_webhooks(NOW, 10, [])] == [job.id]
 
 
 def test_reports_whose_claim_was_not_answered_wait_for_their_pause(
@@ -254,9 +254,9 @@ def test_reports_whose_claim_was_not_answered_wait_for_their_pause(
     job = add(store, webhook=Webhook("https://example.org/hook", "whsec_x"))
     store.cancel(job.id, NOW)
     lost = lose_answers_to_commit(monkeypatch)
-    assert store.claim_webhooks(NOW, 10) == []
+    assert store.claim_webhooks(NOW, 10, []) == []
     assert lost == [1]
-    (due,) = store.claim_webhooks(NOW + timedelta(seconds=5), 10)
+    (due,) = store.claim_webhooks(NOW + timedelta(seconds=5), 10, [])
     assert (due.job.id, due.attempt) == (job.id, 2)
 
 

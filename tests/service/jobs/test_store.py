@@ -325,16 +325,16 @@ def test_reports_are_due_at_the_end_and_again_after_a_pause(store: JobStore) -> 
     hook = Webhook("https://example.org/hook", "whsec_x")
     for _ in range(2):
         add(store, webhook=hook)
-    assert store.claim_webhooks(NOW, 10) == []
+    assert store.claim_webhooks(NOW, 10, []) == []
     job, now = _work(store), NOW
     assert job.webhook == "pending"
     for attempt, seconds in enumerate((5, 60, 600, 3600, 6 * 3600, 6 * 3600), start=1):
-        (due,) = store.claim_webhooks(now, 10)
+        (due,) = store.claim_webhooks(now, 10, [])
         assert (due.job, due.webhook, due.attempt, due.is_last) == (job, hook, attempt, attempt == 6)
-        assert store.claim_webhooks(now + timedelta(seconds=seconds - 1), 10) == []
+        assert store.claim_webhooks(now + timedelta(seconds=seconds - 1), 10, []) == []
         now += timedelta(seconds=seconds)
     store.finish_webhook(job.id, "delivered")
-    assert store.claim_webhooks(now, 10) == []
+    assert store.claim_webhooks(now, 10, []) == []
     given_up = _work(store)
     store.finish_webhook(given_up.id, "failed")
     ended = [store.get(one.id) for one in (job, given_up)]
@@ -350,8 +350,8 @@ def test_the_longest_due_reports_are_claimed_first(store: JobStore) -> None:
         add(store, webhook=Webhook("https://example.org/hook", "whsec_x"))
     ids = [_work(store, now=NOW + timedelta(seconds=seconds)).id for seconds in (2, 0, 1)]
     later = NOW + DAY / 2
-    assert [due.job.id for due in store.claim_webhooks(later, 2)] == [ids[1], ids[2]]
-    assert [due.job.id for due in store.claim_webhooks(later, 2)] == [ids[0]]
+    assert [due.job.id for due in store.claim_webhooks(later, 2, [])] == [ids[1], ids[2]]
+    assert [due.job.id for due in store.claim_webhooks(later, 2, [])] == [ids[0]]
 
 
 def test_new_reports_are_claimed_before_repeats(store: JobStore) -> None:
@@ -359,10 +359,25 @@ def test_new_reports_are_claimed_before_repeats(store: JobStore) -> None:
     for _ in range(2):
         add(store, webhook=Webhook("https://example.org/hook", "whsec_x"))
     silent = _work(store)
-    store.claim_webhooks(NOW, 1)
+    store.claim_webhooks(NOW, 1, [])
     new = _work(store, now=NOW + timedelta(seconds=10))
-    due = [store.claim_webhooks(NOW + timedelta(seconds=10), 1)[0].job.id for _ in range(2)]
+    due = [store.claim_webhooks(NOW + timedelta(seconds=10), 1, [])[0].job.id for _ in range(2)]
     assert due == [new.id, silent.id]
+
+
+def test_owners_share_the_reports_that_are_sent_at_once(store: JobStore) -> None:
+    """So the receivers of one, which may hang, do not hold up those of others."""
+    many = [add(store, owner="many", webhook=Webhook("https://slow.example/", "whsec_x")) for _ in range(4)]
+    one = add(store, owner="one", webhook=Webhook("https://example.org/hook", "whsec_x"))
+    later = NOW + timedelta(seconds=1)
+    while (claim := store.claim(NOW)) is not None:
+        store.finish(claim, ANSWER, later if claim.job_id == one.id else NOW)
+    due = [store.claim_webhooks(later, n, sending) for n, sending in ((2, []), (1, ["many"]), (9, []))]
+    assert [[each.job.id for each in group] for group in due] == [
+        [many[0].id, one.id],
+        [many[1].id],
+        [many[2].id, many[3].id],
+    ]
 
 
 def _secrets(store: JobStore) -> object:
