@@ -182,6 +182,11 @@ def name_vectors(bundle: Bundle, names: LabelEmbeddings) -> Array:
     return bundle.head.name_vectors(names.features, names.embedded)
 
 
+def vector_width(bundle: Bundle) -> int:
+    """The width of vectors of names and clips."""
+    return bundle.head.vector_width((bundle.manifest.visual.dim, bundle.manifest.audio.dim))
+
+
 def decode_spec(manifest: Manifest, options: ClassifyOptions | None = None) -> DecodeSpec:
     """What a bundle's encoders need of a clip, and of its segments when they are asked for."""
     visual, audio, options = manifest.visual, manifest.audio, options or ClassifyOptions()

@@ -50,6 +50,7 @@ from service.decode.pool import DecodePool
 from service.decode.sandbox import Sandbox
 from service.embed.embedder import LabelEmbedder
 from service.encode.known_clips import KnownClips
+from service.errors import UploadUnavailableError
 from service.labels.store import LabelStore
 from service.registry import Registry
 from service.settings import Settings
@@ -321,7 +322,12 @@ def _checks(
 
     def decode() -> None:
         with uploads.private() as private:
-            (private.path / "clip").write_bytes(tone)
+            try:
+                (private.path / "clip").write_bytes(tone)
+            except OSError as error:
+                raise UploadUnavailableError(
+                    "could not be tried: uploads can't be put on disk"
+                ) from error
             decoder.decode(private.path / "clip", decode_spec(registry.get().manifest))
 
     def bundle(name: str) -> None:

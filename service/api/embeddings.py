@@ -18,7 +18,7 @@ from service.api.intake.body import Fields
 from service.api.question import begin_to_embed
 from service.api.schemas import Received, Wire
 from service.arrays import Array
-from service.classifier import name_vectors
+from service.classifier import name_vectors, vector_width
 from service.errors import InvalidOptionError
 from service.labels.label import MAX_NAME_CHARACTERS, Candidates, Label, make_label
 from service.options import ClassifyOptions, documented_text
@@ -137,6 +137,7 @@ class EmbeddingWork:
 
     Raises:
         UnknownBundleError: No bundle has the name of the model.
+        InvalidOptionError: Its vectors have other dimensions.
         InvalidLabelError, TooMuchTextError: A text is not acceptable as a name, or all are too long.
     """
 
@@ -144,6 +145,11 @@ class EmbeddingWork:
         self._context = context
         self._options = options
         self._bundle = context.registry.get(options.model)
+        width = vector_width(self._bundle)
+        if options.dimensions not in (None, width):
+            raise InvalidOptionError(
+                f"dimensions must be {width}, or be left out: vectors of this bundle can't be shortened."
+            )
         self._inputs = [one if isinstance(one, Path) else make_label(one) for one in inputs]
         self._texts = [one for one in inputs if isinstance(one, str)]
         labels = tuple(dict.fromkeys(one for one in self._inputs if isinstance(one, Label)))
@@ -176,11 +182,6 @@ class EmbeddingWork:
 
     def _answer(self, vectors: Sequence[Array]) -> str:
         """JSON, written vector by vector: all as numbers of Python would take several times the memory."""
-        width = len(vectors[0])
-        if self._options.dimensions not in (None, width):
-            raise InvalidOptionError(
-                f"dimensions must be {width}, or be left out: vectors of this bundle can't be shortened."
-            )
         usage = Usage.of(self._bundle.encoders.tokens_visual.count(self._texts) if self._texts else 0)
         write = _as_base64 if self._options.encoding_format == "base64" else _as_numbers
         data = ",".join(

@@ -201,6 +201,10 @@ class AhseHead:
             parts.append(_direction(clip.audio, stored.audio_mean) * np.float32(factor * (1 - share)))
         return np.concatenate(parts)
 
+    def vector_width(self, dims: tuple[int, int]) -> int:
+        """The embedding, a number for the lengths of names and, where raw distances count, both features."""
+        return self.spec.dim + 1 + (sum(dims) if self._uses_raw else 0)
+
     @property
     def _uses_raw(self) -> bool:
         stored = self.spec.calibrations

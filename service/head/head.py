@@ -83,6 +83,9 @@ class Head(Protocol[Embedding, Names]):
             dims: Of the features of both tracks.
         """
 
+    def vector_width(self, dims: tuple[int, int]) -> int:
+        """The width of both, for features of these dims."""
+
     @property
     def agreement(self) -> AgreementScore | None:
         """How alike what both tracks say must be; None: nothing tells."""

@@ -180,6 +180,10 @@ class SimilarityHead:
         ]
         return np.concatenate(parts)
 
+    def vector_width(self, dims: tuple[int, int]) -> int:
+        """Both features."""
+        return sum(dims)
+
     @cached_property
     def _spaces(self) -> tuple[_Space, _Space]:
         """Of the picture and of the sound. Large matrices are decomposed when a vector is first asked for."""

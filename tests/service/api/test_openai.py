@@ -117,12 +117,16 @@ def test_clips_as_a_form(client: TestClient, ai: openai.OpenAI, clips: Clips) ->
     assert several.json()["usage"] == {"prompt_tokens": 0, "total_tokens": 0}
 
 
-def test_dimensions_can_be_named_but_not_changed(ai: openai.OpenAI) -> None:
+def test_dimensions_can_be_named_but_not_changed(ai: openai.OpenAI, client: TestClient) -> None:
     """The message says how many there are."""
     width = _vectors(ai.embeddings.create(model="toy", input="red")).shape[1]
     assert _vectors(ai.embeddings.create(model="toy", input="red", dimensions=width)).shape == (1, width)
     with pytest.raises(openai.UnprocessableEntityError, match=f"dimensions must be {width}"):
         ai.embeddings.create(model="toy", input="red", dimensions=2)
+    refused = client.post(
+        "/v1/embeddings", data={"model": "toy", "dimensions": 2}, files={"file": b"no clip at all " * 20}
+    )
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_option")  # before any clip is read
 
 
 def test_models(ai: openai.OpenAI) -> None:

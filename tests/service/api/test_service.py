@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -275,3 +276,16 @@ def test_a_service_that_lost_its_folders_is_not_ready(
         assert response.headers["Retry-After"]
         assert str(tmp_path) not in response.text
         assert client.get("/v2/health/live").status_code == 200
+
+
+def test_a_full_disk_is_no_fault_of_the_decoder(toy_bundle: Path, tmp_path: Path) -> None:
+    """Which could not be tried, and says so."""
+    settings = Settings(bundles=(toy_bundle,), data_dir=tmp_path, health_interval_s=0.01)
+    with TestClient(create_app(settings)) as client, pytest.MonkeyPatch.context() as broken:
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        broken.setattr(Path, "write_bytes", full)
+        while " decoder: could not be tried" not in (response := client.get("/v2/health/ready")).text:
+            assert "decoder: does not work" not in response.text

@@ -49,7 +49,9 @@ def _dots_and_distances(
     head: Any, clip: ClipFeatures, texts: TextFeatures, dims: tuple[int, int]
 ) -> tuple[Array, Array]:
     names = head.embed_names(texts)
-    dots = head.name_vectors(texts, names) @ head.clip_vector(clip, dims)
+    of_clip = head.clip_vector(clip, dims)
+    assert len(of_clip) == head.vector_width(dims)
+    dots = head.name_vectors(texts, names) @ of_clip
     return dots, head.distances(head.embed_clip(clip), cosines_of(clip, texts), names)
 
 
