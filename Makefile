@@ -1,9 +1,8 @@
 # Every target makes its own virtual environment and installs what it needs from the package registry.
-# EXTRA=gpu installs the CUDA build of onnxruntime instead of the CPU one.
+# EXTRA=gpu installs the CUDA build of onnxruntime instead of the CPU one. `make serve BUNDLE=DIR PORT=9000`
+# serves others than the defaults of `ahse serve`, which AHSE_ variables change too.
 PYTHON ?= python3
 EXTRA ?= cpu
-BUNDLE ?= weights/everyday
-PORT ?= 8000
 SOAK_MINUTES ?= 30
 # Where attacks write their figures; those that are committed are in docs/results.
 FIGURES ?= build/attack
@@ -24,8 +23,8 @@ INSTALL = $(1)/bin/uv pip install --quiet --python $(1)/bin/python --constraint 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-serve: $(SERVE_ENV)/.installed-$(EXTRA) ## Install the service and serve the everyday bundle on port $(PORT)
-	$(SERVE_ENV)/bin/ahse serve --bundle $(BUNDLE) --port $(PORT)
+serve: $(SERVE_ENV)/.installed-$(EXTRA) ## Install the service and serve the everyday bundle on port 8000
+	$(SERVE_ENV)/bin/ahse serve $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(PORT),--port $(PORT))
 
 test: $(DEV_ENV)/.installed ## Install everything (gigabytes: torch) and run the quick tests
 	$(DEV_ENV)/bin/python -m pytest -m 'not slow and not cluster'
