@@ -1,6 +1,6 @@
 /** The ranked answer: in a sentence, and as bars for both tracks together and for each alone. */
 
-import { count, html, percent, useState } from "./view.js";
+import { count, html, percent, quoted, useState } from "./view.js";
 
 const SHOWN = 5;
 // A track tells two names apart when it gives one of them this much more than the other.
@@ -22,17 +22,17 @@ export function decidedBy(answer) {
   const soundAgrees = sound.label === first.label;
   const rivalBy = (track) => best(predictions.slice(1), track);
   const margin = (track) => first[track].score - rivalBy(track)[track].score;
-  const unsure = (track) => `can't tell “${first.label}” from “${rivalBy(track).label}”.`;
+  const unsure = (track) => html`can't tell ${quoted(first.label)} from ${quoted(rivalBy(track).label)}.`;
   if (pictureAgrees && soundAgrees) {
     const isPictureClear = margin("visual") >= CLEAR;
     const isSoundClear = margin("audio") >= CLEAR;
-    if (isSoundClear && !isPictureClear) return `The sound decides this; the picture alone ${unsure("visual")}`;
-    if (isPictureClear && !isSoundClear) return `The picture decides this; the sound alone ${unsure("audio")}`;
+    if (isSoundClear && !isPictureClear) return html`The sound decides this; the picture alone ${unsure("visual")}`;
+    if (isPictureClear && !isSoundClear) return html`The picture decides this; the sound alone ${unsure("audio")}`;
     return isPictureClear ? "Picture and sound agree." : "Picture and sound agree, but neither is sure.";
   }
-  if (soundAgrees) return `The sound decides this; the picture alone says “${picture.label}”.`;
-  if (pictureAgrees) return `The picture decides this; the sound alone says “${sound.label}”.`;
-  return `Both together decide this; the picture alone says “${picture.label}”, the sound alone “${sound.label}”.`;
+  if (soundAgrees) return html`The sound decides this; the picture alone says ${quoted(picture.label)}.`;
+  if (pictureAgrees) return html`The picture decides this; the sound alone says ${quoted(sound.label)}.`;
+  return html`Both together decide this; the picture alone says ${quoted(picture.label)}, the sound alone ${quoted(sound.label)}.`;
 }
 
 /** Whether any name fits, in words. */
@@ -49,7 +49,7 @@ export function Answer({ answer, isCut }) {
   const both = tracks.visual.used && tracks.audio.used;
   return html`<div class="answer">
     <p class="best">${isUnknown && html`<span class="perhaps">Perhaps none of these; the nearest is </span>`}
-      <strong>${first.label}</strong> <span class="best-share">${percent(first.score)}</span></p>
+      <strong><bdi>${first.label}</bdi></strong> <span class="best-share">${percent(first.score)}</span></p>
     <p class="decided">${decidedBy(answer)} ${unknownInWords(answer.unknown)}</p>
     <${Bars} title=${both ? "Picture and sound together" : "All names"} track="both" of=${(one) => one.score} predictions=${predictions} />
     ${both && html`<div class="columns">
@@ -74,7 +74,7 @@ function Bars({ title, track, of, predictions }) {
     <h3>${title}</h3>
     <ol>
       ${shown.map((one) => html`<li key=${one.label}>
-        <span class="bar-name">${one.label}${one.seen && html` <span class="tag" title="the bundle's head was trained on this name">trained</span>`}</span>
+        <span class="bar-name"><bdi>${one.label}</bdi>${one.seen && html` <span class="tag" title="the bundle's head was trained on this name">trained</span>`}</span>
         <span class="bar-share">${percent(of(one))}</span>
         <span class="bar" aria-hidden="true"><span style=${{ width: `${100 * of(one)}%` }}></span></span>
       </li>`)}

@@ -3,9 +3,10 @@
 import { About } from "./about.js";
 import { Answer } from "./answer.js";
 import { ClipChooser, clipOf } from "./clip.js";
+import { comesIntoView, keepFocus } from "./focus.js";
 import { LabelSets } from "./label_sets.js";
 import { NameChooser } from "./names.js";
-import { about, classify, key, video } from "./service.js";
+import { GONE, about, classify, key, labelSets, video } from "./service.js";
 import { Snippets } from "./snippets.js";
 import { Player, Timeline } from "./timeline.js";
 import { Fault, Fragment, html, percent, render, useEffect, useMemo, useRef, useState } from "./view.js";
@@ -19,32 +20,47 @@ function App() {
   const [view, setView] = useState(viewOfAddress());
   const [service, setService] = useState(null);
   const [problem, setProblem] = useState(null);
-  const [needsKey, setNeedsKey] = useState(false);
+  const [keyForm, setKeyForm] = useState(null); // {problem, isOffered} while a key is asked for
   const [bundle, setBundle] = useState("");
   const [labelSet, setLabelSet] = useState("");
   const heading = useRef(null);
+  const reading = useRef(0); // of the label sets; an answer that a later one has overtaken is old
 
   async function load() {
     try {
       setService(await about());
       setProblem(null);
-      setNeedsKey(false);
+      setKeyForm(null);
+    } catch (error) {
+      setProblem(error);
+    }
+  }
+
+  async function loadSets() {
+    reading.current += 1;
+    const turn = reading.current;
+    try {
+      const sets = await labelSets();
+      if (turn === reading.current) setService((before) => ({ ...before, sets }));
+      setProblem(null);
     } catch (error) {
       setProblem(error);
     }
   }
 
   function takeKey(text) {
+    setKeyForm({ ...keyForm, problem: null });
     try {
       key.set(text);
       load();
     } catch (error) {
-      setProblem(error);
+      setKeyForm({ ...keyForm, problem: error });
     }
   }
 
   useEffect(() => {
-    key.whenRefused(() => setNeedsKey(true));
+    // The page asks for several things at once, and all are refused for the same reason.
+    key.whenRefused((refusal) => setKeyForm((before) => (before?.problem ? before : { problem: refusal })));
     const follow = () => {
       setView(viewOfAddress());
       heading.current?.focus();
@@ -54,6 +70,10 @@ function App() {
     return () => removeEventListener("hashchange", follow);
   }, []);
 
+  useEffect(() => {
+    if (service) loadSets(); // others may have made or deleted some
+  }, [view]);
+
   const model = service && (service.models.find((one) => one.id === bundle) ?? service.models[0]);
   const use = (name) => {
     setLabelSet(name);
@@ -61,7 +81,7 @@ function App() {
   };
   const isShown = (name) => ({ hidden: view !== name });
   return html`
-    <header>
+    <header data-home="key">
       <div class="row wrap">
         <p class="mark"><img src="page/icon.svg" alt="" width="28" height="28" /> AHSE</p>
         <nav aria-label="Views"><ul class="row wrap">
@@ -71,17 +91,17 @@ function App() {
         ${service?.models.length > 1 && html`<div class="row bundle"><label for="bundle">Bundle</label>
           <select id="bundle" value=${model.id} onChange=${(event) => setBundle(event.target.value)}>
             ${service.models.map((one) => html`<option>${one.id}</option>`)}</select></div>`}
-        ${key.get() && !needsKey && html`<button type="button" class="link-button" onClick=${() => setNeedsKey(true)}>Change the API key</button>`}
+        ${key.get() && !keyForm && html`<button type="button" class="link-button" onClick=${() => setKeyForm({ isOffered: true })}>Change the API key</button>`}
       </div>
     </header>
-    <main>
-      <h1 ref=${heading} tabindex="-1">${view === "classify" ? "Which of these names fits this clip best?" : VIEWS[view]}</h1>
-      ${needsKey && html`<${KeyForm} onKey=${takeKey} />`}
-      ${!(needsKey && problem?.status === 401 && !key.get()) && html`<${Fault} problem=${problem} retry=${load} />`}
+    <main data-home="title">
+      <h1 id="title" ref=${heading} tabindex="-1">${view === "classify" ? "Which of these names fits this clip best?" : VIEWS[view]}</h1>
+      ${keyForm && html`<${KeyForm} ...${keyForm} onKey=${takeKey} onClose=${() => setKeyForm(null)} />`}
+      <${Fault} problem=${problem} retry=${load} />
       ${model && html`<${Fragment}>
-        ${model.notice && html`<p class="note">${model.notice}</p>`}
-        <div ...${isShown("classify")}><${Classify} service=${service} model=${model} labelSet=${labelSet} onLabelSet=${setLabelSet} /></div>
-        <div ...${isShown("label-sets")}><${LabelSets} sets=${service.sets} onChanged=${load} onUse=${use} /></div>
+        ${view !== "classify" && model.notice && html`<p class="note">${model.notice}</p>`}
+        <div class="view" ...${isShown("classify")}><${Classify} service=${service} model=${model} labelSet=${labelSet} onLabelSet=${setLabelSet} onSetGone=${loadSets} /></div>
+        <div class="view" data-home="open-set" ...${isShown("label-sets")}><${LabelSets} sets=${service.sets} onChanged=${loadSets} onUse=${use} /></div>
         <div class="panel" ...${isShown("about")}><${About} model=${model} info=${service.info} /></div>
       </${Fragment}>`}
       ${!service && !problem && html`<p role="status">Asking the service…</p>`}
@@ -93,29 +113,35 @@ function viewOfAddress() {
   return name in VIEWS ? name : "classify";
 }
 
-/** Asks for the API key; it stays in this tab. */
-function KeyForm({ onKey }) {
-  const [text, setText] = useState(key.get());
+/**
+ * Asks for the API key; it stays in this tab.
+ *
+ * Props: problem of the key that was given, if any; isOffered: the service takes the one it has; onKey(text), onClose().
+ */
+function KeyForm({ problem, isOffered, onKey, onClose }) {
+  const [text, setText] = useState("");
   function submit(event) {
     event.preventDefault();
     onKey(text);
   }
   return html`<form class="panel field" onSubmit=${submit}>
-    <label for="key">This service needs an API key</label>
+    <label for="key">${isOffered ? "Another API key for this service" : "This service needs an API key"}</label>
     <div class="row"><input id="key" type="password" autocomplete="off" required value=${text} onInput=${(event) => setText(event.target.value)} aria-describedby="key-help" />
-      <button type="submit">Use it</button></div>
+      <button type="submit">Use it</button>
+      ${isOffered && html`<button type="button" class="plain-button" onClick=${onClose}>Close</button>`}</div>
+    ${problem && html`<p class="fault" role="alert" key=${problem} ref=${comesIntoView}>${problem.detail}</p>`}
     <p class="small" id="key-help">Whoever runs the service makes keys with “ahse keys create”. It is kept in this tab until you close it.</p>
   </form>`;
 }
 
 /** The main job: clip and names in, answer out. */
-function Classify({ service, model, labelSet, onLabelSet }) {
+function Classify({ service, model, labelSet, onLabelSet, onSetGone }) {
   const [clip, setClip] = useState(null);
   const [names, setNames] = useState([]);
   const [length, setLength] = useState("auto");
   const [work, setWork] = useState(null);
   const [problem, setProblem] = useState(null);
-  const [answer, setAnswer] = useState(null);
+  const [answer, setAnswer] = useState(null); // {found, question}, since what is chosen may change
   const [now, setNow] = useState(0);
   const [status, setStatus] = useState("");
   const player = useRef(null);
@@ -160,7 +186,7 @@ function Classify({ service, model, labelSet, onLabelSet }) {
     }
   }
 
-  const fields = useMemo(() => fieldsOf({ names, labelSet, length, model, service }), [names, labelSet, length, model, service]);
+  const chosen = useMemo(() => questionOf({ names, labelSet, length, model, service }), [names, labelSet, length, model, service]);
 
   async function start() {
     if (request.current) return;
@@ -174,7 +200,8 @@ function Classify({ service, model, labelSet, onLabelSet }) {
     setAnswer(null);
     setStatus("Uploading");
     const form = new FormData();
-    for (const [name, value] of fieldsOf({ names: asked, labelSet, length, model, service })) form.append(name, value);
+    const question = questionOf({ names: asked, labelSet, length, model, service });
+    for (const [name, value] of question.fields) form.append(name, value);
     form.append("file", clip.file, clip.name);
     const began = classify(form, (share) => {
       setWork((before) => before && { ...before, share });
@@ -185,20 +212,22 @@ function Classify({ service, model, labelSet, onLabelSet }) {
     try {
       const found = await began.answer;
       if (request.current !== began) return; // it is of the clip before
-      setAnswer(found);
-      setStatus(`Done. ${found.predictions[0].label}, ${percent(found.predictions[0].score)}`);
+      setAnswer({ found, question });
+      setStatus(html`Done. <bdi>${found.predictions[0].label}</bdi>, ${percent(found.predictions[0].score)}`);
     } catch (error) {
       if (request.current !== began) return;
       setProblem(error);
       setStatus(error ? "" : "Cancelled");
+      if (error?.code === GONE) onSetGone();
     }
     request.current = null;
     setWork(null);
   }
 
   useEffect(() => {
-    // On a phone the answer is below what was filled in.
-    if (answer && shown.current.getBoundingClientRect().top > innerHeight - 200) shown.current.scrollIntoView();
+    // On a phone the answer is below what was filled in; beside many names it may be above.
+    const top = answer ? shown.current.getBoundingClientRect().top : 0;
+    if (top < 0 || top > innerHeight - 200) shown.current.scrollIntoView();
   }, [answer]);
 
   function seek(seconds) {
@@ -214,7 +243,9 @@ function Classify({ service, model, labelSet, onLabelSet }) {
   }
 
   const origin = new URL(".", location).href.replace(/\/$/, "");
-  return html`<div class="main-columns">
+  const notice = answer ? answer.found.bundle_notice : model.notice;
+  const { fields } = answer ? answer.question : chosen;
+  return html`${notice && html`<p class="note">${notice}</p>`}<div class="main-columns" data-home="classify">
     <div class="inputs">
       <section class="panel" aria-labelledby="clip-title"><h2 id="clip-title">1. A clip</h2>
         <${ClipChooser} clip=${clip} examples=${examples} onClip=${choose} onExample=${chooseExample} maxBytes=${service.info.limits.max_upload_bytes} /></section>
@@ -225,7 +256,7 @@ function Classify({ service, model, labelSet, onLabelSet }) {
             ${LENGTHS.map(([value, title]) => html`<option value=${value}>${title}</option>`)}</select></div></section>
       <div class="row wrap">
         ${/* Not disabled: that would take the focus away, and the reason could not be asked for. */ ""}
-        <button type="button" class="go" aria-disabled=${Boolean(work)} onClick=${start}>Classify</button>
+        <button type="button" id="classify" class="go" aria-disabled=${Boolean(work)} onClick=${start}>Classify</button>
         ${work && html`<button type="button" class="plain-button" onClick=${work.cancel}>Cancel</button>`}
       </div>
       ${work && html`<${Progress} share=${work.share} />`}
@@ -235,22 +266,34 @@ function Classify({ service, model, labelSet, onLabelSet }) {
       <${Fault} problem=${problem} retry=${problem?.again ?? (clip ? start : null)} />
       ${clip && html`<${Player} clip=${clip} player=${player} onTime=${setNow} />`}
       ${answer ? html`<section class="panel" ref=${shown} aria-label="Answer"><h2>Answer</h2>
-            <${Answer} answer=${answer} isCut=${answer.predictions.length < answer.n_labels} /></section>
-          ${answer.segments?.length > 1 && html`<section class="panel" aria-label="Over time"><h2>Over time</h2>
-            <${Timeline} answer=${answer} now=${now} name=${clip.name} onSeek=${seek} /></section>`}`
+            <${Changes} asked=${answer.question} chosen=${chosen} />
+            <${Answer} answer=${answer.found} isCut=${answer.found.predictions.length < answer.found.n_labels} /></section>
+          ${answer.found.segments?.length > 1 && html`<section class="panel" aria-label="Over time"><h2>Over time</h2>
+            <${Timeline} answer=${answer.found} now=${now} name=${clip.name} onSeek=${seek} /></section>`}`
         : !clip && html`<div class="empty"><p>The answer will be here: the names in order, how sure picture and sound are, each alone and both together,
             and what comes when.</p></div>`}
-      ${!missingOf(names) && html`<section class="panel"><${Snippets} request=${{ origin, file: clip.name, fields, needsKey: Boolean(key.get()) }} /></section>`}
+      ${(answer || !missingOf(names)) && html`<section class="panel"><${Snippets} request=${{ origin, file: clip.name, fields, needsKey: Boolean(key.get()) }} /></section>`}
     </div>
   </div>`;
 }
 
-/** Fields of the request besides the clip. */
-function fieldsOf({ names, labelSet, length, model, service }) {
-  const n = labelSet ? (service.sets.find((set) => set.name === labelSet)?.n_labels ?? 0) : names.length;
-  const chosen = labelSet ? [["label_set", labelSet]] : [["labels", JSON.stringify(names)]];
+/** What is asked: fields of the request besides the clip, and the parts in which another question would differ, by their names. */
+function questionOf({ names, labelSet, length, model, service }) {
+  const set = service.sets.find((one) => one.name === labelSet);
+  const n = labelSet ? (set?.n_labels ?? 0) : names.length;
+  const chosen = labelSet ? ["label_set", labelSet] : ["labels", JSON.stringify(names)];
   const options = [...(length ? [["segment_s", length]] : []), ...(n > MOST_RANKED ? [["top_k", String(MOST_RANKED)]] : [])];
-  return [...chosen, ...options, ...(model.default ? [] : [["bundle", model.id]])];
+  return {
+    fields: [chosen, ...options, ...(model.default ? [] : [["bundle", model.id]])],
+    parts: { names: `${chosen} ${set?.etag}`, bundle: model.id, "timeline steps": length },
+  };
+}
+
+/** Says above an answer what of its question is no longer chosen. */
+function Changes({ asked, chosen }) {
+  const changed = Object.keys(asked.parts).filter((part) => asked.parts[part] !== chosen.parts[part]);
+  if (!changed.length) return null;
+  return html`<p class="note" role="status">This answer is for the ${changed.join(" and ")} before; classify again.</p>`;
 }
 
 /** Of the upload, then of the work, whose end nobody knows. */
@@ -277,4 +320,6 @@ function useExamples(model) {
   return all.filter((one) => one.bundle === model.id);
 }
 
-render(html`<${App} />`, document.getElementById("page"));
+const page = document.getElementById("page");
+keepFocus(page);
+render(html`<${App} />`, page);

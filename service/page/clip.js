@@ -15,36 +15,34 @@ export function clipOf(file, name = file.name) {
  * Props: clip or null; examples that fit the bundle; onClip(clip); onExample(example); maxBytes of an upload.
  */
 export function ClipChooser({ clip, examples, onClip, onExample, maxBytes }) {
-  const [isOver, setIsOver] = useState(false);
   const [note, setNote] = useState("");
+  const field = useRef(null);
+  const isOver = useDropped((dropped) => {
+    if (!field.current.offsetParent) return; // in a view that is not shown
+    // A folder comes as a file too, which can't be read.
+    if ([...dropped.items].some((item) => item.webkitGetAsEntry?.()?.isDirectory)) {
+      setNote("That is a folder, and the page takes one clip at a time. For folders there is “ahse classify FOLDER”.");
+    } else {
+      take(dropped.files);
+    }
+  });
 
   function take(files) {
     const [file, ...others] = files;
     if (!file) return;
     if (maxBytes && file.size > maxBytes) {
-      setNote(`${file.name} has ${size(file.size)}; this service takes at most ${size(maxBytes)}. Choose a shorter or smaller clip.`);
+      setNote(html`<bdi>${file.name}</bdi> has ${size(file.size)}; this service takes at most ${size(maxBytes)}. Choose a shorter or smaller clip.`);
       return;
     }
-    setNote(others.length ? `The page takes one clip at a time: ${file.name}. For folders there is “ahse classify FOLDER”.` : "");
+    setNote(others.length ? html`The page takes one clip at a time: <bdi>${file.name}</bdi>. For folders there is “ahse classify FOLDER”.` : "");
     onClip(clipOf(file));
-  }
-
-  function drop(event) {
-    event.preventDefault();
-    setIsOver(false);
-    take(event.dataTransfer.files);
-  }
-
-  function over(event) {
-    event.preventDefault();
-    setIsOver(true);
   }
 
   return html`
     ${/* Emptied, since a browser tells of no change when the same file is chosen again. */ ""}
-    <label class=${isOver ? "drop over" : "drop"} onDragOver=${over} onDragLeave=${() => setIsOver(false)} onDrop=${drop}>
+    <label class=${isOver ? "drop over" : "drop"} ref=${field}>
       <input class="unseen" type="file" accept="video/*,audio/*,image/*" onClick=${(event) => { event.target.value = ""; }} onChange=${(event) => take(event.target.files)} />
-      <span class="drop-name">${clip ? clip.name : "Drop a clip here, or choose one"}</span>
+      <span class="drop-name">${clip ? html`<bdi>${clip.name}</bdi>` : "Drop a clip here, or choose one"}</span>
       <span class="small">${clip ? `${size(clip.file.size)} · choose another` : "video, sound or picture; it goes to this service only"}</span>
     </label>
     ${note && html`<p class="note" role="status">${note}</p>`}
@@ -53,6 +51,29 @@ export function ClipChooser({ clip, examples, onClip, onExample, maxBytes }) {
       <span class="small">Examples:</span>
       ${examples.map((one) => html`<button type="button" class="plain-button" onClick=${() => onExample(one)}>${one.title}</button>`)}
     </div>`}`;
+}
+
+/** Take files that are dropped anywhere, since a browser opens those that fall beside a field. Whether any are held over the page. */
+function useDropped(take) {
+  const [isOver, setIsOver] = useState(false);
+  useEffect(() => {
+    const ofFiles = (call) => (event) => {
+      if (!event.dataTransfer.types.includes("Files")) return; // a text that is dragged into a field
+      event.preventDefault();
+      call(event);
+    };
+    const calls = {
+      dragover: ofFiles(() => setIsOver(true)),
+      dragleave: ofFiles((event) => !event.relatedTarget && setIsOver(false)),
+      drop: ofFiles((event) => {
+        setIsOver(false);
+        take(event.dataTransfer);
+      }),
+    };
+    for (const [name, call] of Object.entries(calls)) addEventListener(name, call);
+    return () => Object.entries(calls).forEach(([name, call]) => removeEventListener(name, call));
+  }); // after each drawing, since `take` belongs to one
+  return isOver;
 }
 
 /** Camera and microphone, where the browser gives them to the page: on localhost and over HTTPS. */
@@ -109,19 +130,19 @@ function Recorder({ onClip }) {
   }
 
   if (!stream) {
-    return html`<div class="row wrap">
-      <button type="button" class="plain-button" onClick=${open}>Record a clip</button>
+    return html`<div class="row wrap" data-home="record">
+      <button type="button" id="record" class="plain-button" onClick=${open}>Record a clip</button>
       ${fault && html`<p class="note" role="alert">${fault}</p>`}
     </div>`;
   }
-  return html`<div class="recorder">
+  return html`<div class="recorder" data-home="record">
     <video ref=${preview} class="player" autoplay muted playsinline aria-label="What the camera sees"></video>
     <div class="row wrap">
       ${recorder
-        ? html`<button type="button" onClick=${() => recorder.stop()}>Stop and use it</button>
+        ? html`<button type="button" id="record" onClick=${() => recorder.stop()}>Stop and use it</button>
             <span class="small" role="timer">recording, ${seconds} of at most ${LONGEST_RECORDING_S} seconds</span>`
         : html`<${Fragment}>
-            <button type="button" onClick=${start}>Start recording</button>
+            <button type="button" id="record" onClick=${start}>Start recording</button>
             <button type="button" class="plain-button" onClick=${close}>Close the camera</button>
           </${Fragment}>`}
     </div>

@@ -1,5 +1,6 @@
 /** Step 2: the names to choose from, as chips or as a stored label set. */
 
+import { comesIntoView } from "./focus.js";
 import { count, html, lines, sameKey, useId, useState } from "./view.js";
 
 const MOST_CHIPS = 200;
@@ -10,6 +11,40 @@ export function mergeNames(names, added) {
   const fresh = added.filter((name) => !known.has(sameKey(name)) && known.add(sameKey(name)));
   return [...names, ...fresh];
 }
+
+/**
+ * The question whether one line with commas is one name or several; of more lines each is a name.
+ *
+ * @param {(names: string[]) => any} take Called with the names that are meant.
+ * @returns {{enter: (typed: string[]) => any, question: any, drop: () => void}} `enter` takes lines, or asks and returns null;
+ *   `drop` takes the question back, whose text was changed.
+ */
+export function useSplitting(take) {
+  const [offer, setOffer] = useState(null);
+
+  function answer(names) {
+    setOffer(null);
+    return take(names);
+  }
+
+  function enter(typed) {
+    const parts = typed.length === 1 ? partsOf(typed[0]) : [];
+    if (parts.length < 2) return answer(typed);
+    setOffer({ name: typed[0], parts });
+    return null;
+  }
+
+  const question = offer && html`<div class="note" role="alert" ref=${comesIntoView}>
+    <p>Is this one name or ${offer.parts.length}?</p>
+    <div class="row wrap">
+      <button type="button" class="plain-button" onClick=${() => answer(offer.parts)}>Split into ${offer.parts.length} names</button>
+      <button type="button" class="plain-button" onClick=${() => answer([offer.name])}>Keep as one name</button>
+    </div>
+  </div>`;
+  return { enter, question, drop: () => setOffer(null) };
+}
+
+const partsOf = (name) => name.split(/[,;\t]/).map((part) => part.trim()).filter(Boolean);
 
 /**
  * The chooser.
@@ -35,7 +70,7 @@ export function NameChooser({ names, labelSet, sets, onNames, onLabelSet, enterT
 function Chips({ names, onNames, enterTyped }) {
   const [text, setText] = useState("");
   const [note, setNote] = useState("");
-  const [offer, setOffer] = useState(null);
+  const splitting = useSplitting(add);
   const id = useId();
 
   function add(added) {
@@ -43,18 +78,13 @@ function Chips({ names, onNames, enterTyped }) {
     const n = merged.length - names.length;
     setNote(n < added.length ? `${count(added.length - n, "name")} already in the list` : n > 1 ? `${count(n, "name")} added` : "");
     setText("");
-    setOffer(null);
     onNames(merged);
     return merged;
   }
 
   function submit() {
     const name = text.trim();
-    if (!name) return names;
-    const parts = name.split(/[,;\t]/).map((part) => part.trim()).filter(Boolean);
-    if (parts.length < 2) return add([name]);
-    setOffer({ name, parts });
-    return null;
+    return name ? splitting.enter([name]) : names;
   }
   enterTyped.current = submit;
 
@@ -63,7 +93,7 @@ function Chips({ names, onNames, enterTyped }) {
       event.preventDefault();
       submit();
     } else if (event.key === "Backspace" && !text && names.length) {
-      setNote(`${names.at(-1)} removed`);
+      setNote(html`<bdi>${names.at(-1)}</bdi> removed`);
       onNames(names.slice(0, -1));
     }
   }
@@ -72,30 +102,28 @@ function Chips({ names, onNames, enterTyped }) {
     const pasted = lines(event.clipboardData.getData("text"));
     if (pasted.length < 2) return;
     event.preventDefault();
-    add(pasted);
+    splitting.enter(pasted);
   }
 
   function remove(name) {
-    setNote(`${name} removed`);
+    setNote(html`<bdi>${name}</bdi> removed`);
     onNames(names.filter((one) => one !== name));
-    document.getElementById(id).focus();
   }
 
-  return html`<div class="field">
+  function type(event) {
+    setText(event.target.value);
+    splitting.drop();
+  }
+
+  return html`<div class="field" data-home=${id}>
     <label for=${id}>Names to choose from</label>
     <${ChipList} names=${names} onRemove=${remove} />
     <div class="row">
-      <input id=${id} type="text" autocomplete="off" value=${text} placeholder="dog barking" aria-describedby="${id}-help"
-        onInput=${(event) => setText(event.target.value)} onKeyDown=${onKey} onPaste=${onPaste} />
+      <input id=${id} type="text" dir="auto" autocomplete="off" value=${text} placeholder="dog barking" aria-describedby="${id}-help"
+        onInput=${type} onKeyDown=${onKey} onPaste=${onPaste} />
       <button type="button" class="plain-button" onClick=${submit}>Add</button>
     </div>
-    ${offer && html`<div class="note" role="alert">
-      <p>Is this one name or ${offer.parts.length}?</p>
-      <div class="row wrap">
-        <button type="button" class="plain-button" onClick=${() => add(offer.parts)}>Split into ${offer.parts.length} names</button>
-        <button type="button" class="plain-button" onClick=${() => add([offer.name])}>Keep as one name</button>
-      </div>
-    </div>`}
+    ${splitting.question}
     <p class="small" id="${id}-help">Any words will do, seen in a training or not. Enter adds a name; a list may be pasted, one name a line.
       ${names.length > 0 && html` <button type="button" class="link-button" onClick=${() => { setNote("all names removed"); onNames([]); }}>Remove all ${names.length}</button>`}</p>
     <p class="small" role="status">${note}</p>
@@ -108,7 +136,7 @@ export function ChipList({ names, onRemove, titleOf = () => undefined }) {
   const shown = names.slice(0, MOST_CHIPS);
   return html`<ul class="chips" tabindex="-1">
     ${shown.map((name) => html`<li key=${name} class="chip" title=${titleOf(name)}>
-      <span>${name}</span><button type="button" aria-label="Remove ${name}" onClick=${() => onRemove(name)}>×</button>
+      <span><bdi>${name}</bdi></span><button type="button" aria-label="Remove ${name}" onClick=${() => onRemove(name)}>×</button>
     </li>`)}
     ${names.length > shown.length && html`<li class="small">and ${names.length - shown.length} more</li>`}
   </ul>`;

@@ -24,7 +24,7 @@ export const key = {
       // As above.
     }
   },
-  /** Call something whenever the service asks for a key. */
+  /** Call something whenever the service asks for a key: with the Problem of the one that was sent, else with null. */
   whenRefused(call) {
     whenRefused = call;
   },
@@ -64,6 +64,15 @@ const UNEXPECTED = {
     "Open this page in another tab, sign in there if you are asked to, then try again here.",
 };
 
+/** Code of the Problem that a label set is no longer there. */
+export const GONE = "unknown_label_set";
+
+// What the service says of these is meant for programs.
+const OWN_WORDS = {
+  unauthenticated: "The service does not take this API key. It may be mistyped, expired or withdrawn: copy it again, or ask whoever runs the service for another one.",
+  [GONE]: "There is no such label set any more; it was deleted meanwhile. Choose another one.",
+};
+
 const keyHeader = () => (kept ? { Authorization: `Bearer ${kept}` } : {});
 
 function problemOf(status, text, retryAfter) {
@@ -73,11 +82,11 @@ function problemOf(status, text, retryAfter) {
   } catch {
     // Not from the service: a proxy in between.
   }
-  if (status === 401) whenRefused();
-  if (!sent?.detail) {
-    return new Problem({ status, code: `http_${status}`, detail: `Something in between answered with status ${status}.` });
-  }
-  return new Problem({ ...sent, status, retryAfter: Number(retryAfter) || 0 });
+  const problem = sent?.detail
+    ? new Problem({ ...sent, detail: OWN_WORDS[sent.code] ?? sent.detail, status, retryAfter: Number(retryAfter) || 0 })
+    : new Problem({ status, code: `http_${status}`, detail: `Something in between answered with status ${status}.` });
+  if (status === 401) whenRefused(kept ? problem : null);
+  return problem;
 }
 
 /** The answer of the service. A proxy in between may send a page of its own, with a good status. */

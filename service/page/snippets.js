@@ -1,11 +1,16 @@
 /** The request of the page as a command or a program, to copy. */
 
-import { html, useRef, useState } from "./view.js";
+import { html, save, useRef, useState } from "./view.js";
 
 const inShell = (text) => `'${text.replace(/'/g, "'\\''")}'`;
 // Between single quotes a text with double ones, such as a list of names, is easier to read.
 const inJavaScript = (text) => (/"/.test(text) && !/['\\\n\r]/.test(text) ? `'${text}'` : JSON.stringify(text));
 const inPython = (text) => inJavaScript(text).replace(/\u007f/g, "\\u007f");
+
+const NAMES_FILE = "names.json";
+// Linux starts no command with a longer argument than 128 KiB.
+const MAX_ARGUMENT_BYTES = 100_000;
+const isLong = ([, value]) => new Blob([value]).size > MAX_ARGUMENT_BYTES;
 
 /**
  * The request in three languages.
@@ -22,7 +27,7 @@ function curl(origin, file, fields, needsKey) {
   if (needsKey) parts.push(`-H "Authorization: Bearer $AHSE_API_KEY"`);
   const isPlain = /^[\w .-]+$/.test(file);
   parts.push(`-F ${inShell(`file=@${isPlain ? file : `"${file.replace(/[\\"]/g, "\\$&")}"`}`)}`);
-  parts.push(...fields.map(([name, value]) => `--form-string ${inShell(`${name}=${value}`)}`));
+  parts.push(...fields.map(([name, value]) => (isLong([name, value]) ? `-F '${name}=<${NAMES_FILE}'` : `--form-string ${inShell(`${name}=${value}`)}`)));
   return parts.join(" \\\n  ");
 }
 
@@ -66,6 +71,7 @@ export function Snippets({ request }) {
   const [note, setNote] = useState("");
   const code = useRef(null);
   const texts = snippetsOf(request);
+  const long = language === "curl" && request.fields.find(isLong); // the names: no other field can be long
 
   async function copy() {
     try {
@@ -85,6 +91,10 @@ export function Snippets({ request }) {
       <span class="small" role="status">${note}</span>
     </div>
     <pre ref=${code} tabindex="0" aria-label="The request in ${language}">${texts[language]}</pre>
+    ${long && html`<div class="row wrap">
+      <p class="small">So many names are too long for a command. Save them as ${NAMES_FILE} beside the clip first; curl reads them there.</p>
+      <button type="button" class="plain-button" onClick=${() => save(long[1], NAMES_FILE, "application/json")}>Save the names</button>
+    </div>`}
     <p class="small">All addresses, options and errors: <a href="docs">HTTP interface</a>.</p>
   </details>`;
 }

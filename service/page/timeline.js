@@ -34,7 +34,7 @@ export function Timeline({ answer, now, name, onSeek }) {
   return html`<section class="timeline" aria-label="Timeline">
     <div class="strip" aria-hidden="true">
       ${segments.map((one, i) => html`<span class=${`piece ${hues.get(bestOf(one)) ?? "none"} ${i === current ? "current" : ""}`}
-        style=${{ flexGrow: Math.max(0.01, one.end_s - one.start_s) }} title=${`${clock(one.start_s)} ${bestOf(one) ?? "nothing to rank"}`}
+        style=${{ flexGrow: Math.max(0.01, one.end_s - one.start_s) }} title=${`${clock(one.start_s)} ${isolated(bestOf(one) ?? "nothing to rank")}`}
         onClick=${() => onSeek(one.start_s)}></span>`)}
     </div>
     <ol class="segments" ref=${list}>
@@ -56,11 +56,15 @@ export function Timeline({ answer, now, name, onSeek }) {
   </section>`;
 }
 
+// As <bdi> does where there can be elements.
+const isolated = (name) => `\u2068${name}\u2069`;
+
 const bestOf = (segment) => segment.predictions[0]?.label;
 
 function saidOf(segment) {
   if (!segment.predictions.length) return "neither picture nor sound";
-  return segment.unknown !== null && segment.unknown >= 0.5 ? `perhaps none of these (${bestOf(segment)})` : bestOf(segment);
+  const name = html`<bdi>${bestOf(segment)}</bdi>`;
+  return segment.unknown !== null && segment.unknown >= 0.5 ? html`perhaps none of these (${name})` : name;
 }
 
 /** A colour for each name, in the order in which they come. */

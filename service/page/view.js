@@ -2,6 +2,7 @@
 
 import { Fragment, h, render } from "./vendor/preact/preact.js";
 import htm from "./vendor/htm/htm.js";
+import { comesIntoView } from "./focus.js";
 
 export { Fragment, render };
 export { useEffect, useId, useMemo, useRef, useState } from "./vendor/preact/hooks.js";
@@ -34,6 +35,9 @@ export const count = (n, noun) => `${n.toLocaleString("en")} ${noun}${n === 1 ? 
 /** Lines of a text without empty ones. */
 export const lines = (text) => text.split(/\r?\n/).map((line) => line.trim()).filter(Boolean);
 
+/** A name within a sentence: whichever way its own letters run, the words around stay in order. */
+export const quoted = (name) => html`“<bdi>${name}</bdi>”`;
+
 /** What makes two names the same for the service: form, case and spacing are ignored. */
 export const sameKey = (name) => name.normalize("NFKC").toLowerCase().split(/\s+/).join(" ").trim();
 
@@ -47,14 +51,20 @@ export function save(text, name, type) {
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
+const NO_VALID_KEY = 401;
 const REFUSED_FOR_NOW = 429;
 
-/** An error: the service's own reason and remedy; what may pass can be tried again. */
+/**
+ * An error: the service's own reason and remedy; what may pass can be tried again.
+ *
+ * That a key was refused stands in the form that asks for one, so nothing of it is left once there is another.
+ */
 export function Fault({ problem, retry, children }) {
-  if (!problem) return null;
+  if (!problem || problem.status === NO_VALID_KEY) return null;
   // Below 400 nothing was refused: no answer came, or one that is not from the service.
   const mayPass = problem.status < 400 || problem.status >= REFUSED_FOR_NOW;
-  return html`<div class="fault" role="alert">
+  // With a key of its own each problem is a new element, which is read out and comes into view.
+  return html`<div class="fault" role="alert" key=${problem} ref=${comesIntoView}>
     <p>${problem.detail}</p>
     ${problem.retryAfter > 0 && html`<p>It can be tried again in ${count(problem.retryAfter, "second")}.</p>`}
     <p class="small">${problem.code}${problem.requestId !== "" && html` · request ${problem.requestId}`}</p>

@@ -10,23 +10,30 @@ from playwright.sync_api import Page, expect
 from tests.browser.test_page import classify, take_example
 
 WIDTHS_PX = (360, 1440)
+LONG_NAME = "seen" + 96 * "n"
+"""As long as names of label sets may be."""
 
 
 def check(page: Page) -> None:
-    """Look for violations at both widths in both themes; no page may be wider than its window."""
+    """Look for violations at both widths in both themes."""
     for width in WIDTHS_PX:
-        page.set_viewport_size({"width": width, "height": 900})
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        check_width(page, width)
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
             found = Axe().run(page)
             assert found.violations_count == 0, (width, scheme, found.generate_report())
 
 
+def check_width(page: Page, width: int) -> None:
+    """The page must be no wider than its window."""
+    page.set_viewport_size({"width": width, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 @pytest.fixture(scope="module")
 def with_a_set(service: str) -> None:
     """There is a label set."""
-    httpx2.put(f"{service}v1/label-sets/seen", json={"labels": ["a", "b"]}).raise_for_status()
+    httpx2.put(f"{service}v1/label-sets/{LONG_NAME}", json={"labels": ["a", "b"]}).raise_for_status()
 
 
 @pytest.mark.usefixtures("with_a_set")
@@ -40,6 +47,8 @@ def test_what_is_chosen_and_a_fault(page: Page) -> None:
     page.keyboard.press("Enter")
     expect(page.get_by_text("Is this one name or 2?")).to_be_visible()
     check(page)
+    page.get_by_label("Choose from", exact=True).select_option(LONG_NAME)
+    check_width(page, WIDTHS_PX[0])
 
 
 def test_an_answer(page: Page) -> None:
@@ -54,15 +63,18 @@ def test_an_answer(page: Page) -> None:
 
 @pytest.mark.usefixtures("with_a_set")
 def test_label_sets_and_the_bundle(page: Page) -> None:
-    """An open set that is about to be deleted; the card of the bundle with its figures."""
+    """An open set that is about to be deleted; the card of the bundle, whose tables scroll."""
     page.get_by_role("link", name="Label sets").click()
-    page.get_by_role("button", name="seen").click()
+    page.get_by_role("button", name=LONG_NAME).click()
     page.get_by_role("button", name="Delete this set…").click()
     check(page)
     page.get_by_role("link", name="About the bundle").click()
     expect(page.get_by_role("heading", name="Model card: the demo bundle")).to_be_visible()
     page.get_by_text("measured figures").click()
     check(page)
+    page.set_viewport_size({"width": 360, "height": 900})
+    breaks = "cells => cells.map((cell) => getComputedStyle(cell).overflowWrap)"
+    assert set(page.locator(".card td").evaluate_all(breaks)) == {"normal"}
 
 
 def test_a_change_of_view_moves_the_focus_to_its_title(page: Page) -> None:

@@ -187,23 +187,49 @@ def test_an_upload_shows_its_progress_and_can_be_cancelled(page: Page) -> None:
 
 
 def test_a_key_is_asked_for_and_kept_in_the_tab_alone(locked_page: Page) -> None:
-    """A wrong one is refused in the service's words; the right one goes with every request."""
+    """A wrong one is refused in words for people; the right one goes with every request."""
     page = locked_page
     field = page.get_by_label("This service needs an API key")
     expect(page.get_by_role("button", name="Classify", exact=True)).to_have_count(0)
     field.fill("wrong")
     field.press("Enter")
-    expect(page.get_by_role("alert")).to_contain_text("needs a valid API key")
+    expect(page.get_by_role("alert")).to_contain_text("The service does not take this API key.")
+    expect(page.locator("main")).not_to_contain_text("Authorization")
     field.fill(KEY)
     field.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_be_focused()
     choose(page, HARP, *NAMES)
     classify(page)
     page.reload()
     expect(page.get_by_role("button", name="Classify", exact=True)).to_be_visible()
     assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
     assert KEY not in page.content()
+
+
+def test_a_key_that_works_may_be_changed_or_not(locked_page: Page) -> None:
+    """The form can be closed. One that is no longer taken has to be changed, and its fault goes with it."""
+    page = locked_page
+    field, other = (page.get_by_label(f"{text} API key") for text in ("This service needs an", "Another"))
+    field.fill(KEY)
+    field.press("Enter")
     page.get_by_role("button", name="Change the API key").click()
-    expect(field).to_be_visible()
+    expect(other).to_be_focused()
+    expect(other).to_have_value("")
+    page.get_by_role("button", name="Close").click()
+    expect(other).to_have_count(0)
+    expect(page.get_by_role("heading", level=1)).to_be_focused()
+    choose(page, HARP, *NAMES)
+    refusal = {"code": "unauthenticated", "detail": "Authorization: Bearer KEY", "status": 401}
+    page.route("**/v1/classify", lambda route: route.fulfill(status=401, json=refusal))
+    page.get_by_role("button", name="Classify", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("The service does not take this API key.")
+    expect(page.get_by_role("alert")).to_be_in_viewport()
+    page.unroute_all()
+    field.fill(KEY)
+    field.press("Enter")
+    expect(field).to_have_count(0)
+    expect(page.get_by_role("alert")).to_have_count(0)
+    assert classify(page)["n_labels"] == len(NAMES)
 
 
 def test_a_key_that_no_key_looks_like_is_refused_by_the_page(locked_page: Page) -> None:

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.test_page import HARP, classify
+from tests.browser.test_page import HARP, choose, classify, press
 
 
 @pytest.fixture
@@ -62,6 +62,51 @@ def test_names_are_added_and_removed(sets: Page, service: str) -> None:
     assert names_of(service, "beads") == ["bead with a bell", "#9"]
 
 
+def test_names_are_taken_as_the_box_of_names_takes_them(sets: Page, service: str) -> None:
+    """Each once, a line with commas after a question; it is said how many are new."""
+    sets.get_by_label("Name of the set").fill("animals")
+    lines, more = sets.get_by_label("Its names, one a line"), sets.get_by_label("More names, one a line")
+    lines.fill("dog, cat")
+    sets.get_by_role("button", name="Make the set").click()
+    expect(sets.get_by_text("Is this one name or 2?")).to_be_visible()
+    lines.fill("dog\ncat\nDog")
+    expect(sets.get_by_text("Is this one name or 2?")).to_have_count(0)
+    sets.get_by_role("button", name="Make the set").click()
+    expect(sets.get_by_text("“animals” was made")).to_be_visible()
+    assert names_of(service, "animals") == ["dog", "cat"]
+    more.fill("Dog\nwolf")
+    sets.get_by_role("button", name="Add to the set").click()
+    expect(sets.get_by_text("1 name added; 1 name was there already")).to_be_visible()
+    more.fill("a, b, c")
+    sets.get_by_role("button", name="Add to the set").click()
+    sets.get_by_role("button", name="Split into 3 names").click()
+    expect(sets.get_by_text("3 names added", exact=True)).to_be_visible()
+    assert names_of(service, "animals") == ["dog", "cat", "wolf", "a", "b", "c"]
+
+
+def test_sets_that_others_make_and_delete_are_seen(sets: Page, service: str) -> None:
+    """The list is read when its view opens, and when a set turns out to be gone."""
+    sets.get_by_role("link", name="Classify a clip").click()
+    httpx2.put(f"{service}v1/label-sets/theirs", json={"labels": ["a"]}).raise_for_status()
+    sets.get_by_role("link", name="Label sets").click()
+    expect(sets.get_by_role("button", name="theirs")).to_be_visible()
+    httpx2.delete(f"{service}v1/label-sets/theirs").raise_for_status()
+    sets.get_by_role("button", name="theirs").click()
+    fault = sets.get_by_role("alert")
+    expect(fault).to_contain_text("There is no such label set any more")
+    expect(sets.get_by_role("button", name="theirs")).to_have_count(0)
+    sets.get_by_role("button", name="beads").click()
+    expect(fault).to_have_count(0)
+    sets.get_by_role("button", name="Classify with it").click()
+    httpx2.delete(f"{service}v1/label-sets/beads").raise_for_status()
+    choose(sets, HARP)
+    sets.get_by_role("button", name="Classify", exact=True).click()
+    expect(fault).to_contain_text("There is no such label set any more")
+    expect(fault).not_to_contain_text("PUT")
+    expect(sets.get_by_label("Choose from", exact=True)).to_have_count(0)
+    expect(sets.get_by_label("Names to choose from")).to_be_visible()
+
+
 def test_a_copy_has_prompts_and_templates_too(sets: Page, service: str) -> None:
     """That is how a set gets another name."""
     sets.get_by_role("button", name="beads").click()
@@ -84,6 +129,43 @@ def test_a_set_is_deleted_only_when_that_is_meant(sets: Page, service: str) -> N
     sets.get_by_role("button", name="Delete it").click()
     expect(sets.get_by_role("heading", name="There is no label set yet")).to_be_visible()
     assert httpx2.get(f"{service}v1/label-sets/beads").status_code == 404
+
+
+def test_changes_of_a_set_leave_the_focus_beside_them(sets: Page, service: str) -> None:
+    """Its names, what is added to it, its end."""
+    sets.get_by_role("button", name="beads").click()
+    more = sets.get_by_label("More names, one a line")
+    more.fill("leaf\nmoon")
+    press(sets.get_by_role("button", name="Add to the set"))
+    expect(sets.get_by_text("2 names added")).to_be_visible()
+    expect(more).to_be_focused()
+    press(sets.get_by_role("button", name="Remove leaf"))
+    expect(sets.get_by_role("button", name="Remove moon")).to_be_focused()
+    press(sets.get_by_role("button", name="Remove moon"))
+    expect(sets.get_by_role("button", name="Remove bead with a bell")).to_be_focused()
+    assert names_of(service, "beads") == ["bead with a harp", "bead with a bell"]
+    press(sets.get_by_role("button", name="Delete this set…"))
+    press(sets.get_by_role("button", name="Delete it"))
+    expect(sets.get_by_role("heading", name="There is no label set yet")).to_be_focused()
+
+
+def test_the_question_before_a_set_is_deleted_takes_the_focus_once(sets: Page) -> None:
+    """What is typed elsewhere meanwhile goes there; Escape is a no."""
+    sets.get_by_role("button", name="beads").click()
+    end, keep = (sets.get_by_role("button", name=name) for name in ("Delete this set…", "Keep it"))
+    press(end)
+    expect(keep).to_be_focused()
+    more = sets.get_by_label("More names, one a line")
+    more.focus()
+    sets.keyboard.type("wolf howling")
+    expect(more).to_have_value("wolf howling")
+    press(keep)
+    expect(end).to_be_focused()
+    press(end)
+    expect(keep).to_be_focused()
+    sets.keyboard.press("Escape")
+    expect(end).to_be_focused()
+    expect(sets.get_by_role("alertdialog")).to_have_count(0)
 
 
 def test_what_someone_else_changed_meanwhile_is_not_overwritten(sets: Page, service: str) -> None:
@@ -132,8 +214,15 @@ def test_a_name_that_is_taken_is_not_replaced(sets: Page, service: str) -> None:
     """Nor is what was typed lost."""
     sets.get_by_label("Name of the set").fill("beads")
     sets.get_by_role("button", name="Make the set").click()
-    expect(sets.get_by_role("alert")).to_contain_text("precondition_failed")
+    fault = sets.get_by_role("alert")
+    expect(fault).to_contain_text("There is a label set “beads” already; choose another name.")
     expect(sets.get_by_label("Name of the set")).to_have_value("beads")
+    sets.get_by_role("button", name="beads").click()
+    expect(fault).to_have_count(0)
+    sets.get_by_label("Save a copy under another name").fill("beads")
+    sets.get_by_role("button", name="Save the copy").click()
+    expect(fault).to_contain_text("There is a label set “beads” already; choose another name.")
+    expect(fault).not_to_contain_text("Someone else")
     assert len(names_of(service, "beads")) == 2
 
 

@@ -161,3 +161,29 @@ def test_the_card_of_a_bundle_that_is_no_longer_shown_is_dropped(page: Page, hel
     wait_until_done(page, "/v1/models/toy")
     assert "Model card: the demo bundle" in card.inner_text()
     assert page.get_by_role("alert").count() == 0
+
+
+@pytest.mark.usefixtures("held")
+def test_a_list_of_label_sets_that_a_later_one_has_overtaken_is_dropped(page: Page) -> None:
+    """Both views ask for it when they open; of the two only the first has a set, and comes last."""
+    expect(page.get_by_role("button", name="Classify", exact=True)).to_be_visible()
+    routes: list[Route] = []
+
+    def answer_the_second(route: Route) -> None:
+        routes.append(route)
+        if len(routes) == 2:
+            route.fulfill(json={"label_sets": [], "next_cursor": None})
+
+    def wait_for(n_lists: int) -> None:
+        lists = "window.done.filter((path) => path === '/v1/label-sets')"
+        page.wait_for_function(f"n => {lists}.length === n", arg=n_lists)
+
+    page.route("**/v1/label-sets?*", answer_the_second)
+    page.evaluate("window.done = []")
+    page.get_by_role("link", name="Label sets").click()
+    page.get_by_role("link", name="Classify a clip").click()
+    wait_for(1)
+    late = {"name": "late", "n_labels": 1, "etag": "1"}
+    routes[0].fulfill(json={"label_sets": [late], "next_cursor": None})
+    wait_for(2)
+    assert page.get_by_label("Choose from", exact=True).count() == 0
