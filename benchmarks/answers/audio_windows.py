@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.answers.real_clips import read_clips
+from benchmarks.answers.clip_measure import CannotMeasureError
+from benchmarks.answers.real_clips import CAN_FAIL, read_clips
 from service.arrays import Array
 from service.classifier import decode_spec, rank_names
 from service.decode import decode_clip
@@ -27,7 +28,7 @@ from service.decode.sound import window_starts_s
 from service.embed.embedder import LabelEmbedder
 from service.embed.embeddings import LabelEmbeddings
 from service.encode.features import ClipFeatures, pool
-from service.errors import MediaError
+from service.errors import BundleError, MediaError
 from service.labels.label import Candidates, make_label
 from service.media import DecodeLimits, DecodeSpec
 from service.options import ClassifyOptions
@@ -50,10 +51,27 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--share", type=float, default=0.4, help="of the labelled clip in each long sound")
     options = parser.parse_args()
+    try:
+        lines = _table(options)
+    except CAN_FAIL as error:
+        parser.exit(2, f"{error}\n")
+    except BundleError as error:
+        parser.exit(2, f"{options.bundle}: {error.message}\n")
+    sys.stdout.write("\n".join([*lines, ""]))
+
+
+def _table(options: argparse.Namespace) -> list[str]:
+    """The lines of the table.
+
+    Raises:
+        CannotMeasureError: The clips can't be read, or there are not two names with sound.
+    """
     bundle = load_bundle(options.bundle, Runtime(device="cpu"))
     spec = decode_spec(bundle.manifest)
     sounds = [sound for folder in options.folders for sound in _sounds(folder, spec)]
     labels = sorted({label for label, _ in sounds})
+    if len(labels) < 2:
+        raise CannotMeasureError("There are not two names with clips that have sound. Add some.")
     names = LabelEmbedder(2**30).embed(bundle, Candidates(tuple(map(make_label, labels))))
     firsts = [
         _firsts(bundle, names, _long_sound(index, sounds, spec, options.minutes, options.share))
@@ -71,7 +89,7 @@ def main() -> None:
     for key in firsts[0]:
         found = np.array([first[key] for first in firsts])
         lines.append(f"| {key} | {(found == every).sum()} | {(found == right).sum()} |")
-    sys.stdout.write("\n".join([*lines, ""]))
+    return lines
 
 
 def _sounds(folder: Path, spec: DecodeSpec) -> list[tuple[str, Array]]:

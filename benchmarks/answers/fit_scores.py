@@ -21,13 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from benchmarks.answers.clip_measure import Measured
+from benchmarks.answers.clip_measure import CannotMeasureError, Measured
 from benchmarks.answers.ranked_lists import Track, similarities
 from benchmarks.answers.real_clips import CAN_FAIL, add_ranking_options, rank_folder
 from service.bundle.head_specs import SimilarityScore, SimilarityScores
 from service.embed.embedder import LabelEmbedder
 from service.head.similarity import SimilarityHead
 from service.labels.label import Candidates
+from service.registry import Bundle
 
 Floats = NDArray[np.float64]
 _PARTS: dict[str, Track] = {"both": "fused", "visual": "picture", "audio": "sound"}
@@ -57,17 +58,30 @@ def main() -> None:
     add_ranking_options(parser)
     options = parser.parse_args()
     try:
-        bundle, measured = rank_folder(options.folder, options)
+        scores = fit_all(*rank_folder(options.folder, options))
     except CAN_FAIL as error:
         parser.exit(2, f"{error}\n")
+    sys.stdout.write(scores.model_dump_json(indent=2) + "\n")
+
+
+def fit_all(bundle: Bundle, measured: Measured) -> SimilarityScores:
+    """The scores for each set of tracks.
+
+    Raises:
+        CannotMeasureError: The bundle has a trained head, or no clip has one of the tracks.
+    """
     if not isinstance(bundle.head, SimilarityHead):
-        parser.exit(2, "The bundle has a trained head: `ahse train` fits the scores of such a head.\n")
+        raise CannotMeasureError(
+            "The bundle has a trained head: `ahse train` fits the scores of such a head."
+        )
     names = LabelEmbedder(2**30).embed(bundle, Candidates(measured.labels))
     fitted = {}
     for part, track in _PARTS.items():
         rows = similarities(bundle, names, measured.encoded.features, track)
+        if not rows:
+            raise CannotMeasureError(f"There are no clips that have this track: {part}. Add some.")
         fitted[part] = fit(_ranked(measured, rows))
-    sys.stdout.write(SimilarityScores(**fitted).model_dump_json(indent=2) + "\n")
+    return SimilarityScores(**fitted)
 
 
 def fit(ranked: Sequence[Ranked]) -> SimilarityScore:

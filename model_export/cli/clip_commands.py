@@ -19,6 +19,7 @@ from model_export.errors import DatasetError, Problem
 from service.cli.command_app import CommandApp
 
 if TYPE_CHECKING:
+    from model_export.data.gzsl_data import GzslData
     from model_export.extract.extraction import Extracted, Journal
     from model_export.extract.listing import Listing
     from service.registry import Bundle
@@ -49,8 +50,8 @@ def extract(
     """
     from model_export.data.feature_file import write_feature_file
     from model_export.extract.extraction import Journal
-    from model_export.extract.feature_set import assemble, split_clips
-    from model_export.extract.listing import list_clips
+    from model_export.extract.feature_set import assemble, check_copies, split_clips
+    from model_export.extract.listing import list_clips, path_text
     from service.cli.serve import read_settings
     from service.process import n_processors
     from service.registry import load_bundle
@@ -58,6 +59,7 @@ def extract(
     check_new_feature_file(out)
     settings, names = read_settings({"device": device}), read_unseen(unseen)
     listing = list_clips(source)
+    _say_not_entered(listing)
     split_clips(source, listing.clips, seed, names)  # fail before the long work if no split is possible
     loaded = load_bundle(bundle, settings.runtime(n_processors()))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -66,11 +68,12 @@ def extract(
         _say_found(found)
         if not found.clips:
             raise DatasetError(source, [Problem(source.name, "not one of its clips can be used")])
-        splits = split_clips(source, found.clips, seed, names)
-        features = assemble(found, splits, loaded, name or source.resolve().stem)
+        splits = split_clips(source, found.clips, seed, names, listing.clips)
+        check_copies(source, found, splits)
+        features = assemble(found, splits, loaded, path_text(name or source.resolve().stem))
         write_feature_file(out, features)
         journal.remove()
-    _say_left_out({clip.label for clip in listing.clips} - set(features.data.class_names))
+    _say_left_out(listing, features.data)
     typer.echo(split_table(features.data))
     typer.echo(f"{out}: made by the encoders {features.data.encoders}")
     typer.echo(f"next: ahse train {out} --out RUN")
@@ -114,6 +117,7 @@ def calibrate(
     if not isinstance(head, SimilarityHead):
         what = "has a trained head, whose statistics come from training; only similarity heads are calibrated"
         raise DatasetError(bundle, [Problem(manifest.name, what)])
+    _say_not_entered(listing)
     target.resolve().parent.mkdir(parents=True, exist_ok=True)
     kept = target.resolve().with_name(f".{target.resolve().name}.journal")
     with Journal(kept, manifest.encoders_digest()) as journal:
@@ -154,6 +158,12 @@ def _extract(listing: Listing, bundle: Bundle, journal: Journal, settings: Setti
         raise typer.Exit(130) from None
 
 
+def _say_not_entered(listing: Listing) -> None:
+    """Print the folders of which no clip is used."""
+    for one in listing.not_entered:
+        typer.echo(f"{one.file}: left out: {one.what}", err=True)
+
+
 def _say_found(found: Extracted) -> None:
     """Print how many clips there are, and every one that failed."""
     for failed in found.failed:
@@ -168,9 +178,11 @@ def _say_found(found: Extracted) -> None:
     typer.echo("; ".join([f"{len(found.clips)} clips", *(note for note in notes if note)]))
 
 
-def _say_left_out(names: set[str]) -> None:
+def _say_left_out(listing: Listing, data: GzslData) -> None:
+    """Print the classes that are in the listing only."""
     from model_export.data.splits import MIN_CLIPS
 
-    if names:
-        listed = ", ".join(sorted(names))
-        typer.echo(f"left out, with fewer than {MIN_CLIPS} clips that can be used: {listed}", err=True)
+    if names := {clip.label for clip in listing.clips} - set(data.class_names):
+        is_given = any(clip.split for clip in listing.clips)
+        fewer = "no clip, or none to train on," if is_given else f"fewer than {MIN_CLIPS} clips"
+        typer.echo(f"left out, with {fewer} that can be used: {', '.join(sorted(names))}", err=True)

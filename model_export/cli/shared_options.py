@@ -6,6 +6,7 @@ where the training packages are missing. Commands import what they need when the
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -91,12 +92,27 @@ def read_unseen(given: Sequence[str] | None) -> list[str]:
 
     Raises:
         LabelError: A name can't be a label.
+        DatasetError: A file is no text in UTF-8, or there is no name.
     """
     from service.labels.label import make_label
 
-    files = [(text, Path(text).is_file()) for text in given or ()]
-    lines = [[text] if not is_file else Path(text).read_text("utf-8").splitlines() for text, is_file in files]
-    return [make_label(name).name for one in lines for name in one if name.strip()]
+    return [make_label(name).name for text in given or () for name in _names_of(text)]
+
+
+def _names_of(text: str) -> list[str]:
+    """The name that was given, or those of the file that was."""
+    is_file = os.path.isfile(text)  # noqa: PTH113  (unlike is_file, it answers for a long name too)
+    try:
+        lines = Path(text).read_text("utf-8-sig").splitlines() if is_file else [text]
+    except UnicodeDecodeError:
+        raise DatasetError(
+            text, [Problem("--unseen", "the file is no text in UTF-8; save it as one")]
+        ) from None
+    names = [line for line in lines if line.strip()]
+    if not names:
+        what = "there is no class name in it; give one, or one a line in a file"
+        raise DatasetError(text or "--unseen", [Problem("--unseen", what)])
+    return names
 
 
 def split_table(data: GzslData) -> str:

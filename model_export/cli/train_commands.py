@@ -72,9 +72,9 @@ def train(
     with progress_bars(["stage 1", "stage 2"], show=sys.stderr.isatty()) as bars:
         run = training.train(data, config, out, device=device, n_threads=threads, report=bars)
     c, name = run.calibration, f"{'SIMULATED ' if data.simulated else ''}{data.name}"
+    figures = f"validation HM {c.harmonic_mean:.2f}, ZSL {c.zsl:.2f}, beta {c.beta:.2f}, "
     typer.echo(
-        f"{out}: {name}, validation HM {c.harmonic_mean:.2f}, ZSL {c.zsl:.2f}, beta {c.beta:.2f}, "
-        f"weight of the raw features {c.raw_weight:.2f}"
+        f"{out}: {name}, {figures if c.certificate else ''}weight of the raw features {c.raw_weight:.2f}"
     )
     if c.certificate is None:
         typer.echo("what the head brings was not measured: validation lacks clips with both tracks")

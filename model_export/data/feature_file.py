@@ -11,7 +11,6 @@ Header: metadata["ahse_features"] is a `Description` as JSON. It names the encod
 different encoders are never confused. Nothing in the file is code.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from model_export.data.gzsl_data import (
     TextOrder,
     data_problems,
 )
+from model_export.data.whole_files import written_whole
 from model_export.errors import DatasetError, Problem
 from service.faults import list_faults
 
@@ -111,9 +111,8 @@ def write_feature_file(path: Path, features: FeatureSet) -> None:
         text_order=data.text_order,
         law=data.law,
     )
-    partial = path.with_name(path.name + ".partial")
-    save_file(dict(_named_arrays(data)), partial, {KEY: description.model_dump_json()})
-    os.replace(partial, path)  # noqa: PTH105 - Path.replace is the same call with an older name
+    with written_whole(path) as partial:
+        save_file(dict(_named_arrays(data)), partial, {KEY: description.model_dump_json()})
 
 
 def read_feature_file(path: Path, *, encoders: str | None = None) -> FeatureSet:

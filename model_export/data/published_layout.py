@@ -62,6 +62,11 @@ class Published:
     key: str
     names_csv: str
 
+    @property
+    def encoders(self) -> str:
+        """What its features say of the encoders that made them."""
+        return f"as published with {self.name}"
+
 
 PUBLISHED: Final = (
     Published("ActivityNet-GZSL", "activitynet", "activitynet_w2v_class_names.csv"),
@@ -101,7 +106,7 @@ def read_published(root: Path, *, legacy_text_order: bool = False) -> GzslData:
         raise DatasetError(root, problems)
     splits = {split: clips for split, (clips, _) in read.items()}
     simulated = all(made_up for _, made_up in read.values())
-    encoders = "simulated" if simulated else f"as published with {published.name}"
+    encoders = "simulated" if simulated else published.encoders
     order: TextOrder = "legacy" if legacy_text_order else "by_name"
     law = read_law(root) if simulated else ""
     data = GzslData(published.name, simulated, classes, *text, splits, encoders, order, law)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 import os
 import sqlite3
 import stat
@@ -20,6 +19,7 @@ from model_export.errors import DatasetError, Problem
 from model_export.extract.listing import ListedClip, Listing
 from service.arrays import Array
 from service.classifier import decode_spec
+from service.cli.clip_files import kind_by_name
 from service.encode.clip_features import encode_clip
 from service.encode.features import ClipFeatures
 from service.errors import ClipUnavailableError, MediaError, NotMediaError
@@ -38,8 +38,8 @@ _TABLE = """CREATE TABLE IF NOT EXISTS features (
 _SELECT = """SELECT visual, audio FROM features
     WHERE encoders = ? AND path = ? AND size = ? AND changed_ns = ?"""
 _INSERT = "INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?, ?, ?)"
-FileKey = tuple[str, int, int]
-"""Path, size and time of change of a file, by which its features are kept."""
+FileKey = tuple[bytes, int, int]
+"""Path, size and time of change of a file, by which its features are kept; a path need not be UTF-8."""
 # Of files that are something else, are damaged, or have another table.
 _NO_JOURNAL = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
 
@@ -54,7 +54,7 @@ def file_key(path: Path) -> FileKey:
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):
         raise FileNotFoundError(path)
-    return os.path.realpath(path), about.st_size, about.st_mtime_ns
+    return os.fsencode(os.path.realpath(path)), about.st_size, about.st_mtime_ns
 
 
 class Journal:
@@ -184,7 +184,7 @@ def extract_clips(
     known = _known(listing, journal)
     n_known, failed = len(known), []
     progress(n_known, len(listing.clips))
-    missing = [clip for clip in listing.clips if clip.name not in known]
+    missing = [clip for clip in listing.clips if clip.path not in known]
     decoded = _decode_ahead(missing, decode, decode_spec(bundle.manifest), n_decoders)
     for n_done, (clip, one) in enumerate(decoded, n_known + 1):
         if isinstance(one, FailedClip):
@@ -193,24 +193,24 @@ def extract_clips(
             failed.append(features)
         else:
             journal.put(one[0], features)
-            known[clip.name] = features
+            known[clip.path] = features
         progress(n_done, len(listing.clips))
     named = [one for one in failed if not (listing.from_folder and _is_no_media(one))]
-    clips = tuple(clip for clip in listing.clips if clip.name in known)
+    clips = tuple(clip for clip in listing.clips if clip.path in known)
     return Extracted(
         clips=clips,
-        features=tuple(known[clip.name] for clip in clips),
+        features=tuple(known[clip.path] for clip in clips),
         failed=tuple(named),
         n_ignored=listing.n_ignored + len(failed) - len(named),
         n_resumed=n_known,
     )
 
 
-def _known(listing: Listing, journal: Journal) -> dict[str, ClipFeatures]:
-    """Features from the journal, by the clip's name."""
-    keys = ((clip.name, _key_of(clip)) for clip in listing.clips)
-    kept = ((name, journal.get(key)) for name, key in keys if not isinstance(key, FailedClip))
-    return {name: features for name, features in kept if features is not None}
+def _known(listing: Listing, journal: Journal) -> dict[Path, ClipFeatures]:
+    """Features from the journal, by the clip's path."""
+    keys = ((clip.path, _key_of(clip)) for clip in listing.clips)
+    kept = ((path, journal.get(key)) for path, key in keys if not isinstance(key, FailedClip))
+    return {path: features for path, features in kept if features is not None}
 
 
 def _key_of(clip: ListedClip) -> FileKey | FailedClip:
@@ -264,6 +264,4 @@ def _encode(bundle: Bundle, clip: ListedClip, decoded: Clip) -> ClipFeatures | F
 
 def _is_no_media(failed: FailedClip) -> bool:
     """Whether a file is no clip and its name does not claim that it is."""
-    # A separate instance: the module's functions also read lists that differ between machines.
-    kind, _ = mimetypes.MimeTypes().guess_type(failed.clip.name)
-    return failed.code == NotMediaError.code and not (kind or "").startswith(("video/", "audio/"))
+    return failed.code == NotMediaError.code and kind_by_name(failed.clip.name) != "media"

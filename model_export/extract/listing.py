@@ -2,8 +2,9 @@
 
 import csv
 import os
+import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,7 @@ class ListedClip:
 
     Attributes:
         path: Of the file.
-        name: Its path in the listing, with slashes; unique.
+        name: Its path in the listing, with slashes; unique. Bytes that are not UTF-8 are written as escapes.
         label: Name of its class.
         split: The split or part that a CSV gives; None where it gives none.
     """
@@ -44,12 +45,14 @@ class Listing:
         from_folder: Whether files were found rather than named; one that is not media is then no mistake.
         n_ignored: Files that were skipped: hidden ones, those outside of class folders, and still images.
         n_images: How many of them are still images.
+        not_entered: Folders below it that were not looked into, each with the reason.
     """
 
     clips: tuple[ListedClip, ...]
     from_folder: bool
     n_ignored: int = 0
     n_images: int = 0
+    not_entered: tuple[Problem, ...] = ()
 
 
 def list_clips(source: Path) -> Listing:
@@ -72,13 +75,14 @@ def list_clips(source: Path) -> Listing:
         problems.append(Problem(source.name, f"holds no clip; it should have {wanted}"))
         if n := listing.n_images:
             problems.append(Problem(source.name, f"its {n} still images count as clips only in a CSV"))
+        problems += listing.not_entered
     if problems:
         raise DatasetError(source, problems)
     return listing
 
 
 def list_unlabelled(folder: Path) -> Listing:
-    """Every file in a folder and below that is neither hidden nor a still image.
+    """Every file in a folder and below that is neither hidden nor a still image, each once.
 
     Files that are not media are skipped later.
 
@@ -91,22 +95,70 @@ def list_unlabelled(folder: Path) -> Listing:
     if listing.n_images and not listing.clips:
         what = f"holds {listing.n_images} still images and no clip"
         raise DatasetError(folder, [Problem(folder.name, what)])
-    return listing
+    files: dict[str, ListedClip] = {}
+    for clip in listing.clips:
+        files.setdefault(_real_path(clip.path), clip)
+    return replace(listing, clips=tuple(files.values()))
 
 
 def _of_folder(root: Path, *, labelled: bool) -> Listing:
     """The clips of a folder and below, labelled by the outermost folder, or not at all."""
     clips, n_ignored, n_images = [], 0, 0
-    # Unlike is_file, isfile answers also where a folder may not be entered.
-    for path in sorted(path for path in root.rglob("*") if os.path.isfile(path)):  # noqa: PTH113
+    not_entered: list[Problem] = []
+    for path in _files(root, not_entered):
         parts = path.relative_to(root).parts
         if (labelled and len(parts) < 2) or any(part.startswith(".") for part in parts):
             n_ignored += 1
         elif _is_still_image(path):  # most often the thumbnail of a clip beside it
             n_images += 1
         else:
-            clips.append(ListedClip(path, "/".join(parts), _clean(parts[0]) if labelled else ""))
-    return Listing(tuple(clips), from_folder=True, n_ignored=n_ignored + n_images, n_images=n_images)
+            name = path_text("/".join(parts))
+            clips.append(ListedClip(path, name, _clean(parts[0]) if labelled else ""))
+    return Listing(
+        tuple(sorted(clips, key=lambda clip: clip.name)),  # as ClipPool has them, for the same splits
+        from_folder=True,
+        n_ignored=n_ignored + n_images,
+        n_images=n_images,
+        not_entered=tuple(sorted(not_entered, key=str)),
+    )
+
+
+def _files(root: Path, not_entered: list[Problem]) -> Iterator[Path]:
+    """The files of a folder and below, also those that can't be looked at, which are reported later.
+
+    Links to folders are followed in the folder itself, as folders of classes are often links; deeper down
+    they may lead in circles.
+    """
+
+    def leave(folder: Path, why: str) -> None:
+        if not any(part.startswith(".") for part in folder.relative_to(root).parts):
+            not_entered.append(Problem(path_text(str(folder)), why))
+
+    def refused(error: OSError) -> None:
+        leave(Path(error.filename), f"the folder can't be opened: {error.strerror}")
+
+    for name, folders, files in os.walk(root, onerror=refused, followlinks=True):
+        folder = Path(name)
+        for link in sorted(one for one in folders if (folder / one).is_symlink()):
+            if folder != root or link.startswith("."):
+                folders.remove(link)
+                leave(folder / link, "a link to a folder; only links beside the class folders are followed")
+        yield from (folder / file for file in files if _may_be_clip(folder / file))
+
+
+def _may_be_clip(path: Path) -> bool:
+    """Whether it is a regular file, or can't be looked at."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+
+
+def path_text(path: str) -> str:
+    """A path as text, with escapes for bytes that are not UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _is_still_image(path: Path) -> bool:

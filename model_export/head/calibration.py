@@ -201,14 +201,20 @@ def log_probabilities(distances: Distances, temperature: float) -> Reals:
 def fit_temperature(distances: Distances, target: Indices) -> float:
     """The temperature with the lowest mean negative log likelihood (Guo et al., ICML 2017).
 
+    Where no clip is wrong, the likelihood grows for ever as the temperature falls, and scores would claim
+    certainty on the word of a few clips. Then one clip more counts, whose class may be any of them alike.
+
     Args:
         distances: [n, c] of validation clips to the candidate classes, with beta on the seen ones.
         target: int64 [n], column of the right class.
     """
+    rows = np.arange(len(target))
+    n_added = int((distances[rows, target] <= distances.min(axis=1)).all())
 
     def nll(log_temperature: float) -> float:
         log_p = log_probabilities(distances, float(np.exp(log_temperature)))
-        return -float(log_p[np.arange(len(target)), target].mean())
+        total = log_p[rows, target].sum() + n_added * log_p.mean()
+        return -float(total / (len(rows) + n_added))
 
     spread = float(distances.std()) + 1e-12
     bounds = (np.log(spread * 1e-3), np.log(spread * 1e2))
@@ -231,6 +237,9 @@ def with_and_without_own(clips: ClipDistances, candidates: Indices) -> tuple[Rea
 def fit_unknown(known: Reals, unknown: Reals) -> UnknownScore:
     """Logistic regression on the distance to the nearest label.
 
+    Where a threshold tells all of them apart, the steepest score would be the most likely one. Then each
+    clip counts a little for the other group too, one in n + 2, as Platt (1999) has it.
+
     Args:
         known: [n], distances of clips whose class is among the labels.
         unknown: [m], distances of clips whose class is not.
@@ -238,16 +247,17 @@ def fit_unknown(known: Reals, unknown: Reals) -> UnknownScore:
     # Both groups weigh one half, however many clips each has; the fit runs on standardised distances.
     distance = np.concatenate([known, unknown])
     sign = np.concatenate([np.full(len(known), -1.0), np.full(len(unknown), 1.0)])
-    weight = np.concatenate(
-        [np.full(len(known), 0.5 / len(known)), np.full(len(unknown), 0.5 / len(unknown))]
-    )
+    n = np.concatenate([np.full(len(group), len(group)) for group in (known, unknown)])
+    weight, other = 0.5 / n, (known.max() <= unknown.min()) / (n + 2)
     centre, spread = float(distance.mean()), float(distance.std()) + 1e-12
     x = (distance - centre) / spread
 
     def loss(parameters: Reals) -> float:
         # The slope is exp(.), so that the score can only grow with the distance.
         slope, offset = np.exp(parameters[0]), parameters[1]
-        return float(np.sum(weight * np.logaddexp(0.0, -sign * slope * (x - offset))))
+        towards = sign * slope * (x - offset)
+        losses = (1 - other) * np.logaddexp(0.0, -towards) + other * np.logaddexp(0.0, towards)
+        return float(np.sum(weight * losses))
 
     log_slope, offset = minimize(loss, x0=np.zeros(2), bounds=[(-7, 7), (-10, 10)], method="L-BFGS-B").x
     return UnknownScore(threshold=centre + spread * float(offset), scale=spread / float(np.exp(log_slope)))

@@ -131,7 +131,8 @@ class Evaluation(_Report):
         data: Name of the data set.
         simulated: Whether its clip features were made up.
         ranking: What clips were ranked by.
-        track: Tracks that the clips were given with.
+        track: Tracks that the clips were given with; `any`: those that each has, since no clips of seen or
+            none of unseen classes have both.
         seed: Of the run.
         accuracy: With beta.
         uncalibrated: The same with beta 0.
@@ -151,7 +152,7 @@ class Evaluation(_Report):
     data: str
     simulated: bool
     ranking: RankedBy
-    track: Track
+    track: Track | Literal["any"]
     seed: int
     accuracy: Accuracy
     uncalibrated: Accuracy
@@ -178,7 +179,8 @@ def evaluate(
         ranking: `embedding`, `fused` with the raw features, or `raw`, the untrained late fusion of the raw
             similarities; as the configuration says where None.
         track: Of the test clips those that have the track, with this one alone; for `both` those that have
-            both, or all of them if there are none of seen or none of unseen classes.
+            both. If there are none of seen or none of unseen classes, all clips are measured, and the result
+            says `any`.
 
     Raises:
         RunError: The run was trained on other data.
@@ -200,7 +202,7 @@ def evaluate(
         data=data.name,
         simulated=data.simulated,
         ranking=chosen,
-        track=track,
+        track="any" if track == "both" and not test.measures("both") else track,
         seed=run.config.head.seed,
         accuracy=accuracy_of(ranked, calibration.beta),
         uncalibrated=accuracy_of(ranked, 0.0),

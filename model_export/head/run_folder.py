@@ -20,7 +20,6 @@ after some whole epoch.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -37,6 +36,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model_export.data.gzsl_data import GzslData, TextOrder, Track
+from model_export.data.whole_files import written_whole
 from model_export.errors import RunError
 from model_export.head.calibration import Calibration, Calibrations
 from model_export.head.head_config import HeadConfig
@@ -253,18 +253,15 @@ def git_commit() -> str | None:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file in one step, so that no reader sees half of it."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)  # noqa: PTH105 - Path.replace is the same call with an older name
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def save_tensors(path: Path, tensors: Weights, metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file in one step, so that no reader sees half of it."""
-    partial = path.with_name(path.name + ".partial")
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata
-    )
-    os.replace(partial, path)  # noqa: PTH105 - as above
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with written_whole(path) as partial:
+        save_file(plain, partial, metadata)
 
 
 def checkpoint_path(out: Path, number: StageNumber) -> Path:

@@ -6,11 +6,12 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.optim import Adam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from model_export.errors import RunError
 from model_export.head.network import HeadNetwork
 from model_export.head.run_folder import Record, Weights, save_tensors
 
@@ -49,9 +50,22 @@ def save_checkpoint(
 def restore_checkpoint(
     path: Path, network: HeadNetwork, optimizer: Adam, scheduler: ReduceLROnPlateau
 ) -> StageState:
-    """Restore a saved state into its parts; a fresh state where there is none."""
+    """Restore a saved state into its parts; a fresh state where there is none.
+
+    Raises:
+        RunError: The file is damaged, or can't be read.
+    """
     if not path.exists():
         return StageState()
+    try:
+        return _restore(path, network, optimizer, scheduler)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise RunError(
+            f"{path} is damaged or can't be read; remove it, and the same command trains this stage anew"
+        ) from error
+
+
+def _restore(path: Path, network: HeadNetwork, optimizer: Adam, scheduler: ReduceLROnPlateau) -> StageState:
     with safe_open(path, framework="pt") as file:
         plain = json.loads(file.metadata()["progress"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict

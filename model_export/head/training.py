@@ -23,6 +23,7 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from model_export.data.gzsl_data import SINGLE_TRACKS, GzslData, Track
+from model_export.data.whole_files import written_whole
 from model_export.errors import RunError
 from model_export.head.calibration import (
     VISUAL_SHARES,
@@ -176,7 +177,8 @@ def finish(
     final_statistics = exact_statistics(final, config.standardisation, second[1])
     final.fit(second[1], final_statistics, network)
     save_tensors(out / "head.safetensors", final.state_dict())
-    final_statistics.save(out / "statistics.safetensors")
+    with written_whole(out / "statistics.safetensors") as partial:
+        final_statistics.save(partial)
     write_atomically(out / GUARANTEE_FILE, guarantees.model_dump_json())
     write_atomically(out / "calibration.json", calibrations.model_dump_json(indent=2))
 
@@ -311,7 +313,11 @@ def epoch_steps(
 
 
 def measure(network: HeadNetwork, config: HeadConfig, stage: StageTensors) -> dict[str, float]:
-    """S, U, HM and ZSL on the evaluation clips, by the ranking that selects epochs, at the best beta."""
+    """S, U, HM and ZSL on the evaluation clips, by the ranking that selects epochs, at the best beta.
+
+    On those that have both tracks, on which this ranking is calibrated too.
+    """
+    stage = stage.complete()
     statistics = exact_statistics(network, config.standardisation, stage)
     network.fit(stage, statistics, None)
     ranked = rank_embedding(network, config, statistics, stage)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from model_export.data.gzsl_data import TextOrder, Track
+from model_export.data.published_layout import PUBLISHED
 from model_export.errors import RunError
 from model_export.head.cost import Cost
 from model_export.head.evaluation import RankedBy
@@ -101,7 +102,7 @@ def comparison_table(found: Sequence[Method]) -> Table:
 
     Only runs on published clip features count as ours here; others would not be comparable.
     """
-    real = [m for m in found if not m.runs[0].config.data.simulated]
+    real = [m for m in found if _is_published(m)]
     rows = [
         (r.method, *(_cell([f"{value:.2f}" for value in r.figures[d]]) for d in DATA_SETS), r.source)
         for r in COMPARISON
@@ -112,6 +113,13 @@ def comparison_table(found: Sequence[Method]) -> Table:
     title = "Comparison on published clip features: S / U / HM / ZSL, per cent"
     note = f"{COMPARISON_NOTE} Runs on SIMULATED or other features are not comparable and not in this table."
     return Table(title, ("method", *DATA_SETS, "source"), tuple(rows), note)
+
+
+def _is_published(method: Method) -> bool:
+    """Whether its features are the published ones, and not others that somebody gave the same name."""
+    data = method.runs[0].config.data
+    known = {one.name: one.encoders for one in PUBLISHED}
+    return not data.simulated and data.encoders == known.get(data.name)
 
 
 def _own_rows(real: Sequence[Method], order: str) -> list[tuple[str, ...]]:
@@ -212,8 +220,12 @@ def table_one(found: Sequence[Method]) -> Table:
         "with the raw similarities where the "
         "method's preset says so. Seconds are of both stages of one training, MiB the largest memory of the "
         "process, data and libraries included. The published figures are of published clip features"
-        + (" and not comparable with SIMULATED ones." if found[0].runs[0].config.data.simulated else "."),
+        + ("." if _is_published(found[0]) else f" and not comparable with {_others(found[0])}."),
     )
+
+
+def _others(method: Method) -> str:
+    return "SIMULATED ones" if method.runs[0].config.data.simulated else "these"
 
 
 def _table_one_cells(method: Method | None) -> tuple[str, ...]:

@@ -106,6 +106,11 @@ def _measured(measured: MeasuredRun | None) -> str:
         f"| {what} | {' | '.join(f'{getattr(one.accuracy, name):.1f}' for name in _FIGURES)} |"
         for what, one in _evaluations(measured)
     ]
+    rows += [
+        f"| {what} | {' | '.join(['not measured'] * len(_FIGURES))} |"
+        for track, what in _TRACKS.items()
+        if not measured.has(measured.own_ranking, track)
+    ]
     table = "\n".join([f"| | {' | '.join(_FIGURES.values())} |", "|---|---|---|---|---|", *rows])
     return f"""{_tested(measured)}
 Mean per class, in per cent: S and U with all of these classes as candidates, HM their harmonic mean, ZSL
@@ -126,7 +131,8 @@ def _evaluations(measured: MeasuredRun) -> Iterator[tuple[str, Evaluation]]:
     for track, what in _TRACKS.items():
         if measured.has(measured.own_ranking, track):
             yield what, measured.of(measured.own_ranking, track)
-    yield "both tracks, untrained late fusion", measured.of("raw")
+    clips = "both tracks" if measured.has("raw") else "all test clips"
+    yield f"{clips}, untrained late fusion", measured.of("raw")
 
 
 def _tested(measured: MeasuredRun) -> str:

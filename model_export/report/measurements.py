@@ -77,11 +77,15 @@ class MeasuredRun:
     sample: Sample
 
     def of(self, ranking: RankedBy, track: Track = "both") -> Evaluation:
-        """The evaluation by a ranking; single tracks were measured for the run's own ranking only."""
-        return next(e for e in self.evaluations if (e.ranking, e.track) == (ranking, track))
+        """The evaluation by a ranking; single tracks were measured for the run's own ranking only.
+
+        For `both` that of all test clips, where it can't be measured.
+        """
+        tracks = ("both", "any") if track == "both" else (track,)
+        return next(e for e in self.evaluations if e.ranking == ranking and e.track in tracks)
 
     def has(self, ranking: RankedBy, track: Track = "both") -> bool:
-        """Whether it was measured: not with a track that no test clip has."""
+        """Whether it was measured: not with tracks that no test clips of seen or of unseen classes have."""
         return any((e.ranking, e.track) == (ranking, track) for e in self.evaluations)
 
     @property

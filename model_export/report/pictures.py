@@ -24,9 +24,11 @@ def embedding_map(found: Sequence[Method]) -> bytes:
         _draw_map(ax, method.runs[0].sample)
         _title(ax, method.name, f"seed {method.seeds[0]}")
     names = found[0].runs[0].sample.names
-    figure.legend(
+    legend = figure.legend(
         *axes[0].get_legend_handles_labels(), loc="lower center", ncols=5, fontsize=7, frameon=False
     )
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # dollars in a name are dollars
     figure.subplots_adjust(
         bottom=0.06 + 0.045 * (1 + len(names) // 5), left=0.02, right=0.98, top=0.83, wspace=0.04
     )
@@ -100,14 +102,14 @@ def reliability_diagram(found: Sequence[Method]) -> bytes:
 def _panels(title: str, n: int, height: float = 3.4) -> tuple[Figure, list[Axes]]:
     """A figure with n panels side by side."""
     figure = Figure(figsize=(4.4 * n, height))
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=11, parse_math=False)
     axes = figure.subplots(1, n, squeeze=False)
     figure.subplots_adjust(top=0.76, bottom=0.15, left=0.16 / n + 0.02, right=0.98)
     return figure, list(axes[0])
 
 
 def _title(ax: Axes, name: str, more: str) -> None:
-    ax.set_title(fill(name, 52) + "\n" + more, fontsize=9)
+    ax.set_title(fill(name, 52) + "\n" + more, fontsize=9, parse_math=False)
 
 
 def _png(figure: Figure) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -137,7 +138,8 @@ def _pictures(found: Sequence[Method]) -> dict[str, bytes]:
         shown = list(found[:3])
     name, _, text_order, digest = shown[0].runs[0].config.data.key
     order = "_legacy" if text_order == "legacy" else ""
-    key = f"{name.lower().replace(' ', '_')}{order}_{digest[:6]}"
+    plain = re.sub(r"[^\w.-]", "_", name.lower())  # whatever the data set is called, files can be so
+    key = f"{plain}{order}_{digest[:6]}"
     return {f"{key}_{name}.png": draw(shown) for name, draw in PICTURES.items()}
 
 

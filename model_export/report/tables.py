@@ -203,6 +203,10 @@ def _rank(name: str) -> int:
 NOT_MEASURED = "not measured"
 FROZEN: Final = "frozen encoders, no head"
 """The row that every table has: the late fusion of the raw similarities, without any training."""
+_ANY_TRACKS: Final = (
+    "No test clips of seen classes, or none of unseen ones, have both tracks: these are all test clips, each "
+    "with the tracks that it has."
+)
 
 
 @dataclass(frozen=True)
@@ -250,7 +254,12 @@ def ranking_table(found: Sequence[Method]) -> Table:
     rankings: tuple[tuple[RankedBy, str], ...] = (("embedding", ""), ("fused", " + raw similarities"))
     rows = [_row(m.name + more, m, columns, ranking) for m in found for ranking, more in rankings]
     rows += [_row(FROZEN, found[0], columns, "raw")]
-    return Table(f"Test clips of {data_title(found)}", ("method", "seeds", *columns), tuple(rows))
+    title, note = f"Test clips of {data_title(found)}", "" if _have_both(found) else _ANY_TRACKS
+    return Table(title, ("method", "seeds", *columns), tuple(rows), note)
+
+
+def _have_both(found: Sequence[Method]) -> bool:
+    return all(run.has("raw") for method in found for run in method.runs)
 
 
 def _row(name: str, method: Method, columns: Sequence[str], ranking: RankedBy) -> tuple[str, ...]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from benchmarks.answers import fit_scores
 from benchmarks.answers.fit_scores import Ranked, fit
+from tests.toy import write_clip, write_toy_bundle
 
 
 def _drawn(sharpness: float, n_names: int, n_clips: int = 4000) -> list[Ranked]:
@@ -38,3 +42,20 @@ def test_unknown_tells_lists_without_the_right_name() -> None:
         threshold = found.unknown_threshold + found.unknown_slope * np.log(n_names)
         assert 1.0 < threshold < 4.5
     assert found.unknown_slope >= 0
+
+
+def test_clips_without_pictures_are_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is nothing to fit the score of pictures to."""
+    for tone in ("low", "high"):
+        (tmp_path / "clips" / tone).mkdir(parents=True)
+        write_clip(tmp_path / "clips" / tone / "a.mp4", None, tone, seconds=0.6)
+    (tmp_path / "none.txt").touch()
+    bundle = write_toy_bundle(tmp_path / "toy", head="similarity")
+    words = (tmp_path / "clips", "--bundle", bundle, "--distractors", tmp_path / "none.txt")
+    monkeypatch.setattr("sys.argv", ["fit_scores", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        fit_scores.main()
+    assert ended.value.code == 2
+    assert "There are no clips that have this track: visual. Add some." in capsys.readouterr().err

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from model_export.cli.train_commands import Preset, evaluate_app, report_app, train_app
@@ -48,6 +49,19 @@ def test_train_evaluate_and_report_go_together(command: Command, features: Path,
     code, out, _ = command(report_app, *runs, "--out", tmp_path / "report")
     assert code == 0
     assert (tmp_path / "report" / "report.html").is_file()
+
+
+def test_train_says_no_figure_that_was_not_measured(command: Command, features: Path, tmp_path: Path) -> None:
+    """Clips of unseen validation classes without sound: nothing of clips with both tracks."""
+    found = read_feature_file(features)
+    clips = found.data.splits["val_unseen"]
+    silent = replace(clips, audio=np.zeros_like(clips.audio))
+    data = replace(found.data, splits={**found.data.splits, "val_unseen": silent})
+    write_feature_file(tmp_path / "some.safetensors", replace(found, data=data))
+    code, out, _ = command(train_app, tmp_path / "some.safetensors", "--out", tmp_path / "run", *SMALL)
+    assert code == 0
+    assert "validation lacks clips with both tracks" in out
+    assert "HM" not in out
 
 
 @pytest.mark.parametrize(

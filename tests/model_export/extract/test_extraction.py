@@ -111,16 +111,29 @@ def test_a_failed_clip_is_reported_and_the_others_are_extracted(
     (root / "a" / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     (root / "a" / "empty.mp4").touch()
     (root / "b" / "words.mp4").write_text("no clip at all, whatever its name says")
+    (root / "b" / "words.flac").write_text("neither this, which not every table of types knows")
     (root / "b" / "words.txt").write_text("no clip at all, and none that is called so")
     found = extract(list_clips(root), bundle, Decoding(), journal)
     assert {failed.clip.name: failed.code for failed in found.failed} == {
         "a/cut.mp4": "truncated_media",
         "a/empty.mp4": "empty_file",
+        "b/words.flac": "not_media",
         "b/words.mp4": "not_media",
     }
     assert all(failed.message for failed in found.failed)
     assert found.n_ignored == 1
     assert len(found.clips) == 4
+
+
+def test_a_name_that_is_not_utf_8_is_a_name(bundle: Bundle, root: Path, journal: Journal) -> None:
+    """The journal knows the clip again, and a feature file can have its name."""
+    (root / "a" / "1.mp4").rename(root / "a" / os.fsdecode(b"\xe9.mp4"))
+    listing = list_clips(root)
+    for n_resumed in (0, 4):
+        found = extract(listing, bundle, Decoding(), journal)
+        assert found.n_resumed == n_resumed
+    assert [clip.name for clip in found.clips][:2] == ["a/2.mp4", r"a/\xe9.mp4"]
+    "".join(clip.name for clip in found.clips).encode("utf-8")
 
 
 def test_a_file_that_a_csv_names_is_never_skipped(bundle: Bundle, root: Path, journal: Journal) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from model_export.data.gzsl_data import SplitName
+from model_export.data.splits import Part
 from model_export.errors import DatasetError
 from model_export.extract.extraction import Extracted
-from model_export.extract.feature_set import assemble, split_clips
+from model_export.extract.feature_set import assemble, check_copies, split_clips
 from model_export.extract.listing import ListedClip
 from service.bundle.directory import read_manifest
 from service.encode.features import ClipFeatures
@@ -20,7 +21,7 @@ from service.runtime.providers import Runtime
 ROOT = Path("clips")
 
 
-def clip(label: str, number: int, said: SplitName | None = None) -> ListedClip:
+def clip(label: str, number: int, said: Part | SplitName | None = None) -> ListedClip:
     """One that is nowhere."""
     return ListedClip(ROOT / f"{label}{number}", f"{label}/{number}", label, said)
 
@@ -73,6 +74,44 @@ def test_splits_of_the_csv_take_precedence_over_the_seed() -> None:
     said: list[SplitName] = ["train", "val_seen", "val_unseen", "test_seen", "test_unseen"]
     clips = [clip(label, i, split) for i, (label, split) in enumerate(zip("aabac", said, strict=True))]
     assert split_clips(ROOT, clips, 0, []) == said
+
+
+def test_a_clip_that_can_not_be_used_changes_no_other_split() -> None:
+    """The class of a lost training clip stays a seen one; if none is left, all of its clips are left out."""
+    words: list[tuple[str, Part]] = [
+        *(("a", "train"), ("a", "train"), ("a", "val"), ("a", "test")),
+        *(("b", "train"), ("b", "val"), ("b", "test")),
+        *(("c", "val"), ("c", "test"), ("d", "val"), ("d", "test"), ("e", "test")),
+    ]
+    listed = [clip(label, i, word) for i, (label, word) in enumerate(words)]
+    lost = (listed[0], listed[4], listed[7])  # one of two of a, and all that b and c are trained on
+    usable = [one for one in listed if one not in lost]
+    splits = dict(zip(usable, split_clips(ROOT, usable, 0, [], listed), strict=True))
+    assert [splits[one] for one in usable if one.label == "a"] == ["train", "val_seen", "test_seen"]
+    assert {splits[one] for one in usable if one.label in "bc"} == {None}
+    assert [splits[one] for one in usable if one.label in "de"] == ["val_unseen", "test_seen", "test_unseen"]
+    with pytest.raises(DatasetError, match="val_unseen: no clip is in it"):
+        split_clips(ROOT, [one for one in usable if one.label != "d"], 0, [], listed)
+
+
+def test_copies_in_several_splits_or_classes_are_refused(tmp_path: Path) -> None:
+    """By their content, among clips with equal features; one that is left out may be a copy."""
+    row = np.ones(3, np.float32)
+    contents = {"a/0": b"x", "a/1": b"x", "a/2": b"y", "a/3": b"x", "b/4": b"y", "b/5": b"x"}
+    clips = []
+    for name, content in contents.items():
+        path = tmp_path / name.replace("/", "")
+        path.write_bytes(content)
+        clips.append(ListedClip(path, name, name[0]))
+    found = Extracted(tuple(clips), (ClipFeatures(row, None),) * 5 + (ClipFeatures(None, row),), (), 0, 0)
+    splits: list[SplitName | None] = ["train", "train", "train", None, "test_unseen", "test_seen"]
+    with pytest.raises(DatasetError) as error:
+        check_copies(tmp_path, found, splits)
+    assert [str(one) for one in error.value.problems] == [
+        "b/4: in test_unseen and of the class 'b', is a copy of a/2, which is in train and of the class 'a'; "
+        "keep one of them"
+    ]
+    check_copies(tmp_path, found, ["train", "train", "train", "train", None, "test_seen"])
 
 
 def test_incomplete_or_contradictory_splits_are_refused() -> None:

@@ -1,6 +1,9 @@
 """Which files are clips, of which class: found in folders or named by a CSV."""
 
+import os
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,6 +120,58 @@ def test_a_link_in_a_folder_is_the_file_that_it_leads_to(tmp_path: Path) -> None
     touch(tmp_path, "rain/a.mp4", "wind/b.mp4")
     (tmp_path / "wind" / "a.mp4").symlink_to(tmp_path / "rain" / "a.mp4")
     with pytest.raises(DatasetError, match=r"wind/a\.mp4: is the same file as rain/a\.mp4"):
+        list_clips(tmp_path)
+
+
+def test_links_to_folders_are_followed_at_the_top_and_named_below(tmp_path: Path) -> None:
+    """A class folder may be a link; deeper down links may lead in circles, and one to the top does."""
+    root = touch(tmp_path / "clips", "rain/a.mp4", "rain/more/b.mp4")
+    touch(tmp_path / "store", "wind/c.mp4")
+    (root / "wind").symlink_to(tmp_path / "store" / "wind")
+    (root / ".cache").symlink_to(tmp_path / "store")
+    (root / "rain" / "up").symlink_to(root)
+    for found in (list_clips(root), list_unlabelled(root)):
+        assert [clip.name for clip in found.clips] == ["rain/a.mp4", "rain/more/b.mp4", "wind/c.mp4"]
+        assert [str(one) for one in found.not_entered] == [
+            f"{root}/rain/up: a link to a folder; only links beside the class folders are followed"
+        ]
+    (root / "rain" / "a again.mp4").symlink_to(root / "rain" / "a.mp4")
+    assert len(list_unlabelled(root).clips) == 3
+
+
+def test_a_folder_that_can_not_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the rights of who runs this; if nothing else is there, it is the reason."""
+    root, scandir = touch(tmp_path, "rain/a.mp4", "wind/b.mp4"), os.scandir
+
+    def denied(folder: str) -> Any:
+        if folder.endswith("wind"):
+            raise PermissionError(13, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    assert [clip.name for clip in list_clips(root).clips] == ["rain/a.mp4"]
+    what = f"{root}/wind: the folder can't be opened: Permission denied"
+    assert [str(one) for one in list_clips(root).not_entered] == [what]
+    (root / "rain" / "a.mp4").unlink()
+    with pytest.raises(DatasetError, match=re.escape(what)):
+        list_clips(root)
+
+
+def test_the_clips_of_a_folder_are_in_the_order_in_which_a_feature_file_is_split(tmp_path: Path) -> None:
+    """By name, in which a slash comes after a dash: the same seed then gives the same splits."""
+    touch(tmp_path, "rain/a/1.mp4", "rain/a-1.mp4", "rain/a.mp4", "rain hard/1.mp4")
+    names = [clip.name for clip in list_clips(tmp_path).clips]
+    assert names == ["rain hard/1.mp4", "rain/a-1.mp4", "rain/a.mp4", "rain/a/1.mp4"]
+
+
+def test_a_name_that_is_not_utf_8_is_listed_with_escapes(tmp_path: Path) -> None:
+    """As a class it is refused, since no encoder could read it."""
+    name = os.fsdecode(b"caf\xe9.mp4")
+    touch(tmp_path, f"rain/{name}")
+    (clip,) = list_clips(tmp_path).clips
+    assert (clip.path, clip.name) == (tmp_path / "rain" / name, r"rain/caf\xe9.mp4")
+    touch(tmp_path, f"{name}/a.mp4")
+    with pytest.raises(DatasetError, match="surrogate"):
         list_clips(tmp_path)
 
 

@@ -36,12 +36,45 @@ def test_fit_temperature_recovers_the_temperature_of_drawn_answers(temperature: 
     assert reliability(p.max(1), p.argmax(1) == target).calibration_error() < 0.02
 
 
+def test_few_clips_that_are_all_right_do_not_claim_certainty() -> None:
+    """The likelihood of such clips has no maximum; more of them allow a higher score."""
+    random = np.random.default_rng(0)
+    few, many = (random.normal(5, 0.1, size=(n, 8)) for n in (20, 2000))
+    sureness = []
+    for distances in (few, many):
+        target = random.integers(8, size=len(distances))
+        distances[np.arange(len(target)), target] -= 3
+        found = fit_temperature(distances, target)
+        sureness.append(float(np.exp(log_probabilities(distances, found)).max(axis=1).mean()))
+    assert 0.9 < sureness[0] < 0.99 < sureness[1] < 0.9999
+
+
+def test_a_single_mistake_leaves_the_most_likely_temperature() -> None:
+    """Nothing is added to clips that have a likelihood with a maximum: no neighbour is more likely."""
+    distances, target = drawn(0.05, 200)
+    target[0] = distances[0].argmax()
+    found = fit_temperature(distances, target)
+    likelihoods = [
+        log_probabilities(distances, found * factor)[np.arange(200), target].mean()
+        for factor in (0.99, 1.0, 1.01)
+    ]
+    assert likelihoods[1] == max(likelihoods)
+
+
 def test_fit_unknown_recovers_threshold_and_scale_of_drawn_distances() -> None:
     """Distances 4 +- 1 for known and 6 +- 1 for unknown clips: even odds at 5, scale 1 / 2 (by Bayes)."""
     random = np.random.default_rng(0)
     score = fit_unknown(random.normal(4, 1, 20_000), random.normal(6, 1, 5_000))
     assert score.threshold == pytest.approx(5, abs=0.05)
     assert score.scale == pytest.approx(0.5, rel=0.05)
+
+
+def test_an_unknown_score_of_groups_that_a_threshold_tells_apart_is_not_steep() -> None:
+    """Of ten clips each, one in twelve may be of the other kind (Platt, 1999)."""
+    score = fit_unknown(np.linspace(3.9, 4.1, 10), np.linspace(5.9, 6.1, 10))
+    assert score.threshold == pytest.approx(5, abs=0.01)
+    likely = unknown_scores(np.array([4.0, 6.0]), score)
+    np.testing.assert_allclose(likely, [1 / 12, 11 / 12], atol=0.005)
 
 
 def test_an_unknown_score_is_a_probability_that_grows_with_distance() -> None:

@@ -22,7 +22,7 @@ from model_export.head.training import calibrate, train
 from model_export.head.training_batches import TARGET_TEMPERATURE, StageInputs, Teacher, drop_tracks
 from model_export.report.head_card import metrics, model_card, unseen_classes
 from model_export.report.measurements import measure
-from model_export.report.tables import methods, track_table
+from model_export.report.tables import methods, ranking_table, track_table
 from service.arrays import Array
 from service.bundle.directory import read_manifest
 from tests.model_export.conftest import SMALL
@@ -126,10 +126,23 @@ def test_clips_are_measured_with_a_track_that_they_have(tmp_path: Path, toy_bund
         for one in measured.evaluations
     ]
     assert unseen_classes(replace(measured, evaluations=tuple(fewer))) == ("class 10", "class 11", "class 9")
-    silent = without(data, "audio", 1.0)
-    measured = measure(train(silent, SMALL, tmp_path / "silent", n_threads=1), silent)
-    assert not measured.has("fused", "audio")
-    assert "not measured" in track_table(methods([measured])).text()
+
+
+def test_no_figure_is_of_tracks_that_the_test_clips_lack(tmp_path: Path, toy_bundle: Path) -> None:
+    """Of silent clips: neither of sound, nor of both tracks; their rankings are of the clips as they are."""
+    silent = without(small_world(), "audio", 1.0)
+    run = train(silent, SMALL, tmp_path / "silent", n_threads=1)
+    measured = measure(run, silent)
+    assert [measured.has("fused", track) for track in ("both", "visual", "audio")] == [False, True, False]
+    assert measured.of("fused").track == "any"
+    found = methods([measured])
+    assert [cell == "not measured" for cell in track_table(found).rows[0][1:]] == [True, False, True] * 2
+    assert "have both tracks: these are all test clips" in ranking_table(found).note
+    what = {one.name.split(", ", 1)[1] for one in metrics(measured)}
+    assert what == {"picture only", "all test clips, untrained late fusion"}
+    card = model_card(run, read_manifest(toy_bundle), measured)
+    nothing = " | ".join(["not measured"] * 4)
+    assert f"| both tracks | {nothing} |\n| sound only | {nothing} |" in card
 
 
 def test_guarantees_for_both_tracks_are_of_clips_that_have_both(tmp_path: Path) -> None:

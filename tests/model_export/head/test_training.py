@@ -21,7 +21,8 @@ from model_export.head.distances import rank_embedding, rank_raw
 from model_export.head.head_config import HeadConfig
 from model_export.head.methods.clip_clap import ClipClap
 from model_export.head.run_folder import Run
-from model_export.head.stage_tensors import StageTensors
+from model_export.head.stage_checkpoint import save_checkpoint
+from model_export.head.stage_tensors import Clips, StageTensors
 from model_export.head.training import train
 from tests.model_export.conftest import SMALL
 from tests.model_export.head.small_world import small_world
@@ -186,6 +187,38 @@ def test_a_trained_run_does_not_depend_on_the_test_clips(
     splits = {**small_data.splits, "test_seen": SplitFeatures(noise, seen.audio, seen.class_index)}
     other = train(replace(small_data, splits=splits), SMALL, tmp_path / "run", n_threads=1)
     assert contents(other.path) == contents(small_run.path)
+
+
+@pytest.mark.parametrize("length", [0, 100])
+def test_a_damaged_checkpoint_is_named(
+    small_data: GzslData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    """Empty or cut short, as a power cut leaves it; without it the run goes on."""
+    path, out = tmp_path / "run" / "stage_1.checkpoint", tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "save_checkpoint", dies_at(1, save_checkpoint, after=True))
+        with pytest.raises(KilledError):
+            train(small_data, SMALL, out, n_threads=1)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(RunError, match=r"stage_1\.checkpoint is damaged .*; remove it"):
+        train(small_data, SMALL, out, n_threads=1)
+    path.unlink()
+    assert train(small_data, SMALL, out, n_threads=1).calibration
+
+
+def test_epochs_are_chosen_on_the_clips_that_are_calibrated(small_run: Run, small_data: GzslData) -> None:
+    """On those with both tracks: the others, ranked with one, don't change the figures."""
+    stage = StageTensors.of(small_data, small_data.stage(1), torch.device("cpu"))
+    clips = stage.eval_unseen
+    twice = Clips(
+        torch.cat([clips.visual, -clips.visual]),
+        torch.cat([clips.audio, torch.zeros_like(clips.audio)]),
+        clips.class_index.repeat(2),
+    )
+    mixed = replace(stage, eval_unseen=twice)
+    assert training.measure(small_run.network, SMALL, mixed) == training.measure(
+        small_run.network, SMALL, stage
+    )
 
 
 def test_training_stops_when_the_loss_is_not_finite(small_data: GzslData, tmp_path: Path) -> None:

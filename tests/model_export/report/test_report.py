@@ -165,7 +165,8 @@ def test_tables_say_what_was_not_measured(measured: MeasuredRun) -> None:
 
 def test_real_runs_stand_beside_the_published_numbers(measured: MeasuredRun) -> None:
     """Under the data set of their name."""
-    data = measured.config.data.model_copy(update={"name": "UCF-GZSL", "simulated": False})
+    update = {"name": "UCF-GZSL", "simulated": False, "encoders": "as published with UCF-GZSL"}
+    data = measured.config.data.model_copy(update=update)
     real = replace(measured, config=RunConfig(head=measured.config.head, data=data))
     real = variant(real, **row_config("AHSE"))
     rows = {
@@ -175,6 +176,25 @@ def test_real_runs_stand_beside_the_published_numbers(measured: MeasuredRun) -> 
     assert rows["AHSE"][2] == f"{a.seen:.2f} / {a.unseen:.2f} / {a.harmonic_mean:.2f} / {a.zsl:.2f}"
     assert rows["AHSE"][1] == rows["AHSE"][3] == NOT_MEASURED
     assert rows[FROZEN][2] != NOT_MEASURED
+    own = methods([on_other_data(real, encoders="23ddf979")])
+    assert all(
+        set(cells[1:4]) == {NOT_MEASURED}
+        for cells in comparison_table(own).rows
+        if cells[-1] == "this project"
+    )
+    assert "not comparable with these" in table_one(own).note
+
+
+def test_names_with_slashes_and_dollars_are_drawn_as_they_are(measured: MeasuredRun, tmp_path: Path) -> None:
+    """No folder stands in a picture's name, and no formula is read, right or wrong."""
+    names = ("$5 and $10", r"$\frac$", "a_b/c")
+    odd = on_other_data(
+        replace(measured, sample=replace(measured.sample, names=names)), name="mine/$a_ $b\\c"
+    )
+    write_report([odd], tmp_path / "report")
+    pictures = sorted(path.name for path in (tmp_path / "report").glob("*.png"))
+    assert pictures[0] == f"mine__a___b_c_{measured.config.data.pool[:6]}_beta.png"
+    assert len(pictures) == 4
 
 
 def test_published_harmonic_means_follow_from_seen_and_unseen() -> None:
@@ -211,7 +231,12 @@ def test_runs_on_other_data_or_with_another_text_order_are_never_averaged(
 ) -> None:
     """Each has tables of its own, and rows of its own beside the published numbers."""
     real = [
-        on_other_data(variant(measured, **row_config("AHSE"), seed=seed), name="UCF-GZSL", simulated=False)
+        on_other_data(
+            variant(measured, **row_config("AHSE"), seed=seed),
+            name="UCF-GZSL",
+            simulated=False,
+            encoders="as published with UCF-GZSL",
+        )
         for seed in (0, 1)
     ]
     mixed_up = [on_other_data(run, text_order="legacy", pool="other") for run in real]
