@@ -139,7 +139,8 @@ def _files(root: Path, not_entered: list[Problem]) -> Iterator[Path]:
 
     for name, folders, files in os.walk(root, onerror=refused, followlinks=True):
         folder = Path(name)
-        for link in sorted(one for one in folders if (folder / one).is_symlink()):
+        # Unlike is_symlink, islink answers also where a folder may be listed but not entered.
+        for link in sorted(one for one in folders if os.path.islink(folder / one)):  # noqa: PTH114
             if folder != root or link.startswith("."):
                 folders.remove(link)
                 leave(folder / link, "a link to a folder; only links beside the class folders are followed")

@@ -59,6 +59,6 @@ def test_a_head_is_trained_measured_and_written_beside_kept_encoders(tmp_path: P
 
 def test_without_a_bundle_there_are_no_encoders_to_keep(tmp_path: Path) -> None:
     """Said before any clip is recorded."""
-    with pytest.raises(BundleInvalidError, match="no manifest"):
+    with pytest.raises(BundleInvalidError, match="no such folder"):
         rebuild_head(tmp_path / "work", tmp_path / "none", 0, quiet)
     assert not (tmp_path / "work").exists()
