@@ -53,9 +53,14 @@ class DatasetError(AhseError):
 
     def __init__(self, root: str | Path, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        listed = "\n".join(f"  {problem}" for problem in self.problems)
         plural = "problem" if len(self.problems) == 1 else "problems"
-        super().__init__(f"{root}: {len(self.problems)} {plural}\n{listed}")
+        self._title = f"{root}: {len(self.problems)} {plural}"
+        super().__init__("\n".join(self.lines))
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """A line for each problem."""
+        return (self._title, *(f"  {problem}" for problem in self.problems))
 
 
 class RunError(AhseError):

@@ -82,6 +82,11 @@ class AhseError(Exception):
         super().__init__(message)
         self.message = message
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The message for a terminal: a name in it must not look like a line of its own."""
+        return (self.message,)
+
 
 class MediaError(AhseError):
     """A clip can't be decoded into frames and a waveform."""

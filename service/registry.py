@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from service.bundle.directory import open_manifest, verify_files
+from service.bundle.directory import named_by_path, open_manifest, verify_files
 from service.bundle.guarantees import Guarantees, load_guarantees
 from service.bundle.head_specs import SimilaritySpec
 from service.bundle.manifest import CARD_FILE, Manifest
@@ -122,7 +122,8 @@ class Registry:
         self._directories: dict[str, Path] = {}
         self._bundles: dict[str, Bundle] = {}
         for directory in directories:
-            bundle = self._load(directory)
+            with named_by_path(directory):
+                bundle = self._load(directory)
             if bundle.name in self._bundles:
                 raise BundleInvalidError(f"two bundles are named {bundle.name}; rename one in its manifest")
             self._directories[bundle.name] = directory
@@ -156,7 +157,10 @@ class Registry:
         """
         self.get(name)
         with self._lock:
-            bundle = self._load(self._directories[name])
+            try:
+                bundle = self._load(self._directories[name])
+            except BundleInvalidError as error:
+                raise BundleInvalidError(f"bundle {name}: {error}") from error
             if bundle.name != name:
                 raise BundleInvalidError(f"the directory of bundle {name} now holds one named {bundle.name}")
             self._bundles[name] = bundle
@@ -165,8 +169,5 @@ class Registry:
         return bundle
 
     def _load(self, directory: Path) -> Bundle:
-        try:
-            bundle = load_bundle(directory, self._runtime)
-        except BundleInvalidError as error:
-            raise BundleInvalidError(f"bundle {directory.name}: {error}") from error
+        bundle = load_bundle(directory, self._runtime)
         return replace(bundle, encoders=self._wrap(bundle.encoders))

@@ -7,7 +7,8 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -39,6 +40,15 @@ def open_manifest(directory: Path) -> tuple[Manifest, str]:
     """
     raw = _read_bytes(directory)
     return _parse(raw), hashlib.sha256(raw).hexdigest()
+
+
+@contextmanager
+def named_by_path(directory: Path) -> Iterator[None]:
+    """Name the directory in errors, for whoever has chosen it; clients of the service may not read paths."""
+    try:
+        yield
+    except BundleInvalidError as error:
+        raise BundleInvalidError(f"bundle {directory.resolve()}: {error}") from error
 
 
 def _parse(raw: bytes) -> Manifest:
@@ -109,9 +119,8 @@ def file_sha256(path: Path) -> str:
 def _read_bytes(directory: Path) -> bytes:
     path = directory / MANIFEST_FILE
     if not path.is_file():
-        raise BundleInvalidError(
-            f"there is no {MANIFEST_FILE}; a bundle is a directory written by `ahse export`"
-        )
+        missing = MANIFEST_FILE if directory.is_dir() else "such folder"
+        raise BundleInvalidError(f"there is no {missing}; a bundle is a directory written by `ahse export`")
     if path.stat().st_size > _MAX_MANIFEST_BYTES:
         raise BundleInvalidError(f"{MANIFEST_FILE} is larger than {_MAX_MANIFEST_BYTES} bytes")
     return path.read_bytes()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from service.client import Answer, Guarantee, Segment
@@ -16,6 +19,12 @@ _LIKELY_UNKNOWN = 0.5
 def printable(text: str) -> str:
     """A line without control characters: names of files and errors of a service may not steer a terminal."""
     return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
+def json_line(document: Mapping[str, Any]) -> str:
+    """A line of JSON whose control characters are all escaped: JSON itself asks that of the first 32 only."""
+    text = json.dumps(document, ensure_ascii=False)
+    return re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def as_text(name: str, answer: Answer) -> str:

@@ -29,9 +29,10 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole manifest.")] = False,
 ) -> None:
     """Print what a bundle is: its dims, rates, templates, metrics and where it comes from."""
-    from service.bundle.directory import read_manifest
+    from service.bundle.directory import named_by_path, read_manifest
 
-    manifest = read_manifest(directory)
+    with named_by_path(directory):
+        manifest = read_manifest(directory)
     if as_json:
         typer.echo(manifest.model_dump_json(indent=2))
         return
@@ -86,10 +87,12 @@ def _source(source: Source) -> str:
 @app.command()
 def verify(directory: Directory) -> None:
     """Check every file of a bundle and that its graphs are what the manifest says; exit code 2 if not."""
+    from service.bundle.directory import named_by_path
     from service.registry import load_bundle
     from service.runtime.providers import Runtime
 
-    bundle = load_bundle(directory, Runtime(device="cpu"))
+    with named_by_path(directory):
+        bundle = load_bundle(directory, Runtime(device="cpu"))
     n_files = len(bundle.manifest.files)
     typer.echo(
         f"{bundle.name} {bundle.manifest.version}: {n_files} files and all graphs are as the manifest says"

@@ -23,10 +23,11 @@ _HEAD_BYTES = 1024
 _PACKET_BYTES = 188  # of MPEG transport streams
 # A file in a folder that is called so is tried even where its content looks like nothing: it may be damaged.
 _ENDINGS = frozenset((
-    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".mxf", ".ogv", ".gif",
-    ".3gp", ".3g2", ".asf", ".f4v", ".vob", ".m2ts", ".m2v", ".h264", ".hevc", ".ivf", ".y4m", ".apng",
-    ".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".wma",
-    ".mka", ".m4b", ".mp2", ".ac3", ".amr", ".au", ".caf", ".w64", ".wv",
+    ".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".dv", ".wmv", ".flv", ".mxf", ".ogv", ".gif",
+    ".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".m2t", ".m2ts", ".trp", ".3gp", ".3g2", ".asf", ".f4v",
+    ".264", ".h264", ".265", ".h265", ".hevc", ".ivf", ".obu", ".y4m", ".apng",
+    ".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".oga", ".opus", ".spx", ".weba", ".aif", ".aiff",
+    ".aifc", ".wma", ".mka", ".m4b", ".mp2", ".ac3", ".eac3", ".amr", ".au", ".caf", ".w64", ".wv",
 ))  # fmt: skip
 # MPEG transport streams, and programs in TypeScript: only where the content can't be looked at.
 _UNSURE_ENDINGS = frozenset((".ts", ".mts"))
@@ -89,8 +90,8 @@ class Found:
     def skipped_text(self) -> str:
         """For the user: what was skipped; empty if nothing was."""
         named = ", ".join(f"{reason}: {n}" for reason, n in sorted(self.skipped.items()))
-        how = " (to rank images, give a pattern, such as '*.jpg')"
-        return named + (how if self.skipped[REASONS["image"]] else "")
+        how = " (a pattern, such as 'CLIPS/*', takes all that it matches)"
+        return named + (how if self.skipped[REASONS["image"]] or self.skipped[REASONS["other"]] else "")
 
 
 def find_clips(words: Sequence[str]) -> Found:
@@ -139,7 +140,8 @@ def _walk(top: Path, skipped: Counter[str]) -> Iterator[ClipFile]:
     for folder, folders, files in os.walk(top, onerror=unreadable):
         shown = sorted(one for one in folders if not one.startswith("."))
         skipped["hidden"] += len(folders) - len(shown)
-        folders[:] = [one for one in shown if not Path(folder, one).is_symlink()]
+        # Unlike that of Path, this answers also where the folder may be listed but not entered.
+        folders[:] = [one for one in shown if not os.path.islink(os.path.join(folder, one))]  # noqa: PTH114, PTH118
         skipped["links to folders"] += len(shown) - len(folders)
         for name in sorted(files):
             path = Path(folder, name)
@@ -221,7 +223,7 @@ def clip_at(path: Path, below: Path) -> ClipFile:
         path: Of the file.
         below: Relative to the folder that was given; else the name of the file.
     """
-    name = os.fsencode(path).decode("utf-8", "backslashreplace")
+    name = in_utf8(path)
     try:
         facts = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -235,6 +237,11 @@ def clip_at(path: Path, below: Path) -> ClipFile:
     return ClipFile(name, path, below, *state_of(facts))
 
 
+def in_utf8(name: str | Path) -> str:
+    """A name with escapes for the bytes that are not UTF-8, which no text can hold."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def state_of(facts: os.stat_result) -> tuple[int, str]:
     """Size of a file, and the time of its last change as ISO 8601 has it."""
     return facts.st_size, datetime.fromtimestamp(facts.st_mtime, UTC).isoformat()
@@ -242,7 +249,7 @@ def state_of(facts: os.stat_result) -> tuple[int, str]:
 
 def _spool() -> ClipFile:
     """Keep what comes on standard input in a file without a name, which can't be left behind."""
-    if sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.isatty():  # None: closed by whoever started the program
         raise InvalidOptionError("- reads a clip from standard input; send one: ahse classify - < clip.mp4")
     file = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the clip)
     shutil.copyfileobj(sys.stdin.buffer, file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -46,9 +47,11 @@ def errors_in_words() -> Iterator[None]:
     try:
         yield
     except AhseError as error:
-        _say(f"ahse: {error.message} [{error.code}]")
-        if cause := _root_cause(error):
-            _say(f"cause: {cause}")
+        lines = list(error.lines)
+        lines[0] = f"ahse: {lines[0]}"
+        lines[-1] += f" [{error.code}]"
+        for line in (*lines, *_root_cause(error).splitlines()):
+            _say(line)
     except OSError as error:
         _say(f"ahse: {error}")
     except ModuleNotFoundError as error:
@@ -60,18 +63,27 @@ def errors_in_words() -> Iterator[None]:
     raise SystemExit(2)
 
 
-def _say(text: str) -> None:
-    """Print to standard error. Names of files and texts of libraries are in it."""
-    for line in text.splitlines():
-        typer.echo(printable(line), err=True)
+@contextmanager
+def named_in_errors(path: Path) -> Iterator[None]:
+    """Name a file in what goes wrong with it once it is open: the system does not say which is cut off."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def _say(line: str) -> None:
+    """Print to standard error. A name of a file in it may not look like a line of its own."""
+    typer.echo(printable(line), err=True)
 
 
 def _root_cause(error: BaseException) -> str:
-    """The text of a library's error: useful at a terminal, never sent to a client."""
+    """The text of a library's error, often of several lines; for a terminal, never sent to a client."""
     root = error
     while root.__cause__ is not None:
         root = root.__cause__
-    return "" if isinstance(root, AhseError) else f"{type(root).__name__}: {root}"
+    return "" if isinstance(root, AhseError) else f"cause: {type(root).__name__}: {root}"
 
 
 def _explain_missing(error: ModuleNotFoundError) -> None:
@@ -83,9 +95,14 @@ def _explain_missing(error: ModuleNotFoundError) -> None:
         "demo_world",
     ):  # no package that could be installed, but a mistake in ours
         raise error
-    extra = _EXTRAS.get(package, "cpu,export")
+    extra = _EXTRAS.get(package)
+    # pip would take laion-clap's old numpy for training and export.
+    how = (
+        f"pip install 'ahse[{extra}]'"
+        if extra
+        else "uv pip install --constraint constraints.txt '.[cpu,export]' in a checkout"
+    )
     typer.echo(
-        f"ahse: this command needs {package}, which is not installed. "
-        f"Install what it needs with: pip install 'ahse[{extra}]'",
+        f"ahse: this command needs {package}, which is not installed. Install what it needs with: {how}",
         err=True,
     )

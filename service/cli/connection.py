@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli.answer_text import printable
+from service.errors import UnauthenticatedError
 
 if TYPE_CHECKING:
-    from service.client import Client
+    from service.client import Client, ClientError
 
 Url = Annotated[
     str | None,
@@ -28,20 +29,37 @@ Key = Annotated[
     ),
 ]
 
+_NO_KEY = (
+    "The service asks for a valid API key that has not expired: give it with --key or, better, in the "
+    "environment variable AHSE_API_KEY."
+)
+
 
 @contextmanager
-def connected(url: str, key: str | None) -> Iterator[Client]:
-    """A client, whose errors end the command with one line and exit code 2."""
+def connected(url: str, key: str | None, n_jobs: int | None = None) -> Iterator[Client]:
+    """A client, whose errors end the command with one line and exit code 2.
+
+    Args:
+        url: Of the service.
+        key: API key.
+        n_jobs: Requests at a time, where so many were asked for.
+    """
     from service.client import Client, ClientError, ServiceError
+    from service.client.connection import MAX_CONNECTIONS
 
     try:
-        with Client(url, key) as client:
+        with Client(url, key, max_connections=max(MAX_CONNECTIONS, n_jobs or 0)) as client:
             yield client
     except ClientError as error:
         request_id = error.request_id if isinstance(error, ServiceError) else ""
         named = f" (request {request_id})" if request_id else ""
-        typer.echo(printable(f"ahse: {error.message} [{error.code}]{named}"), err=True)
+        typer.echo(printable(f"ahse: {message_of(error)} [{error.code}]{named}"), err=True)
         raise typer.Exit(2) from error
+
+
+def message_of(error: ClientError) -> str:
+    """What is wrong and what to do; of keys the service's own words are about headers."""
+    return _NO_KEY if error.code == UnauthenticatedError.code else error.message
 
 
 def refuse_key_without_url(url: str | None, key: str | None) -> None:

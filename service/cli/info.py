@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service.cli.answer_text import json_line
 from service.cli.command_app import CommandApp
 from service.cli.connection import Key, Url, connected, refuse_key_without_url
 from service.cli.interrupts import exiting_at_once
@@ -32,7 +32,7 @@ def info(
         else:
             with connected(url, key) as client:
                 facts = _of_service(client)
-    typer.echo(json.dumps(facts, ensure_ascii=False) if as_json else _as_text(facts))
+    typer.echo(json_line(facts) if as_json else _as_text(facts))
 
 
 def _of_service(client: Client) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service import option_texts as texts
+from service.cli.answer_text import json_line
 from service.cli.command_app import CommandApp
 from service.cli.connection import Key, Url, connected, refuse_key_without_url
 from service.cli.interrupts import exiting_at_once
@@ -57,7 +57,7 @@ def list_sets(as_json: Json = False, url: Url = None, key: Key = None, data_dir:
     with _label_sets(url, key, data_dir) as store:
         for one in store.label_sets():
             if as_json:
-                typer.echo(json.dumps(one.as_document(), ensure_ascii=False))
+                typer.echo(json_line(one.as_document()))
             else:
                 typer.echo(f"{one.name}  {one.n_labels} labels  changed {one.updated:%Y-%m-%d %H:%M}")
 
@@ -70,7 +70,7 @@ def get(
     with _label_sets(url, key, data_dir) as store:
         label_set = store.label_set(name)
     if as_json:
-        typer.echo(json.dumps(label_set.as_document(), ensure_ascii=False))
+        typer.echo(json_line(label_set.as_document()))
     else:
         typer.echo(as_file([label.name for label in label_set.labels]), nl=False)
 

@@ -54,6 +54,8 @@ def as_file(names: Sequence[str]) -> str:
 
 
 def _read(path: Path) -> list[str]:
+    if str(path) == "-" and sys.stdin is None:  # closed by whoever started the program
+        raise InvalidOptionError("--labels-file - reads standard input, which is closed")
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

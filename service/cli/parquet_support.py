@@ -11,6 +11,8 @@ from service.errors import InvalidOptionError
 def parquet_modules() -> tuple[Any, Any]:
     """The packages pyarrow and pyarrow.parquet.
 
+    Give them absolute paths: a relative one such as `run:1/a` would be a URL to them.
+
     Raises:
         InvalidOptionError: They are not installed.
     """

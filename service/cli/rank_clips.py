@@ -168,7 +168,7 @@ def _ranker(question: Question, url: str | None, key: str | None, n_jobs: int | 
     from service.cli.serve import read_settings
 
     if url is not None:
-        with connected(url, key) as client:
+        with connected(url, key, n_jobs) as client:
             yield RemoteRanker(question, client, n_jobs)
         return
     ranker = ranker_here(question, read_settings({}), n_jobs)

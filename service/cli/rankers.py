@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from service.cancellation import CancellationToken
+from service.cli.connection import message_of
 from service.errors import (
     AhseError,
     ClipUnavailableError,
@@ -260,7 +261,8 @@ class RemoteRanker:
         is_of_names = error.code in _OF_NAMES
         # That quota is of bytes: the clip is larger than all that the key may send in a day.
         if is_of_names or (error.status in _CONCERNS_ALL and error.code != QuotaExceededError.code):
-            raise RankingStoppedError(f"{error.detail} [{error.code}]", is_final=is_of_names) from error
+            message = f"{message_of(error)} [{error.code}]"
+            raise RankingStoppedError(message, is_final=is_of_names) from error
         wait_s = error.retry_after_s or 0
         if error.code == RateLimitedError.code and wait_s > self._client.max_wait_s:
             again = datetime.now().astimezone() + timedelta(seconds=wait_s)
@@ -308,12 +310,15 @@ def ranker_here(question: Question, settings: Settings, n_jobs: int | None) -> L
         settings: From the environment.
         n_jobs: Clips at once; None: as many as there are processors.
     """
+    from service.bundle.directory import named_by_path
     from service.registry import load_bundle
 
     question = _with_frames(question, settings)
     asked = ask_here(question, settings)
     directory = Path(question.bundle) if question.bundle else settings.bundles[0]
-    bundle, version = load_bundle(directory, settings.runtime()), asked.candidates.version
+    with named_by_path(directory):
+        bundle = load_bundle(directory, settings.runtime())
+    version = asked.candidates.version
     question_hash = _question_hash(question, None if version is None else version.etag, bundle.digest)
     return LocalRanker(asked, bundle, settings, n_jobs, question_hash)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections import deque
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import typer
 
-from service.cli.answer_text import as_text, printable
+from service.cli.answer_text import as_text, json_line, printable
 from service.cli.clip_files import ClipFile
 from service.cli.interrupts import INTERRUPTED, Interrupts
 from service.errors import AhseError
@@ -184,7 +183,7 @@ class RankingRun:
             if outputs.records is None and not outputs.as_json:
                 display.result(as_text(clip.name, outcome))
         if outputs.as_json:
-            display.result(json.dumps(record, ensure_ascii=False))
+            display.result(json_line(record))
         if outputs.records is not None:
             outputs.records.write(record)
         display.done(clip)

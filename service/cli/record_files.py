@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.api.timeline import as_cell
 from service.cli.clip_files import ClipFile
+from service.cli.command_app import named_in_errors
 from service.cli.parquet_support import parquet_modules, schema_of
 from service.cli.records import COLUMNS, KEYS, Record, Row, rows_of
 from service.errors import InvalidOptionError
@@ -59,7 +60,18 @@ class RecordFile(ABC):
         self.answered: set[str] = set()
         self.segmented: set[str] = set()
         self.done: set[str] = set()
-        self._open(resume=resume and path.exists())
+        with named_in_errors(path):
+            self._open(resume=resume and path.exists())
+
+    def write(self, record: Record) -> None:
+        """Add a record."""
+        with named_in_errors(self.path):
+            self._write(record)
+
+    def close(self) -> None:
+        """Complete the file."""
+        with named_in_errors(self.path):
+            self._close()
 
     def _is_kept(self, one: Mapping[str, Any]) -> bool:
         """Whether a record, or a row of one, stays in the file."""
@@ -107,11 +119,11 @@ class RecordFile(ABC):
         """Begin the file, with the answers of the old one if it is resumed."""
 
     @abstractmethod
-    def write(self, record: Record) -> None:
+    def _write(self, record: Record) -> None:
         """Add a record."""
 
     @abstractmethod
-    def close(self) -> None:
+    def _close(self) -> None:
         """Complete the file."""
 
 
@@ -120,8 +132,8 @@ class _TextFile(RecordFile):
 
     def _open(self, *, resume: bool) -> None:
         if not resume:
-            self._file = self.path.open("w", encoding="utf-8", newline="")
-            self._file.write(self._head())
+            with self.path.open("w", encoding="utf-8", newline="") as new:
+                new.write(self._head())
         else:
             # Beside it and in its place when complete, so that nothing is lost meanwhile.
             part = self.path.with_name(f"{self.path.name}.part")
@@ -133,16 +145,14 @@ class _TextFile(RecordFile):
                 _put_in_place(part, self.path)
             finally:
                 part.unlink(missing_ok=True)
-            self._file = self.path.open("a", encoding="utf-8", newline="")
-        self._file.flush()
+        self._file = self.path.open("a", encoding="utf-8", newline="")
 
-    def write(self, record: Record) -> None:
+    def _write(self, record: Record) -> None:
         """Add a record, on disk before the next clip."""
         self._file.write(self._text(record))
         self._file.flush()
 
-    def close(self) -> None:
-        """Close the file."""
+    def _close(self) -> None:
         self._file.close()
 
     def _head(self) -> str:
@@ -250,13 +260,13 @@ class Parquet(RecordFile):
         pa, parquet = parquet_modules()
         self._schema = schema_of(COLUMNS)
         self._table = pa.Table
-        self._part = self.path.with_name(f"{self.path.name}.part")
+        self._part = self.path.with_name(f"{self.path.name}.part").absolute()
         self._rows: list[Row] = []
         self._n_clips = 0
         self._writer = parquet.ParquetWriter(self._part, self._schema)
         if resume:
             try:
-                self._keep(parquet.ParquetFile(self.path))
+                self._keep(parquet.ParquetFile(self.path.absolute()))
                 self._on_resume(self)
             except BaseException as error:
                 self._writer.close()
@@ -273,7 +283,7 @@ class Parquet(RecordFile):
             self._rows = [row for row in rows if self._is_kept(row)]
             self._write_group()
 
-    def write(self, record: Record) -> None:
+    def _write(self, record: Record) -> None:
         """Add a record; it is on disk when its group is full."""
         self._rows += rows_of(record)
         self._n_clips += 1
@@ -285,7 +295,7 @@ class Parquet(RecordFile):
             self._writer.write_table(self._table.from_pylist(self._rows, self._schema))
         self._rows = []
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Write the rest and the index, and put the file in its place."""
         self._write_group()
         self._writer.close()

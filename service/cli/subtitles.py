@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.cli.clip_files import STDIN, ClipFile
+from service.cli.command_app import named_in_errors
 from service.errors import InvalidOptionError
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ class Subtitles:
             if _exists(path) and not self._overwrite and name != STDIN:
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(TIMELINES[path.suffix[1:]].write(answer), encoding="utf-8")
+            with named_in_errors(path):
+                path.write_text(TIMELINES[path.suffix[1:]].write(answer), encoding="utf-8")
 
     def _files(self, name: str) -> list[Path]:
         place = self._places[name]

@@ -147,16 +147,8 @@ class Guarantee:
 
 
 @dataclass(frozen=True)
-class SegmentReceipt:
-    """What of the clip was used for a segment, on the same clocks as for the whole clip.
-
-    Attributes:
-        frame_times_s: Frames that were looked at, since the clip's first frame.
-        audio_windows_s: Start and end of each piece of sound that was listened to, since the sound starts.
-    """
-
-    frame_times_s: tuple[float, ...]
-    audio_windows_s: tuple[tuple[float, float], ...]
+class Used:
+    """A value with the times of what was used of a clip."""
 
     @classmethod
     def read(cls, document: Document) -> Self:
@@ -169,14 +161,31 @@ class SegmentReceipt:
 
 
 @dataclass(frozen=True)
-class Receipt(SegmentReceipt):
+class SegmentReceipt(Used):
+    """What of the clip was used for a segment, on the same clocks as for the whole clip.
+
+    Attributes:
+        frame_times_s: Frames that were looked at, since the clip's first frame.
+        audio_windows_s: Start and end of each piece of sound that was listened to, since the sound starts.
+    """
+
+    frame_times_s: tuple[float, ...]
+    audio_windows_s: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Receipt(Used):
     """What of which clip was used for its ranking as a whole.
 
     Attributes:
         clip_sha256: Of the file.
+        frame_times_s: Frames that were looked at, since the clip's first frame.
+        audio_windows_s: Start and end of each piece of sound that was listened to, since the sound starts.
     """
 
     clip_sha256: str
+    frame_times_s: tuple[float, ...]
+    audio_windows_s: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)

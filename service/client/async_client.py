@@ -194,7 +194,6 @@ class AsyncClient(Connection):
     async def _send(self, call: Call[Value], uploads: Sequence[Upload] = ()) -> Value:
         tries = self._tries(call, uploads)
         while True:
-            rewind(uploads)
             try:
                 response = await self._http.request(**call.arguments(uploads))
             except httpx2.RequestError as error:
@@ -204,4 +203,5 @@ class AsyncClient(Connection):
                 if again is None:
                     return read_answer(call, response)
                 wait_s = again
+            rewind(uploads)
             await self._sleep(wait_s)

@@ -22,9 +22,8 @@ Value = TypeVar("Value")
 DEFAULT_URL = "http://127.0.0.1:8000"
 KEY_VARIABLE = "AHSE_API_KEY"
 _CONNECT_TIMEOUT_S = 10.0
-# As many as `ahse classify --jobs` may ask for. Requests beyond that wait for a connection without a
-# deadline, since `timeout_s` is for the service.
-_MAX_CONNECTIONS = 256
+# Fewer than the requests with clips that a service takes at a time unless it is set up otherwise (136).
+MAX_CONNECTIONS = 100
 
 
 class Connection(ABC):
@@ -38,6 +37,7 @@ class Connection(ABC):
         timeout_s: float = 150.0,
         retries: int = 4,
         max_wait_s: float = 60.0,
+        max_connections: int = MAX_CONNECTIONS,
         verify: ssl.SSLContext | None = None,
         transport: Any = None,
     ) -> None:
@@ -50,9 +50,10 @@ class Connection(ABC):
                 "headers": protocol.headers(
                     os.environ.get(KEY_VARIABLE) if key is None else key, __version__
                 ),
+                # Requests wait for a connection without a deadline, since `timeout_s` is for the service.
                 "timeout": httpx2.Timeout(timeout_s, connect=min(_CONNECT_TIMEOUT_S, timeout_s), pool=None),
                 "limits": httpx2.Limits(
-                    max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_CONNECTIONS
+                    max_connections=max_connections, max_keepalive_connections=max_connections
                 ),
                 "verify": True if verify is None else verify,
                 "transport": transport,

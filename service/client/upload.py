@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from service.client.errors import InvalidArgumentError
 
@@ -21,7 +22,7 @@ Progress = Callable[[int, int | None], object]
 
 @contextmanager
 def opened(clips: Sequence[ClipSource], progress: Progress | None) -> Iterator[list[Upload]]:
-    """Open what is a path, and close it again. Files of the caller stay open.
+    """Make uploads of clips, and close what was opened for them. Files of the caller stay open.
 
     Args:
         clips: Those of one request.
@@ -40,7 +41,7 @@ def opened(clips: Sequence[ClipSource], progress: Progress | None) -> Iterator[l
 
 
 def rewind(uploads: Sequence[Upload]) -> None:
-    """Before each try: all of them begin anew, so that progress does too."""
+    """Before each further try: all begin anew, so that progress does too; until then paths are closed."""
     for upload in uploads:
         if upload.can_repeat:
             upload.seek(0)
@@ -52,16 +53,83 @@ def _open(clip: ClipSource, files: ExitStack) -> Upload:
     if isinstance(clip, (str, os.PathLike)):
         # Names on disk are bytes; what is no text in them can't be sent.
         name = os.fsencode(Path(clip).name).decode("utf-8", "replace")
-        return Upload(files.enter_context(Path(clip).open("rb")), name)
+        return Upload(_at_path(Path(clip), files), name)
     if isinstance(clip, io.TextIOBase):
         raise InvalidArgumentError("the clip is a file of text; open it with mode 'rb'")
     return Upload(clip)
+
+
+def _at_path(path: Path, files: ExitStack) -> _Readable:
+    """The file at a path, or the OSError of opening it. A pipe stays open: its writer would see it close."""
+    file = path.open("rb")
+    facts = os.fstat(file.fileno())
+    if not stat.S_ISREG(facts.st_mode):
+        return files.enter_context(file)
+    file.close()
+    late = _LateFile(path, facts.st_size)
+    files.callback(late.close)
+    return late
 
 
 def _report(uploads: list[Upload], progress: Progress) -> None:
     sizes = [upload.n_total for upload in uploads if upload.n_total is not None]
     total = sum(sizes) if len(sizes) == len(uploads) else None
     progress(sum(upload.n_sent for upload in uploads), total)
+
+
+class _Readable(Protocol):
+    """What an upload needs of a file."""
+
+    def seekable(self) -> bool: ...
+    def tell(self) -> int: ...
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int: ...
+    def read(self, n_bytes: int = -1) -> bytes: ...
+
+
+class _LateFile:
+    """A file that is open only while it is read: thousands of requests may wait for a connection.
+
+    Args:
+        path: Opened at its first read.
+        n_bytes: Size of the file.
+    """
+
+    def __init__(self, path: Path, n_bytes: int) -> None:
+        self._path = path
+        self._n_bytes = n_bytes
+        self._position = 0
+        self._file: BinaryIO | None = None
+
+    def seekable(self) -> bool:
+        """It is a regular file."""
+        return True
+
+    def tell(self) -> int:
+        """Position of the next read."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Close it, and remember where to go on."""
+        self.close()
+        self._position = offset + (self._n_bytes if whence == io.SEEK_END else 0)
+        return self._position
+
+    def read(self, n_bytes: int = -1) -> bytes:
+        """The next bytes; at the end it is closed."""
+        if self._file is None:
+            self._file = self._path.open("rb")
+            self._file.seek(self._position)
+        chunk = self._file.read(n_bytes)
+        self._position += len(chunk)
+        if not chunk:
+            self.close()
+        return chunk
+
+    def close(self) -> None:
+        """Close it, if it is open."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 class Upload:
@@ -79,7 +147,7 @@ class Upload:
         on_read: Called after each read, if set.
     """
 
-    def __init__(self, file: BinaryIO, name: str = "clip") -> None:
+    def __init__(self, file: _Readable, name: str = "clip") -> None:
         self._file = file
         self.name = name
         self.can_repeat = file.seekable()

@@ -45,6 +45,8 @@ class Client(Connection):
             nothing.
         max_wait_s: Longest wait between two tries; where the service asks for more (Retry-After), its error
             is raised at once.
+        max_connections: Requests at a time; those beyond wait for a connection, as long as it takes. What a
+            service does not take at a time it refuses as overloaded.
         verify: Certificates to trust instead of the system's.
         transport: Of httpx2, for tests.
 
@@ -172,7 +174,7 @@ class Client(Connection):
         """Send clips that are worked on behind requests; the same is asked of each.
 
         Args:
-            clips: As for `classify`; all of them are open while they are sent.
+            clips: As for `classify`.
             webhook: URL to which the end is reported, where the service allows it.
             webhook_secret: Signs the report: whsec_ and base64.
             idempotency_key: Your own name for this job: sent again, it returns the same job. None makes one
@@ -246,7 +248,6 @@ class Client(Connection):
     def _send(self, call: Call[Value], uploads: Sequence[Upload] = ()) -> Value:
         tries = self._tries(call, uploads)
         while True:
-            rewind(uploads)
             try:
                 response = self._http.request(**call.arguments(uploads))
             except httpx2.RequestError as error:
@@ -256,4 +257,5 @@ class Client(Connection):
                 if again is None:
                     return read_answer(call, response)
                 wait_s = again
+            rewind(uploads)
             self._sleep(wait_s)

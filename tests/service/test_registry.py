@@ -266,9 +266,21 @@ def test_a_bundle_is_replaced_at_run_time_and_kept_when_the_new_one_is_damaged(t
     assert registry.reload("toy").manifest.version == "2"
     assert held.manifest.version == "1"
     (directory / "visual.onnx").write_bytes(b"damaged")
-    with pytest.raises(BundleInvalidError, match=r"visual\.onnx is not the file"):
+    with pytest.raises(BundleInvalidError, match=r"^bundle toy: visual\.onnx is not the file"):
         registry.reload("toy")
     assert registry.get("toy").manifest.version == "2"
+
+
+def test_only_the_start_names_the_path_of_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever starts the service has chosen it; who asks to load it again may be anywhere."""
+    directory = write_toy_bundle(tmp_path / "of" / "models", name="toy")
+    monkeypatch.chdir(directory)
+    registry = Registry([Path()], CPU)
+    (directory / MANIFEST_FILE).unlink()
+    with pytest.raises(BundleInvalidError, match=rf"^bundle {directory}: there is no manifest\.json"):
+        Registry([Path()], CPU)
+    with pytest.raises(BundleInvalidError, match=r"^bundle toy: there is no manifest\.json"):
+        registry.reload("toy")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def plan(
     shard_size: Annotated[int, typer.Option(min=1, help="Clips in a shard.")] = 1000,
 ) -> None:
     """List the clips and cut the list into shards; no clip is decoded."""
-    from service.bundle.directory import open_manifest
+    from service.bundle.directory import named_by_path, open_manifest
     from service.cli.bulk.plan import PlannedLabel, write_plan
     from service.cli.bulk.sources import find
     from service.cli.rankers import ask_here, read_question
@@ -72,7 +72,9 @@ def plan(
     )
     settings = read_settings({})
     asked = ask_here(question, settings)
-    manifest, digest = open_manifest(bundle or settings.bundles[0])
+    directory = bundle or settings.bundles[0]
+    with named_by_path(directory):
+        manifest, digest = open_manifest(directory)
     found = find(inputs)
     if skipped := found.skipped_text():
         typer.echo(f"skipped in folders: {skipped}", err=True)

@@ -125,7 +125,7 @@ def write_plan(out: Path, clips: Sequence[ClipFile], shard_size: int, facts: dic
             (aside / folder).mkdir()
         shards = [clips[start : start + shard_size] for start in range(0, len(clips), shard_size)]
         for number, shard in enumerate(shards):
-            _write_shard(aside / MANIFEST / shard_name(number), shard)
+            _write_shard(_shard_file(aside, number), shard)
         plan = Plan(
             created=datetime.now(UTC).replace(microsecond=0),
             schemes=tuple(sorted({one.name.partition("://")[0] for one in clips if "://" in one.name})),
@@ -145,7 +145,7 @@ def write_plan(out: Path, clips: Sequence[ClipFile], shard_size: int, facts: dic
 def read_shard(folder: Path, shard: int) -> Iterator[ClipFile]:
     """The clips of a shard, in order."""
     _, parquet = parquet_modules()
-    for row in parquet.read_table(folder / MANIFEST / shard_name(shard)).to_pylist():
+    for row in parquet.read_table(_shard_file(folder, shard)).to_pylist():
         name = row["clip"]
         path = Path() if "://" in name else Path(name)
         yield ClipFile(name, path, path, row["size_bytes"], row["modified"], row["problem"])
@@ -154,8 +154,13 @@ def read_shard(folder: Path, shard: int) -> Iterator[ClipFile]:
 def size_of_shard(folder: Path, shard: int) -> tuple[int, int]:
     """How many clips a shard has, and their bytes together, one at least for each."""
     _, parquet = parquet_modules()
-    sizes = parquet.read_table(folder / MANIFEST / shard_name(shard), columns=["size_bytes"])["size_bytes"]
+    sizes = parquet.read_table(_shard_file(folder, shard), columns=["size_bytes"])["size_bytes"]
     return len(sizes), sum(size or 1 for size in sizes.to_pylist())
+
+
+def _shard_file(folder: Path, shard: int) -> Path:
+    """Of the manifest; absolute, as `parquet_modules` asks for."""
+    return (folder / MANIFEST / shard_name(shard)).absolute()
 
 
 def _write_shard(path: Path, clips: Sequence[ClipFile]) -> None:
@@ -171,7 +176,7 @@ def _digest(folder: Path, n_shards: int) -> str:
     digest = hashlib.sha256()
     for shard in range(n_shards):
         try:
-            digest.update((folder / MANIFEST / shard_name(shard)).read_bytes())
+            digest.update(_shard_file(folder, shard).read_bytes())
         except OSError:
             return ""
     return digest.hexdigest()

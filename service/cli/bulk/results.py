@@ -11,6 +11,7 @@ from pathlib import Path
 
 from service.cli.answer_text import printable
 from service.cli.bulk.plan import RESULTS, Plan, shard_name
+from service.cli.command_app import named_in_errors
 from service.cli.parquet_support import parquet_modules, schema_of
 from service.cli.records import COLUMNS, Record, Row, rows_of
 from service.errors import AhseError, InvalidOptionError, UnavailableError
@@ -34,7 +35,7 @@ class ShardResults:
         self, folder: Path, shards: Iterable[tuple[int, Sequence[str]]], say: Callable[[str], object]
     ) -> None:
         self._say = say
-        self._folder = folder / RESULTS
+        self._folder = (folder / RESULTS).absolute()
         self._left = iter(shards)
         self._begin()
 
@@ -67,7 +68,8 @@ class ShardResults:
         place = self._folder / shard_name(shard)
         part = place.with_name(f".{place.name}.{os.uname().nodename}-{os.getpid()}")
         try:
-            parquet.write_table(pa.Table.from_pylist(self._rows, schema_of(COLUMNS)), part)
+            with named_in_errors(place):
+                parquet.write_table(pa.Table.from_pylist(self._rows, schema_of(COLUMNS)), part)
             sync(part)  # else a power cut may leave an empty file that counts as done
             _link(part, place)
         except FileExistsError:
@@ -122,7 +124,7 @@ def read_status(folder: Path, plan: Plan) -> Status:
             continue
         file = folder / RESULTS / shard_name(shard)
         try:
-            rows = parquet.read_table(file, columns=["file", "error"]).to_pylist()
+            rows = parquet.read_table(file.absolute(), columns=["file", "error"]).to_pylist()
         except pa.ArrowInvalid:
             raise InvalidOptionError(
                 f"{file} is damaged; delete it, and run the shard again: ahse bulk run {folder}"

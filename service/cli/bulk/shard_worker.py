@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import service
+from service.bundle.directory import named_by_path
 from service.cli.bulk.plan import Plan, question_hash, read_shard
 from service.cli.bulk.results import ShardResults, is_done
 from service.cli.bulk.sources import check_schemes, local
@@ -128,7 +129,9 @@ def ranker_of(planned: Plan, directory: Path | None, settings: Settings, n_jobs:
             opened here.
     """
     check_schemes(planned.schemes)
-    bundle = load_bundle(directory or settings.bundles[0], settings.runtime())
+    directory = directory or settings.bundles[0]
+    with named_by_path(directory):
+        bundle = load_bundle(directory, settings.runtime())
     if bundle.digest != planned.bundle_digest:
         raise InvalidOptionError(
             f"the plan was made with the bundle {planned.bundle}; the one here is another or has changed: "

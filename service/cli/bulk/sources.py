@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 import stat
 import tempfile
@@ -12,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from service.cli.clip_files import (
@@ -23,6 +22,7 @@ from service.cli.clip_files import (
     Found,
     clip_at,
     find_clips,
+    in_utf8,
     kind_by_name,
     state_of,
 )
@@ -33,6 +33,9 @@ _HTTP = ("http://", "https://")
 _NOT_FOUND = {404, 410}
 _UNAVAILABLE = "the clip can't be read now; check its store, the rights to it, and the room for a copy"
 _GONE = "the clip can't be read; it was there when the plan was made"
+_NOT_MOUNTED = "the clip is not there, and neither is anything else in its folder; is its volume mounted?"
+_NOT_UTF8 = "its name is not UTF-8; rename it"
+_LOCAL = "file://"
 
 
 class ClipChangedError(AhseError):
@@ -91,9 +94,8 @@ def _no_match(word: str) -> InvalidOptionError:
 def _absolute(clip: ClipFile) -> ClipFile:
     """Under its whole path, since workers may run in other folders, and read it from a text file."""
     path = clip.path.absolute()
-    name = os.fsencode(path).decode("utf-8", "backslashreplace")
-    problem = clip.problem if name == str(path) else "its name is not UTF-8; rename it"
-    return replace(clip, name=name, path=path, problem=problem)
+    name = in_utf8(path)
+    return replace(clip, name=name, path=path, problem=clip.problem if name == str(path) else _NOT_UTF8)
 
 
 def _entry(entry: str) -> ClipFile:
@@ -118,8 +120,8 @@ def _listed(file: Path) -> Iterator[str]:
             if _COLUMN not in (rows.fieldnames or ()):
                 raise InvalidOptionError(f"{file.name} has no column {_COLUMN!r} in its first row")
             for row in rows:
-                entry = row[_COLUMN].strip()
-                if entry:
+                entry = row[_COLUMN]
+                if entry.strip():
                     yield entry if "://" in entry else str(file.parent / entry)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InvalidOptionError(f"{file.name} is no CSV in UTF-8; save it as one") from error
@@ -128,7 +130,8 @@ def _listed(file: Path) -> Iterator[str]:
 def _remote(url: str, skipped: Counter[str]) -> Iterator[ClipFile]:
     """The objects that a URL stands for, in order of their names."""
     system, path = _open_system(url)
-    is_pattern = "*" in url or ("?" in url and not url.startswith(_HTTP))
+    # Over HTTP a query begins with the question mark.
+    is_pattern = "*" in url.partition("?")[0] if url.startswith(_HTTP) else "*" in url or "?" in url
     try:
         is_folder = not is_pattern and system.isdir(path)
         if is_pattern:
@@ -150,7 +153,10 @@ def _remote(url: str, skipped: Counter[str]) -> Iterator[ClipFile]:
 
 def _kind_below(name: str) -> str:
     """What an object in a folder is, by its name below it: millions can't be looked into."""
-    return "hidden" if any(part.startswith(".") for part in name.split("/")) else kind_by_name(name)
+    if any(part.startswith(".") for part in name.split("/")):
+        return "hidden"
+    # Names in stores of objects are often keys without an ending; those are tried.
+    return kind_by_name(name) if PurePath(name).suffix else "media"
 
 
 def _object(url: str, system: Any, name: str, facts: Mapping[str, Any]) -> ClipFile:
@@ -158,7 +164,8 @@ def _object(url: str, system: Any, name: str, facts: Mapping[str, Any]) -> ClipF
     full = system.unstrip_protocol(name)
     if "::" in url or system._strip_protocol(full) != name:
         raise InvalidOptionError(f"{url} can't be planned: workers could not find {name} again")
-    return ClipFile(full, Path(), Path(name), *_state(facts))
+    shown = in_utf8(full)
+    return ClipFile(shown, Path(), Path(name), *_state(facts), problem="" if shown == full else _NOT_UTF8)
 
 
 def _is_gone(url: str, error: Exception) -> bool:
@@ -198,10 +205,13 @@ def _fsspec(scheme: str) -> Any:
 
 
 def _open_system(url: str) -> tuple[Any, str]:
+    fsspec = _fsspec(url.partition("://")[0])
     try:
-        system, path = _fsspec(url.partition("://")[0]).core.url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise InvalidOptionError(f"{url} can't be opened; install the package for its scheme") from error
+        system, path = fsspec.core.url_to_fs(url)
+    except Exception as error:
+        raise InvalidOptionError(
+            f"{url} can't be opened; correct it, or install the package for its scheme"
+        ) from error
     return system, path
 
 
@@ -230,7 +240,7 @@ def local(clip: ClipFile) -> Iterator[Path]:
 
     Raises:
         ClipGoneError: There is no such clip.
-        ClipUnavailableError: It can't be read now.
+        ClipUnavailableError: It can't be read now, or its volume is not mounted.
         ClipChangedError: It has another size or another time of change than when it was planned.
     """
     if "://" in clip.name:
@@ -246,10 +256,24 @@ def _check(clip: ClipFile) -> None:
     try:
         facts = clip.path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ClipGoneError(_GONE) from error
+        raise _missing(clip.path) from error
     except OSError as error:
         raise ClipUnavailableError(_UNAVAILABLE) from error
-    _compare(clip, state_of(facts) if stat.S_ISREG(facts.st_mode) else None)
+    if not stat.S_ISREG(facts.st_mode):
+        raise ClipGoneError(_GONE)
+    _compare(clip, state_of(facts))
+
+
+def _missing(path: Path) -> AhseError:
+    """What to raise for a clip that is not there.
+
+    Where a volume is not mounted its mount point is empty: all clips below would be lost for good.
+    """
+    try:
+        has_others = any(path.parent.iterdir())
+    except OSError:
+        has_others = False
+    return ClipGoneError(_GONE) if has_others else ClipUnavailableError(_NOT_MOUNTED)
 
 
 @contextmanager
@@ -270,13 +294,14 @@ def _copied(clip: ClipFile) -> Iterator[Path]:
             raise
         except Exception as error:
             if _is_gone(clip.name, error):
-                raise ClipGoneError(_GONE) from error
+                is_local = clip.name.startswith(_LOCAL)
+                raise (_missing(Path(path)) if is_local else ClipGoneError(_GONE)) from error
             raise ClipUnavailableError(_UNAVAILABLE) from error
         yield Path(f"/dev/fd/{copy.fileno()}")
 
 
-def _compare(planned: ClipFile, now: tuple[int | None, str | None] | None) -> None:
-    if now is None:
-        raise ClipGoneError(_GONE)
-    if now != (planned.size_bytes, planned.modified):
+def _compare(planned: ClipFile, now: tuple[int | None, str | None]) -> None:
+    """By what was noted when the plan was made: listings of web servers have no sizes."""
+    noted = planned.size_bytes, planned.modified
+    if any(before not in (None, after) for before, after in zip(noted, now, strict=True)):
         raise ClipChangedError("the clip has changed since the plan was made; plan it anew")

@@ -184,7 +184,7 @@ def test_export_head_with_bad_arguments_leaves_nothing(ahse: Ahse, made: Made, t
         (made.run, made.bundle, "taken", "exists already"),
         (made.run, made.bundle, "my head", "can't be a bundle's name"),
         (tmp_path / "none", made.bundle, "out", "holds no finished run"),
-        (made.run, tmp_path / "none", "out", "there is no manifest.json"),
+        (made.run, tmp_path / "none", "out", "there is no such folder"),
         (made.run, broken, "out", "audio.onnx is not the file that was published"),
     ]
     before = sorted(path.name for path in tmp_path.iterdir())

@@ -42,6 +42,8 @@ def test_a_directory_without_a_manifest_is_refused(tmp_path: Path) -> None:
     """The commonest mistake, a wrong path, has a message of its own."""
     with pytest.raises(BundleInvalidError, match=r"there is no manifest\.json"):
         read_manifest(tmp_path)
+    with pytest.raises(BundleInvalidError, match="there is no such folder"):
+        read_manifest(tmp_path / "none")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '"x"', "[" * 100_000])

@@ -350,6 +350,38 @@ def test_a_list_and_a_label_set_with_prompts(
     assert Plan.read(plan).label_set == "mine"
 
 
+def test_a_name_with_a_colon_is_no_url(
+    folder: Path, toy_bundle: Path, ahse: Ahse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a plan and of a table beside which the commands run: pyarrow would ask for its scheme."""
+    monkeypatch.chdir(tmp_path)
+    clip, bundle = str(folder / "0.mp4"), ("--bundle", str(toy_bundle))
+    assert ahse("bulk", "plan", clip, *WORDS, *bundle, "--out", "run:1")[0] == 0
+    assert ahse("bulk", "run", "run:1", *bundle)[0] == 0
+    assert ahse("bulk", "status", "run:1")[:2] == (0, "1 of 1 shards, 1 of 1 clips\n")
+    words = ("classify", clip, *WORDS, *bundle, "-o", "run:1.parquet")
+    assert ahse(*words)[0] == 0
+    assert ahse(*words, "--resume") == (0, "", "1 of 1 clips have their answer already\n")
+
+
+def test_a_bundle_that_is_not_there_is_named_by_its_path(
+    folder: Path, planned: Path, ahse: Ahse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever command is told of it; the current folder has no name of its own."""
+    monkeypatch.chdir(tmp_path)
+    commands = (
+        ("bulk", "plan", folder, *WORDS, "--out", "other", "--bundle"),
+        ("bulk", "run", planned, "--bundle"),
+        ("classify", folder, *WORDS, "--bundle"),
+        ("bundle", "inspect"),
+        ("bundle", "verify"),
+    )
+    for words in commands:
+        code, _, complaint = ahse(*words, "nope")
+        assert (code, f"bundle {tmp_path}/nope: there is no such folder" in complaint) == (2, True)
+        assert f"bundle {tmp_path}: there is no manifest.json" in ahse(*words, ".")[2]
+
+
 def test_nothing_is_replaced_and_nothing_else_is_taken(
     planned: Path, folder: Path, toy_bundle: Path, ahse: Ahse, tmp_path: Path
 ) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +15,7 @@ import pytest
 import service
 from service.cli.bulk.plan import Plan
 from service.cli.bulk.shard_worker import Order, ShardWorker
-from service.cli.bulk.sources import ClipGoneError, find, local
+from service.cli.bulk.sources import ClipChangedError, ClipGoneError, find, local
 from service.cli.clip_files import ClipFile
 from service.errors import ClipUnavailableError, InvalidOptionError
 from tests.conftest import Ahse
@@ -62,10 +65,10 @@ def test_objects_by_url(planned: Path, toy_bundle: Path, ahse: Ahse) -> None:
 def test_a_folder_by_url_has_the_clips_that_a_folder_here_would_have(memory: str) -> None:
     """By their names, since the content is far away; what is named or matched is taken whatever it is."""
     system = fsspec.filesystem("memory")
-    for name in ("b.json", "thumb.jpg", ".hidden.mp4", ".cache/c.mp4", "sub/d.MKV"):
+    for name in ("b.json", "thumb.jpg", ".hidden.mp4", ".cache/c.mp4", "sub/d.MKV", "sub/key"):
         system.pipe_file(f"/bucket/some/{name}", b"content")
     found = find([memory])
-    assert [clip.below.name for clip in found.clips] == ["0.mp4", "1.mp4", "2.mp4", "d.MKV"]
+    assert [clip.below.name for clip in found.clips] == ["0.mp4", "1.mp4", "2.mp4", "d.MKV", "key"]
     assert dict(found.skipped) == {"not media": 1, "images": 1, "hidden": 2}
     named = find([f"{memory}/*.j*", f"{memory}/.hidden.mp4"])
     assert [clip.below.name for clip in named.clips] == ["b.json", "thumb.jpg", ".hidden.mp4"]
@@ -100,6 +103,98 @@ class _AnswerError(Exception):
     def __init__(self, status: int) -> None:
         super().__init__()
         self.status = status
+
+
+class _Web:
+    """A web server of two clips: its listing of them has no sizes, and each of them has one."""
+
+    def __init__(self) -> None:
+        self.content = {"http://host/a.mp4": b"clip", "http://host/b.mp4?sig=a*b": b"other"}
+
+    def isdir(self, path: str) -> bool:
+        return path not in self.content
+
+    def find(self, path: str, *, detail: bool) -> dict[str, Any]:
+        assert detail
+        return {name: {"type": "file", "size": None} for name in self.content if name.startswith(path)}
+
+    def info(self, path: str) -> dict[str, Any]:
+        return {"type": "file", "size": len(self.content[path]), "ETag": "1"}
+
+    def open(self, path: str, _: str) -> io.BytesIO:
+        return io.BytesIO(self.content[path])
+
+    def unstrip_protocol(self, name: str) -> str:
+        return name
+
+    _strip_protocol = unstrip_protocol
+
+
+def test_a_size_that_no_listing_told_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was noted when the plan was made is."""
+    web = _Web()
+    monkeypatch.setattr("fsspec.core.url_to_fs", lambda url: (web, url))
+    for clip in find(["http://host/"]).clips:
+        with local(clip) as copy:
+            assert copy.read_bytes() in web.content.values()
+    (noted,) = find(["http://host/a.mp4"]).clips
+    web.content["http://host/a.mp4"] = b"another"
+    with pytest.raises(ClipChangedError), local(noted):
+        pass
+
+
+def test_a_star_in_the_query_of_a_web_address_makes_no_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be part of a signature."""
+    monkeypatch.setattr("fsspec.core.url_to_fs", lambda url: (_Web(), url))
+    url = "http://host/b.mp4?sig=a*b"
+    assert [clip.name for clip in find([url]).clips] == [url]
+
+
+def test_a_volume_that_is_not_mounted_has_lost_no_clip(tmp_path: Path) -> None:
+    """Its mount point is empty. Where other files are in its folder, the clip is gone."""
+    mount = tmp_path / "mount"
+    for folder in (mount, mount / "sub"):
+        folder.mkdir()
+        (folder / "a.mp4").write_bytes(b"clip")
+    (clip, below), (by_url,) = (find([word]).clips for word in (str(mount), (mount / "a.mp4").as_uri()))
+    shutil.rmtree(mount)
+    mount.mkdir()
+    for one in (clip, below, by_url):
+        with pytest.raises(ClipUnavailableError, match="is its volume mounted"), local(one):
+            pass
+    (mount / "other").touch()
+    for one in (clip, by_url):
+        with pytest.raises(ClipGoneError), local(one):
+            pass
+
+
+def test_a_name_below_a_url_that_is_not_utf8_is_a_problem_of_its_clip(tmp_path: Path) -> None:
+    """As it is below a path; a plan is written in UTF-8."""
+    (tmp_path / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"clip")
+    (clip,) = find([tmp_path.as_uri()]).clips
+    assert (clip.name, clip.problem) == (
+        f"{tmp_path.as_uri()}/caf\\xe9.mp4",
+        "its name is not UTF-8; rename it",
+    )
+
+
+def test_whatever_a_package_makes_of_a_url_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of ftp:// has no host then, and raises what its arguments lack."""
+
+    def without_host(_: str) -> None:
+        raise TypeError("missing 1 required positional argument: 'host'")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", without_host)
+    with pytest.raises(InvalidOptionError, match="ftp:// can't be opened; correct it, or install"):
+        find(["ftp://"])
+
+
+def test_a_name_in_a_list_may_begin_with_a_space(tmp_path: Path) -> None:
+    """A row of spaces is none."""
+    (tmp_path / " q.mp4").write_bytes(b"clip")
+    (tmp_path / "l.csv").write_text("clip\n q.mp4\n  \n")
+    (clip,) = find([str(tmp_path / "l.csv")]).clips
+    assert (clip.name, clip.problem) == (f"{tmp_path}/ q.mp4", "")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from PIL import Image
 
 from service.cli.clip_files import find_clips, kind_by_name, kind_of
 from service.errors import InvalidOptionError
+from tests.conftest import Ahse
 from tests.service.decode.clips import Recipe, make
 
 MP4 = b"\0\0\0\x18ftypisom" + bytes(100)
@@ -106,6 +107,13 @@ def test_other_files_are_no_media(content: bytes) -> None:
     [
         ([*(name for name, *_ in MEDIA), "damaged.MP4", "x.3gp"], "media"),
         (["cover.jpg", "a.mp4.PNG"], "image"),
+        (
+            [
+                *("a.qt", "a.264", "a.265", "a.h265", "a.m2t", "a.trp", "a.dv", "a.mpe", "a.m1v", "a.obu"),
+                *("a.weba", "a.aifc", "a.eac3", "a.spx"),
+            ],
+            "media",
+        ),
         (["b.json", "mp4", ".mp4", ""], "other"),
     ],
 )
@@ -144,7 +152,7 @@ def test_a_folder_is_searched_to_its_bottom(tmp_path: Path) -> None:
     assert [str(clip.below) for clip in found.clips] == names
     assert found.skipped_text() == (
         "hidden: 2, images: 1, links to folders: 1, not media: 2 "
-        "(to rank images, give a pattern, such as '*.jpg')"
+        "(a pattern, such as 'CLIPS/*', takes all that it matches)"
     )
     assert all(clip.size_bytes is not None and clip.modified for clip in found.clips)
 
@@ -207,6 +215,36 @@ def test_a_terminal_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal())
     with pytest.raises(InvalidOptionError, match=r"ahse classify - < clip\.mp4"):
         find_clips(["-"])
+
+
+def test_a_closed_standard_input_is_told(ahse: Ahse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has none then, as after `<&-`: neither for a clip nor for names."""
+    monkeypatch.setattr(sys, "stdin", None)
+    for words, said in (
+        (("-", "--label", "a", "--label", "b"), "- reads a clip from standard input; send one"),
+        (("a.mp4", "--labels-file", "-"), "--labels-file - reads standard input, which is closed"),
+    ):
+        code, _, complaint = ahse("classify", *words)
+        assert (code, said in complaint) == (2, True)
+
+
+def test_a_folder_that_may_be_listed_but_not_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in it is told for each clip, and what is elsewhere is found."""
+    _tree(tmp_path, {"locked/sub/a": MP4, "locked/b.mp4": MP4, "c.mp4": MP4})
+    stat = Path.stat
+
+    def forbidden(self: Path, **options: Any) -> os.stat_result:
+        if self.parent.name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return stat(self, **options)
+
+    monkeypatch.setattr(Path, "stat", forbidden)
+    found = find_clips([str(tmp_path)]).clips
+    assert [(clip.path.name, clip.problem) for clip in found] == [
+        ("c.mp4", ""),
+        ("b.mp4", "it can't be looked at: Permission denied"),
+        ("a", ""),
+    ]
 
 
 def test_a_name_that_can_not_be_looked_at_is_a_problem_of_its_own(

@@ -39,6 +39,14 @@ def test_an_expected_error_is_one_line_and_exit_code_2(
     assert capsys.readouterr().err == line
 
 
+def test_a_name_of_a_file_makes_no_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody else can speak in the program's name."""
+    for error in (BundleInvalidError("a\nahse: all is well is none"), OSError("a\nahse: all is well")):
+        with pytest.raises(SystemExit):
+            _failing(error)([])
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_the_cause_of_a_library_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
     """And nothing else that steers a terminal."""
     error = BundleInvalidError("no graph")
@@ -51,7 +59,7 @@ def test_the_cause_of_a_library_keeps_its_lines(capsys: pytest.CaptureFixture[st
     ]
 
 
-@pytest.mark.parametrize(("package", "extra"), [("torch", "cpu,export"), ("onnxruntime", "cpu")])
+@pytest.mark.parametrize(("package", "extra"), [("torch", ".[cpu,export]"), ("onnxruntime", "ahse[cpu]")])
 def test_a_package_that_is_not_installed_is_named_with_how_to_install_it(
     package: str, extra: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,7 +69,7 @@ def test_a_package_that_is_not_installed_is_named_with_how_to_install_it(
     assert caught.value.code == 2
     said = capsys.readouterr().err
     assert f"needs {package}," in said
-    assert f"pip install 'ahse[{extra}]'" in said
+    assert f"'{extra}'" in said
 
 
 def test_a_missing_module_of_our_own_is_no_missing_package() -> None:

@@ -23,7 +23,7 @@ def test_what_is_installed_here(ahse: Ahse, toy_bundle: Path, monkeypatch: pytes
     assert lines[0] == f"version   {__version__}"
     (toy,) = [line for line in lines if line.startswith("bundle    toy ")]
     assert toy
-    assert "bundle    /nowhere: there is no manifest.json" in out
+    assert "bundle    /nowhere: there is no such folder" in out
     assert "devices   CPUExecutionProvider" in lines
     assert "limit     max_labels 10000" in lines
     facts = json.loads(ahse("info", "--json")[1])

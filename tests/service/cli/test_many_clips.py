@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from service.client import Client
+from service.client import Client, UnreachableError
 from tests.conftest import Ahse
 from tests.service.serving import serving
 from tests.toy import CLASSES, write_scenes
@@ -291,12 +291,41 @@ def test_names_of_files_do_not_steer_the_terminal(ahse: Ahse, toy_bundle: Path, 
     assert json.loads(out)["file"] == str(tmp_path / name)
 
 
+def test_json_has_no_control_characters(ahse: Ahse, toy_bundle: Path, tmp_path: Path) -> None:
+    """JSON lets those from 127 on stand; a terminal takes some of them for commands."""
+    name = "\x7f\x9b31mred\N{LATIN SMALL LETTER A WITH DIAERESIS}.mp4"
+    (tmp_path / name).write_bytes(b"no clip")
+    asked = ("classify", tmp_path / name, "--bundle", toy_bundle, "--label", "a", "--label", "b")
+    _, out, _ = ahse(*asked, "--json")
+    assert "\\u007f\\u009b31mred\N{LATIN SMALL LETTER A WITH DIAERESIS}.mp4" in out
+    assert json.loads(out)["file"] == str(tmp_path / name)
+
+
+@pytest.mark.parametrize("form", ["r.jsonl", "r.csv", "r.parquet", "a.srt"])
+def test_a_full_disk_is_told_with_the_file(
+    ahse: Ahse, toy_bundle: Path, clips: dict[str, Path], tmp_path: Path, form: str
+) -> None:
+    """The system says only that some disk is full."""
+    shutil.copy(clips["red low"], tmp_path / "a.mp4")
+    file = tmp_path / form
+    place = file.with_name(f"{form}.part") if form == "r.parquet" else file
+    place.symlink_to("/dev/full")
+    words = ("--srt",) if form == "a.srt" else ("-o", file)
+    code, _, complaint = ahse(
+        "classify", tmp_path / "a.mp4", *LABELS, "--bundle", toy_bundle, *words, "--overwrite"
+    )
+    assert code == 2
+    assert f"No space left on device: '{file}'" in complaint
+
+
 def test_a_folder_without_clips_is_told(ahse: Ahse, toy_bundle: Path, tmp_path: Path) -> None:
     """With what was skipped in it."""
     (tmp_path / "notes.txt").write_text("text")
     code, _, err = ahse("classify", tmp_path, "--bundle", toy_bundle, "--label", "a")
     assert code == 2
-    assert err.splitlines()[0] == "skipped in folders: not media: 1"
+    assert err.splitlines()[0] == (
+        "skipped in folders: not media: 1 (a pattern, such as 'CLIPS/*', takes all that it matches)"
+    )
     assert "there are no clips in what was given" in err
 
 
@@ -308,9 +337,26 @@ def test_a_key_that_is_refused_ends_the_run_at_once(ahse: Ahse, toy_bundle: Path
         asked = ("classify", "clips", *LABELS, "--url", client.base_url)
         code, _, err = ahse(*asked)
         assert code == 2
-        assert "[unauthenticated]" in err
+        assert "give it with --key or, better, in the environment variable AHSE_API_KEY. [unauthen" in err
         assert len(err.splitlines()) == 1
         assert ahse(*asked, "--key", key)[0] == 1
+
+
+@pytest.mark.parametrize(("jobs", "n_connections"), [((), 100), (("--jobs", "200"), 200)])
+def test_a_run_has_a_connection_for_each_clip_at_once(
+    ahse: Ahse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, jobs: tuple[str, ...], n_connections: int
+) -> None:
+    """The client has 100 unless it is told otherwise."""
+    asked: list[int] = []
+
+    def refuse(*_: object, max_connections: int) -> None:
+        asked.append(max_connections)
+        raise UnreachableError("no service here")
+
+    monkeypatch.setattr("service.client.Client", refuse)
+    (tmp_path / "a.mp4").touch()
+    assert ahse("classify", tmp_path / "a.mp4", *LABELS, "--url", "http://host", *jobs)[0] == 2
+    assert asked == [n_connections]
 
 
 @pytest.mark.usefixtures("folder")

@@ -59,6 +59,12 @@ def test_a_clip_above_the_quota_of_a_day_fails_alone(clip: Path) -> None:
         _ranker(403, "forbidden", {}).rank(clip, lambda *_: None)
 
 
+def test_a_key_that_is_no_longer_valid_ends_the_run_in_words_of_the_command_line(clip: Path) -> None:
+    """The service's own are about headers."""
+    with pytest.raises(RankingStoppedError, match=r"give it with --key or, .* AHSE_API_KEY\. \[unauthent"):
+        _ranker(401, "unauthenticated", {}).rank(clip, lambda *_: None)
+
+
 def test_a_spent_rate_ends_the_run_and_names_the_time(clip: Path) -> None:
     """Every other clip would be refused too, until then."""
     with pytest.raises(RankingStoppedError, match=r"takes more from \d{4}-\d\d-\d\d \d\d:\d\d on\. \[rate"):

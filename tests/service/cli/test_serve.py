@@ -77,7 +77,7 @@ def test_a_bundle_that_is_not_there_is_named(tmp_path: Path) -> None:
         env=os.environ | {"AHSE_DATA_DIR": str(tmp_path), "AHSE_BUNDLES": "/nowhere", "AHSE_PORT": "0"},
     )
     assert done.returncode == 2
-    assert "bundle nowhere: there is no manifest.json" in done.stderr
+    assert "bundle /nowhere: there is no such folder; a bundle is" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -154,7 +154,7 @@ def test_beyond_loopback_a_key_is_needed_or_the_service_must_be_open(tmp_path: P
     assert all(remedy in refused for remedy in ("AHSE_API_KEY", "ahse keys create", "--open or AHSE_OPEN=1"))
     is_open = start("--open")
     assert re.search(r"warning.* open .*everyone", is_open)
-    assert "bundle nowhere" in is_open
+    assert "bundle /nowhere" in is_open
 
 
 def test_a_key_that_could_be_guessed_is_refused_and_not_repeated(

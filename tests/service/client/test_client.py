@@ -14,7 +14,7 @@ import pytest
 from service import client
 from service.api import forms, schemas
 from service.api.jobs import schemas as job_schemas
-from service.client import AsyncClient, Client
+from service.client import AsyncClient, Client, Receipt
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -29,7 +29,7 @@ class Refuse:
         if name.split(".")[0] in heavy:
             raise ModuleNotFoundError(name, name=name)
 sys.meta_path.insert(0, Refuse())
-from service.client import AsyncClient, Client
+from service.client import AsyncClient, Client, Receipt
 Client("http://127.0.0.1:1").close()
 print(sorted(name for name in sys.modules if name.startswith("service")))
 """
@@ -74,6 +74,13 @@ def test_classify_takes_the_fields_of_the_form() -> None:
     assert set(client.Question.__annotations__) == form - {"return"}
     with Client("http://127.0.0.1:1") as asking, pytest.raises(TypeError, match="'topk'"):
         asking.classify(b"clip", labels=["a"], topk=1)  # type: ignore[call-arg]
+
+
+def test_a_receipt_keeps_the_order_of_its_fields() -> None:
+    """Programs may make one by position, as they could at first."""
+    assert [one.name for one in dataclasses.fields(Receipt)] == [
+        *("clip_sha256", "frame_times_s", "audio_windows_s")
+    ]
 
 
 def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:

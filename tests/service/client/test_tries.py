@@ -26,6 +26,9 @@ from service.client import (
     ServiceError,
     UnreachableError,
 )
+from service.client.connection import Connection
+from service.client.upload import opened, rewind
+from service.settings import Settings
 
 INFO = {
     "version": "1",
@@ -223,6 +226,40 @@ def test_progress_begins_anew_with_each_try() -> None:
     assert sent == 2 * of_one_try
 
 
+def test_a_path_is_open_only_while_it_is_sent(tmp_path: Path) -> None:
+    """Not while its request waits for a connection, nor between two tries: thousands may do so at once."""
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"a clip")
+
+    def n_open() -> int:
+        return [one.resolve() for one in Path("/proc/self/fd").iterdir()].count(path.resolve())
+
+    with opened([path], None) as (upload,):
+        assert (n_open(), upload.n_total) == (0, 6)
+        assert (upload.read(2), n_open()) == (b"a ", 1)
+        upload.seek(0)
+        assert n_open() == 0
+        assert (upload.read(), upload.read(), n_open()) == (b"a clip", b"", 0)
+        rewind([upload])
+        assert (upload.read(4), n_open()) == (b"a cl", 1)
+    assert n_open() == 0
+    waiting: list[int] = []
+    with Client(URL, transport=_Refusing(), key="", retries=1) as client:
+        client._sleep = lambda _: waiting.append(n_open())
+        with pytest.raises(ServiceError):
+            client.classify(path, labels=["a"])
+    assert waiting == [0]
+
+
+class _Refusing(httpx2.BaseTransport):
+    """Refuses a request in the middle of its clip."""
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        assert isinstance(request.stream, httpx2.SyncByteStream)
+        assert any(b"a clip" in chunk for chunk in request.stream)
+        return _problem(429)
+
+
 def test_silence_is_not_waited_for_twice() -> None:
     """The service was silent for the whole time that it may take."""
     error, waits = _ask(Script(httpx2.ReadTimeout("slow")), "info")
@@ -280,8 +317,23 @@ def _listening(serve: Callable[[socket.socket], None], n_connections: int) -> It
         thread.join()
 
 
+def test_a_client_sends_fewer_requests_at_a_time_than_a_service_takes() -> None:
+    """What has to wait for a connection has no deadline."""
+
+    class Options(Connection):
+        def _open(self, options: dict[str, Any]) -> None:
+            self.options = options
+
+    for client, n_expected in ((Options(URL), 100), (Options(URL, max_connections=256), 256)):
+        limits = client.options["limits"]
+        assert limits.max_connections == limits.max_keepalive_connections == n_expected
+        assert client.options["timeout"].pool is None
+    settings = Settings()
+    assert settings.max_concurrency + settings.max_waiting > 100
+
+
 def test_many_requests_at_once_have_a_connection_each() -> None:
-    """As many as `ahse classify --jobs` may ask for; what has to wait for a connection has no deadline."""
+    """As many as `ahse classify --jobs` may ask for."""
     n_requests = 256
 
     def serve(server: socket.socket) -> None:
@@ -293,8 +345,7 @@ def test_many_requests_at_once_have_a_connection_each() -> None:
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
     async def ask(url: str) -> int:
-        async with AsyncClient(url, key="", retries=0) as client:
-            assert client._http.timeout.pool is None
+        async with AsyncClient(url, key="", retries=0, max_connections=n_requests) as client:
             return len(await asyncio.gather(*(client.info() for _ in range(n_requests))))
 
     with socket.create_server(("127.0.0.1", 0), backlog=n_requests) as server:
