@@ -215,7 +215,9 @@ class Settings(BaseSettings):
     max_labels_per_set: int = Field(default=100_000, ge=1, description="maximum labels in one label set")
     max_duration_s: float = Field(default=DecodeLimits.max_duration_s, gt=0, description="longest clip")
     max_segments: int = Field(
-        default=DecodeLimits.max_segments, ge=1, description="maximum segments of one clip"
+        default=DecodeLimits.max_segments,
+        ge=1,
+        description="maximum segments of one clip; more than 1000 may need more AHSE_DECODE_MEMORY_BYTES",
     )
     max_frame_pixels: int = Field(
         default=DecodeLimits.max_frame_pixels, ge=1, description="largest frame, width x height"

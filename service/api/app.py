@@ -325,9 +325,7 @@ def _checks(
             try:
                 (private.path / "clip").write_bytes(tone)
             except OSError as error:
-                raise UploadUnavailableError(
-                    "could not be tried: uploads can't be put on disk"
-                ) from error
+                raise UploadUnavailableError("could not be tried: uploads can't be put on disk") from error
             decoder.decode(private.path / "clip", decode_spec(registry.get().manifest))
 
     def bundle(name: str) -> None:

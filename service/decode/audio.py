@@ -111,6 +111,11 @@ class Excerpt:
         self._downmix: Downmix | None = None
 
     @property
+    def start_s(self) -> float:
+        """Where it starts, in seconds since the first sample of the stream."""
+        return self._start_s
+
+    @property
     def opens_s(self) -> float:
         """It needs frames from the one on that is heard at this time; a resampler takes some before."""
         return max(0.0, self._start_s - _LEAD_S)
@@ -146,7 +151,7 @@ class Excerpt:
             return np.empty(0, dtype=np.float32)
         joined = np.concatenate(self._chunks)
         self._chunks.clear()  # of a long clip they are large
-        waveform = np.nan_to_num(joined[self._n_before :][: self._n_wanted], copy=False)
+        waveform = joined[self._n_before :][: self._n_wanted]
         return np.clip(waveform, -1.0, 1.0, out=waveform)
 
     def _mix(self, frame: AudioFrame) -> None:
@@ -156,7 +161,8 @@ class Excerpt:
         # Held back until it has taken the frame: a filter graph that failed must not be used again.
         downmix, self._downmix = self._downmix or Downmix(frame, self._rate_hz), None
         self._keep(downmix.add(frame))
-        self._downmix = downmix
+        if not self.is_full:  # those of hundreds of stretches would take gigabytes
+            self._downmix = downmix
 
     def _flush(self) -> None:
         ended, self._downmix = self._downmix, None
@@ -164,5 +170,6 @@ class Excerpt:
             self._keep(ended.flush())
 
     def _keep(self, chunks: list[npt.NDArray[np.float32]]) -> None:
-        self._chunks.extend(chunks)
+        # Each by itself: of an hour of sound this would take half of its memory again.
+        self._chunks.extend(np.nan_to_num(chunk, copy=False) for chunk in chunks)
         self._n_samples += sum(map(len, chunks))

@@ -1,5 +1,6 @@
 """Decode one clip in the current process: open the file, read every packet once, decode what is needed."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -23,7 +24,7 @@ from service.decode.segments import (
     frames_of_segments,
     is_silent,
 )
-from service.decode.sound import Sound, SoundReader, audible_windows
+from service.decode.sound import Sound, SoundReader
 from service.decode.video import VideoFrames, read_frames
 from service.errors import ClipTooLongError, NoTracksError
 from service.media import (
@@ -121,6 +122,7 @@ class _Decoding:
                 self._sound = SoundReader(audio, spec, limits, self._damage, source.audio_length_s)
         self._first_stamps: dict[int, int] = {}
         self._max_ticks = {s.index: limits.max_duration_s / float(s.time_base or 1) for s in source.wanted}
+        self._picture_end_s = -math.inf
         self._warnings: list[str] = []
 
     def clip(self, on_sound: OnSound) -> Clip:
@@ -131,6 +133,8 @@ class _Decoding:
         # The first that is known of the length of a stream without timestamps. Those are rounded otherwise.
         if timeline is not None and timeline.duration_s > self._limits.max_duration_s + EDGE_TOLERANCE_S:
             raise self._too_long()
+        if timeline is not None:
+            self._picture_end_s = timeline.end_s
         sound, audio = self._read_audio()
         used = _used(sound, audio)
         if sound is not None:
@@ -225,7 +229,7 @@ class _Decoding:
         """The sound, and whether what represents the clip as a whole is used."""
         if (stream := self._source.audio_stream) is None:
             return None, self._source.audio_track
-        sound = None if self._sound is None else self._sound.sound()
+        sound = None if self._sound is None else self._sound.sound(self._picture_end_s)
         if self._sound is not None and self._sound.was_misled:
             sound = None  # of a long clip it is large
             sound = self._hear_again(stream, self._sound.length_s)
@@ -235,37 +239,45 @@ class _Decoding:
             self._warnings.append(_SOUND_DAMAGED)
         if not sound.window_starts_s:
             return sound, SILENT if is_silent(sound.waveform) else self._source.audio_track
-        return self._judge_windows(sound)
+        if is_silent(sound.waveform):
+            return self._where_audible(stream, sound)
+        self._warnings.append(self._what_was_used(sound))
+        return sound, self._source.audio_track
 
-    def _judge_windows(self, sound: Sound) -> tuple[Sound, Track]:
-        """Windows of longer sound, and whether they are used: all may be silent where the sound is not."""
+    def _where_audible(self, stream: AudioStream, sound: Sound) -> tuple[Sound, Track]:
+        """Other windows in place of those that are silent, where the sound is heard between them."""
+        if sound.full is not None and is_silent(sound.full):
+            return sound, SILENT
+        heard = self._hear_again(stream, sound.length_s, only_audible=True)
+        if is_silent(heard.waveform):
+            return sound, SILENT
+        self._warnings.append(f"Of the sound, only pieces that are not silent were used{self._for_whole}.")
+        sound = replace(sound, waveform=heard.waveform, window_starts_s=heard.window_starts_s)
+        return sound, self._source.audio_track
+
+    def _what_was_used(self, sound: Sound) -> str:
+        """A warning about longer sound."""
         n_windows = len(sound.window_starts_s)
         window_s = self._spec.window_samples / self._spec.sample_rate_hz
         pieces = f"{n_windows} pieces of {window_s:g} seconds" if n_windows > 1 else f"{window_s:g} seconds"
         used = f"{pieces}, spread evenly over it," if n_windows > 1 else f"{pieces} from its middle"
-        if is_silent(sound.waveform):
-            if sound.full is not None and is_silent(sound.full):
-                return sound, SILENT
-            # By its picture a clip is ranked alike with and without segments.
-            if sound.full is None or self._log:
-                missed = f"{pieces} that were listened to; audio_windows or segment_s asks for more"
-                return sound, replace(SILENT, detail=f"{SILENT.detail} in the {missed}")
-            waveform, starts_s = audible_windows(sound.full, self._spec)
-            sound = replace(sound, waveform=waveform, window_starts_s=starts_s)
-            used = "only pieces that are not silent"
-        where = "" if self._spec.segment_s is None else " for the clip as a whole"
-        self._warnings.append(f"Of the sound, {used} were used{where}.")
-        return sound, self._source.audio_track
+        return f"Of the sound, {used} were used{self._for_whole}."
 
-    def _hear_again(self, stream: AudioStream, length_s: float) -> Sound:
-        """Read the sound a second time, now that its length is known, which the file had stated wrongly."""
+    @property
+    def _for_whole(self) -> str:
+        return "" if self._spec.segment_s is None else " for the clip as a whole"
+
+    def _hear_again(self, stream: AudioStream, length_s: float, *, only_audible: bool = False) -> Sound:
+        """Read the sound once more, now that its length is known, which the file may have stated wrongly."""
+        # For windows alone, all of the sound is not needed again.
+        spec = replace(self._spec, segment_s=None) if only_audible else self._spec
         with self._source.again(stream) as (same, stream_packets):
             # With a decoder of its own, since flushing does not bring one back to where it began.
-            again = SoundReader(same, self._spec, self._limits, self._damage, length_s)
+            again = SoundReader(same, spec, self._limits, self._damage, length_s, only_audible=only_audible)
             with self._damage.kept_to("file"):
                 for packet in stream_packets:
                     again.add(packet)
-            return again.sound()
+            return again.sound(self._picture_end_s)
 
     def _lay_out(self, timeline: Timeline | None, sound: Sound | None) -> Layout:
         start_s = 0.0 if timeline is None else timeline.start_s

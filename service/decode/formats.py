@@ -47,7 +47,7 @@ AUDIO_DECODERS = frozenset((
     "qdm2", "mace6", "pcm_u8", "pcm_s8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le",
     "pcm_s32be", "pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_f64be", "pcm_alaw", "pcm_mulaw",
     "pcm_bluray", "pcm_dvd", "adpcm_ms", "adpcm_ima_wav", "adpcm_ima_qt", "adpcm_swf", "adpcm_yamaha",
-    "g726", "g722", "wavpack", "dvaudio",
+    "g726", "g726le", "g722", "wavpack", "dvaudio",
 ))  # fmt: skip
 
 # Decoders of images, in which transparency is meant to be seen.

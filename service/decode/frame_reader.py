@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Literal, TypeAlias, cast
 
@@ -20,15 +20,26 @@ from service.errors import ClipTooLargeError
 from service.media import DecodeLimits
 
 _Skip = Literal["NONREF", "DEFAULT"]
+Picture: TypeAlias = npt.NDArray[np.uint8]
+"""uint8 [size, size, 3], RGB."""
 _Numbered: TypeAlias = "Iterator[tuple[int, Packet[VideoStream]]]"
 
 
 class FrameReader:
     """Decodes runs of packets and converts the wanted frames to pictures.
 
+    Args:
+        stream: The stream.
+        log: Its packets.
+        timeline: Their table.
+        framer: Makes the pictures.
+        limits: Limits on pixels.
+        damage: Counts packets that the decoder rejects and frames that can't be converted.
+        places: Packet index to the place that its picture is written to; others get one of their own.
+
     Attributes:
-        pictures: Packet index to picture, uint8 [size, size, 3]: the wanted frames, and for each that could
-            not be decoded the nearest one.
+        pictures: Packet index to picture: the wanted frames, and for each that could not be decoded the
+            nearest one.
         n_decoded: Frames that the decoder returned.
         n_pixels: Their pixels.
         is_corrupt: Whether the decoder said of one of them that it is.
@@ -42,8 +53,10 @@ class FrameReader:
         framer: Framer,
         limits: DecodeLimits,
         damage: Damage,
+        places: Mapping[int, Picture],
     ) -> None:
-        self.pictures: dict[int, npt.NDArray[np.uint8]] = {}
+        self.pictures: dict[int, Picture] = {}
+        self._places = places
         self.n_decoded = 0
         self.n_pixels = 0
         self.is_corrupt = False
@@ -158,7 +171,10 @@ class FrameReader:
     def _convert(self, number: int, frame: VideoFrame) -> bool:
         """Convert a frame to the picture of its packet, if it can be."""
         with self._damage.kept_to("picture"):
-            self.pictures[number] = self._framer.picture(frame, self._pixel_aspect())
+            picture = self._framer.picture(frame, self._pixel_aspect())
+            if (place := self._places.get(number)) is not None:
+                place[:] = picture
+            self.pictures[number] = picture if place is None else place
             return True
         return False
 

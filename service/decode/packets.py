@@ -40,6 +40,11 @@ class Timeline:
     duration_s: float
     start_s: float = 0.0
 
+    @property
+    def end_s(self) -> float:
+        """End of the last shown frame on the clock of the file."""
+        return self.start_s + self.duration_s
+
     @cached_property
     def rank(self) -> npt.NDArray[np.intp]:
         """Of each packet its place among all in the order in which they are shown: [n_packets]."""

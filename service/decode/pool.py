@@ -93,9 +93,10 @@ class DecodePool:
                 if a process had to be replaced.
 
         Raises:
-            MediaError: The clip can't be used, took too long, or crashed its process.
+            MediaError: The clip can't be used, took too much processor time, or crashed its process.
             ClipUnavailableError: Its file can't be opened now.
-            DecoderUnavailableError: No process can be started, or two were killed from outside.
+            DecoderUnavailableError: No process can be started, two were killed from outside, or one stood
+                still.
             WorkCancelled: The request was cancelled; a process that was decoding for it was killed.
         """
         worker, n_threads = self._take_idle()
@@ -185,6 +186,10 @@ def _blame(error: _ProcessDiedError) -> DecodeCrashedError | DecoderUnavailableE
     return DecodeCrashedError("The clip could not be decoded: it brought its decoder down.")
 
 
+class _ProcessorTimeUpError(TimeoutError):
+    """A decoding process has used up the processor time of its clip, which is the fault of the clip."""
+
+
 def _timed_out(limits: DecodeLimits) -> DecodeTimeoutError:
     return DecodeTimeoutError(
         f"Decoding took over {limits.processor_time_s:g} seconds. Send a shorter or smaller clip."
@@ -259,10 +264,15 @@ class _Worker:
                 wire.send_request(sock, file, spec, limits, n_threads)
                 patience = self._patience(limits.processor_time_s, n_threads)
                 return wire.receive_clip(sock, spec, limits, patience, on_sound)
-        except TimeoutError:
+        except TimeoutError as error:
             # The process might still answer, and its answer would be taken for that of the next clip.
             self.stop()
-            raise _timed_out(limits) from None
+            if isinstance(error, _ProcessorTimeUpError):
+                raise _timed_out(limits) from None
+            raise DecoderUnavailableError(
+                "Decoding stood still: the machine is too busy, or the clip's disk does not answer. "
+                "Try again later."
+            ) from error
         except (EOFError, OSError, ValueError) as error:
             code = self._exit_code()
             self.stop()
@@ -279,14 +289,22 @@ class _Worker:
     def _patience(self, limit_s: float, n_threads: int) -> messages.Patience:
         """Patience for so much processor time, which does not depend on what else the machine does.
 
-        So many threads use it up sooner than the clock says.
+        So many threads use it up sooner than the clock says. By the clock a wait counts as no longer than it
+        was meant to be: a job that was stopped and went on may find an answer that came meanwhile.
         """
-        wall_left_s, before_s = messages.within(_WALL_SHARE * limit_s), self._processor_s()
+        wall_left_s, before_s = _WALL_SHARE * limit_s, self._processor_s()
+        asked_at_s, asked_s = time.monotonic(), 0.0
 
         def left_s() -> float:
+            nonlocal wall_left_s, asked_at_s, asked_s
             if (left := limit_s - (self._processor_s() - before_s)) <= 0:
+                raise _ProcessorTimeUpError
+            now_s = time.monotonic()
+            wall_left_s -= min(asked_s, now_s - asked_at_s)
+            if wall_left_s <= 0:
                 raise TimeoutError
-            return min(max(left / n_threads, _SHORTEST_WAIT_S), wall_left_s())
+            asked_at_s, asked_s = now_s, min(max(left / n_threads, _SHORTEST_WAIT_S), wall_left_s)
+            return asked_s
 
         return left_s
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,17 +63,31 @@ class SoundReader:
         limits: Limits; no more than the maximum duration is decoded, whatever the timestamps say.
         damage: Counts packets that the decoder rejects and frames that can't be mixed or resampled.
         expected_s: Length of the sound, on which it depends where its windows are.
+        only_audible: Whether windows are taken from anywhere, but only where they are not silent, and not
+            where they are spread evenly over the sound.
     """
 
     def __init__(
-        self, stream: AudioStream, spec: DecodeSpec, limits: DecodeLimits, damage: Damage, expected_s: float
+        self,
+        stream: AudioStream,
+        spec: DecodeSpec,
+        limits: DecodeLimits,
+        damage: Damage,
+        expected_s: float,
+        *,
+        only_audible: bool = False,
     ) -> None:
         self._spec, self._limits, self._damage = spec, limits, damage
         self._context = stream.codec_context
         self._context.thread_count = 1
         drop_custom_channel_order(self._context)
         self._expected_s = min(expected_s, limits.max_duration_s)
-        self._starts_s = window_starts_s(spec, self._expected_s) if self._is_long(self._expected_s) else ()
+        self._audible = _Audible(spec.n_windows) if only_audible else None
+        self._starts_s: tuple[float, ...] = ()
+        if only_audible:
+            self._starts_s = _adjacent_starts_s(spec, self._expected_s)
+        elif self._is_long(self._expected_s):
+            self._starts_s = window_starts_s(spec, self._expected_s)
         rate_hz = spec.sample_rate_hz
         self._windows = [Excerpt(start, spec.window_samples, rate_hz, damage) for start in self._starts_s]
         # Of all the sound, for segments; of sound that is used whole; or nothing.
@@ -82,6 +97,7 @@ class SoundReader:
         self._taking: list[Excerpt] = []
         self._may_pause = stream.container.format.name in STORE_TIMES
         self._behind_pause: AudioFrame | None = None
+        self._longest_pause_s = 0.0
         self._start_s: float | None = None
         self._length_s = 0.0
 
@@ -101,22 +117,34 @@ class SoundReader:
         if self._length_s < self._limits.max_duration_s:
             self._decode(packet)
 
-    def sound(self) -> Sound:
-        """What is used. No packet may follow."""
+    def sound(self, picture_end_s: float = -math.inf) -> Sound:
+        """What is used. No packet may follow.
+
+        Args:
+            picture_end_s: When the picture ends, on the clock of the file, if there is one.
+        """
         self._decode(None)
         if (last := self._behind_pause) is not None:
-            # Nothing says that its time is wrong, and those of a file are mostly right.
-            self._pass_behind(self._pause_s(last), last)
+            self._pass_behind(self._pause_s(last) if self._is_likely(last, picture_end_s) else 0.0, last)
         whole = self._whole.samples()
+        starts_s, windows = self._heard()
         return Sound(
-            waveform=_joined([window.samples() for window in self._windows], self._spec.window_samples)
-            if self._windows
+            waveform=_joined(windows, self._spec.window_samples)
+            if self._starts_s
             else whole[: self._spec.whole_samples],
-            window_starts_s=self._starts_s,
+            window_starts_s=starts_s,
             full=None if self._spec.segment_s is None else whole,
             start_s=self._start_s,
             length_s=self.length_s,
         )
+
+    def _heard(self) -> tuple[tuple[float, ...], list[Array]]:
+        """The windows and their starts."""
+        if self._audible is None:
+            return self._starts_s, [window.samples() for window in self._windows]
+        for window in self._taking:  # the last, where the sound ends a little sooner than expected
+            self._audible.add(window)
+        return self._audible.chosen()
 
     def _is_long(self, length_s: float) -> bool:
         return length_s > self._spec.longest_whole_s
@@ -138,6 +166,15 @@ class SoundReader:
         else:
             self._pass(_length_s(frame), frame)
 
+    def _is_likely(self, last: AudioFrame, picture_end_s: float) -> bool:
+        """Whether there may be a pause before the last frame of all, whose time none after it confirms.
+
+        There may where the picture goes on, or where as long a pause was before. Else one wrong time at the
+        end would make a long clip of a short one, and nearly all of it silent.
+        """
+        is_usual = self._pause_s(last) <= self._longest_pause_s + EDGE_TOLERANCE_S
+        return is_usual or (last.time or 0.0) <= picture_end_s + EDGE_TOLERANCE_S
+
     def _pause_s(self, frame: AudioFrame) -> float:
         """How long there is no sound before a frame, by its time."""
         if not self._may_pause or frame.time is None or self._start_s is None:
@@ -147,6 +184,7 @@ class SoundReader:
     def _pass_behind(self, pause_s: float, frame: AudioFrame) -> None:
         """Go on by a frame, and by the silence before it if that is long enough to be one."""
         if pause_s > EDGE_TOLERANCE_S:
+            self._longest_pause_s = max(self._longest_pause_s, pause_s)
             self._pass(min(pause_s, self._limits.max_duration_s), None)
         self._pass(_length_s(frame), frame)
 
@@ -162,8 +200,11 @@ class SoundReader:
                     excerpt.add_silence(at_s, length_s)
                 else:
                     excerpt.add(frame, at_s)
-        if any(one.is_full for one in self._taking):
+        if full := [one for one in self._taking if one.is_full]:
             self._taking = [one for one in self._taking if not one.is_full]
+            if self._audible is not None:
+                for one in full:
+                    self._audible.add(one)
 
 
 def _length_s(frame: AudioFrame) -> float:
@@ -178,23 +219,46 @@ def window_starts_s(spec: DecodeSpec, length_s: float) -> tuple[float, ...]:
     return tuple(starts.tolist())
 
 
-def audible_windows(full: Array, spec: DecodeSpec) -> tuple[Array, tuple[float, ...]]:
-    """Of the windows of sound that lie side by side those that are not silent, spread evenly over these.
+def _adjacent_starts_s(spec: DecodeSpec, length_s: float) -> tuple[float, ...]:
+    """Starts of windows that lie side by side and leave nothing of the sound out."""
+    last = max(0, round(length_s * spec.sample_rate_hz) - spec.window_samples)
+    starts = (*range(0, last, spec.window_samples), last)
+    return tuple(start / spec.sample_rate_hz for start in starts)
+
+
+class _Audible:
+    """Keeps of many windows some that are not silent, spread evenly over all that are not.
+
+    Only a few are held at once, since those of a long recording may be as large as all of its sound.
 
     Args:
-        full: All of the sound, float32 [n_samples], not silent.
-        spec: How long windows are, and how many at most.
-
-    Returns:
-        The windows one after the other, float32 [n_samples], and their starts in seconds.
+        n_wanted: The most windows that are chosen in the end.
     """
-    n_samples, last = spec.window_samples, max(0, len(full) - spec.window_samples)
-    pieces = [(start, full[start : start + n_samples]) for start in (*range(0, last, n_samples), last)]
-    audible = [(start, piece) for start, piece in pieces if not is_silent(piece)]
-    places = midpoints(Span(0.0, len(audible)), min(spec.n_windows, len(audible)))
-    chosen = [audible[int(place)] for place in places]
-    starts_s = tuple(start / spec.sample_rate_hz for start, _ in chosen)
-    return _joined([piece for _, piece in chosen], n_samples), starts_s
+
+    def __init__(self, n_wanted: int) -> None:
+        self._n_wanted = n_wanted
+        self._kept: list[tuple[float, Array]] = []
+        self._n_audible = 0
+        self._step = 1
+
+    def add(self, window: Excerpt) -> None:
+        """Take the next window, which needs no more frames."""
+        samples = window.samples()
+        if is_silent(samples):
+            return
+        if self._n_audible % self._step == 0:
+            self._kept.append((window.start_s, samples))
+        self._n_audible += 1
+        if len(self._kept) > 2 * self._n_wanted:
+            del self._kept[1::2]
+            self._step *= 2
+
+    def chosen(self) -> tuple[tuple[float, ...], list[Array]]:
+        """As many windows as are wanted, or as there are, with their starts in seconds."""
+        n_kept, n_chosen = len(self._kept), min(self._n_wanted, len(self._kept))
+        # The middle of each of so many equal parts.
+        chosen = [self._kept[(2 * part + 1) * n_kept // (2 * n_chosen)] for part in range(n_chosen)]
+        return tuple(start_s for start_s, _ in chosen), [samples for _, samples in chosen]
 
 
 def _joined(windows: Sequence[Array], n_samples: int) -> Array:

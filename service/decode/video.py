@@ -100,11 +100,14 @@ def read_frames(
     budget = limits.max_decoded_pixels // _n_pixels(stream)
     wanted, warnings, at_key_frames = _choose(timeline, spec, budget, parts)
     runs = plan_runs(timeline, wanted)
+    # All pictures once, where they stay: those of many segments take most of the memory of a process.
+    pictures = np.empty((len(wanted), spec.image_size_px, spec.image_size_px, 3), np.uint8)
+    places = dict(zip(wanted[::-1], pictures[::-1], strict=True))  # of each packet the first
 
     def reader_of(stream: VideoStream, limits: DecodeLimits, damage: Damage) -> FrameReader:
         on_white = stream.codec_context.name in SHOW_TRANSPARENCY
         framer = Framer(spec.image_size_px, spec.resize, limits.max_frame_pixels, on_white=on_white)
-        return FrameReader(stream, log, timeline, framer, limits, damage)
+        return FrameReader(stream, log, timeline, framer, limits, damage, places)
 
     n_readers = min(n_threads, len(runs), _most_readers(source, log, limits))
     reader = None
@@ -117,7 +120,7 @@ def read_frames(
         if reader.misses(wanted) and reader.n_decoded + whole.n_packets <= budget:
             # Key frame flags or timestamps were wrong, or the file is damaged: decode all from the start.
             reader.read([whole], skip_unneeded=False)
-    found = _collect(reader, timeline, wanted, warnings, spec, damage)
+    found = _collect(reader, timeline, wanted, pictures, warnings, spec, damage)
     return replace(found, at_key_frames=at_key_frames)
 
 
@@ -240,19 +243,23 @@ def _collect(
     reader: FrameReader,
     timeline: Timeline,
     wanted: Sequence[int],
+    pictures: npt.NDArray[np.uint8],
     warnings: list[str],
     spec: DecodeSpec,
     damage: Damage,
 ) -> VideoFrames:
-    """Put the pictures in the order of the wanted packets; a missing one is replaced by the nearest."""
+    """Complete the pictures of the wanted packets: one that is missing is replaced by the nearest."""
     if not reader.pictures:
         return VideoFrames(None, np.empty(0), None, np.empty((0, 0)), reader.n_decoded, tuple(warnings))
     readable = np.zeros(len(timeline.times_s), dtype=np.bool_)
     readable[list(reader.pictures)] = True
-    chosen = nearest_packets(timeline, timeline.times_s[list(wanted)], readable)
+    nearest = nearest_packets(timeline, timeline.times_s[list(wanted)], readable)
+    # What was found stays in its place, whatever else has the same time: others may be filled from there.
+    chosen = [one if readable[one] else other for one, other in zip(wanted, nearest, strict=True)]
     if damage.counts["picture"] or reader.misses(wanted):
         warnings = [*warnings, _DAMAGED]
-    pictures = np.stack([reader.pictures[packet] for packet in chosen])
+    for picture, packet in zip(pictures, chosen, strict=True):
+        picture[:] = reader.pictures[packet]
     whole, parts = np.split(pictures, [spec.n_frames])
     times_s, part_times_s = np.split(timeline.times_s[chosen], [spec.n_frames])
     return VideoFrames(

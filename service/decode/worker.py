@@ -59,8 +59,12 @@ def _answer(sock: socket.socket, idle_bytes: int) -> None:
     except MediaError as error:
         wire.send_error(sock, error)
     except MemoryError:
+        remedy = "Send" if spec.segment_s is None else "Ask for longer segments, or send"
         wire.send_error(
-            sock, ClipTooLargeError("Decoding this clip takes too much memory. Send a smaller one.")
+            sock,
+            ClipTooLargeError(
+                f"Decoding this clip takes too much memory. {remedy} a shorter or smaller one."
+            ),
         )
     except Exception:  # noqa: BLE001 - whatever a hostile file makes the libraries raise must fail that clip only
         # Not to stderr, which is that of the service: it would break into its log.

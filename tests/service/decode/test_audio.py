@@ -1,11 +1,15 @@
 """Audio is decoded to mono at the wanted rate and in its full length; unusable audio is reported."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from av.audio.frame import AudioFrame
 
 from service.decode import decode_clip
+from service.decode.audio import Excerpt
+from service.decode.container import Damage
 from service.errors import NoTracksError
 from service.media import DecodeLimits, DecodeSpec
 from tests.service.decode.conftest import Make
@@ -36,9 +40,12 @@ def test_a_tone_keeps_its_pitch_level_and_length(
     assert clip.duration_s == pytest.approx(2.0, abs=0.15)
 
 
-def test_a_recording_of_a_telephone_is_read(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
-    """Of G.726 FFmpeg names the decoder otherwise than the codec."""
-    path = make_clip(name="s.wav", codec=None, audio="g726", layout="mono", rate_hz=8_000)
+@pytest.mark.parametrize(("name", "codec"), [("s.wav", "g726"), ("s.au", "g726le")])
+def test_a_recording_of_a_telephone_is_read(
+    name: str, codec: str, make_clip: Make, spec: DecodeSpec, limits: DecodeLimits
+) -> None:
+    """Of G.726 FFmpeg names the decoder otherwise than the codec, and has one for each order of bits."""
+    path = make_clip(name=name, codec=None, audio=codec, layout="mono", rate_hz=8_000)
     clip = decode_clip(path, spec, limits)
     assert clip.waveform is not None
     assert int(np.abs(np.fft.rfft(clip.waveform[8_000:24_000])).argmax()) == 440
@@ -88,6 +95,21 @@ def test_audio_is_cut_at_the_maximum_length(make_clip: Make, spec: DecodeSpec, l
     assert clip.waveform is not None
     assert len(clip.waveform) == 24_000
     assert any("1.5 seconds" in warning for warning in clip.warnings)
+
+
+def test_joining_the_samples_takes_little_more_memory_than_they_do() -> None:
+    """Of an hour of sound for segments the rest would exceed the limit; what is no number is heard as 0."""
+    frame = AudioFrame.from_ndarray(np.full((1, 48_000), np.nan, np.float32), "flt", "mono")
+    frame.sample_rate = 48_000
+    excerpt = Excerpt(0.0, 60 * 48_000, 48_000, Damage())
+    for second in range(60):
+        excerpt.add(frame, second)
+    tracemalloc.start()
+    samples = excerpt.samples()
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (len(samples), np.abs(samples).max()) == (60 * 48_000, 0)
+    assert peak_bytes < 1.1 * samples.nbytes
 
 
 def test_audio_at_the_wanted_rate_is_not_resampled(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
 
@@ -245,3 +246,16 @@ def test_a_track_that_starts_late_is_missing_from_the_first_segments(
     assert clip.segments[1].frame_times_s == pytest.approx([0.25, 0.75, 1.25, 1.75], abs=0.04)
     assert clip.duration_s == pytest.approx(6.0, abs=0.1)
     assert clip.frame_times_s[0] == pytest.approx(0.25, abs=0.04)
+
+
+def test_pictures_of_segments_are_held_once(make_clip: Make, spec: DecodeSpec, limits: DecodeLimits) -> None:
+    """Of a thousand segments they are more than half a gigabyte."""
+    asked = replace(spec, image_size_px=128, segment_s=0.1)
+    tracemalloc.start()
+    clip = decode_clip(make_clip(gop=10), asked, limits)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert clip.frames is not None
+    frames = [segment.frames for segment in clip.segments if segment.frames is not None]
+    assert len(frames) == 20
+    assert peak_bytes < 1.3 * (clip.frames.nbytes + sum(one.nbytes for one in frames))

@@ -13,12 +13,12 @@ import av
 import numpy as np
 import pytest
 
-from service.decode import DecodePool, clip_decoding, decode_clip
+from service.decode import DecodePool, clip_decoding, decode_clip, sound
+from service.decode.audio import Excerpt
 from service.decode.container import Source
 from service.decode.video import read_frames
 from service.errors import NoTracksError
 from service.media import DecodeLimits, DecodeSpec
-from tests.service.decode import clips
 from tests.service.decode.clips import write_sound
 from tests.service.decode.conftest import Make
 
@@ -145,6 +145,26 @@ def test_sounds_that_stand_alone_are_heard_when_they_are_due(tmp_path: Path, lim
     assert clip.duration_s == pytest.approx(3.55)
 
 
+LAST = 9 * RATE_HZ
+
+
+@pytest.mark.parametrize(
+    ("n_frames", "length_s"), [(0, 0.25), (1, 0.25), (10, 9.05)], ids=["alone", "short", "long"]
+)
+def test_a_pause_before_the_last_sound_is_believed_where_the_picture_goes_on(
+    n_frames: int, length_s: float, tmp_path: Path, limits: DecodeLimits
+) -> None:
+    """One wrong time at the end of a recording would make a long clip of it, nearly all silent."""
+    expected = np.full(LAST + 800, 9_000)
+    path = _write(
+        tmp_path / "late.mkv", "pcm_s16le", expected, lambda start: start < 3_200 or start == LAST, n_frames
+    )
+    clip = decode_clip(path, replace(SPREAD, max_audio_s=60.0), limits)
+    assert clip.waveform is not None
+    assert len(clip.waveform) / RATE_HZ == pytest.approx(length_s)
+    assert clip.duration_s == pytest.approx(max(n_frames, length_s))
+
+
 def test_a_stream_without_times_has_no_pauses(tmp_path: Path, limits: DecodeLimits) -> None:
     """FFmpeg makes its times up, by the first sample rate where that changes."""
     parts = [
@@ -172,9 +192,14 @@ def _with_pause(path: Path, codec: str, samples: np.ndarray, pause: slice = PAUS
     return _write(path, codec, samples, lambda start: not pause.start <= start < pause.stop)
 
 
-def _write(path: Path, codec: str, samples: np.ndarray, is_there: Callable[[int], bool]) -> Path:
-    """Encode samples of 16 bits in frames of 50 ms, each at its time, if it is there."""
+def _write(
+    path: Path, codec: str, samples: np.ndarray, is_there: Callable[[int], bool], n_frames: int = 0
+) -> Path:
+    """Encode samples of 16 bits in frames of 50 ms, each at its time, if it is there; a frame each second."""
     with av.open(str(path), "w") as container:
+        if n_frames:
+            video: Any = container.add_stream("mpeg4", rate=1, width=32, height=32, pix_fmt="yuv420p")
+            pictures = [av.VideoFrame(32, 32, "yuv420p") for _ in range(n_frames)]
         stream: Any = container.add_stream(codec, rate=RATE_HZ, layout="mono")
         for start in range(0, len(samples), 800):
             if is_there(start):
@@ -183,6 +208,11 @@ def _write(path: Path, codec: str, samples: np.ndarray, is_there: Callable[[int]
                 frame.sample_rate, frame.pts, frame.time_base = RATE_HZ, start, Fraction(1, RATE_HZ)
                 container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+        if n_frames:
+            for number, picture in enumerate(pictures):
+                picture.pts, picture.time_base = number, Fraction(1, 1)
+                container.mux(video.encode(picture))
+            container.mux(video.encode(None))
     return path
 
 
@@ -263,53 +293,81 @@ def _event() -> np.ndarray:
     return samples
 
 
-def test_windows_that_are_silent_say_nothing_of_all_the_sound(tmp_path: Path, limits: DecodeLimits) -> None:
-    """The error says what was listened to, and how to have more of it listened to."""
-    path = _write(tmp_path / "s.mkv", "pcm_s16le", _event(), lambda _: True)
-    with pytest.raises(NoTracksError, match=r"silence in the 3 pieces of 1 seconds .* audio_windows"):
-        decode_clip(path, SPREAD, limits)
-    more = decode_clip(path, replace(SPREAD, n_windows=12, window_s=0.5), limits)
-    assert more.audio.used
-
-
+@pytest.mark.parametrize("segment_s", [None, 4.0], ids=["whole", "segments"])
+@pytest.mark.parametrize("n_frames", [0, 12], ids=["sound", "film"])
 @pytest.mark.parametrize(
     ("n_windows", "starts_s"), [(3, (3.0, 4.0)), (1, (4.0,))], ids=["all that is audible", "some of it"]
 )
-def test_with_segments_sound_alone_is_used_where_it_is_audible(
-    n_windows: int, starts_s: tuple[float, ...], tmp_path: Path, limits: DecodeLimits
+def test_sound_that_is_audible_between_the_windows_is_used_where_it_is(
+    n_windows: int,
+    starts_s: tuple[float, ...],
+    n_frames: int,
+    segment_s: float | None,
+    tmp_path: Path,
+    limits: DecodeLimits,
 ) -> None:
-    """For the clip as a whole too, which digital silence would not represent."""
-    path = _write(tmp_path / "s.mkv", "pcm_s16le", _event(), lambda _: True)
-    clip = decode_clip(path, replace(SPREAD, n_windows=n_windows, max_audio_s=1.0, segment_s=4.0), limits)
-    assert [segment.audio.used for segment in clip.segments] == [True, True, False]
-    assert clip.audio.used
+    """Digital silence would not represent the clip; what is used does not depend on segments."""
+    path = _write(tmp_path / "s.mkv", "pcm_s16le", _event(), lambda _: True, n_frames)
+    spec = replace(SPREAD, n_windows=n_windows, max_audio_s=1.0, segment_s=segment_s)
+    clip = decode_clip(path, spec, limits)
+    assert (clip.audio.used, clip.visual.used) == (True, n_frames > 0)
     assert clip.window_starts_s == pytest.approx(starts_s)
     assert clip.waveform is not None
     np.testing.assert_allclose(clip.waveform, np.full(len(starts_s) * RATE_HZ, 9_000 / 32_768), atol=1e-6)
-    assert clip.warnings == (
-        "Of the sound, only pieces that are not silent were used for the clip as a whole.",
-    )
+    where = "" if segment_s is None else " for the clip as a whole"
+    assert clip.warnings == (f"Of the sound, only pieces that are not silent were used{where}.",)
+    assert [one.audio.used for one in clip.segments] == ([] if segment_s is None else [True, True, False])
 
 
-def test_with_a_picture_silent_windows_are_not_used_with_segments_or_without(
-    make_clip: Make, limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("at_s", [0.0, 0.95, 11.95], ids=["start", "edge", "end"])
+def test_the_shortest_sound_is_found(at_s: float, tmp_path: Path, limits: DecodeLimits) -> None:
+    """The windows that are listened to then leave nothing out."""
+    samples = 0 * _event()
+    samples[round(at_s * RATE_HZ) :][:800] = 9_000
+    clip = decode_clip(_write(tmp_path / "s.mkv", "pcm_s16le", samples, lambda _: True), SPREAD, limits)
+    assert clip.waveform is not None
+    assert clip.waveform.max() == pytest.approx(9_000 / 32_768, abs=1e-4)
+    (start_s,) = clip.window_starts_s
+    assert start_s == np.floor(at_s)
+
+
+def test_few_of_many_audible_windows_are_held_and_those_are_spread(
+    tmp_path: Path, limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So the ranking of the whole does not depend on segments, each of which has its own sound."""
-    monkeypatch.setattr(clips, "_tone", lambda *_: _event()[None] / 32_768)
-    path = make_clip(name="c.mkv", ticks=range(12), fps=1, audio="pcm_s16le", layout="mono", rate_hz=RATE_HZ)
-    plain, cut = (decode_clip(path, replace(SPREAD, segment_s=one), limits) for one in (None, 4.0))
-    assert plain.waveform is cut.waveform is None
-    assert plain.audio == cut.audio
-    assert plain.audio.detail.startswith("digital silence in the 3 pieces")
-    assert plain.warnings == cut.warnings == ()
-    assert [segment.audio.used for segment in cut.segments] == [True, True, False]
+    """All of a long recording at once would take as much memory as all of its sound."""
+    n_held = []
+    add = sound._Audible.add
+
+    def counting(self: sound._Audible, window: Excerpt) -> None:
+        add(self, window)
+        n_held.append(len(self._kept))
+
+    monkeypatch.setattr(sound._Audible, "add", counting)
+    samples = np.full(round(LENGTH_S * RATE_HZ), 9_000)
+    samples[round(5.9 * RATE_HZ) : round(6.1 * RATE_HZ)] = 0
+    path = _write(tmp_path / "s.mkv", "pcm_s16le", samples, lambda _: True)
+    clip = decode_clip(path, replace(SPREAD, n_windows=1, window_s=0.2), limits)
+    assert clip.waveform is not None
+    assert (len(n_held) > 50, max(n_held), len(clip.waveform)) == (True, 2, 0.2 * RATE_HZ)
+    assert 3.0 < clip.window_starts_s[0] < 9.0
 
 
-def test_sound_that_is_silent_throughout_is_called_so(tmp_path: Path, limits: DecodeLimits) -> None:
-    """With segments that is known, and more windows would not help."""
+def test_windows_that_are_through_hold_no_filters(tmp_path: Path, limits: DecodeLimits) -> None:
+    """Those of 400 windows take a gigabyte."""
+    path = _write(tmp_path / "s.mkv", "pcm_s16le", 0 * _event(), lambda _: True)
+    few = replace(limits, memory_bytes=256 * 1024**2)
+    with DecodePool(few, n_workers=1) as pool, pytest.raises(NoTracksError):
+        pool.decode(path, replace(SPREAD, window_s=0.03))
+
+
+@pytest.mark.parametrize("segment_s", [None, 4.0])
+def test_sound_that_is_silent_throughout_is_called_so(
+    segment_s: float | None, tmp_path: Path, limits: DecodeLimits
+) -> None:
+    """All of it was listened to."""
     path = _write(tmp_path / "s.mkv", "pcm_s16le", 0 * _event(), lambda _: True)
     with pytest.raises(NoTracksError, match=r"sound: digital silence\)"):
-        decode_clip(path, replace(SPREAD, segment_s=4.0), limits)
+        decode_clip(path, replace(SPREAD, segment_s=segment_s), limits)
 
 
 def test_sound_is_told_before_frames_are_decoded(

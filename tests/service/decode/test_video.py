@@ -243,7 +243,7 @@ def test_a_decoder_keeps_as_many_frames_as_are_reordered(
         for packet in packets(source.container, [stream]):
             log.add(packet)  # type: ignore[arg-type]
         framer = Framer(spec.image_size_px, spec.resize, 10**6)
-        reader = FrameReader(stream, log, log.timeline(), framer, limits, Damage())
+        reader = FrameReader(stream, log, log.timeline(), framer, limits, Damage(), {})
     assert told < 2 <= reader._reorder_depth
 
 
