@@ -54,7 +54,7 @@
     └── UnavailableError          the service can't handle the request now
         ├── OverloadedError         overloaded          the service works on as much as it can
         ├── DeviceUnavailableError  device_unavailable  the configured device can't be used
-        ├── DecoderUnavailableError decoder_unavailable decoding processes can't be started
+        ├── DecoderUnavailableError decoder_unavailable no clip can be decoded now, or decoding stood still
         ├── UploadUnavailableError  upload_unavailable  uploads can't be put on disk
         ├── ClipUnavailableError    clip_unavailable    the file of a clip can't be opened or read
         ├── StoreUnavailableError   store_unavailable   a store does not answer
@@ -415,7 +415,7 @@ class DeviceUnavailableError(UnavailableError):
 
 
 class DecoderUnavailableError(UnavailableError):
-    """A decoding process can't be started, whatever the clip."""
+    """No clip can be decoded now, or decoding stood still: the machine is at fault, not the clip."""
 
     code = "decoder_unavailable"
 

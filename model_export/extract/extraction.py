@@ -19,7 +19,7 @@ from model_export.errors import DatasetError, Problem
 from model_export.extract.listing import ListedClip, Listing
 from service.arrays import Array
 from service.classifier import decode_spec
-from service.cli.clip_files import kind_by_name
+from service.cli.clip_files import claims_media
 from service.encode.clip_features import encode_clip
 from service.encode.features import ClipFeatures
 from service.errors import ClipUnavailableError, MediaError, NotMediaError
@@ -264,4 +264,4 @@ def _encode(bundle: Bundle, clip: ListedClip, decoded: Clip) -> ClipFeatures | F
 
 def _is_no_media(failed: FailedClip) -> bool:
     """Whether a file is no clip and its name does not claim that it is."""
-    return failed.code == NotMediaError.code and kind_by_name(failed.clip.name) != "media"
+    return failed.code == NotMediaError.code and not claims_media(failed.clip.name)

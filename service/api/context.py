@@ -89,7 +89,7 @@ class Context:
                 await waiting
 
     async def ask_store(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a call that reads the label store."""
+        """Run a call that reads a store, or a form that is read before its clip is worked on."""
         return await self._run(self.store_readers, partial(function, *args, **kwargs))
 
     async def change_store(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

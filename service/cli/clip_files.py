@@ -168,9 +168,14 @@ def _kind_in_folder(path: Path) -> Kind:
 def kind_by_name(name: str) -> Kind:
     """What a file should be by its ending, where its content can't be looked at."""
     ending = PurePath(name).suffix.lower()
-    if ending in _ENDINGS or ending in _UNSURE_ENDINGS:
+    if claims_media(name) or ending in _UNSURE_ENDINGS:
         return "media"
     return "image" if ending in _IMAGE_ENDINGS else "other"
+
+
+def claims_media(name: str) -> bool:
+    """Whether its ending is one that only media have."""
+    return PurePath(name).suffix.lower() in _ENDINGS
 
 
 def kind_of(head: bytes) -> Kind:

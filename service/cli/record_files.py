@@ -7,6 +7,7 @@ import io
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -132,19 +133,25 @@ class _TextFile(RecordFile):
 
     def _open(self, *, resume: bool) -> None:
         if not resume:
-            with self.path.open("w", encoding="utf-8", newline="") as new:
-                new.write(self._head())
-        else:
-            # Beside it and in its place when complete, so that nothing is lost meanwhile.
-            part = self.path.with_name(f"{self.path.name}.part")
+            self._file = self.path.open("w", encoding="utf-8", newline="")
             try:
-                with part.open("w", encoding="utf-8", newline="") as new:
-                    new.write(self._head())
-                    new.writelines(self._kept())
-                self._on_resume(self)
-                _put_in_place(part, self.path)
-            finally:
-                part.unlink(missing_ok=True)
+                self._file.write(self._head())
+                self._file.flush()
+            except OSError:
+                with suppress(OSError):  # else it would try again, and complain, when it is collected
+                    self._file.close()
+                raise
+            return
+        # Beside it and in its place when complete, so that nothing is lost meanwhile.
+        part = self.path.with_name(f"{self.path.name}.part")
+        try:
+            with part.open("w", encoding="utf-8", newline="") as new:
+                new.write(self._head())
+                new.writelines(self._kept())
+            self._on_resume(self)
+            _put_in_place(part, self.path)
+        finally:
+            part.unlink(missing_ok=True)
         self._file = self.path.open("a", encoding="utf-8", newline="")
 
     def _write(self, record: Record) -> None:

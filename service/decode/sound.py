@@ -192,19 +192,19 @@ class SoundReader:
         """Go on by the length of a frame, or of silence."""
         at_s = self._length_s
         self._length_s += length_s
-        while self._waiting and self._waiting[0].opens_s < self._length_s:
-            self._taking.append(self._waiting.popleft())
-        for excerpt in self._taking:
+        taking, self._taking = deque(self._taking), []
+        # One after the other, since very many windows may lie within a pause.
+        while taking or (self._waiting and self._waiting[0].opens_s < self._length_s):
+            excerpt = (taking or self._waiting).popleft()
             with self._damage.kept_to("sound"):
                 if frame is None:
                     excerpt.add_silence(at_s, length_s)
                 else:
                     excerpt.add(frame, at_s)
-        if full := [one for one in self._taking if one.is_full]:
-            self._taking = [one for one in self._taking if not one.is_full]
-            if self._audible is not None:
-                for one in full:
-                    self._audible.add(one)
+            if not excerpt.is_full:
+                self._taking.append(excerpt)
+            elif self._audible is not None:
+                self._audible.add(excerpt)
 
 
 def _length_s(frame: AudioFrame) -> float:

@@ -108,9 +108,9 @@ class JobStore(Protocol):
         """Begin to send reports that are due: those that were sent least often, the longest due first.
 
         Owners with fewer reports under way come before others, so that the receivers of one, which may hang,
-        hold up its own reports only. Each counts as sent, and is due again after a pause that grows with each
-        attempt, unless its end is kept before. So no report is sent again and again while the store can be
-        read but not written.
+        hold up the reports of others for one time-out at most. Each counts as sent, and is due again after a
+        pause that grows with each attempt, unless its end is kept before. So no report is sent again and
+        again while the store can be read but not written.
 
         Args:
             now: The time.

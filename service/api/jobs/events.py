@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -150,14 +151,34 @@ class ResultStream(StreamingResponse):
         Raises:
             UnknownJobError, StoreUnavailableError: They can't be read. After the first piece was sent the
                 connection is broken off instead.
+            ClientDisconnect: The client has left before.
         """
         lift_deadline(scope)
         # Closed with the answer: else a line of a client that has left would count until it is collected.
         async with aclosing(result_lines(self._context, self._job_id)) as lines:
             # Before the answer begins, so that an error can still be one.
-            first = await anext(lines, b"")
+            first = await _unless_left(anext(lines, b""), receive)
             self.body_iterator = _with_first(first, lines)
             await super().__call__(scope, receive, send)
+
+
+async def _unless_left(work: Awaitable[bytes], receive: Receive) -> bytes:
+    """What comes of work that may wait for long; it ends when the client leaves."""
+
+    async def left() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = asyncio.ensure_future(work), asyncio.ensure_future(left())
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[0].done():
+            raise ClientDisconnect
+        return tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -113,6 +113,7 @@ def test_a_failed_clip_is_reported_and_the_others_are_extracted(
     (root / "b" / "words.mp4").write_text("no clip at all, whatever its name says")
     (root / "b" / "words.flac").write_text("neither this, which not every table of types knows")
     (root / "b" / "words.txt").write_text("no clip at all, and none that is called so")
+    (root / "b" / "words.ts").write_text("nor this, a program in TypeScript")
     found = extract(list_clips(root), bundle, Decoding(), journal)
     assert {failed.clip.name: failed.code for failed in found.failed} == {
         "a/cut.mp4": "truncated_media",
@@ -121,7 +122,7 @@ def test_a_failed_clip_is_reported_and_the_others_are_extracted(
         "b/words.mp4": "not_media",
     }
     assert all(failed.message for failed in found.failed)
-    assert found.n_ignored == 1
+    assert found.n_ignored == 2
     assert len(found.clips) == 4
 
 

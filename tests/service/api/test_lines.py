@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 
 from service.api.guard import byte_budget
@@ -230,3 +231,27 @@ def test_results_of_a_job_that_is_deleted_meanwhile_break_off(monkeypatch: pytes
         assert [message.get("more_body") for message in sent] == [None, True]
 
     asyncio.run(read())
+
+
+def test_a_client_that_leaves_while_its_results_wait_for_room_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else it would wait on, and take room for nobody."""
+    monkeypatch.setattr(events, "_PAUSE_S", 0.0)
+    store, budget = _Outcomes(1), ByteBudget(1_000_000)
+
+    async def read() -> None:
+        stream = events.ResultStream(_context(store, budget), "900000")
+
+        async def never(_: Any) -> None:
+            raise AssertionError
+
+        async def receive() -> Any:
+            return {"type": "http.disconnect"}
+
+        budget.take(500_000)
+        with pytest.raises(ClientDisconnect):
+            await stream({"type": "http", "state": {"lift_deadline": lambda: None}}, receive, never)
+
+    asyncio.run(read())
+    assert (store.read, budget.n_free) == ([], 500_000)

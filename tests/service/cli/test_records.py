@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -395,3 +396,13 @@ def test_parquet_without_its_package_says_how_to_get_it(
     with pytest.raises(InvalidOptionError, match=r"pip install 'ahse\[parquet\]'"):
         open_records(tmp_path / "r.parquet", "q", (), resume=False, overwrite=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_gets_all_lines(tmp_path: Path) -> None:
+    """It is opened once: at a close whoever reads it would take it for complete."""
+    path = tmp_path / "r.jsonl"
+    os.mkfifo(path)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(path.read_text)
+        _fill(_open(path, overwrite=True), (_clip("a"), _answer("dog")))
+        assert json.loads(read.result(timeout=60))["file"] == "a"

@@ -352,6 +352,31 @@ def test_few_of_many_audible_windows_are_held_and_those_are_spread(
     assert 3.0 < clip.window_starts_s[0] < 9.0
 
 
+def test_of_the_windows_in_a_pause_one_is_held_at_a_time(
+    tmp_path: Path, limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pause passes all of them at once, and may be an hour long."""
+    opened, n_held = list[Excerpt](), list[int]()
+    add_silence, add = Excerpt.add_silence, sound._Audible.add
+
+    def noting(self: Excerpt, *about: float) -> None:
+        opened.append(self)
+        add_silence(self, *about)
+
+    def counting(self: sound._Audible, window: Excerpt) -> None:
+        n_held.append(sum(one.is_full and bool(one._chunks) for one in opened))
+        add(self, window)
+
+    monkeypatch.setattr(Excerpt, "add_silence", noting)
+    monkeypatch.setattr(sound._Audible, "add", counting)
+    samples = 0 * _event()
+    samples[:800] = samples[-800:] = 9_000
+    path = _with_pause(tmp_path / "s.mkv", "pcm_s16le", samples, slice(800, len(samples) - 1600))
+    clip = decode_clip(path, replace(SPREAD, max_audio_s=0.2, window_s=0.2), limits)
+    assert (len(n_held) > 50, max(n_held)) == (True, 1)
+    assert len(clip.window_starts_s) == 2
+
+
 def test_windows_that_are_through_hold_no_filters(tmp_path: Path, limits: DecodeLimits) -> None:
     """Those of 400 windows take a gigabyte."""
     path = _write(tmp_path / "s.mkv", "pcm_s16le", 0 * _event(), lambda _: True)
