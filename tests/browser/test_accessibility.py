@@ -7,7 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_page import classify, take_example
+from tests.browser.steps import classify, take_example
 
 WIDTHS_PX = (360, 1440)
 LONG_NAME = "seen" + 96 * "n"

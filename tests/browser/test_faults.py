@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.chromium import serving
 from tests.browser.conftest import DEMO, KEY, watched
-from tests.browser.test_page import HARP, NAMES, choose, classify
+from tests.browser.steps import HARP, NAMES, choose, classify
 
 LOGIN = "<!doctype html><title>Sign in</title>"
 """What a proxy in between answers with a good status to whom it does not know yet."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_page import HARP, NAMES, choose, press
+from tests.browser.steps import HARP, NAMES, choose, press
 
 
 def test_names_leave_the_focus_among_them(page: Page) -> None:

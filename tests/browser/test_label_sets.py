@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.test_page import HARP, choose, classify, press
+from tests.browser.steps import HARP, choose, classify, press
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.test_page import HARP, NAMES, choose, classify, start_recording
+from tests.browser.steps import HARP, NAMES, choose, classify, start_recording
 
 Hold = Callable[[str], list[Route]]
 LEAF = "leaf-with-a-chirp-silent.mp4"

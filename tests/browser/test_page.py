@@ -2,84 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
-from unicodedata import normalize
 
 import httpx2
-import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from service.api.timeline import TIMELINES, as_cell
-from service.client import Answer
 from tests.browser.conftest import EXAMPLES, ROOT
+from tests.browser.steps import (
+    HARP,
+    NAMES,
+    bars,
+    choose,
+    classify,
+    paste,
+    start_recording,
+    take_example,
+)
 
-HARP = EXAMPLES / "bead-with-a-harp.mp4"
-NAMES = ["bead with a harp", "bead with a bell", "star with an ember"]
 MAX_FIRST_PAINT_BYTES = 110_000
-
-
-def choose(page: Page, clip: Path, *names: str) -> None:
-    """Take a clip and names."""
-    page.locator("input[type=file]").set_input_files(clip)
-    for name in names:
-        page.get_by_label("Names to choose from").fill(name)
-        page.keyboard.press("Enter")
-
-
-def press(button: Locator) -> None:
-    """By the keyboard, which needs to know where it is then."""
-    button.focus()
-    button.press("Enter")
-
-
-def take_example(page: Page, title: str) -> None:
-    """Take one of the page's clips, and wait until it is there."""
-    page.get_by_role("button", name=title).click()
-    expect(page.locator(".drop-name")).to_contain_text(".mp4")
-
-
-def paste(page: Page, text: str) -> None:
-    """Paste a text into the field of names."""
-    page.get_by_label("Names to choose from").evaluate(
-        """(field, text) => {
-            const data = new DataTransfer();
-            data.setData("text", text);
-            const options = { clipboardData: data, bubbles: true, cancelable: true };
-            field.dispatchEvent(new ClipboardEvent("paste", options));
-        }""",
-        text,
-    )
-
-
-def start_recording(page: Page) -> None:
-    """With camera and microphone of the browser, which are made up here; until there is something of it."""
-    page.get_by_role("button", name="Record a clip").click()
-    page.get_by_role("button", name="Start recording").click()
-    expect(page.get_by_role("timer")).to_contain_text(re.compile(r"recording, [1-9]\d* of at most 30"))
-
-
-def classify(page: Page) -> dict[str, Any]:
-    """Press the button and wait; the answer as the page shows it at the end."""
-    page.get_by_role("button", name="Classify", exact=True).click()
-    expect(page.get_by_role("heading", name="Answer")).to_be_visible()
-    answer: dict[str, Any] = json.loads(page.locator(".answer pre").text_content() or "")
-    return answer
-
-
-def bars(page: Page, title: str) -> list[tuple[str, str]]:
-    """Names and shares of one ranked list."""
-    rows = page.locator(".bars", has=page.get_by_role("heading", name=title)).locator("li")
-    names, shares = rows.locator(".bar-name"), rows.locator(".bar-share")
-    plain = [name.removesuffix(" trained") for name in names.all_inner_texts()]
-    return list(zip(plain, shares.all_inner_texts(), strict=True))
 
 
 def test_an_example_is_answered_after_two_clicks(page: Page) -> None:
@@ -271,84 +213,6 @@ def test_the_main_job_needs_no_mouse(page: Page) -> None:
     assert page.locator("video").evaluate("player => player.currentTime") == 2.0
 
 
-def test_the_timeline_and_the_player_are_in_step(page: Page) -> None:
-    """A click moves the player; a player that plays moves the mark."""
-    take_example(page, "a bead with a harp")
-    page.get_by_label("Timeline in steps of").select_option("2")
-    segments = classify(page)["segments"]
-    rows, current = page.locator(".segments button"), page.locator(".segments button[aria-current]")
-    expect(rows).to_have_count(len(segments))
-    expect(current).to_contain_text("0:00")
-    rows.nth(1).click()
-    assert page.locator("video").evaluate("player => player.currentTime") == segments[1]["start_s"]
-    expect(current).to_contain_text("0:02")
-    page.locator("video").evaluate("player => { player.currentTime = 1.6; return player.play(); }")
-    expect(current).to_contain_text("0:00")
-    expect(current).to_contain_text("0:02")
-    page.locator(".piece").first.click()
-    expect(current).to_contain_text("0:00")
-
-
-def test_the_timeline_is_saved_as_the_service_writes_it(page: Page, service: str) -> None:
-    """With halves of percents and of milliseconds, signs of every format, and a segment without anything."""
-    sent = httpx2.post(
-        f"{service}v1/classify",
-        files={"file": HARP.read_bytes()},
-        data={"labels": json.dumps(NAMES), "segment_s": "auto"},
-    ).json()
-    segment: dict[str, Any] = sent["segments"][0]
-
-    def changed(
-        start_s: float, end_s: float, unknown: float | None, *named: tuple[str, float]
-    ) -> dict[str, Any]:
-        best = [segment["predictions"][0] | {"label": label, "score": score} for label, score in named]
-        return segment | {"start_s": start_s, "end_s": end_s, "unknown": unknown, "predictions": best}
-
-    sent["bundle_notice"] = "Few --> <b> names & more."
-    sent["segments"] = [
-        changed(0, 0.0625, None, ('<b> & "x", {y}', 0.125)),
-        changed(0.0625, 1.0005, 3.2e-05, ("a, b", 0.135), ("c", 0.1)),
-        changed(1.0005, 3599.9996, 0.25),
-        changed(3599.9996, 366123.4565, 0.5, ("=1+1", 1)),
-    ]
-    page.route("**/v1/classify", lambda route: route.fulfill(json=sent))
-    choose(page, HARP, *NAMES)
-    answer = Answer.read(classify(page))
-
-    def saved(title: str) -> tuple[str, str]:
-        with page.expect_download() as download:
-            page.get_by_role("button", name=title, exact=True).click()
-        return download.value.suggested_filename, download.value.path().read_bytes().decode()
-
-    def rows(table: str) -> list[list[str | float]]:
-        # A whole number is written `1` here and `1.0` there.
-        return [
-            [float(one) if one[:1].isdigit() else one for one in row]
-            for row in csv.reader(table.split("\r\n"))
-        ]
-
-    stem = "bead-with-a-harp"
-    assert saved("SRT") == (f"{stem}.srt", TIMELINES["srt"].write(answer))
-    assert saved("WebVTT") == (f"{stem}.vtt", TIMELINES["vtt"].write(answer))
-    name, table = saved("CSV")
-    assert (name, rows(table)) == (f"{stem}.csv", rows(TIMELINES["csv"].write(answer)))
-
-
-def test_names_like_formulas_are_saved_as_the_service_writes_them(page: Page) -> None:
-    """Every sign that some spreadsheet may read as the first of a formula, and some that none does."""
-    signs = [sign for sign in map(chr, range(0x110000)) if normalize("NFKC", sign) in {*"=+-@"}]
-    names = [f"{sign}1" for sign in [*signs, *"\u2212a\U0001f431"]]
-    saved: list[str] = page.evaluate(
-        """async (names) => {
-            const { csv } = await import("/page/subtitles.js");
-            const segments = names.map((label) => ({ predictions: [{ label }] }));
-            return csv({ segments }).split("\\r\\n");
-        }""",
-        names,
-    )
-    assert [row[2] for row in csv.reader(saved[1:-1])] == [as_cell(name) for name in names]
-
-
 WORDS: list[tuple[list[float] | None, list[float] | None, str]] = [
     ([0.9, 0.1], [0.8, 0.2], "Picture and sound agree."),
     ([0.51, 0.49], [0.8, 0.2], "The sound decides this; the picture alone can't tell “a” from “b”."),
@@ -427,64 +291,6 @@ def test_a_recording_is_classified(page: Page) -> None:
     answer = classify(page)
     assert answer["tracks"]["visual"]["used"]
     assert answer["tracks"]["audio"]["used"]
-
-
-@pytest.mark.parametrize("language", ["curl", "Python", "JavaScript"])
-def test_the_request_to_copy_gives_the_same_answer(page: Page, language: str) -> None:
-    """It is run as it stands, from the folder of the clip; names with quotes and brackets too."""
-    choose(page, HARP, "bead with a harp", 'it\'s a "$HOME" `x` \\n', "@file", "[music]", "a;type=b")
-    page.get_by_role("button", name="Keep as one name").click()
-    answer = classify(page)
-    page.get_by_text("The same request from your own program").click()
-    page.get_by_role("button", name=language, exact=True).click()
-    code = page.locator(".snippets pre").inner_text()
-    expected = [(one["label"], one["score"]) for one in answer["predictions"]]
-    if language == "JavaScript":
-        clip = "const clip = document.querySelector('input[type=file]').files[0];"
-        got = page.evaluate(f"async () => {{ {clip} {code}; return answer; }}")
-        assert [(one["label"], one["score"]) for one in got["predictions"]] == expected
-        return
-    command = ["sh", "-c", code] if language == "curl" else [sys.executable, "-c", code]
-    done = subprocess.run(  # noqa: S603  (a request to our own service)
-        command, capture_output=True, text=True, cwd=EXAMPLES, check=True
-    )
-    if language == "curl":
-        assert [(one["label"], one["score"]) for one in json.loads(done.stdout)["predictions"]] == expected
-    else:
-        assert done.stdout.splitlines() == [f"{score:.3f}  {label}" for label, score in expected]
-
-
-def test_very_many_names_are_read_by_curl_from_a_file(page: Page, tmp_path: Path) -> None:
-    """Linux starts no command with 128 KiB in one argument; the page saves the names for it."""
-    shutil.copy(HARP, tmp_path)
-    choose(page, HARP)
-    paste(page, "\n".join(f"{i} {'犬' * 250}" for i in range(180)))
-    answer = classify(page)
-    page.get_by_text("The same request from your own program").click()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Save the names").click()
-    download.value.save_as(tmp_path / download.value.suggested_filename)
-    command = ["sh", "-c", page.locator(".snippets pre").inner_text()]
-    done = subprocess.run(command, capture_output=True, cwd=tmp_path, check=True)  # noqa: S603
-    assert json.loads(done.stdout)["predictions"] == answer["predictions"]
-    page.get_by_role("button", name="Python", exact=True).click()
-    expect(page.get_by_role("button", name="Save the names")).to_have_count(0)
-
-
-@pytest.mark.parametrize(
-    ("language", "line"),
-    [
-        ("curl", """--form-string 'labels=["cat","dog barking"]'"""),
-        ("Python", """("labels", '["cat","dog barking"]'),"""),
-        ("JavaScript", """form.append("labels", '["cat","dog barking"]');"""),
-    ],
-)
-def test_the_request_to_copy_can_be_read(page: Page, language: str, line: str) -> None:
-    """Ordinary names are in it as people write them, without a backslash."""
-    choose(page, HARP, "cat", "dog barking")
-    page.get_by_text("The same request from your own program").click()
-    page.get_by_role("button", name=language, exact=True).click()
-    expect(page.locator(".snippets pre")).to_contain_text(line)
 
 
 def test_the_first_paint_is_light(page: Page) -> None:
